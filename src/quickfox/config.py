@@ -1,0 +1,224 @@
+"""The three configurations: of the model, of its training, of sampling. Frozen, validated, explicit.
+
+A configuration holds decided values only; "choose for me" is not one of them (see training/settings.py for how
+training settings are chosen). Nothing here knows files, TensorFlow or the command line.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from quickfox.errors import DataError, UsageError
+
+Architecture = Literal["lstm"]
+Precision = Literal["float32", "bfloat16"]
+
+MAX_VOCABULARY_SIZE = 2**24
+MAX_DIM = 2**16
+MAX_LAYERS = 64
+MAX_RANDOM_SEED = 2**63 - 1
+"""Bounds that no model of this program needs to pass; a file that claims more is damaged or hostile."""
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that fixes the model's tensors.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    architecture: Architecture = "lstm"
+    vocabulary_size: int
+    embedding_dim: int
+    hidden_dim: int
+    num_layers: int = 1
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "architecture", get_args(Architecture))
+        _check_range(self, "vocabulary_size", 1, MAX_VOCABULARY_SIZE)
+        _check_range(self, "embedding_dim", 1, MAX_DIM)
+        _check_range(self, "hidden_dim", 1, MAX_DIM)
+        _check_range(self, "num_layers", 1, MAX_LAYERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that, with the corpus and the machine, fixes a training run.
+
+    Attributes:
+        steps: optimizer steps in all.
+        batch_size: streams of text trained side by side.
+        window: tokens of back-propagation through time.
+        learning_rate: the peak, reached after `warmup_steps` and then lowered linearly to 0 at `steps`.
+        weight_decay: decoupled decay of the weight matrices (AdamW), as a share of the learning rate.
+        clip_norm: the gradient's global norm is cut to this.
+        dropout: share of the recurrent layers' outputs that is dropped, in [0, 1).
+        averaging: horizon, as a share of the steps done, of the weight average that is validated and saved;
+            0 keeps the raw weights.
+        validation_interval: steps from one validation to the next.
+        patience: validations without improvement before training stops early; None: never.
+        random_seed: fixes the initial weights, the data's phase and the dropout masks.
+        precision: of the matrix products; everything else is float32.
+        threads: processor threads; part of the run's identity, as sums depend on how work is split.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    steps: int
+    batch_size: int
+    window: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    clip_norm: float
+    dropout: float
+    averaging: float
+    validation_interval: int
+    patience: int | None
+    random_seed: int
+    precision: Precision
+    threads: int
+
+    def __post_init__(self) -> None:
+        _check_range(self, "steps", 1, 2**40)
+        _check_range(self, "batch_size", 1, 2**16)
+        _check_range(self, "window", 1, 2**16)
+        _check_range(self, "learning_rate", 0.0, 10.0)
+        _check_range(self, "warmup_steps", 0, 2**40)
+        _check_range(self, "weight_decay", 0.0, 10.0)
+        _check_range(self, "clip_norm", 1e-6, 1e6)
+        _check_range(self, "dropout", 0.0, 0.99)
+        _check_range(self, "averaging", 0.0, 0.99)
+        _check_range(self, "validation_interval", 1, 2**40)
+        if self.patience is not None:
+            _check_range(self, "patience", 1, 2**40)
+        _check_range(self, "random_seed", 0, MAX_RANDOM_SEED)
+        _check_choice(self, "precision", get_args(Precision))
+        _check_range(self, "threads", 1, 1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """What a person asks of a training run; None leaves the choice to `training/settings.py`.
+
+    At most one of `steps`, `epochs` and `budget` (seconds of wall time, start-up included) is given.
+    """
+
+    architecture: Architecture = "lstm"
+    embedding_dim: int | None = None
+    hidden_dim: int | None = None
+    num_layers: int | None = None
+    dropout: float | None = None
+    batch_size: int | None = None
+    window: int | None = None
+    learning_rate: float | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    budget: float | None = None
+    patience: int | None = None
+    validation_split: float = 0.1
+    random_seed: int | None = None
+    precision: Precision | Literal["auto"] = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        named = [name for name in ("steps", "epochs", "budget") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise UsageError(f"--{named[0]} and --{named[1]} exclude each other: give one")
+        _check_range(self, "validation_split", 0.0, 0.9)
+        for name in ("epochs", "budget"):
+            if getattr(self, name) is not None:
+                _check_range(self, name, 1e-3, 1e12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How text is drawn from a model.
+
+    Attributes:
+        length: new tokens to draw, >= 0.
+        temperature: divides the logits; 0 is greedy, 1 the model's own distribution; finite, >= 0.
+        top_k: draw among the k likeliest tokens only, >= 1; None or more than the vocabulary: among all.
+        random_seed: with the number of the sample, fixes every draw.
+        num_samples: how many texts to draw, >= 1.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    length: int = 500
+    temperature: float = 1.0
+    top_k: int | None = None
+    random_seed: int = 0
+    num_samples: int = 1
+
+    def __post_init__(self) -> None:
+        _check_range(self, "length", 0, 2**40)
+        _check_range(self, "temperature", 0.0, math.inf)
+        if self.top_k is not None:
+            _check_range(self, "top_k", 1, 2**40)
+        _check_range(self, "random_seed", 0, MAX_RANDOM_SEED)
+        _check_range(self, "num_samples", 1, 2**20)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The fields of a configuration, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[Config], values: Any, where: str) -> Config:
+    """The configuration of type `kind` that `values`, read from JSON, describes; nothing is guessed or ignored.
+
+    Args:
+        kind: one of the configuration classes.
+        values: a decoded JSON value.
+        where: the file it came from, for the message.
+
+    Raises:
+        DataError: not an object; a field missing, unknown, of another type (a bool is no integer) or out of range.
+    """
+    if not isinstance(values, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(values).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise DataError(f"{where}: unknown setting {unknown[0]!r}")
+    if missing := sorted(fields.keys() - values.keys()):
+        raise DataError(f"{where}: setting {missing[0]!r} is missing")
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not _has_type(value, hints[name]):
+            raise DataError(f"{where}: setting {name!r} cannot be {value!r}")
+    try:
+        return kind(**values)
+    except UsageError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint) and isinstance(value, str)
+    if args := get_args(hint):  # a union such as int | None
+        return any(_has_type(value, arg) for arg in args)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
+
+
+def _check_range(config: Any, name: str, low: float, high: float) -> None:
+    """Raises UsageError unless low <= value <= high and the value is finite; names the option."""
+    value = getattr(config, name)
+    if not (low <= value <= high and math.isfinite(value)):
+        bound = f"at least {low}" if high == math.inf or value < low else f"at most {high}"
+        finite = "" if math.isfinite(value) else " and finite"
+        raise UsageError(f"{name.replace('_', '-')} must be {bound}{finite}, not {value}")
+
+
+def _check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in choices:
+        raise UsageError(f"{name.replace('_', '-')} must be one of {', '.join(choices)}, not {value!r}")

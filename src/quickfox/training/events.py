@@ -1,0 +1,81 @@
+"""What a training run tells while it runs. Plain data: the display and the tests read it without TensorFlow.
+
+Losses are in nats per token; seconds count from the start of the run's clock.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quickfox.config import ModelConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The run directory exists, everything is decided, the first step comes next."""
+
+    directory: Path
+    model: ModelConfig
+    training: TrainingConfig
+    parameters: int
+    training_tokens: int
+    validation_tokens: int
+
+
+@dataclass(frozen=True)
+class StepsDone:
+    """Some optimizer steps are done (several at a time)."""
+
+    step: int
+    total_steps: int
+    epoch: float  # passes over the training text so far, fractional
+    train_loss: float  # running mean
+    tokens_per_second: float
+    learning_rate: float
+    seconds: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The held-out text was measured (or, without one, an interval has passed) and a checkpoint committed."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    tokens: int
+    train_loss: float  # mean since the last such event
+    validation_loss: float | None
+    best_validation_loss: float | None
+    is_best: bool
+    tokens_per_second: float
+    learning_rate: float
+    seconds: float
+    sample: str  # a little text of the model's own
+
+
+@dataclass(frozen=True)
+class Replanned:
+    """The number of steps was set anew from the measured speed, so that a time budget is met."""
+
+    step: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The end; the fields are those of `llm train --json`, but for the seconds of the whole command."""
+
+    run: Path
+    checkpoint: Path
+    epochs: float
+    steps: int
+    tokens: int
+    tokens_per_second: float
+    train_loss: float
+    validation_loss: float | None
+    best_validation_loss: float | None
+    parameters: int
+    stopped_early: bool
+
+
+Event = RunStarted | StepsDone | Validated | Replanned | RunFinished
