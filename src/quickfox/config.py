@@ -57,8 +57,6 @@ class TrainingConfig:
         weight_decay: decoupled decay of the weight matrices (AdamW), as a share of the learning rate.
         clip_norm: the gradient's global norm is cut to this.
         dropout: share of the recurrent layers' outputs that is dropped, in [0, 1).
-        averaging: horizon, as a share of the steps done, of the weight average that is validated and saved;
-            0 keeps the raw weights.
         validation_interval: steps from one validation to the next.
         patience: validations without improvement before training stops early; None: never.
         random_seed: fixes the initial weights, the data's phase and the dropout masks.
@@ -77,7 +75,6 @@ class TrainingConfig:
     weight_decay: float
     clip_norm: float
     dropout: float
-    averaging: float
     validation_interval: int
     patience: int | None
     random_seed: int
@@ -93,7 +90,6 @@ class TrainingConfig:
         _check_range(self, "weight_decay", 0.0, 10.0)
         _check_range(self, "clip_norm", 1e-6, 1e6)
         _check_range(self, "dropout", 0.0, 0.99)
-        _check_range(self, "averaging", 0.0, 0.99)
         _check_range(self, "validation_interval", 1, 2**40)
         if self.patience is not None:
             _check_range(self, "patience", 1, 2**40)

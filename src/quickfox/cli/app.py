@@ -1,0 +1,81 @@
+"""The command `llm`: its subcommands, and the boundary where every failure becomes one line and an exit status.
+
+Expected failures, usage errors included, are one line on standard error. What is not expected is a bug: its
+traceback is shown and the status is 1.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quickfox.cli.commands import build_vocab, evaluate, generate, info, train
+from quickfox.cli.signals import Stopped, raise_on_stop_signals
+from quickfox.cli.streams import ClosedPipeError, notify, own_standard_output, settle_standard_output
+from quickfox.errors import ExitStatus, QuickfoxError
+from quickfox.version import __version__
+
+app = typer.Typer(
+    help="Train a language model on your own text, on your own computer, and sample from it.",
+    epilog="\b\nStart here:\n  llm train corpus.txt\n  llm generate --seed 'The quick brown fox'",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # plain help: Rich would cost a third of the time it takes to see it
+    pretty_exceptions_enable=False,
+)
+for command in (build_vocab, train, generate, evaluate, info):
+    app.command(command.NAME, epilog=command.EXAMPLES)(command.run)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"quickfox {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """The entry point of the commands `llm` and `quickfox`."""
+    own_standard_output()
+    sys.exit(_run(_program_name(), sys.argv[1:]))
+
+
+def _run(program: str, arguments: list[str]) -> int:
+    """Runs one command to its end and returns the exit status; every failure that is no bug ends here."""
+    try:
+        try:
+            raise_on_stop_signals()
+            status = typer.main.get_command(app).main(arguments, program, standalone_mode=False)
+        finally:
+            settle_standard_output()
+    except ClosedPipeError:
+        return ExitStatus.CLOSED_PIPE
+    except Stopped as stopped:
+        return stopped.exit_status
+    except QuickfoxError as error:
+        notify(f"{program}: {_on_one_line(str(error))}")
+        return error.exit_status
+    except typer.TyperException as error:
+        notify(f"{program}: {_on_one_line(error.format_message())} (see {_help_command(error, program)})")
+        return ExitStatus.USAGE
+    return status or ExitStatus.SUCCESS
+
+
+def _program_name() -> str:
+    """The name that the user called us by; `llm` where it is not one of ours, as in tests."""
+    name = Path(sys.argv[0]).stem
+    return name if name in ("llm", "quickfox") else "llm"
+
+
+def _help_command(error: typer.TyperException, program: str) -> str:
+    context = getattr(error, "ctx", None)  # usage errors have one
+    return f"{context.command_path if context else program} --help"
+
+
+def _on_one_line(message: str) -> str:
+    return " ".join(message.split("\n"))

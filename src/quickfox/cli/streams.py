@@ -1,0 +1,121 @@
+"""Standard output for the product, standard error for everything else, and what to do when either fails.
+
+Standard output is always UTF-8 with line ends as they are: a text that was read as UTF-8 is written as UTF-8,
+whatever the locale says.
+"""
+
+import contextlib
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+from quickfox.errors import StorageError
+
+FLUSH_INTERVAL = 0.02  # seconds; shorter than a screen's frame or two, and few enough system calls
+
+
+class ClosedPipeError(Exception):
+    """Whoever read our standard output has left, as `head` does: time to end, quietly."""
+
+
+class ProductStream(io.TextIOWrapper):
+    """Standard output whose failures are ours to report: raises ClosedPipeError and StorageError."""
+
+    def write(self, text: str, /) -> int:
+        with _output_failures():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _output_failures():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _output_failures() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise ClosedPipeError from None
+    except OSError as error:
+        raise StorageError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def own_standard_output() -> None:
+    """Makes `sys.stdout` a ProductStream; from here on whatever prints to it, help texts too, fails in our way."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = ProductStream(sys.stdout.detach(), encoding="utf-8", newline="")
+
+
+def settle_standard_output() -> None:
+    """Writes out what standard output still holds.
+
+    Raises:
+        ClosedPipeError, StorageError: that failed. What was held is dropped, so that the interpreter will not try
+            again on its way out.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except (ClosedPipeError, StorageError):
+        _abandon(sys.stdout)
+        raise
+
+
+def write_product(text: str) -> None:
+    """Writes a part of the product to standard output; it is seen at the latest when the next part comes.
+
+    Raises:
+        ClosedPipeError: nobody reads it any more.
+        StorageError: writing failed, or the program was started without a standard output.
+    """
+    if sys.stdout is None:
+        raise StorageError("cannot write to standard output: it is closed")
+    sys.stdout.write(text)
+
+
+def write_live(pieces: Iterator[str]) -> Iterator[str]:
+    """Writes pieces of the product as they come, for somebody who watches; yields each after it was written.
+
+    Raises:
+        ClosedPipeError, StorageError: as `write_product`.
+    """
+    flushed = time.monotonic()
+    for piece in pieces:
+        write_product(piece)
+        if time.monotonic() - flushed >= FLUSH_INTERVAL:
+            sys.stdout.flush()
+            flushed = time.monotonic()
+        yield piece
+
+
+def notify(message: str) -> None:
+    """Tells the user something, a line for each line of the message, on standard error."""
+    for line in message.splitlines():
+        write_stderr(f"{printable(line)}\n")
+
+
+def write_stderr(text: str) -> None:
+    """Writes text that is fit to be shown, of any number of lines, to standard error."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        # Nowhere is left to tell that nothing can be told; the product matters more and goes on.
+        _abandon(sys.stderr)
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal might act upon, line ends too, shown as its escape."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _abandon(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

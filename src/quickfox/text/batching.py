@@ -1,0 +1,140 @@
+"""Token ids in, arrays for the network out: training batches and validation windows.
+
+Works on any array of token ids, in memory or memory-mapped; knows neither text nor networks. Every batch is a
+pure function of (random seed, step), so the data cursor of a run is one integer and resuming needs no replay.
+
+Training is truncated back-propagation through time (Williams & Peng 1990): a batch is B streams of text read side
+by side, T tokens a step, and the recurrent state of each stream is carried from one step to the next.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quickfox.errors import DataError
+from quickfox.text.tokenizers import TokenIds
+
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+
+
+class StreamBatches:
+    """Training batches over a text that is closed to a ring of n tokens.
+
+    At a step, stream b (a row of the batch) stands at token (phase + b * (n // B) + step * T) mod n. It reads on
+    from there for ever, over the seam from the text's end to its start, and its state is never reset. After n / T
+    steps every stream has read the whole ring; together the B streams read it once in n / (B * T) steps, an epoch.
+    The seed fixes the phase, and so where the seams between the streams fall.
+
+    Args:
+        ids: (n,) token ids of the training text, n > window.
+        batch_size: B, streams read side by side.
+        window: T, tokens each stream advances in a step.
+        random_seed: fixes the phase; >= 0.
+
+    Raises:
+        DataError: the text is shorter than one window and its last target.
+    """
+
+    def __init__(self, ids: TokenIds, batch_size: int, window: int, random_seed: int) -> None:
+        n = len(ids)
+        if n < window + 1:
+            raise DataError(
+                f"the training text has {n:,} tokens, but a window of {window:,} needs at least {window + 1:,}: "
+                f"add text or choose a shorter window"
+            )
+        self._ids = ids
+        self._window = window
+        # SeedSequence's stream is guaranteed never to change between versions of NumPy; a Generator's may.
+        phase = int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0]) % n
+        stream_starts = phase + np.arange(batch_size, dtype=np.int64) * (n // batch_size)  # (B,)
+        self._offsets = stream_starts[:, None] + np.arange(window + 1)  # (B, T + 1): the last one is only a target
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which the batches hold as many tokens as the text."""
+        batch_size = len(self._offsets)
+        return len(self._ids) / (batch_size * self._window)
+
+    def batch(self, step: int) -> tuple[Int32Array, Int32Array]:
+        """Inputs and targets of a step.
+
+        Args:
+            step: optimizer steps done before this one, >= 0.
+
+        Returns:
+            x: (B, T) int32 token ids; row b goes on where row b of the step before stopped.
+            y: (B, T) int32, the token that follows each of x.
+        """
+        n = len(self._ids)
+        advance = step * self._window % n  # a Python integer: no step is too large
+        tokens = self._ids[(self._offsets + advance) % n].astype(np.int32)  # (B, T + 1)
+        return np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
+
+
+@dataclass(frozen=True)
+class ValidationWindow:
+    """One step of reading a held-out text in L lanes, T tokens at a time; carry the state to the next window.
+
+    Attributes:
+        x: (L, T) int32 token ids.
+        y: (L, T) int32, the token that follows each of x.
+        weight: (L, T) float32, 1 where y counts, 0 in warm-up and padding.
+        reset_first: set the state of row 0 to the initial state before reading this window.
+    """
+
+    x: Int32Array
+    y: Int32Array
+    weight: Float32Array
+    reset_first: bool
+
+
+def validation_lanes(num_tokens: int, lanes: int, warm_up: int) -> int:
+    """How many lanes `iter_validation_windows` reads a text in: as many of `lanes` as it is long enough for, >= 1."""
+    num_targets = num_tokens - 1
+    return max(1, min(lanes, num_targets // max(1, warm_up)))
+
+
+def iter_validation_windows(ids: TokenIds, lanes: int, window: int, warm_up: int) -> Iterator[ValidationWindow]:
+    """Windows over a held-out text in which every token but the first is a target of weight 1 exactly once.
+
+    One lane from the start to the end, its state carried, is the definition of validation loss; several lanes side
+    by side compute it faster. The text is cut into L contiguous pieces, and each lane starts `warm_up` tokens before
+    its piece with weight 0, by the end of which its state is (very nearly) that of the carried text. Lane 0 has no
+    text before it: it reads padding in warm-up, and `reset_first` marks the window its piece starts with.
+
+    Args:
+        ids: (n,) token ids of the held-out text, n >= 2.
+        lanes: lanes wanted; `validation_lanes` of them are used, so that no piece is shorter than the warm-up. A
+            single lane needs no warm-up and gets none.
+        window: T, tokens in a window.
+        warm_up: tokens, a multiple of `window`.
+
+    Yields:
+        Windows of one shape, (L, T), in reading order.
+
+    Raises:
+        DataError: (at the first window) the text has no token after its first, so nothing to measure.
+    """
+    assert warm_up % window == 0, "the warm-up must end where a window ends"
+    num_targets = len(ids) - 1
+    if num_targets < 1:
+        raise DataError(f"a text of at least 2 tokens is needed to measure a loss, this one has {len(ids)}")
+    lanes = validation_lanes(len(ids), lanes, warm_up)
+    if lanes == 1:
+        warm_up = 0
+    # Input position p has the target ids[p + 1]; lane l owns the positions bounds[l] <= p < bounds[l + 1].
+    bounds = np.array([lane * num_targets // lanes for lane in range(lanes + 1)], dtype=np.int64)
+    first, end = bounds[:-1, None], bounds[1:, None]  # (L, 1)
+    longest_piece = int(np.diff(bounds).max())
+    for start in range(-warm_up, longest_piece, window):
+        positions = first + np.arange(start, start + window)  # (L, T)
+        inside = np.clip(positions, 0, num_targets - 1)  # what lies outside of the text is padding, of weight 0
+        yield ValidationWindow(
+            x=ids[inside].astype(np.int32),
+            y=ids[inside + 1].astype(np.int32),
+            weight=((positions >= first) & (positions < end)).astype(np.float32),
+            reset_first=start == 0,
+        )

@@ -1,0 +1,273 @@
+"""Where text comes from: files, folders, globs, gzip, standard input; read as UTF-8 in bounded memory.
+
+A corpus is the texts of its files one after another, nothing added or changed but for byte-order marks, which are
+dropped. It can be read again and again. What is no text is refused, by name where we can tell what it is. Knows no
+vocabulary, no tokens.
+"""
+
+import codecs
+import glob
+import gzip
+import hashlib
+import itertools
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol
+
+from quickfox.errors import DataError, NoInputError, QuickfoxError, StorageError, UsageError
+
+STANDARD_INPUT = "-"
+
+_HEAD_BYTES = 8192
+"""Enough to tell what a file is; Git looks at as many for its guess."""
+
+_SIGNATURES = {
+    codecs.BOM_UTF32_LE: "UTF-32 text",  # before UTF-16, whose mark begins it
+    codecs.BOM_UTF32_BE: "UTF-32 text",
+    codecs.BOM_UTF16_LE: "UTF-16 text",
+    codecs.BOM_UTF16_BE: "UTF-16 text",
+    b"\x1f\x8b": "gzip data (its name must end in .gz)",
+    b"PK\x03\x04": "a zip archive or office document",
+    b"%PDF-": "a PDF document",
+}
+
+
+class _Source(Protocol):
+    """Bytes with a name, readable from the start any number of times."""
+
+    @property
+    def name(self) -> str: ...
+
+    def iter_blocks(self, block_bytes: int) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text in one or more sources; made by `open_corpus`."""
+
+    _sources: tuple[_Source, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files, in reading order; standard input is "-"."""
+        return tuple(source.name for source in self._sources)
+
+    def iter_text(self, chunk_bytes: int = 1 << 20) -> Iterator[str]:
+        """The text from its start, in chunks that are not empty; line ends are as in the files.
+
+        Args:
+            chunk_bytes: most bytes of a file to have in memory at a time, >= 1.
+
+        Raises:
+            DataError: not UTF-8, or damaged gzip data.
+            NoInputError: a file has gone.
+            StorageError: reading failed.
+        """
+        for source in self._sources:
+            yield from _iter_decoded(source, chunk_bytes)
+
+    def digest(self) -> str:
+        """The sha256 of the text's UTF-8 bytes, in hexadecimal; raises what `iter_text` does."""
+        sha256 = hashlib.sha256()
+        for text in self.iter_text():
+            sha256.update(text.encode())
+        return sha256.hexdigest()
+
+
+def open_corpus(sources: Sequence[str], notice: Callable[[str], None], stdin: BinaryIO | None = None) -> Corpus:
+    """The corpus of the sources, in their order.
+
+    Args:
+        sources: each a file, a folder (all *.txt in it, at any depth, in sorted order; hidden ones skipped), a glob
+            (its files, sorted), or "-" for standard input. What is named *.gz is decompressed.
+        notice: called with a line for the user when a byte-order mark is dropped, once a file.
+        stdin: what "-" reads, to its end, into an unnamed temporary file; by default the program's standard input.
+
+    Raises:
+        NoInputError: a source is not there or matches nothing, or there is no text in all of them.
+        DataError: a source is binary, or text of another encoding, by its first bytes.
+        StorageError: reading failed.
+        UsageError: no source is given, or standard input twice.
+    """
+    if not sources:
+        raise UsageError("no corpus given")
+    if sources.count(STANDARD_INPUT) > 1:
+        raise UsageError("standard input ('-') can be read only once")
+    opened = tuple(found for source in sources for found in _find(source, stdin))
+    heads = {source: next(source.iter_blocks(_HEAD_BYTES), b"") for source in opened}
+    for source, head in heads.items():
+        _refuse_what_is_no_text(head, source.name)
+        if head.startswith(codecs.BOM_UTF8):
+            notice(f"{_shown(source.name)}: dropped the byte-order mark at its start")
+    if not any(head.removeprefix(codecs.BOM_UTF8) for head in heads.values()):
+        where = f"{_shown(opened[0].name)}: empty" if len(opened) == 1 else f"all {len(opened)} files are empty"
+        raise NoInputError(f"{where}: there is no text to read")
+    return Corpus(opened)
+
+
+# Sources: from names to bytes.
+
+
+@dataclass(frozen=True)
+class _File:
+    """A regular file, plain or gzip-compressed."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def iter_blocks(self, block_bytes: int) -> Iterator[bytes]:
+        try:
+            with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
+                while block := file.read(block_bytes):
+                    yield block
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(f"{self.path}: damaged gzip data: {error}") from error
+        except OSError as error:
+            raise _reading_failed(self.name, error) from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Spool:
+    """What can be read only once (standard input, a pipe), kept in an unnamed temporary file."""
+
+    name: str
+    file: IO[bytes]
+
+    def iter_blocks(self, block_bytes: int) -> Iterator[bytes]:
+        position = 0  # our own: several readers share the file's
+        try:
+            while True:
+                self.file.seek(position)
+                block = self.file.read(block_bytes)
+                if not block:
+                    return
+                position += len(block)
+                yield block
+        except OSError as error:
+            raise _reading_failed(self.name, error) from error
+
+
+def _find(source: str, stdin: BinaryIO | None) -> list[_Source]:
+    """The files that a source names, in reading order, at least one."""
+    if source == STANDARD_INPUT:
+        return [_spool(source, _standard_input() if stdin is None else stdin)]
+    path = Path(source)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
+        return [_File(match) for match in _matches(source)]
+    except OSError as error:
+        raise _reading_failed(source, error) from error
+    if stat.S_ISDIR(mode):
+        return [_File(text) for text in _texts_in(path)]
+    if stat.S_ISREG(mode):
+        return [_File(path)]
+    try:
+        with path.open("rb") as stream:  # a pipe, such as the shell's <(zcat log.gz), or a device
+            return [_spool(source, stream)]
+    except OSError as error:
+        raise _reading_failed(source, error) from error
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files that a glob matches, sorted; raises NoInputError when it is no glob or matches none."""
+    if not glob.has_magic(pattern):
+        raise NoInputError(f"{pattern}: no such file or folder")
+    found = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+    files = [path for path in found if path.is_file()]
+    if not files:
+        raise NoInputError(f"{pattern}: matches no file")
+    return files
+
+
+def _texts_in(folder: Path) -> list[Path]:
+    """The *.txt files in a folder, at any depth, sorted, none hidden; raises NoInputError when there is none."""
+
+    def refuse(error: OSError) -> None:
+        raise _reading_failed(str(error.filename), error) from error
+
+    texts: list[Path] = []
+    for path, subfolders, files in os.walk(folder, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        texts += [Path(path, name) for name in files if name.endswith(".txt") and not name.startswith(".")]
+    if not texts:
+        raise NoInputError(f"{folder}: no *.txt file in this folder")
+    return sorted(texts)
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # closed by whoever started us
+        raise NoInputError("standard input is closed")
+    return sys.stdin.buffer
+
+
+def _spool(name: str, stream: BinaryIO) -> _Spool:
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the source
+        shutil.copyfileobj(stream, file)
+        file.flush()
+    except OSError as error:
+        raise StorageError(f"cannot keep {_shown(name)} in a temporary file: {error.strerror or error}") from error
+    spool = _Spool(name, file)
+    weakref.finalize(spool, file.close)
+    return spool
+
+
+# Text: from bytes to characters.
+
+
+def _iter_decoded(source: _Source, chunk_bytes: int) -> Iterator[str]:
+    """The text of one source, less its byte-order mark, in chunks that are not empty."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    bytes_read = 0
+    at_start = True
+    for block in itertools.chain(source.iter_blocks(chunk_bytes), [b""]):
+        bytes_read += len(block)
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            offset = bytes_read - len(error.object) + error.start  # the object begins with what was held back
+            raise DataError(
+                f"{_shown(source.name)}: not UTF-8 at byte {offset} (0x{error.object[error.start]:02x}); convert it, "
+                f"for example with iconv -f latin1 -t utf-8"
+            ) from None
+        if text and at_start:
+            text = text.removeprefix("\ufeff")
+            at_start = False
+        if text:
+            yield text
+
+
+def _refuse_what_is_no_text(head: bytes, name: str) -> None:
+    """Raises DataError when the first bytes of a file are not those of UTF-8 text, saying what they are."""
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            raise DataError(f"{_shown(name)}: {kind}, not UTF-8 text; convert it first")
+    if b"\0" not in head:
+        return
+    # Latin letters in UTF-16 are a letter and a zero in turn, the zeros all at odd places or all at even ones.
+    even, odd = (2 * head[start::2].count(0) / len(head) for start in (0, 1))
+    kind = "UTF-16 text without a byte-order mark" if max(even, odd) > 0.4 and min(even, odd) < 0.1 else "binary data"
+    raise DataError(f"{_shown(name)}: {kind}, not UTF-8 text")
+
+
+def _reading_failed(name: str, error: OSError) -> QuickfoxError:
+    """What an error of the operating system means for the user."""
+    if isinstance(error, FileNotFoundError):
+        return NoInputError(f"{name}: no such file")
+    return StorageError(f"cannot read {_shown(name)}: {error.strerror or error}")
+
+
+def _shown(name: str) -> str:
+    return "standard input" if name == STANDARD_INPUT else name

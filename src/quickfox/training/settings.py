@@ -1,0 +1,146 @@
+"""Choosing what was not asked for: model size, batch, schedule, from the corpus, the time and the machine.
+
+Every rule is a measured one; the experiments are in benchmarks/LOG.md.
+"""
+
+import math
+import secrets
+from dataclasses import dataclass
+
+from quickfox.config import ModelConfig, Precision, TrainingConfig, TrainingRequest
+from quickfox.models.parameters import LSTM_GATES, parameter_shapes
+
+DEFAULT_WINDOW = 64
+DEFAULT_BATCH_SIZE = 32
+WARMUP_STEPS = 50
+WEIGHT_DECAY = 0.01
+CLIP_NORM = 1.0
+EMBEDDING_DIM = 64
+
+LEARNING_RATE = 1e-2
+TOKENS_PER_PARAMETER = 8.0  # the best trade between a larger model and more training
+HIDDEN_DIM_STEP, SMALLEST_HIDDEN_DIM, LARGEST_HIDDEN_DIM = 64, 64, 1024
+STARTUP_SECONDS = 2.5  # compiling the first step
+EFFICIENCY = 0.6  # of the speed of bare matrix products, reached by whole training steps
+MIN_VALIDATION_INTERVAL = 100  # steps; for texts so short that an epoch is less
+
+BUDGET_FOR_A_MILLION_TOKENS = 150.0  # seconds
+SHORTEST_BUDGET, LONGEST_BUDGET = 30.0, 3600.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A decided run: the model, its training, and the wall time it may take (seconds; None: its steps decide)."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    budget_seconds: float | None
+
+
+def default_budget(training_tokens: int) -> float:
+    """Seconds to train for when nothing is asked: 2.5 minutes for a million tokens, growing with the square root."""
+    seconds = BUDGET_FOR_A_MILLION_TOKENS * math.sqrt(training_tokens / 1e6)
+    return min(max(seconds, SHORTEST_BUDGET), LONGEST_BUDGET)
+
+
+def choose_hidden_dim_for_compute(compute: float) -> int:
+    """Hidden units for which `compute` (floating-point operations) trains on TOKENS_PER_PARAMETER tokens a weight.
+
+    A training step costs 6 operations a weight and token (Kaplan et al. 2020); the recurrent kernel, 4 H^2
+    weights, is nearly all there is.
+    """
+    weights = math.sqrt(compute / (6 * TOKENS_PER_PARAMETER))
+    return _rounded_hidden_dim(math.sqrt(weights / LSTM_GATES))
+
+
+def choose_hidden_dim_for_tokens(tokens: float) -> int:
+    """Hidden units for which `tokens` are TOKENS_PER_PARAMETER tokens a weight."""
+    return _rounded_hidden_dim(math.sqrt(tokens / TOKENS_PER_PARAMETER / LSTM_GATES))
+
+
+def _rounded_hidden_dim(hidden_dim: float) -> int:
+    rounded = HIDDEN_DIM_STEP * round(hidden_dim / HIDDEN_DIM_STEP)
+    return min(max(rounded, SMALLEST_HIDDEN_DIM), LARGEST_HIDDEN_DIM)
+
+
+def choose_dropout(passes: float) -> float:
+    """Dropout for that many passes over the training text: none while all is new, more the more is repeated."""
+    return round(min(max(0.0, 0.1 * math.log2(max(passes, 1e-9) / 3.0)), 0.4), 2)
+
+
+def matrix_parameters(model: ModelConfig) -> int:
+    """Weights that take part in a matrix product for every token: recurrent and output kernels, further layers.
+
+    The first layer's input projection is looked up (see `recurrent_kernels.look_up`).
+    """
+    shapes = parameter_shapes(model)
+    first_layer = ("embedding.weight", "recurrent.0.input_kernel")
+    return sum(math.prod(shape) for name, shape in shapes.items() if len(shape) == 2 and name not in first_layer)
+
+
+def choose_settings(
+    request: TrainingRequest,
+    *,
+    vocabulary_size: int,
+    training_tokens: int,
+    threads: int,
+    precision: Precision,
+    flops: float,
+    seconds_gone: float,
+) -> Plan:
+    """Decides everything that `request` leaves open.
+
+    Args:
+        request: what the person asked for; every value given is kept.
+        vocabulary_size: distinct tokens.
+        training_tokens: tokens of the training text.
+        threads: processor threads.
+        precision: of the matrix products, decided.
+        flops: measured matrix-product speed of the machine, floating-point operations per second.
+        seconds_gone: of the budget, since the command started.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+    budget = request.budget
+    if budget is None and request.steps is None and request.epochs is None:
+        budget = default_budget(training_tokens)
+    batch_size = request.batch_size or DEFAULT_BATCH_SIZE
+    window = request.window or DEFAULT_WINDOW
+    steps_per_epoch = training_tokens / (batch_size * window)
+    steps = request.steps or (request.epochs and max(1, round(request.epochs * steps_per_epoch)))
+    if steps is not None:
+        hidden_dim = choose_hidden_dim_for_tokens(steps * batch_size * window)
+    else:
+        assert budget is not None
+        compute = flops * EFFICIENCY * max(1.0, budget - seconds_gone - STARTUP_SECONDS)
+        hidden_dim = choose_hidden_dim_for_compute(compute)
+    model = ModelConfig(
+        architecture=request.architecture,
+        vocabulary_size=vocabulary_size,
+        embedding_dim=request.embedding_dim or EMBEDDING_DIM,
+        hidden_dim=request.hidden_dim or hidden_dim,
+        num_layers=request.num_layers or 1,
+    )
+    if steps is None:
+        steps = max(1, round(compute / (6 * matrix_parameters(model) * batch_size * window)))
+    passes = steps / steps_per_epoch
+    return Plan(
+        model,
+        TrainingConfig(
+            steps=steps,
+            batch_size=batch_size,
+            window=window,
+            learning_rate=request.learning_rate or LEARNING_RATE,
+            warmup_steps=WARMUP_STEPS,
+            weight_decay=WEIGHT_DECAY,
+            clip_norm=CLIP_NORM,
+            dropout=choose_dropout(passes) if request.dropout is None else request.dropout,
+            validation_interval=max(MIN_VALIDATION_INTERVAL, round(steps_per_epoch)),
+            patience=request.patience,
+            random_seed=secrets.randbits(32) if request.random_seed is None else request.random_seed,
+            precision=precision,
+            threads=threads,
+        ),
+        budget,
+    )

@@ -1,0 +1,106 @@
+"""TensorFlow itself: a quiet import, threads, and the precision that suits the processor.
+
+The only place that imports TensorFlow for the first time; it knows nothing of models. Every other module of
+`training/` may `import tensorflow` at its top, since it is itself imported only after `start_tensorflow`.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from quickfox.config import Precision
+from quickfox.errors import UnavailableError
+
+CPU_INFORMATION = Path("/proc/cpuinfo")
+
+
+def start_tensorflow(threads: int) -> ModuleType:
+    """Imports TensorFlow without its banner and gives it `threads` processor threads; call it once, first.
+
+    An operation runs on ONE thread, and up to `threads` operations run at a time: the training step is cut
+    into that many independent lanes (see `trainer.py`). One lane a core keeps each core's working set in its
+    own cache and never waits for another at the end of a small matrix product: measured on 2 cores, 1.3 to
+    1.5 times the tokens per second of two threads sharing every product (benchmarks/LOG.md).
+
+    Raises:
+        UnavailableError: TensorFlow is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_stderr():
+        try:
+            import tensorflow as tf
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise
+            raise UnavailableError(
+                "training needs TensorFlow, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
+            ) from None
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.constant(0.0)  # the first operation prints too
+    return tf
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Holds back what native libraries write to file descriptor 2; replays it when the block fails.
+
+    TensorFlow logs some lines before its log level is read, so only redirecting the descriptor silences them.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def available_threads() -> int:
+    """Processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def matmul_speed(precision: Precision, threads: int) -> float:
+    """Measured floating-point operations per second of matrix products, all threads together; takes some 50 ms.
+
+    Args:
+        precision: of the operands.
+        threads: as given to `start_tensorflow`.
+    """
+    import tensorflow as tf
+
+    rows, inner, columns, rounds = 32, 512, 2048, 20  # a lane's product in a typical training step
+    dtype = tf.bfloat16 if precision == "bfloat16" else tf.float32
+    a, b = tf.ones([rows, inner], dtype), tf.ones([inner, columns], dtype)
+    tf.matmul(a, b)  # the first product prepares oneDNN
+    started = time.perf_counter()
+    for _ in range(rounds):
+        tf.matmul(a, b)
+    return threads * rounds * 2 * rows * inner * columns / (time.perf_counter() - started)
+
+
+def preferred_precision() -> Precision:
+    """bfloat16 where the processor multiplies bfloat16 tiles (Intel AMX), else float32.
+
+    Looks at the processor's features, never at a clock, so that a run can be repeated. AVX-512's bfloat16
+    instructions alone are not enough: measured without AMX, bfloat16 products ran at 0.55 times the speed of
+    float32 (benchmarks/gemm_ceiling.py).
+    """
+    if CPU_INFORMATION.exists() and "amx_bf16" in CPU_INFORMATION.read_text(encoding="utf-8", errors="replace"):
+        return "bfloat16"
+    return "float32"

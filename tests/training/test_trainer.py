@@ -1,0 +1,132 @@
+"""The training loop by what it does: it learns, repeats itself bit for bit, and measures the held-out text rightly."""
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quickfox.config import ModelConfig, TrainingConfig
+from quickfox.errors import DivergedError
+from quickfox.training.events import Replanned, StepsDone, Validated
+from quickfox.training.trainer import Trainer
+
+MODEL = ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
+TRAINING = TrainingConfig(
+    steps=40,
+    batch_size=4,
+    window=8,
+    learning_rate=0.02,
+    warmup_steps=5,
+    weight_decay=0.0,
+    clip_norm=1.0,
+    dropout=0.0,
+    validation_interval=20,
+    patience=None,
+    random_seed=1,
+    precision="float32",
+    threads=2,
+)
+
+
+def make_trainer(ids: np.ndarray, model: ModelConfig = MODEL, budget: float | None = None, **changes: Any) -> Trainer:
+    training = dataclasses.replace(TRAINING, **changes)
+    return Trainer(model, training, ids[:-400], ids[-400:], time.monotonic(), budget)
+
+
+def validations(trainer: Trainer) -> list[Validated]:
+    return [event for event in trainer.run() if isinstance(event, Validated)]
+
+
+def test_it_learns_what_the_patterns_entropy_allows() -> None:
+    """Pairs (a, a) with a drawn of two: every second token is certain, the others cost ln 2; the mean is ln 2 / 2."""
+    coins = np.random.default_rng(0).integers(0, 2, size=4000).astype(np.uint8)
+    ids = np.empty(3 * len(coins), np.uint8)
+    ids[0::3], ids[1::3], ids[2::3] = 2, coins, coins
+    last = validations(make_trainer(ids, steps=300, validation_interval=300))[-1]
+    assert last.validation_loss == pytest.approx(math.log(2) / 3, abs=0.02)
+    assert last.train_loss > math.log(2) / 3 - 0.02
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(pattern_ids: np.ndarray) -> None:
+    first, second = (make_trainer(pattern_ids, dropout=0.2) for _ in range(2))
+    assert [e.validation_loss for e in validations(first)] == [e.validation_loss for e in validations(second)]
+    for name, tensor in first.model_tensors().items():
+        np.testing.assert_array_equal(tensor, second.model_tensors()[name])
+
+
+def test_another_seed_gives_other_weights(pattern_ids: np.ndarray) -> None:
+    first, second = make_trainer(pattern_ids, random_seed=1), make_trainer(pattern_ids, random_seed=2)
+    assert not np.array_equal(
+        first.model_tensors()["recurrent.0.recurrent_kernel"], second.model_tensors()["recurrent.0.recurrent_kernel"]
+    )
+
+
+def test_lanes_change_nothing_but_rounding(pattern_ids: np.ndarray) -> None:
+    alone, split = (make_trainer(pattern_ids, threads=threads) for threads in (1, 2))
+    for ours, theirs in zip(validations(alone), validations(split), strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-4)
+        assert ours.validation_loss == pytest.approx(theirs.validation_loss, abs=1e-3)
+
+
+def test_steps_are_traced_once(pattern_ids: np.ndarray) -> None:
+    trainer = make_trainer(pattern_ids, steps=50, validation_interval=7)
+    validations(trainer)
+    assert trainer._run_steps.experimental_get_tracing_count() == 1
+    assert trainer._run_validation_window.experimental_get_tracing_count() == 1
+
+
+def test_events_count_steps_tokens_and_epochs(pattern_ids: np.ndarray) -> None:
+    events = list(make_trainer(pattern_ids).run())
+    assert [event.step for event in events if isinstance(event, Validated)] == [20, 40]
+    last = events[-1]
+    assert isinstance(last, Validated)
+    assert last.tokens == 40 * 4 * 8
+    assert last.epoch == pytest.approx(40 * 4 * 8 / 2000)
+    assert last.learning_rate == 0.0
+    steps = [event.step for event in events if isinstance(event, StepsDone)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 40
+
+
+def test_validation_loss_is_that_of_the_whole_text_with_carried_state(pattern_ids: np.ndarray) -> None:
+    """By hand: one pass over the held-out text, state zero at its start, the mean over every token but the first."""
+    trainer = make_trainer(np.random.default_rng(0).permutation(pattern_ids))
+    ids = trainer.validation_ids.astype(np.int32)
+    logits, _ = trainer.network.forward(ids[None, :-1], trainer.network.initial_state(1))
+    logits = logits.numpy()[:, 0].astype(np.float64)  # (T, V)
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    by_hand = -log_probabilities[np.arange(len(ids) - 1), ids[1:]].mean()
+    assert trainer.validation_loss() == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_without_held_out_text_there_is_no_validation_loss(pattern_ids: np.ndarray) -> None:
+    trainer = Trainer(MODEL, TRAINING, pattern_ids, pattern_ids[:0], time.monotonic())
+    last = validations(trainer)[-1]
+    assert (last.validation_loss, last.best_validation_loss, last.is_best) == (None, None, True)
+
+
+def test_patience_stops_early() -> None:
+    noise = np.random.default_rng(0).integers(0, 3, size=1000).astype(np.uint8)  # nothing to learn but by heart
+    trainer = make_trainer(noise, steps=4000, validation_interval=50, patience=2, learning_rate=0.05)
+    events = validations(trainer)
+    assert trainer.step < 4000
+    assert not events[-1].is_best
+    assert not events[-2].is_best
+
+
+def test_divergence_names_the_step(pattern_ids: np.ndarray) -> None:
+    trainer = make_trainer(pattern_ids)
+    trainer.parameters["output.bias"].assign([float("nan")] * 3)
+    with pytest.raises(DivergedError, match="step 1;"):
+        list(trainer.run())
+
+
+def test_a_budget_plans_the_steps_anew(pattern_ids: np.ndarray) -> None:
+    trainer = make_trainer(pattern_ids, budget=6.0, steps=10**6, validation_interval=10**6)
+    events = list(trainer.run())
+    plans = [event for event in events if isinstance(event, Replanned)]
+    assert plans
+    assert events[-1].step == plans[-1].total_steps < 10**6
