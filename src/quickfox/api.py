@@ -6,10 +6,13 @@
 The names are those of the command line's options. Nothing here prints. TensorFlow is imported by training only.
 """
 
+import glob
+import itertools
 import secrets
+import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
@@ -18,7 +21,6 @@ from typing import Any, overload
 
 from quickfox.checkpoint import ModelBundle, load_model
 from quickfox.config import SamplingConfig, TrainingRequest
-from quickfox.errors import DataError
 from quickfox.evaluation import Evaluation, evaluate
 from quickfox.models.language_model import LanguageModel, build_language_model
 from quickfox.runs import find_model
@@ -90,12 +92,19 @@ class Model:
         texts = [head + "".join(self.stream(prompt, config, sample)) for sample in range(config.num_samples)]
         return texts[0] if num_samples is None else texts
 
-    def evaluate(self, text: str) -> Evaluation:
-        """How well the model predicts `text`: nats per token, perplexity, bits per character and per byte.
+    def evaluate(self, text: str | Iterable[str], unknown: Counter[str] | None = None) -> Evaluation:
+        """How well the model predicts a text: nats per token, perplexity, bits per character and per byte.
 
-        Characters that the model does not know are left out and counted.
+        Args:
+            text: the text, whole or in pieces.
+            unknown: if given, characters that the model does not know are left out and counted here.
+
+        Raises:
+            NoInputError: the text is empty.
+            DataError: fewer than two characters are known; or one is unknown, and `unknown` is not given.
         """
-        return evaluate_text(self, [text])
+        chunks = [text] if isinstance(text, str) else text
+        return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
 
     def sampling_config(self, **options: Any) -> SamplingConfig:
         """The options, where they are None or missing the model's own, else the defaults; a random seed is drawn.
@@ -127,3 +136,108 @@ class Model:
     def language_model(self) -> LanguageModel:
         """The network, ready to run in NumPy."""
         return build_language_model(self.bundle.config, self.bundle.parameters)
+
+
+def load(path: str | PathLike[str]) -> Model:
+    """The model in `path`: a run (its best checkpoint), a checkpoint or a bare model directory.
+
+    NumPy's own threads slow the small matrix products of sampling down; a program that mostly samples should set
+    the environment variable OPENBLAS_NUM_THREADS to 1 before NumPy is imported, as `llm generate` does.
+
+    Raises:
+        NoInputError: there is nothing there.
+        DataError: what is there is no model, or damaged.
+        StorageError: reading failed.
+    """
+    directory, note = find_model(fspath(path), {}, Path())
+    if note:
+        warnings.warn(note, stacklevel=2)
+    return load_directory(directory)
+
+
+def load_directory(directory: Path) -> Model:
+    """The model in exactly this model directory; raises what `load` does."""
+    return Model(directory, load_model(directory))
+
+
+def train(
+    sources: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    output: str | PathLike[str] | None = None,
+    vocab: str | PathLike[str] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Model:
+    """Trains a model on your text; returns the best by validation loss.
+
+    Args:
+        sources: one or more files, folders or globs.
+        output: the folder of the run, new or empty; None: `runs/NAME`.
+        vocab: a vocabulary file; None: all characters of the text.
+        on_event: called with each event of quickfox.training.events, to watch the run.
+        options: the settings of TrainingRequest by name, such as `budget` (seconds), `epochs`, `steps`, `hidden_dim`.
+
+    Raises:
+        QuickfoxError: any of its children, with a message for the user.
+        TypeError: an option that does not exist.
+    """
+    names = [fspath(sources)] if isinstance(sources, str | PathLike) else [fspath(source) for source in sources]
+    events = iter_training(
+        names,
+        TrainingRequest(**options),
+        output=None if output is None else Path(output),
+        vocabulary_path=None if vocab is None else Path(vocab),
+        notice=lambda message: warnings.warn(message, stacklevel=2),
+        started=time.monotonic(),
+    )
+    for event in events:
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, RunFinished):
+            return load_directory(event.checkpoint)
+    raise AssertionError("a run ends with RunFinished")
+
+
+def iter_training(
+    sources: Sequence[str],
+    request: TrainingRequest,
+    *,
+    output: Path | None,
+    vocabulary_path: Path | None,
+    notice: Callable[[str], None],
+    started: float,
+) -> Iterator[Event]:
+    """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.train."""
+    from quickfox.training import run  # the one import here that leads to TensorFlow
+
+    corpus = open_corpus(sources, notice)
+    yield from run.train(
+        corpus,
+        request,
+        output=output,
+        vocabulary_path=vocabulary_path,
+        name=run_name(sources[0]),
+        notice=notice,
+        started=started,
+    )
+
+
+def run_name(source: str) -> str:
+    """What to call the run of a corpus: the stem of a file, the name of a folder or of that which a glob looks into."""
+    if source == STANDARD_INPUT:
+        return "stdin"
+    path = Path(source)
+    if path.is_dir():
+        return path.resolve().name
+    if glob.has_magic(source) and not path.exists():
+        folders = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+        return Path(*folders).resolve().name
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def describe_left_out(unknown: Counter[str]) -> str:
+    """The warning that characters were left out because the model does not know them."""
+    characters = describe_characters(character for character, _ in unknown.most_common())
+    count = unknown.total()
+    what = "1 character" if count == 1 else f"{count:,} characters"
+    return f"left out {what} that the model does not know: {characters}"

@@ -127,9 +127,23 @@ class TrainingRequest:
         if len(named) > 1:
             raise UsageError(f"--{named[0]} and --{named[1]} exclude each other: give one")
         _check_range(self, "validation_split", 0.0, 0.9)
-        for name in ("epochs", "budget"):
+        for name, low, high in (
+            ("epochs", 1e-3, 1e12),
+            ("budget", 1e-3, 1e12),
+            ("steps", 1, 2**40),
+            ("embedding_dim", 1, MAX_DIM),
+            ("hidden_dim", 1, MAX_DIM),
+            ("num_layers", 1, MAX_LAYERS),
+            ("dropout", 0.0, 0.99),
+            ("batch_size", 1, 2**16),
+            ("window", 1, 2**16),
+            ("learning_rate", 1e-9, 10.0),
+            ("patience", 1, 2**40),
+            ("random_seed", 0, MAX_RANDOM_SEED),
+            ("threads", 1, 1024),
+        ):
             if getattr(self, name) is not None:
-                _check_range(self, name, 1e-3, 1e12)
+                _check_range(self, name, low, high)
 
 
 @dataclass(frozen=True, kw_only=True)

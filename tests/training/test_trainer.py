@@ -41,7 +41,7 @@ def validations(trainer: Trainer) -> list[Validated]:
 
 
 def test_it_learns_what_the_patterns_entropy_allows() -> None:
-    """Pairs (a, a) with a drawn of two: every second token is certain, the others cost ln 2; the mean is ln 2 / 2."""
+    """Triples (2, a, a) with a drawn of two: one token in three costs ln 2, the others are certain."""
     coins = np.random.default_rng(0).integers(0, 2, size=4000).astype(np.uint8)
     ids = np.empty(3 * len(coins), np.uint8)
     ids[0::3], ids[1::3], ids[2::3] = 2, coins, coins
@@ -74,8 +74,8 @@ def test_lanes_change_nothing_but_rounding(pattern_ids: np.ndarray) -> None:
 def test_steps_are_traced_once(pattern_ids: np.ndarray) -> None:
     trainer = make_trainer(pattern_ids, steps=50, validation_interval=7)
     validations(trainer)
-    assert trainer._run_steps.experimental_get_tracing_count() == 1
-    assert trainer._run_validation_window.experimental_get_tracing_count() == 1
+    assert trainer.compiled_steps.experimental_get_tracing_count() == 1
+    assert trainer.compiled_validation.experimental_get_tracing_count() == 1
 
 
 def test_events_count_steps_tokens_and_epochs(pattern_ids: np.ndarray) -> None:

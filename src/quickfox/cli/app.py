@@ -61,7 +61,7 @@ def _run(program: str, arguments: list[str]) -> int:
         notify(f"{program}: {_on_one_line(str(error))}")
         return error.exit_status
     except typer.TyperException as error:
-        notify(f"{program}: {_on_one_line(error.format_message())} (see {_help_command(error, program)})")
+        notify(f"{program}: {_on_one_line(error.format_message()).rstrip('.')} (see {_help_command(error, program)})")
         return ExitStatus.USAGE
     return status or ExitStatus.SUCCESS
 

@@ -6,10 +6,11 @@ whatever the locale says.
 
 import contextlib
 import io
+import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from quickfox.errors import StorageError
@@ -66,7 +67,7 @@ def settle_standard_output() -> None:
 
 
 def write_product(text: str) -> None:
-    """Writes a part of the product to standard output; it is seen at the latest when the next part comes.
+    """Writes a part of the product to standard output, where it may wait for the parts that follow.
 
     Raises:
         ClosedPipeError: nobody reads it any more.
@@ -77,19 +78,18 @@ def write_product(text: str) -> None:
     sys.stdout.write(text)
 
 
-def write_live(pieces: Iterator[str]) -> Iterator[str]:
-    """Writes pieces of the product as they come, for somebody who watches; yields each after it was written.
+def write_live(pieces: Iterable[str]) -> None:
+    """Writes pieces of the product as they come, for somebody who watches.
 
     Raises:
         ClosedPipeError, StorageError: as `write_product`.
     """
-    flushed = time.monotonic()
+    flushed = -math.inf
     for piece in pieces:
         write_product(piece)
         if time.monotonic() - flushed >= FLUSH_INTERVAL:
             sys.stdout.flush()
             flushed = time.monotonic()
-        yield piece
 
 
 def notify(message: str) -> None:

@@ -214,13 +214,12 @@ def _standard_input() -> BinaryIO:
 
 def _spool(name: str, stream: BinaryIO) -> _Spool:
     try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the source
-        shutil.copyfileobj(stream, file)
-        file.flush()
+        spool = _Spool(name, tempfile.TemporaryFile())  # noqa: SIM115 - the file lives as long as the source
+        weakref.finalize(spool, spool.file.close)
+        shutil.copyfileobj(stream, spool.file)
+        spool.file.flush()
     except OSError as error:
         raise StorageError(f"cannot keep {_shown(name)} in a temporary file: {error.strerror or error}") from error
-    spool = _Spool(name, file)
-    weakref.finalize(spool, file.close)
     return spool
 
 
@@ -258,7 +257,8 @@ def _refuse_what_is_no_text(head: bytes, name: str) -> None:
         return
     # Latin letters in UTF-16 are a letter and a zero in turn, the zeros all at odd places or all at even ones.
     even, odd = (2 * head[start::2].count(0) / len(head) for start in (0, 1))
-    kind = "UTF-16 text without a byte-order mark" if max(even, odd) > 0.4 and min(even, odd) < 0.1 else "binary data"
+    is_utf_16 = len(head) % 2 == 0 and max(even, odd) > 0.4 and min(even, odd) < 0.1
+    kind = "UTF-16 text without a byte-order mark" if is_utf_16 else "binary data"
     raise DataError(f"{_shown(name)}: {kind}, not UTF-8 text")
 
 

@@ -5,6 +5,7 @@ to one run of the program on one machine; what it means (tokenizer, corpus) its 
 """
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +92,13 @@ def split_tokens(ids: TokenIds, validation_split: float) -> tuple[TokenIds, Toke
 
     Args:
         ids: (n,) token ids of the whole text.
-        validation_split: share to hold out, in [0, 1); the number of tokens is rounded.
+        validation_split: share to hold out, in [0, 1).
 
     Returns:
-        train: (n - m,) and validation: (m,), m = round(n * validation_split).
+        train: (k,) and validation: (n - k,), k = floor(n * (1 - validation_split)).
     """
-    num_training_tokens = len(ids) - round(len(ids) * validation_split)
+    # Rounded first, as 10 * (1 - 0.9) is a hair below 1.
+    num_training_tokens = math.floor(round(len(ids) * (1.0 - validation_split), 6))
     return ids[:num_training_tokens], ids[num_training_tokens:]
 
 

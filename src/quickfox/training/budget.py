@@ -1,5 +1,6 @@
 """Planning a run's number of steps so that it ends when its time budget does."""
 
+import itertools
 import math
 import time
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ CHECKPOINTS = (0.04, 0.12, 0.3, 0.6, 0.85, 0.95)
 """Shares of the budget after which the plan is corrected; few, because each is part of the run's record."""
 
 FINISH_SECONDS = 0.8  # saving the last checkpoint and leaving
-FIRST_VALIDATION_SECONDS = 3.0  # before one was measured; tracing included
+VALIDATION_TRACING_SECONDS = 0.8  # once
+VALIDATION_SPEED_UP = 3.0  # reading a token against training on it: one pass instead of three
 
 
 @dataclass
@@ -19,13 +21,14 @@ class Budget:
         seconds: the budget.
         started: when the command started, by `time.monotonic`.
         validation_interval: steps from one validation to the next.
+        validation_tokens: tokens of the held-out text.
     """
 
     seconds: float
     started: float
     validation_interval: int
-    validation_seconds: float = FIRST_VALIDATION_SECONDS
-    _validated: bool = False
+    validation_tokens: int
+    _validation_seconds: float | None = None
     _points: list[float] = field(default_factory=lambda: list(CHECKPOINTS))
 
     def seconds_left(self) -> float:
@@ -33,23 +36,36 @@ class Budget:
         return self.started + self.seconds - time.monotonic()
 
     def note_validation(self, seconds: float) -> None:
-        """Tells how long a validation took; the first one, which compiles, counts until there is a second."""
-        self.validation_seconds = seconds
-        self._validated = True
+        """Tells how long a validation took, its checkpoint and sample included; later plans count on it."""
+        self._validation_seconds = seconds
 
-    def replan(self, step: int, total_steps: int, seconds_per_step: float) -> int | None:
-        """The new total number of steps where the plan should change now, else None."""
+    def replan(self, step: int, total_steps: int, seconds_per_step: float, tokens_per_step: int) -> int | None:
+        """The new total number of steps where the plan should change now, else None.
+
+        Args:
+            step: steps done.
+            total_steps: the plan so far.
+            seconds_per_step: measured; NaN if nothing was measured yet.
+            tokens_per_step: of a batch.
+        """
         spent = 1.0 - self.seconds_left() / self.seconds
         if math.isnan(seconds_per_step) or not self._points or spent < self._points[0]:
             return None
         while self._points and spent >= self._points[0]:
             self._points.pop(0)
-        total = step + self.steps_in(self.seconds_left(), step, seconds_per_step)
+        seconds_per_validation = self._validation_seconds
+        if seconds_per_validation is None:
+            seconds_per_token = seconds_per_step / tokens_per_step / VALIDATION_SPEED_UP
+            seconds_per_validation = VALIDATION_TRACING_SECONDS + self.validation_tokens * seconds_per_token
+        total = self._last_step(step, seconds_per_step, seconds_per_validation)
         return total if total != total_steps else None
 
-    def steps_in(self, seconds: float, step: int, seconds_per_step: float) -> int:
-        """Steps that fit into `seconds` from `step` on, with the validations on the way and the finish."""
-        left = seconds - FINISH_SECONDS - self.validation_seconds  # the last validation
-        steps = left / seconds_per_step
-        on_the_way = (step + max(steps, 0)) // self.validation_interval - step // self.validation_interval
-        return max(1, int((left - on_the_way * self.validation_seconds) / seconds_per_step))
+    def _last_step(self, step: int, seconds_per_step: float, seconds_per_validation: float) -> int:
+        """The step at which the budget will be spent: what is left holds the steps, and every validation to come."""
+        seconds = self.seconds_left() - FINISH_SECONDS
+        last = step + 1
+        for validations in itertools.count(1):  # the last one, and those on the way
+            last = max(step + 1, step + int((seconds - validations * seconds_per_validation) / seconds_per_step))
+            if math.ceil(last / self.validation_interval) - step // self.validation_interval <= validations:
+                break
+        return last

@@ -21,8 +21,8 @@ State = tuple[tuple[Tensor, Tensor], ...]
 class LSTMNetwork:
     """Embedding -> stack of LSTM layers -> dense: logits of the next token (equations: `recurrent_kernels.lstm`).
 
-    Initial weights: recurrent kernels orthogonal (Saxe 2014), forget biases 1 (Jozefowicz 2015), input and output
-    kernels Glorot-uniform, embeddings uniform in [-0.05, 0.05] scaled to unit variance at the projection.
+    Initial weights: embeddings normal with unit variance; input and output kernels Glorot-uniform; recurrent kernels
+    orthogonal (Saxe et al. 2014); forget biases 1 (Jozefowicz et al. 2015), all other biases 0.
     """
 
     def __init__(self, config: ModelConfig, random_seed: int, precision: Precision) -> None:
@@ -89,7 +89,7 @@ class LSTMNetwork:
             logits (T, B, V) float32, TIME-major, and the new state.
         """
         if tf.config.list_physical_devices("GPU"):
-            return self._forward_stock(token_ids, state, dropout, seed)
+            return self.forward_stock(token_ids, state, dropout, seed)
         token_ids = tf.transpose(token_ids)  # (T, B)
         inputs, new_state = None, []
         for layer, (recurrent, (h, c)) in enumerate(zip(self.recurrent, state, strict=True)):
@@ -113,7 +113,7 @@ class LSTMNetwork:
         projected = dense(tf.gather(embeddings, token_ids), kernel, bias, self.compute_dtype)
         return tf.cast(projected, self.compute_dtype)
 
-    def _forward_stock(self, token_ids: Tensor, state: State, dropout: float, seed: Tensor) -> tuple[Tensor, State]:
+    def forward_stock(self, token_ids: Tensor, state: State, dropout: float, seed: Tensor) -> tuple[Tensor, State]:
         """The same through the stock Keras layers, which choose cuDNN on a GPU."""
         inputs, new_state = self.embedding(token_ids), []
         for layer, (recurrent, layer_state) in enumerate(zip(self.recurrent, state, strict=True)):

@@ -32,6 +32,7 @@ from quickfox.text.vocabulary import build_vocabulary, count_characters, describ
 from quickfox.training.events import Event, Replanned, RunFinished, RunStarted, StepsDone, Validated
 from quickfox.training.settings import DEFAULT_WINDOW, Plan, choose_settings
 from quickfox.training.tensorflow_runtime import available_threads, matmul_speed, preferred_precision, start_tensorflow
+from quickfox.version import __version__
 
 if TYPE_CHECKING:
     from quickfox.training.trainer import Trainer
@@ -146,9 +147,7 @@ def _make_directory(output: Path | None, name: str) -> Path:
     return output
 
 
-def _describe_run(
-    plan: Plan, corpus: Corpus, encoded: EncodedCorpus, request: TrainingRequest
-) -> dict[str, Any]:
+def _describe_run(plan: Plan, corpus: Corpus, encoded: EncodedCorpus, request: TrainingRequest) -> dict[str, Any]:
     """What run.json holds: everything that fixes the run."""
     return {
         "format_version": 1,
@@ -163,7 +162,7 @@ def _describe_run(
             "sha256": encoded.digest,
         },
         "versions": {
-            "quickfox": version("quickfox"),
+            "quickfox": __version__,
             "tensorflow": version("tensorflow"),
             "python": platform.python_version(),
         },

@@ -57,7 +57,9 @@ class Trainer:
         self.batches = StreamBatches(training_ids, training.batch_size, training.window, training.random_seed)
         self.validation_ids = validation_ids
         self.started = started
-        self.budget = budget_seconds and Budget(budget_seconds, started, training.validation_interval)
+        self.budget = budget_seconds and Budget(
+            budget_seconds, started, training.validation_interval, len(validation_ids)
+        )
         self.total_steps = training.steps
         self.step = 0
         self.network = build_network(model, training.random_seed, training.precision)
@@ -70,8 +72,14 @@ class Trainer:
         self._timed_steps = 0
         self._lanes = _largest_divisor(training.batch_size, training.threads)
         self._lane = tf.function(self._lane_gradients, autograph=False)  # traced once for all lanes
-        self._run_steps = tf.function(self._steps, autograph=False, reduce_retracing=True)
-        self._run_validation_window = tf.function(self._validation_window, autograph=False)
+        self.compiled_steps = tf.function(self._steps, input_signature=self._steps_signature(), autograph=False)
+        self.compiled_validation = tf.function(self._validation_window, autograph=False)
+
+    def _steps_signature(self) -> list[Any]:
+        """Any number of steps, so that one trace serves all calls."""
+        batches = tf.TensorSpec([None, self.config.batch_size, self.config.window], tf.int32)
+        state = tf.nest.map_structure(lambda rows: tf.TensorSpec(rows.shape, rows.dtype), self.state)
+        return [batches, batches, tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64), state]
 
     # The compiled part ------------------------------------------------------------------------------------
 
@@ -88,8 +96,6 @@ class Trainer:
         return losses.stack(), state
 
     def _one_step(self, x: Tensor, y: Tensor, rate: Tensor, step: Tensor, state: Any) -> tuple[Tensor, Any]:
-        shape = (self.config.batch_size, self.config.window)
-        x, y = tf.ensure_shape(x, shape), tf.ensure_shape(y, shape)
         losses, gradients, states = [], [], []
         for lane, (x_lane, y_lane, state_lane) in enumerate(self._split(x, y, state, self._lanes)):
             seed = tf.stack([self.config.random_seed % 2**31, tf.cast(step, tf.int32) * self._lanes + lane])
@@ -148,11 +154,18 @@ class Trainer:
                 running = loss if math.isnan(running) else running + (loss - running) / LOSS_HORIZON
             steps_per_call = max(1, min(64, round(CALL_SECONDS * count / seconds)))
             yield self._steps_done(running)
-            if self.budget and (total := self.budget.replan(self.step, self.total_steps, self.seconds_per_step)):
-                self.total_steps = max(total, self.step)
-                yield Replanned(self.step, self.total_steps)
+            if self.budget:
+                total = self.budget.replan(
+                    self.step, self.total_steps, self.seconds_per_step, self.config.batch_size * self.config.window
+                )
+                if total is not None:
+                    self.total_steps = total
+                    yield Replanned(self.step, self.total_steps)
             if self.step % self.config.validation_interval == 0 or self.step >= self.total_steps:
+                started = time.perf_counter()
                 yield self._validated(float(np.mean(since_validation)))
+                if self.budget:  # the caller has saved a checkpoint meanwhile, which takes its time too
+                    self.budget.note_validation(time.perf_counter() - started)
                 since_validation = []
                 patience = self.config.patience
                 if patience and self.validations_without_improvement >= patience:
@@ -164,7 +177,7 @@ class Trainer:
         xs, ys = (np.stack(part) for part in zip(*batches, strict=True))
         rates = [learning_rate(self.step + k, self.total_steps, self.config) for k in range(count)]
         started = time.perf_counter()
-        losses, self.state = self._run_steps(
+        losses, self.state = self.compiled_steps(
             tf.constant(xs), tf.constant(ys), tf.constant(rates), tf.constant(self.step, tf.int64), self.state
         )
         values: list[float] = losses.numpy().tolist()
@@ -182,10 +195,7 @@ class Trainer:
         return values, seconds
 
     def _validated(self, train_loss: float) -> Validated:
-        started = time.perf_counter()
         loss = self.validation_loss()
-        if self.budget:
-            self.budget.note_validation(time.perf_counter() - started)
         is_best = loss is None or loss < self.best_validation_loss
         if loss is not None:
             self.best_validation_loss = min(loss, self.best_validation_loss)
@@ -221,7 +231,7 @@ class Trainer:
         for part in iter_validation_windows(ids, VALIDATION_LANES, window, warm_up):
             if part.reset_first:
                 state = tf.nest.map_structure(lambda rows: tf.concat([tf.zeros_like(rows[:1]), rows[1:]], 0), state)
-            window_total, state = self._run_validation_window(
+            window_total, state = self.compiled_validation(
                 tf.constant(part.x), tf.constant(part.y), tf.constant(part.weight), state
             )
             total += float(window_total)

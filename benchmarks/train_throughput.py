@@ -1,0 +1,110 @@
+"""Training throughput on random tokens: ours, Keras `fit`, and PyTorch's nn.LSTM where it is installed, in turn.
+
+usage: python benchmarks/train_throughput.py [--torch-python PYTHON] [--rounds N] [--steps N]
+PYTHON is an interpreter that can import torch. Each measurement is a process of its own; the three take turns, N
+rounds, and the medians are printed, with ours as a multiple of each peer.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from measuring import report, run_json
+
+SHAPES = ((64, 100, 256, 512), (32, 64, 64, 512), (128, 64, 64, 512))  # batch, window, embedding, hidden
+VOCABULARY = 65
+PEER = Path(__file__).parent / "peers" / "torch_lstm_throughput.py"
+WARM_UP_STEPS = 3
+
+
+def measure_ours(precision: str, batch: int, window: int, embedding: int, hidden: int, steps: int) -> float:
+    """Tokens per second of our training step."""
+    from quickfox.training.tensorflow_runtime import available_threads, start_tensorflow
+
+    threads = available_threads()
+    start_tensorflow(threads)
+    import numpy as np
+
+    from quickfox.config import ModelConfig, TrainingConfig
+    from quickfox.training.events import StepsDone
+    from quickfox.training.trainer import Trainer
+
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, size=1_000_000).astype(np.uint8)
+    model = ModelConfig(vocabulary_size=VOCABULARY, embedding_dim=embedding, hidden_dim=hidden)
+    training = TrainingConfig(
+        steps=WARM_UP_STEPS + steps, batch_size=batch, window=window, learning_rate=1e-3, warmup_steps=0,
+        weight_decay=0.0, clip_norm=1.0, dropout=0.0, validation_interval=10**9, patience=None, random_seed=0,
+        precision=precision, threads=threads,
+    )  # fmt: skip
+    for event in Trainer(model, training, ids, ids[:0], time.monotonic()).run():
+        if isinstance(event, StepsDone):
+            rate = event.tokens_per_second
+    return rate
+
+
+def measure_keras(precision: str, batch: int, window: int, embedding: int, hidden: int, steps: int) -> float:
+    """Tokens per second of the model that a tutorial would `fit`."""
+    import keras
+    import numpy as np
+
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    model = keras.Sequential([
+        keras.layers.Embedding(VOCABULARY, embedding),
+        keras.layers.LSTM(hidden, return_sequences=True),
+        keras.layers.Dense(VOCABULARY, dtype="float32"),
+    ])  # fmt: skip
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = np.random.default_rng(0).integers(0, VOCABULARY, size=(batch * steps, window))
+    model.fit(x[: batch * WARM_UP_STEPS], x[: batch * WARM_UP_STEPS], batch_size=batch, verbose=0)
+    started = time.perf_counter()
+    model.fit(x, x, batch_size=batch, verbose=0)
+    return batch * window * steps / (time.perf_counter() - started)
+
+
+def compare(torch_python: str | None, rounds: int, steps: int) -> None:
+    """All shapes and precisions, the contestants in turn."""
+    for shape in SHAPES:
+        for precision in ("float32", "bfloat16"):
+            batch, window, embedding, hidden = shape
+            arguments = [precision, *map(str, shape)]
+            contestants = {
+                "ours": [sys.executable, __file__, "--measure", "ours", *arguments, str(steps)],
+                "keras_fit": [sys.executable, __file__, "--measure", "keras", *arguments, str(steps)],
+            }
+            if torch_python:
+                contestants["torch"] = [torch_python, str(PEER), *arguments, str(VOCABULARY), str(steps)]
+            rates: dict[str, list[float]] = {name: [] for name in contestants}
+            for _ in range(rounds):
+                for name, command in contestants.items():
+                    rates[name].append(run_json(command)["tokens_per_second"])
+            medians = {name: statistics.median(values) for name, values in rates.items()}
+            weights = 4 * (embedding + hidden) * hidden + hidden * VOCABULARY
+            report(
+                benchmark="train_throughput", batch=batch, window=window, embedding=embedding, hidden=hidden,
+                precision=precision, rounds=rounds,
+                tokens_per_second={name: round(rate) for name, rate in medians.items()},
+                model_gflop_per_second=round(6 * weights * medians["ours"] / 1e9),
+                ours_over={name: round(medians["ours"] / rate, 2) for name, rate in medians.items() if name != "ours"},
+            )  # fmt: skip
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--measure"]:
+        _, _, contestant, precision, *numbers = sys.argv
+        measure: dict[str, Any] = {"ours": measure_ours, "keras": measure_keras}
+        print(json.dumps({"tokens_per_second": measure[contestant](precision, *map(int, numbers))}))
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--torch-python", help="an interpreter that can import torch")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=30)
+    options = parser.parse_args()
+    compare(options.torch_python, options.rounds, options.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`llm evaluate`: how well a model predicts a text it has not seen."""
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from quickfox.cli.options import CorpusArgument, JsonOption, ModelOption, StrictOption, ThreadsOption, pin_numpy_threads
+from quickfox.cli.streams import notify, write_product
+from quickfox.cli.tables import format_table
+
+NAME = "evaluate"
+
+EXAMPLES = """\b
+Examples:
+  llm evaluate new.txt
+  llm evaluate chapters/ --model runs/corpus --json | jq .perplexity"""
+
+
+def run(
+    corpus: CorpusArgument,
+    model: ModelOption = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+    threads: ThreadsOption = None,
+) -> None:
+    """Measure how well a model predicts a text. Loss, perplexity, bits per character and per byte: lower is better."""
+    if threads is not None:
+        pin_numpy_threads(threads)
+    from quickfox.api import describe_left_out, load_directory
+    from quickfox.runs import find_model
+    from quickfox.text.corpus import open_corpus
+
+    directory, note = find_model(model, os.environ, Path())
+    if note:
+        notify(note)
+    loaded = load_directory(directory)
+    unknown: Counter[str] = Counter()
+    evaluation = loaded.evaluate(open_corpus(corpus, notify).iter_text(), None if strict else unknown)
+    if unknown:
+        notify(f"warning: {describe_left_out(unknown)}")
+    values = dataclasses.asdict(evaluation)
+    write_product(json.dumps(values) + "\n" if as_json else _format_table(values))
+
+
+def _format_table(values: dict[str, Any]) -> str:
+    return format_table(
+        (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
+        for name, value in values.items()
+    )

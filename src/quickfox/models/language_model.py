@@ -1,0 +1,59 @@
+"""What a language model can do, whatever its architecture, and how one is built from its tensors. NumPy only.
+
+All state is explicit: `forward` takes it and returns it and remembers nothing, so that one model serves any number
+of texts at a time, each going on from wherever its state says.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from quickfox.config import ModelConfig
+from quickfox.models.recurrent import LSTMLanguageModel
+
+State = tuple[tuple[np.ndarray, ...], ...]
+"""For each layer its arrays, whose first axis is the batch; what they mean is the model's own business."""
+
+
+class LanguageModel(Protocol):
+    """From the tokens read so far to the next one's distribution."""
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state of `batch_size` texts of which nothing has been read yet."""
+
+    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Read some tokens of each text.
+
+        Args:
+            token_ids: (B, T) integers, 0 <= id < V, T >= 1.
+            state: as returned by `initial_state(B)` or by the last call; not changed.
+
+        Returns:
+            (B, T, V) float32 logits: [b, t] is the unnormalised log-probability of what follows token t of text b;
+            and the state after the last token.
+        """
+
+
+_BUILDERS: dict[str, Callable[[ModelConfig, Mapping[str, np.ndarray]], LanguageModel]] = {"lstm": LSTMLanguageModel}
+
+
+def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> LanguageModel:
+    """The model that `config` describes, ready to run.
+
+    Args:
+        config: fixes the architecture and all shapes.
+        parameters: name -> float32 array, as `parameters.parameter_shapes(config)` lists them; not changed.
+    """
+    return _BUILDERS[config.architecture](config, parameters)
+
+
+def replace_row(state: State, row: int, source: State) -> State:
+    """`state` (of B texts) with the state of the text `row` replaced by that of the one text in `source`."""
+    replaced = []
+    for layer, source_layer in zip(state, source, strict=True):
+        arrays = [array.copy() for array in layer]
+        for array, source_array in zip(arrays, source_layer, strict=True):
+            array[row] = source_array[0]
+        replaced.append(tuple(arrays))
+    return tuple(replaced)

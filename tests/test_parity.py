@@ -1,0 +1,100 @@
+"""The parity suite: both engines, the same weights, the same logits; step by step as in one go, alone as in a batch.
+
+Every architecture is here. Adding one to the contract fails this suite until Keras and NumPy both follow it.
+"""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from quickfox.config import Architecture, ModelConfig
+from quickfox.models.language_model import LanguageModel, build_language_model
+from quickfox.models.parameters import parameter_shapes
+from quickfox.training.tensorflow_runtime import start_tensorflow
+
+start_tensorflow(threads=2)
+
+from quickfox.training.networks import build_network  # noqa: E402 - TensorFlow is started first
+
+ATOL = 1e-4
+BATCH, TIME = 3, 9
+SIZES = [
+    {"vocabulary_size": 7, "embedding_dim": 5, "hidden_dim": 8, "num_layers": 1},
+    {"vocabulary_size": 40, "embedding_dim": 6, "hidden_dim": 12, "num_layers": 2},  # more tokens than a window holds
+]
+CONFIGS = [ModelConfig(architecture=name, **sizes) for name in get_args(Architecture) for sizes in SIZES]
+
+
+def random_parameters(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Weights and biases of which none is zero."""
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.normal(scale=0.4, size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()
+    }
+
+
+def random_tokens(config: ModelConfig) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, config.vocabulary_size, size=(BATCH, TIME)).astype(np.int32)
+
+
+def numpy_model(config: ModelConfig) -> LanguageModel:
+    return build_language_model(config, random_parameters(config))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_both_engines_give_the_same_logits(config: ModelConfig) -> None:
+    network = build_network(config, random_seed=0, precision="float32")
+    for name, value in random_parameters(config).items():
+        network.parameters()[name].assign(value)
+    tokens = random_tokens(config)
+    tensorflow_logits, _ = network.forward(tokens, network.initial_state(BATCH))  # (T, B, V)
+    model = numpy_model(config)
+    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH))  # (B, T, V)
+    np.testing.assert_allclose(numpy_logits, np.transpose(tensorflow_logits, (1, 0, 2)), atol=ATOL)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_the_networks_own_weights_go_over(config: ModelConfig) -> None:
+    """The names and shapes that training saves are those that sampling loads."""
+    network = build_network(config, random_seed=3, precision="float32")
+    weights = {name: variable.numpy() for name, variable in network.parameters().items()}
+    assert {name: weight.shape for name, weight in weights.items()} == parameter_shapes(config)
+    tokens = random_tokens(config)
+    model = build_language_model(config, weights)
+    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH))
+    tensorflow_logits, _ = network.forward(tokens, network.initial_state(BATCH))
+    np.testing.assert_allclose(numpy_logits, np.transpose(tensorflow_logits, (1, 0, 2)), atol=ATOL)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_stock_keras_layers_agree_with_the_kernels(config: ModelConfig) -> None:
+    """What a GPU would run is what the processor runs."""
+    network = build_network(config, random_seed=3, precision="float32")
+    tokens = random_tokens(config)
+    ours, our_state = network.forward(tokens, network.initial_state(BATCH))
+    stock, stock_state = network.forward_stock(tokens, network.initial_state(BATCH), dropout=0.0, seed=None)
+    np.testing.assert_allclose(ours, stock, atol=ATOL)
+    for (h, c), (stock_h, stock_c) in zip(our_state, stock_state, strict=True):
+        np.testing.assert_allclose(h, stock_h, atol=ATOL)
+        np.testing.assert_allclose(c, stock_c, atol=ATOL)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_step_by_step_equals_the_whole_sequence(config: ModelConfig) -> None:
+    model, tokens = numpy_model(config), random_tokens(config)
+    whole, _ = model.forward(tokens, model.initial_state(BATCH))
+    state, steps = model.initial_state(BATCH), []
+    for t in range(TIME):
+        logits, state = model.forward(tokens[:, t : t + 1], state)
+        steps.append(logits.copy())
+    np.testing.assert_allclose(np.concatenate(steps, axis=1), whole, atol=ATOL)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_a_batch_equals_its_rows_alone(config: ModelConfig) -> None:
+    model, tokens = numpy_model(config), random_tokens(config)
+    batch, _ = model.forward(tokens, model.initial_state(BATCH))
+    for row in range(BATCH):
+        alone, _ = model.forward(tokens[row : row + 1], model.initial_state(1))
+        np.testing.assert_allclose(alone[0], batch[row], atol=ATOL)

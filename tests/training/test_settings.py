@@ -1,0 +1,73 @@
+"""What is given is kept; what is not given suits the text, the time and the machine."""
+
+from typing import Any
+
+import pytest
+
+from quickfox.config import TrainingRequest
+from quickfox.training.settings import Plan, choose_dropout, choose_settings, default_budget
+
+MILLION = 1_000_000
+
+
+def choose(request: TrainingRequest, training_tokens: int = MILLION, **changes: Any) -> Plan:
+    facts: dict[str, Any] = {
+        "vocabulary_size": 65,
+        "threads": 2,
+        "precision": "float32",
+        "flops": 3e11,
+        "seconds_gone": 3.0,
+    }
+    return choose_settings(request, training_tokens=training_tokens, **(facts | changes))
+
+
+def test_everything_given_is_kept() -> None:
+    request = TrainingRequest(
+        embedding_dim=7, hidden_dim=33, num_layers=2, dropout=0.25, batch_size=5, window=11, learning_rate=0.125,
+        steps=77, patience=3, random_seed=9, threads=2,
+    )  # fmt: skip
+    plan = choose(request)
+    model, training = plan.model, plan.training
+    assert (model.embedding_dim, model.hidden_dim, model.num_layers) == (7, 33, 2)
+    assert (training.batch_size, training.window, training.learning_rate) == (5, 11, 0.125)
+    assert (training.dropout, training.steps, training.patience, training.random_seed) == (0.25, 77, 3, 9)
+    assert plan.budget_seconds is None
+
+
+def test_epochs_become_steps() -> None:
+    plan = choose(TrainingRequest(epochs=2, batch_size=10, window=100))
+    assert plan.training.steps == 2000
+
+
+def test_without_a_length_the_default_budget_is_used() -> None:
+    assert choose(TrainingRequest()).budget_seconds == default_budget(MILLION)
+
+
+@pytest.mark.parametrize(("smaller", "larger"), [(30.0, 60.0), (60.0, 150.0), (150.0, 900.0)])
+def test_more_time_gives_a_model_that_is_no_smaller(smaller: float, larger: float) -> None:
+    few, many = (choose(TrainingRequest(budget=budget)) for budget in (smaller, larger))
+    assert few.model.hidden_dim <= many.model.hidden_dim
+    assert few.training.dropout <= many.training.dropout
+
+
+def test_a_faster_machine_gets_a_larger_model() -> None:
+    request = TrainingRequest(budget=60.0)
+    assert choose(request, flops=1e11).model.hidden_dim < choose(request, flops=1e12).model.hidden_dim
+
+
+def test_the_default_budget_grows_with_the_text_within_bounds() -> None:
+    budgets = [default_budget(tokens) for tokens in (100, 10**5, 10**6, 10**8, 10**12)]
+    assert budgets == sorted(budgets)
+    assert budgets[0] >= 20.0
+    assert budgets[2] < 180.0
+    assert budgets[-1] == 3600.0
+
+
+def test_text_that_is_read_once_needs_no_dropout() -> None:
+    assert choose_dropout(0.3) == 0.0
+    assert 0.0 < choose_dropout(30) <= 0.5
+
+
+def test_a_random_seed_is_drawn_when_not_given() -> None:
+    seeds = {choose(TrainingRequest()).training.random_seed for _ in range(3)}
+    assert len(seeds) == 3

@@ -1,0 +1,47 @@
+"""Quietness, and what is read off the processor."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quickfox.training import tensorflow_runtime
+from quickfox.training.tensorflow_runtime import available_threads, matmul_speed, preferred_precision, quiet_stderr
+
+
+def test_quiet_stderr_holds_back_what_native_code_writes(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_stderr():
+        os.write(2, b"a banner\n")
+    assert capfd.readouterr().err == ""
+
+
+def test_quiet_stderr_replays_it_when_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with quiet_stderr():
+            os.write(2, b"the reason\n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert capfd.readouterr().err == "the reason\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"), [("fma avx512_bf16 amx_bf16 amx_tile", "bfloat16"), ("fma avx512_bf16", "float32")]
+)
+def test_bfloat16_is_preferred_only_with_amx(
+    flags: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    information = tmp_path / "cpuinfo"
+    information.write_text(f"processor: 0\nflags: {flags}\n", encoding="utf-8")
+    monkeypatch.setattr(tensorflow_runtime, "CPU_INFORMATION", information)
+    assert preferred_precision() == precision
+
+
+def test_float32_where_the_processor_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorflow_runtime, "CPU_INFORMATION", tmp_path / "nothing")
+    assert preferred_precision() == "float32"
+
+
+def test_matmul_speed_is_that_of_some_processor() -> None:
+    assert 1e7 < matmul_speed("float32", available_threads()) < 1e16
