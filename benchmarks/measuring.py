@@ -1,4 +1,4 @@
-"""What the benchmarks share: naming the machine, running a measurement in a process of its own, one JSON line a result."""
+"""What the benchmarks share: naming the machine, a measurement in a process of its own, one JSON line a result."""
 
 import json
 import os

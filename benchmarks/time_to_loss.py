@@ -1,6 +1,7 @@
 """Validation loss against time: `llm train --budget`, and the PyTorch peer where torch is installed, in turn.
 
-usage: python benchmarks/time_to_loss.py TEXT [--budgets 30,60,150] [--seeds 1,2,3] [--torch-python PYTHON] [--plot FILE.svg]
+usage: python benchmarks/time_to_loss.py TEXT [--budgets 30,60,150] [--seeds 1,2,3] [--torch-python PYTHON]
+       [--plot FILE.svg]
 Ours is timed as a whole command, from its start to its end; the peer by its own generous clock, which starts after its
 imports and stops during validation. Both hold out the last tenth. The plot needs matplotlib.
 """

@@ -21,7 +21,7 @@ PEER = Path(__file__).parent / "peers" / "torch_lstm_throughput.py"
 WARM_UP_STEPS = 3
 
 
-def measure_ours(precision: str, batch: int, window: int, embedding: int, hidden: int, steps: int) -> float:
+def measure_ours(precision: Any, batch: int, window: int, embedding: int, hidden: int, steps: int) -> float:
     """Tokens per second of our training step."""
     from quickfox.training.tensorflow_runtime import available_threads, start_tensorflow
 

@@ -12,7 +12,7 @@ import typer
 
 from quickfox.cli.commands import build_vocab, evaluate, generate, info, train
 from quickfox.cli.signals import Stopped, raise_on_stop_signals
-from quickfox.cli.streams import ClosedPipeError, notify, own_standard_output, settle_standard_output
+from quickfox.cli.streams import ClosedPipeError, own_standard_output, printable, settle_standard_output, write_stderr
 from quickfox.errors import ExitStatus, QuickfoxError
 from quickfox.version import __version__
 
@@ -58,12 +58,17 @@ def _run(program: str, arguments: list[str]) -> int:
     except Stopped as stopped:
         return stopped.exit_status
     except QuickfoxError as error:
-        notify(f"{program}: {_on_one_line(str(error))}")
+        _report(program, str(error))
         return error.exit_status
     except typer.TyperException as error:
-        notify(f"{program}: {_on_one_line(error.format_message()).rstrip('.')} (see {_help_command(error, program)})")
+        _report(program, f"{error.format_message().rstrip('.')} (see {_help_command(error, program)})")
         return ExitStatus.USAGE
     return status or ExitStatus.SUCCESS
+
+
+def _report(program: str, message: str) -> None:
+    """One line, whatever is in the message."""
+    write_stderr(f"{program}: {printable(message)}\n")
 
 
 def _program_name() -> str:
@@ -75,7 +80,3 @@ def _program_name() -> str:
 def _help_command(error: typer.TyperException, program: str) -> str:
     context = getattr(error, "ctx", None)  # usage errors have one
     return f"{context.command_path if context else program} --help"
-
-
-def _on_one_line(message: str) -> str:
-    return " ".join(message.split("\n"))

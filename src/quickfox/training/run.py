@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HISTORY_FILE = "history.jsonl"
 TOKENS_FILE = "tokens.bin"
 SAMPLE_LENGTH = 160  # tokens of the model's own text after each validation
-GENERATION_DEFAULTS = {"temperature": 0.8}
+GENERATION_DEFAULTS: dict[str, Any] = {"temperature": 0.8}
 
 
 def train(

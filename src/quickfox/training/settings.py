@@ -65,7 +65,7 @@ def _rounded_hidden_dim(hidden_dim: float) -> int:
 
 def choose_dropout(passes: float) -> float:
     """Dropout for that many passes over the training text: none while all is new, more the more is repeated."""
-    return round(min(max(0.0, 0.1 * math.log2(max(passes, 1e-9) / 3.0)), 0.4), 2)
+    return round(min(0.1 * math.sqrt(max(0.0, passes - 4.0)), 0.5), 2)
 
 
 def matrix_parameters(model: ModelConfig) -> int:
@@ -108,7 +108,9 @@ def choose_settings(
     batch_size = request.batch_size or DEFAULT_BATCH_SIZE
     window = request.window or DEFAULT_WINDOW
     steps_per_epoch = training_tokens / (batch_size * window)
-    steps = request.steps or (request.epochs and max(1, round(request.epochs * steps_per_epoch)))
+    steps = request.steps
+    if request.epochs is not None:
+        steps = max(1, round(request.epochs * steps_per_epoch))
     if steps is not None:
         hidden_dim = choose_hidden_dim_for_tokens(steps * batch_size * window)
     else:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 from quickfox.config import Precision
 from quickfox.errors import UnavailableError
@@ -19,7 +18,7 @@ from quickfox.errors import UnavailableError
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
-def start_tensorflow(threads: int) -> ModuleType:
+def start_tensorflow(threads: int) -> None:
     """Imports TensorFlow without its banner and gives it `threads` processor threads; call it once, first.
 
     An operation runs on ONE thread, and up to `threads` operations run at a time: the training step is cut
@@ -43,7 +42,6 @@ def start_tensorflow(threads: int) -> ModuleType:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         tf.constant(0.0)  # the first operation prints too
-    return tf
 
 
 @contextmanager

@@ -1,0 +1,176 @@
+"""The program as a whole: help, version, usage errors, and what happens when its streams or the user leave."""
+
+import json
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from quickfox.cli.app import app
+from quickfox.version import __version__
+
+Llm = Callable[..., subprocess.CompletedProcess[str]]
+
+COMMANDS = ("build-vocab", "train", "generate", "evaluate", "info")
+FOREVER = "1000000000"
+
+only_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, /dev/full and pipes of POSIX")
+
+
+def test_version(llm: Llm) -> None:
+    result = llm("--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"quickfox {__version__}\n", "")
+
+
+def test_the_project_has_the_version_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_names_every_command(llm: Llm, arguments: list[str]) -> None:
+    result = llm(*arguments)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert all(f"\n  {command} " in result.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(llm: Llm, command: str) -> None:
+    result = llm(command, "--help")
+    assert result.returncode == 0
+    assert "Examples:\n" in result.stdout
+    assert f"  llm {command}" in result.stdout
+
+
+def test_the_commands_tested_here_are_all_there_are() -> None:
+    assert {command.name for command in app.registered_commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["generate", "--colour"], "No such option: --colour"),
+        (["generate", "--length", "many"], "'many' is not a valid int"),
+        (["generate", "--length"], "--length"),
+        (["generate", "two\nlines"], "two"),
+        (["train"], "Missing argument 'CORPUS...'"),
+        (["train", "x.txt", "--budget", "soon"], "'soon' is no time; write 60s, 5m or 1h"),
+        (["train", "x.txt", "--architecture", "cnn"], "'cnn'"),
+        (["train", "x.txt", "--steps", "5", "--epochs", "1"], "--steps and --epochs exclude each other"),
+        (["train", "x.txt", "--hidden-dim", "0"], "hidden-dim must be at least 1, not 0"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_status_2(llm: Llm, arguments: list[str], said: str) -> None:
+    result = llm(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("llm: ")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+
+
+def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
+    program = "from quickfox.cli import app; app.info._runs_here = lambda: 1 / 0; app.main()"
+    result = subprocess.run(
+        [sys.executable, "-c", program, "info"], cwd=tmp_path, capture_output=True, encoding="utf-8"
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback")
+    assert "ZeroDivisionError" in result.stderr
+
+
+def test_output_is_utf8_whatever_the_locale(llm: Llm, model_directory: Path, environment: dict[str, str]) -> None:
+    for settings in ({"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}):
+        result = llm(
+            "generate", "--model", model_directory, "--seed", "äß", "--length", "0", env={**environment, **settings}
+        )
+        assert (result.returncode, result.stdout) == (0, "äß\n")
+
+
+def test_help_fits_a_narrow_terminal(llm: Llm, environment: dict[str, str]) -> None:
+    result = llm("train", "--help", env={**environment, "COLUMNS": "20"})
+    assert result.returncode == 0
+    assert "--hidden-dim" in result.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_completes_commands(llm: Llm, environment: dict[str, str], shell: str) -> None:
+    asked = {"_LLM_COMPLETE": f"complete_{shell}", "COMP_WORDS": "llm gen", "COMP_CWORD": "1"}
+    asked |= {"_TYPER_COMPLETE_ARGS": "llm gen", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    assert "generate" in llm(env={**environment, **asked}).stdout
+
+
+@only_posix
+def test_a_closed_pipe_ends_the_program_quietly(
+    program: list[str], model_directory: Path, environment: dict[str, str]
+) -> None:
+    command = [*program, "generate", "--model", str(model_directory), "--seed", "a", "--length", FOREVER]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1) == b"a"
+        process.stdout.close()
+        messages = process.stderr.read().decode()
+    assert process.returncode == 141
+    assert messages.startswith("random seed: ")
+    assert messages.count("\n") == 1
+
+
+@only_posix
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--model", "MODEL", "--length", "3"]])
+def test_a_full_disk_is_one_line_and_status_74(
+    program: list[str], environment: dict[str, str], model_directory: Path, arguments: list[str]
+) -> None:
+    command = [*program, *(str(model_directory) if argument == "MODEL" else argument for argument in arguments)]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, encoding="utf-8"
+        )
+    assert result.returncode == 74
+    assert result.stderr.splitlines()[-1] == "llm: cannot write to standard output: No space left on device"
+    assert "Traceback" not in result.stderr
+    assert "Exception" not in result.stderr
+
+
+@only_posix
+def test_text_is_still_written_when_messages_cannot_be(
+    program: list[str], environment: dict[str, str], model_directory: Path
+) -> None:
+    command = [*program, "generate", "--model", str(model_directory), "--seed", "fox", "--length", "0"]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=full, encoding="utf-8")
+    assert (result.returncode, result.stdout) == (0, "fox\n")
+
+
+@only_posix
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_program_with_its_status(
+    program: list[str], model_directory: Path, environment: dict[str, str], number: signal.Signals, status: int
+) -> None:
+    command = [*program, "generate", "--model", str(model_directory), "--seed", "a", "--length", FOREVER]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"a"  # it has started to write
+        process.send_signal(number)
+        _, messages = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert b"Traceback" not in messages
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(llm: Llm) -> None:
+    result = llm("info", "\x1b[31mred\r\n")
+    assert result.returncode == 66
+    assert "\\x1b[31mred" in result.stderr
+    assert "\x1b" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_json_lines_are_complete_when_several_samples_are_asked_for(llm: Llm, model_directory: Path) -> None:
+    result = llm("generate", "--model", model_directory, "--length", "4", "--num-samples", "3", "--json")
+    assert [json.loads(line)["sample"] for line in result.stdout.splitlines()] == [0, 1, 2]

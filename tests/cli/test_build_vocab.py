@@ -1,0 +1,53 @@
+"""`llm build-vocab`: the file it writes and the table it shows."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Llm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def cells(table: str) -> dict[str, str]:
+    """The rows of a table of two columns."""
+    return dict(line.split("  ", 1) for line in table.splitlines())
+
+
+def test_saves_the_characters_of_all_sources(llm: Llm, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("banana\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.txt").write_text("nän\n")
+    result = llm("build-vocab", "a.txt", "more", "-o", "chars.json")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert json.loads((tmp_path / "chars.json").read_text())["characters"] == ["\n", "a", "b", "n", "ä"]
+    table = {name: value.strip() for name, value in cells(result.stderr).items()}
+    assert table["characters"] == "11"
+    assert table["distinct"] == "5"
+    assert table["rarest of them"] == "'b' 1, 'ä' 1, '\\n' 2, 'a' 3, 'n' 4"
+    assert table["coverage"] == "100%"
+    assert table["saved"] == "chars.json"
+
+
+def test_min_count_leaves_out_what_is_rare_and_says_how_much_is_covered(llm: Llm, tmp_path: Path) -> None:
+    result = llm("build-vocab", "-", "--min-count", "2", input="aaab")
+    assert json.loads((tmp_path / "vocab.json").read_text())["characters"] == ["a"]
+    assert "75.0000%" in result.stderr
+
+
+def test_failures_leave_no_file(llm: Llm, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "folder").mkdir()
+    for arguments, status in (
+        (["nowhere.txt"], 66),
+        (["empty.txt"], 66),
+        (["folder"], 66),
+        (["latin1.txt"], 65),
+        (["-", "--min-count", "0"], 2),
+        (["-", "-o", "nowhere/vocab.json"], 73),
+    ):
+        result = llm("build-vocab", *arguments, input="some text")
+        assert (result.returncode, result.stdout) == (status, "")
+        assert result.stderr.startswith("llm: ")
+        assert result.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.txt", "folder", "latin1.txt"]

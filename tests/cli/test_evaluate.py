@@ -1,0 +1,56 @@
+"""`llm evaluate`: numbers of the core, as a table and as JSON."""
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import quickfox
+
+Llm = Callable[..., subprocess.CompletedProcess[str]]
+
+TEXT = "the quick brown fox jumps over the lazy dog\nßä\n" * 3
+
+
+def test_json_is_what_the_api_measures(llm: Llm, model_directory: Path) -> None:
+    result = llm("evaluate", "-", "--model", model_directory, "--json", input=TEXT)
+    measured = json.loads(result.stdout)
+    assert list(measured) == [
+        "tokens",
+        "characters",
+        "bytes",
+        "unknown_characters",
+        "nats_per_token",
+        "perplexity",
+        "bits_per_character",
+        "bits_per_byte",
+    ]
+    assert measured == dataclasses.asdict(quickfox.load(model_directory).evaluate(TEXT))
+    assert result.stderr == ""
+
+
+def test_the_table_shows_the_same(llm: Llm, model_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    table = llm("evaluate", "text.txt", "--model", model_directory).stdout
+    loss = quickfox.load(model_directory).evaluate(TEXT).nats_per_token
+    assert f"nats per token      {loss:.4f}\n" in table
+
+
+def test_unknown_characters_are_left_out_counted_and_named_once(llm: Llm, model_directory: Path) -> None:
+    result = llm("evaluate", "-", "--model", model_directory, "--json", input="abc€def€")
+    assert json.loads(result.stdout)["unknown_characters"] == 2
+    assert result.stderr.count("\n") == 1
+    assert "'€' (U+20AC)" in result.stderr
+
+
+def test_strict_refuses_them(llm: Llm, model_directory: Path) -> None:
+    result = llm("evaluate", "-", "--model", model_directory, "--strict", input="abc€def")
+    assert (result.returncode, result.stdout) == (65, "")
+    assert "U+20AC" in result.stderr
+
+
+def test_an_empty_text_is_no_input(llm: Llm, model_directory: Path) -> None:
+    result = llm("evaluate", "-", "--model", model_directory, input="")
+    assert (result.returncode, result.stdout) == (66, "")
+    assert result.stderr.count("\n") == 1

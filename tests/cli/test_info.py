@@ -1,0 +1,39 @@
+"""`llm info`: a model, a vocabulary, and what is neither; runs are looked at in test_train.py."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Llm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_model(llm: Llm, model_directory: Path) -> None:
+    result = llm("info", model_directory)
+    rows = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines()}
+    assert (result.returncode, result.stderr) == (0, "")
+    assert rows["architecture"] == "lstm"
+    assert rows["hidden_dim"] == "7"
+    assert rows["validation loss"] == "2.5000"
+    assert rows["training state"] == "no"
+    assert rows["characters"] == "\\n abcdefghijklmnopqrstuvwxyzßä"
+
+
+def test_a_vocabulary(llm: Llm) -> None:
+    llm("build-vocab", "-", input="fox\n")
+    result = llm("info", "vocab.json")
+    assert result.stdout == "vocabulary  vocab.json\nsize        4\nmin_count   1\ncharacters  \\nfox\n"
+
+
+def test_what_is_none_of_them(llm: Llm, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("no vocabulary")
+    (tmp_path / "folder").mkdir()
+    for path, status in (("text.txt", 65), ("folder", 65), ("nowhere", 66)):
+        result = llm("info", path)
+        assert (result.returncode, result.stdout) == (status, "")
+        assert result.stderr.count("\n") == 1
+
+
+def test_without_runs_it_says_how_to_get_one(llm: Llm) -> None:
+    result = llm("info")
+    assert (result.returncode, result.stdout) == (66, "")
+    assert "llm train" in result.stderr
