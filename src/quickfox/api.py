@@ -12,7 +12,7 @@ import secrets
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
@@ -206,8 +206,11 @@ def iter_training(
     vocabulary_path: Path | None,
     notice: Callable[[str], None],
     started: float,
-) -> Iterator[Event]:
-    """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.train."""
+) -> Generator[Event]:
+    """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.train.
+
+    Closing the generator ends the run in an orderly way.
+    """
     from quickfox.training import run  # the one import here that leads to TensorFlow
 
     corpus = open_corpus(sources, notice)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from quickfox.errors import NoInputError
-from quickfox.models.language_model import LanguageModel, replace_row
+from quickfox.models.language_model import LanguageModel
+from quickfox.models.state import replace_row
 from quickfox.text.batching import iter_validation_windows, validation_lanes
 from quickfox.text.tokenizers import CharacterTokenizer
 
@@ -24,7 +25,7 @@ WARM_UP = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured; nats_per_token * tokens = ln 2 * bits_per_character * characters = ln 2 * bits_per_byte * bytes.
+    """What was measured; in all, tokens * nats_per_token = ln 2 * characters * bits_per_character, bytes alike.
 
     Attributes:
         tokens: predicted tokens: all but the first.
@@ -62,25 +63,23 @@ def evaluate(
         NoInputError: the text is empty.
         DataError: fewer than two tokens are known; or a character is unknown, and `unknown` is not given.
     """
-    pieces = []
-    text_characters = text_bytes = 0
     left_out: Counter[str] = Counter()
+    pieces: list[np.ndarray] = []
+    characters = size = 0
     for chunk in chunks:
         pieces.append(tokenizer.encode(chunk, None if unknown is None else left_out))
-        text_characters += len(chunk)
-        text_bytes += len(chunk.encode())
-    if text_characters == 0:
-        raise NoInputError("the text is empty: nothing to evaluate")
+        characters += len(chunk)
+        size += len(chunk.encode())
+    if characters == 0:
+        raise NoInputError("the text is empty: there is nothing to evaluate")
     if unknown is not None:
         unknown.update(left_out)
     ids = np.concatenate(pieces)
     nats_per_token = mean_loss(model, ids)
-    first = tokenizer.decode(ids[:1])
-    characters = text_characters - left_out.total() - len(first)
-    size = (
-        text_bytes - sum(len(character.encode()) * count for character, count in left_out.items()) - len(first.encode())
-    )
-    total_bits = nats_per_token * (len(ids) - 1) / math.log(2)
+    not_predicted = left_out + Counter(tokenizer.decode(ids[:1]))
+    characters -= not_predicted.total()
+    size -= sum(len(character.encode()) * count for character, count in not_predicted.items())
+    bits = nats_per_token * (len(ids) - 1) / math.log(2)
     return Evaluation(
         tokens=len(ids) - 1,
         characters=characters,
@@ -88,8 +87,8 @@ def evaluate(
         unknown_characters=left_out.total(),
         nats_per_token=nats_per_token,
         perplexity=float(np.exp(nats_per_token)),
-        bits_per_character=total_bits / characters,
-        bits_per_byte=total_bits / size,
+        bits_per_character=bits / characters,
+        bits_per_byte=bits / size,
     )
 
 
@@ -118,5 +117,6 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """-log softmax(logits)[target], in nats: (..., V) float32, (...) integers -> (...) float64."""
     logits = logits.astype(np.float64)
     logits -= logits.max(axis=-1, keepdims=True)
-    target_logits = np.take_along_axis(logits, targets[..., np.newaxis], axis=-1)[..., 0]
-    return np.log(np.exp(logits).sum(axis=-1)) - target_logits
+    target_logits: np.ndarray = np.take_along_axis(logits, targets[..., np.newaxis], axis=-1)[..., 0]
+    losses: np.ndarray = np.log(np.exp(logits).sum(axis=-1)) - target_logits
+    return losses

@@ -88,6 +88,8 @@ def checkpoints_of(run: Path, damaged: list[DataError] | None = None) -> list[Ch
     for directory in (run / CHECKPOINTS_FOLDER).glob("step-*"):
         try:
             found.append(Checkpoint(directory, read_manifest(directory)))
+        except NoInputError:
+            continue  # its run, still training, has just pruned it
         except DataError as error:
             if damaged is not None:
                 damaged.append(error)
@@ -119,6 +121,8 @@ def best_model(run: Path) -> tuple[Path, str | None]:
     for checkpoint in best_first(checkpoints_of(run, damaged)):
         try:
             verify_model(checkpoint.directory)
+        except NoInputError:
+            continue  # just pruned
         except DataError as error:
             damaged.append(error)
             continue

@@ -1,7 +1,9 @@
 """The views of a training run, fed with events that no training made."""
 
+import contextlib
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,15 @@ def test_a_sample_cannot_act_upon_the_terminal() -> None:
     assert sample_lines(VALIDATED.sample) == ["First \\x1b[31mCitizen:", "Before we [bold]proceed"]
 
 
+def read_to_end(screen: int) -> str:
+    """What is written to a pseudo-terminal until it is closed."""
+    written = b""
+    with contextlib.suppress(OSError), os.fdopen(screen, "rb", buffering=0) as file:  # Linux ends it with an error
+        while data := file.read(4096):
+            written += data
+    return written.decode()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("columns", [20, 100])
 def test_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
@@ -113,13 +124,13 @@ def test_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> No
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     screen, terminal = pty.openpty()
+    reader = ThreadPoolExecutor(1).submit(read_to_end, screen)
     with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         with LiveDisplay() as display:
             for event in (STARTED, STEPS, VALIDATED, Replanned(step=50, total_steps=90)):
                 display.show(event)
-        written = os.read(screen, 1 << 20).decode()
-    os.close(screen)
+    written = reader.result(timeout=60)
     assert "\x1b[?25l" in written  # the cursor was hidden
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # and is shown again
     for word in ("epoch", "validation", "1.7500", "2.1250", "Citizen"):

@@ -139,6 +139,7 @@ def test_an_interrupted_run_ends_with_130_and_keeps_its_best(
     assert rest.splitlines()[-1] == "stopped; the best model so far: llm generate --model stopped"
     assert "Traceback" not in rest
     assert list((home / "stopped" / "checkpoints").glob("step-*/manifest.json"))
+    assert sorted(path.name for path in (home / "stopped").iterdir()) == ["checkpoints", "history.jsonl", "run.json"]
 
 
 @pytest.mark.parametrize(

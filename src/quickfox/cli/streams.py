@@ -47,7 +47,10 @@ def _output_failures() -> Iterator[None]:
 def own_standard_output() -> None:
     """Makes `sys.stdout` a ProductStream; from here on whatever prints to it, help texts too, fails in our way."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = ProductStream(sys.stdout.detach(), encoding="utf-8", newline="")
+        buffer = sys.stdout.detach()
+        if isinstance(buffer, io.RawIOBase):  # PYTHONUNBUFFERED; a raw file may write a part and leave the rest to us
+            buffer = io.BufferedWriter(buffer)
+        sys.stdout = ProductStream(buffer, encoding="utf-8", newline="")
 
 
 def settle_standard_output() -> None:

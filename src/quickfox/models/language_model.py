@@ -11,9 +11,7 @@ import numpy as np
 
 from quickfox.config import ModelConfig
 from quickfox.models.recurrent import LSTMLanguageModel
-
-State = tuple[tuple[np.ndarray, ...], ...]
-"""For each layer its arrays, whose first axis is the batch; what they mean is the model's own business."""
+from quickfox.models.state import State
 
 
 class LanguageModel(Protocol):
@@ -46,14 +44,3 @@ def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarra
         parameters: name -> float32 array, as `parameters.parameter_shapes(config)` lists them; not changed.
     """
     return _BUILDERS[config.architecture](config, parameters)
-
-
-def replace_row(state: State, row: int, source: State) -> State:
-    """`state` (of B texts) with the state of the text `row` replaced by that of the one text in `source`."""
-    replaced = []
-    for layer, source_layer in zip(state, source, strict=True):
-        arrays = [array.copy() for array in layer]
-        for array, source_array in zip(arrays, source_layer, strict=True):
-            array[row] = source_array[0]
-        replaced.append(tuple(arrays))
-    return tuple(replaced)

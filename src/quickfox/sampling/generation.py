@@ -1,4 +1,4 @@
-"""From a prompt to its continuation, token by token: prefill, then process the logits, draw, and go on with what was drawn.
+"""From a prompt to its continuation: read the prompt, then process the logits, draw a token, read it, and so on.
 
 It knows token ids only: what they stand for is the tokenizer's business, what a model is made of the model's.
 """
@@ -10,7 +10,8 @@ import numpy as np
 
 from quickfox.config import SamplingConfig
 from quickfox.errors import DataError, UsageError
-from quickfox.models.language_model import LanguageModel, State
+from quickfox.models.language_model import LanguageModel
+from quickfox.models.state import State
 from quickfox.sampling.processors import Processor, build_processors
 
 PREFILL_TOKENS = 256

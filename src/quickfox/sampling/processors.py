@@ -12,6 +12,9 @@ from quickfox.config import SamplingConfig
 
 Processor = Callable[[np.ndarray], np.ndarray]
 
+_COLDEST = 1e-100
+"""At this temperature only the likeliest token is ever drawn, and no quotient overflows."""
+
 
 def build_processors(config: SamplingConfig) -> list[Processor]:
     """The processors that `config` asks for, in the order they are to be applied."""
@@ -25,15 +28,13 @@ def build_processors(config: SamplingConfig) -> list[Processor]:
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Logits divided by the temperature, the largest shifted to 0 (which changes no probability).
+    """Logits divided by the temperature.
 
     Args:
         logits: (..., V) floating point.
         temperature: > 0; below 1 sharpens the distribution, above 1 flattens it.
     """
-    below_largest = logits - logits.max(axis=-1, keepdims=True)
-    with np.errstate(over="ignore"):  # a tiny temperature sends all but the largest to -inf, as it should
-        return np.divide(below_largest, temperature, out=below_largest)
+    return logits / max(temperature, _COLDEST)
 
 
 def keep_top_k(logits: np.ndarray, top_k: int) -> np.ndarray:

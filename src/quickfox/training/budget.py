@@ -5,10 +5,10 @@ import math
 import time
 from dataclasses import dataclass, field
 
-CHECKPOINTS = (0.04, 0.12, 0.3, 0.6, 0.85, 0.95)
-"""Shares of the budget after which the plan is corrected; few, because each is part of the run's record."""
+CORRECTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
+"""Shares of the run after which the plan is corrected; few, because each is part of the run's record."""
 
-FINISH_SECONDS = 0.8  # saving the last checkpoint and leaving
+FINISH_SECONDS = 0.6  # saving the last checkpoint and leaving
 VALIDATION_TRACING_SECONDS = 0.8  # once
 VALIDATION_SPEED_UP = 3.0  # reading a token against training on it: one pass instead of three
 
@@ -29,7 +29,7 @@ class Budget:
     validation_interval: int
     validation_tokens: int
     _validation_seconds: float | None = None
-    _points: list[float] = field(default_factory=lambda: list(CHECKPOINTS))
+    _points: list[float] = field(default_factory=lambda: list(CORRECTIONS))
 
     def seconds_left(self) -> float:
         """Seconds until the budget is spent; negative afterwards."""
@@ -48,10 +48,10 @@ class Budget:
             seconds_per_step: measured; NaN if nothing was measured yet.
             tokens_per_step: of a batch.
         """
-        spent = 1.0 - self.seconds_left() / self.seconds
-        if math.isnan(seconds_per_step) or not self._points or spent < self._points[0]:
+        done = max(1.0 - self.seconds_left() / self.seconds, step / total_steps)
+        if math.isnan(seconds_per_step) or not self._points or done < self._points[0]:
             return None
-        while self._points and spent >= self._points[0]:
+        while self._points and done >= self._points[0]:
             self._points.pop(0)
         seconds_per_validation = self._validation_seconds
         if seconds_per_validation is None:

@@ -13,7 +13,7 @@ from quickfox.models.parameters import LSTM_GATES, parameter_shapes
 DEFAULT_WINDOW = 64
 DEFAULT_BATCH_SIZE = 32
 WARMUP_STEPS = 50
-WEIGHT_DECAY = 0.01
+WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
 EMBEDDING_DIM = 64
 

@@ -8,6 +8,7 @@ than half a second's worth: a signal is handled only between calls.
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ Tensor = Any
 CALL_SECONDS = 0.25  # aim for one TensorFlow call
 VALIDATION_LANES = 64
 VALIDATION_WARM_UP = 256  # tokens, at least: what an LSTM's state remembers is in practice shorter
+RECENT_CALLS = 8
 LOSS_HORIZON = 50  # steps over which the displayed training loss is averaged
 
 
@@ -70,6 +72,7 @@ class Trainer:
         self.validations_without_improvement = 0
         self.training_seconds = 0.0  # in steps only: no start-up, tracing, validation or saving
         self._timed_steps = 0
+        self._recent_calls: deque[tuple[int, float]] = deque(maxlen=RECENT_CALLS)  # steps, seconds
         self._lanes = _largest_divisor(training.batch_size, training.threads)
         self._lane = tf.function(self._lane_gradients, autograph=False)  # traced once for all lanes
         self.compiled_steps = tf.function(self._steps, input_signature=self._steps_signature(), autograph=False)
@@ -191,6 +194,7 @@ class Trainer:
         if self.step > 0:  # the first call traces and compiles
             self.training_seconds += seconds
             self._timed_steps += count
+            self._recent_calls.append((count, seconds))
         self.step += count
         return values, seconds
 
@@ -251,13 +255,17 @@ class Trainer:
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean duration of a step so far; NaN before one was timed."""
-        return self.training_seconds / self._timed_steps if self._timed_steps else math.nan
+        """Mean duration of a step of late; NaN before one was timed."""
+        if not self._recent_calls:
+            return math.nan
+        steps, seconds = (sum(column) for column in zip(*self._recent_calls, strict=True))
+        return seconds / steps
 
     @property
     def tokens_per_second(self) -> float:
         """Training throughput: no start-up, validation or saving; 0 before a step was timed."""
-        return self.config.batch_size * self.config.window / self.seconds_per_step if self._timed_steps else 0.0
+        tokens = self._timed_steps * self.config.batch_size * self.config.window
+        return tokens / self.training_seconds if tokens else 0.0
 
     def model_tensors(self) -> dict[str, np.ndarray[Any, Any]]:
         """The weights by the contract's names."""
@@ -271,7 +279,7 @@ class Trainer:
         return tensors
 
     def _steps_done(self, running_loss: float) -> StepsDone:
-        left = (self.total_steps - self.step) * self.seconds_per_step if self._timed_steps else math.nan
+        left = (self.total_steps - self.step) * self.seconds_per_step
         return StepsDone(
             step=self.step,
             total_steps=self.total_steps,

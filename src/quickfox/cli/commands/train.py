@@ -5,7 +5,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -106,20 +107,18 @@ def run(
         notify("\n".join(describe_end(finished)))
 
 
-def _watch(events: Iterator[Event], *, quiet: bool) -> RunFinished:
+def _watch(events: Generator[Event], *, quiet: bool) -> RunFinished:
     """Shows the events of a run until its last, and returns that one."""
     directory, is_saved = None, False
     try:
-        with _open_display(quiet) as display:
+        with closing(events), _open_display(quiet) as display:
             for event in events:
+                if isinstance(event, RunStarted):
+                    directory = event.directory
+                is_saved = is_saved or isinstance(event, Validated)
                 display.show(event)
-                match event:
-                    case RunStarted():
-                        directory = event.directory
-                    case Validated():
-                        is_saved = True
-                    case RunFinished():
-                        return event
+                if isinstance(event, RunFinished):
+                    return event
     except Stopped:
         if is_saved:
             notify(f"stopped; the best model so far: llm generate --model {shlex.quote(str(directory))}")

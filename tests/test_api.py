@@ -1,0 +1,147 @@
+"""Quickfox from Python: the names of the command line, and text at both ends."""
+
+import importlib.util
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+import quickfox
+from quickfox.api import Model, run_name
+from quickfox.errors import CannotCreateError, DataError, NoInputError, UsageError
+from quickfox.training.events import Event, RunFinished, RunStarted, Validated
+
+
+@pytest.fixture(scope="module")
+def model(model_directory: Path) -> Model:
+    return quickfox.load(model_directory)
+
+
+def test_the_package_offers_load_train_and_its_version() -> None:
+    assert set(quickfox.__all__) == {"__version__", "load", "train"}
+    assert set(quickfox.__all__) <= set(dir(quickfox))
+    with pytest.raises(AttributeError, match="no attribute 'fit'"):
+        quickfox.fit  # noqa: B018
+
+
+def test_a_text_begins_with_its_seed_and_has_the_length_asked_for(model: Model) -> None:
+    text = model.generate("the fox", length=30)
+    assert text.startswith("the fox")
+    assert len(text) == len("the fox") + 30
+    assert len(model.generate("the fox", length=30, echo=False)) == 30
+
+
+def test_a_random_seed_fixes_the_text_and_none_is_drawn_anew(model: Model) -> None:
+    first, again = (model.generate("a", length=40, random_seed=5) for _ in range(2))
+    assert first == again
+    assert model.generate("a", length=40) != model.generate("a", length=40)
+
+
+def test_num_samples_gives_a_list_whose_items_do_not_depend_on_its_length(model: Model) -> None:
+    three = model.generate("a", length=20, random_seed=5, num_samples=3)
+    assert three[:1] == model.generate("a", length=20, random_seed=5, num_samples=1)
+    assert three[0] == model.generate("a", length=20, random_seed=5)
+    assert len(set(three)) == 3
+
+
+def test_the_options_of_sampling_reach_it(model: Model) -> None:
+    greedy = model.generate("a", length=40, temperature=0)
+    assert model.generate("a", length=40, top_k=1, random_seed=9) == greedy
+    assert model.generate("a", length=40, temperature=1e-6, random_seed=9) == greedy
+    with pytest.raises(UsageError, match="top-k must be at least 1, not 0"):
+        model.generate("a", top_k=0)
+    with pytest.raises(TypeError, match="lenght"):
+        model.generate("a", lenght=3)
+
+
+def test_a_models_own_settings_come_before_the_defaults_and_after_what_is_asked(model: Model) -> None:
+    assert model.sampling_config().temperature == 0.8
+    assert model.sampling_config(temperature=None).temperature == 0.8
+    assert model.sampling_config(temperature=0.5).temperature == 0.5
+    assert model.sampling_config().length == 500
+
+
+def test_an_empty_seed_starts_from_a_newline_that_is_not_shown(model: Model) -> None:
+    assert "\n" + model.generate("", length=30, random_seed=1) == model.generate("\n", length=30, random_seed=1)
+
+
+def test_unknown_characters_are_left_out_with_a_warning_or_refused(model: Model) -> None:
+    with pytest.warns(UserWarning, match=r"left out 2 characters .*'é' \(U\+00E9\)"):
+        assert model.generate("aéé", length=0) == "a"
+    with pytest.raises(DataError, match=r"U\+00E9"):
+        model.generate("aé", length=0, strict=True)
+
+
+def test_a_stream_gives_the_same_text_in_pieces(model: Model) -> None:
+    config = model.sampling_config(length=25, random_seed=3)
+    pieces = list(model.stream(model.read_prompt("fox"), config))
+    assert len(pieces) == 25
+    assert "fox" + "".join(pieces) == model.generate("fox", length=25, random_seed=3)
+
+
+def test_evaluating_measures_every_character_but_the_first(model: Model) -> None:
+    evaluation = model.evaluate("the quick brown fox")
+    assert evaluation.tokens == len("the quick brown fox") - 1
+    assert evaluation.perplexity == pytest.approx(math.exp(evaluation.nats_per_token))
+    assert model.evaluate(["the quick", " brown fox"]) == evaluation
+    with pytest.raises(NoInputError):
+        model.evaluate("")
+
+
+def test_load_refuses_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(NoInputError):
+        quickfox.load(tmp_path / "nowhere")
+    with pytest.raises(DataError):
+        quickfox.load(tmp_path)
+
+
+def test_load_of_a_run_passes_over_a_damaged_checkpoint_with_a_warning(tmp_path: Path, model_directory: Path) -> None:
+    for name in ("step-00000001", "step-00000002"):
+        shutil.copytree(model_directory, tmp_path / "run" / "checkpoints" / name)
+    assert quickfox.load(tmp_path / "run").validation_loss == 2.5
+    weights = quickfox.load(tmp_path / "run").path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.warns(UserWarning, match="warning: "):
+        assert quickfox.load(tmp_path / "run").path != weights.parent
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("corpus.txt", "corpus"),
+        ("logs/access.log.gz", "access"),
+        ("-", "stdin"),
+        ("texts/*.txt", "texts"),
+        ("texts/**/a?.txt", "texts"),
+        ("v1.0", "v1.0"),
+        ("v1.0/", "v1.0"),
+    ],
+)
+def test_a_run_is_called_after_its_corpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, name: str
+) -> None:
+    (tmp_path / "v1.0").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run_name(source) == name
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow not installed")
+def test_train_gives_the_best_model_and_tells_what_happens(tmp_path: Path) -> None:
+    corpus = tmp_path / "fox.txt"
+    corpus.write_text("the quick brown fox jumps over the lazy dog\n" * 40)
+    options = {"steps": 6, "hidden_dim": 8, "embedding_dim": 4, "window": 8, "batch_size": 4, "random_seed": 1}
+    events: list[Event] = []
+    model = quickfox.train(corpus, output=tmp_path / "run", on_event=events.append, threads=2, **options)
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunFinished)
+    assert model.path == events[-1].checkpoint
+    assert model.validation_loss == min(e.validation_loss for e in events if isinstance(e, Validated))
+    assert len(model.generate("the", length=10)) == 13
+    with pytest.raises(CannotCreateError):
+        quickfox.train([corpus], output=tmp_path / "run", threads=2, **options)
+
+
+def test_train_refuses_options_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="hiden_dim"):
+        quickfox.train(tmp_path, hiden_dim=8)
