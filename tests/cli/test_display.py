@@ -30,6 +30,7 @@ STARTED = RunStarted(
         precision="float32",
         threads=2,
     ),
+    budget_seconds=150.0,
     parameters=1_219_201,
     training_tokens=102_400,
     validation_tokens=10_000,
@@ -83,7 +84,7 @@ def test_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
         "run       runs/fox",
         "text      102,400 tokens to learn from, 10,000 held out",
         "model     lstm, 1 layer of 512, embedding 64, vocabulary 65: 1,219,201 parameters",
-        "training  100 steps of 32 x 64 tokens (2.0 epochs), learning rate 0.01, dropout 0.25",
+        "training  ends after 2m 30s, about 100 steps of 32 x 64 tokens (2.0 epochs), learning rate 0.01, dropout 0.25",
         "machine   float32, 2 threads; random seed 7",
         "epoch   1.00  step 50/100  training 2.0000  validation 1.7500  best 1.7500  50,000 tokens/s  20s *",
     ]

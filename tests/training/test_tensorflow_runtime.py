@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from quickfox.errors import UsageError
 from quickfox.training import tensorflow_runtime
-from quickfox.training.tensorflow_runtime import available_threads, matmul_speed, preferred_precision, quiet_stderr
+from quickfox.training.tensorflow_runtime import (
+    available_threads,
+    matmul_speed,
+    preferred_precision,
+    quiet_stderr,
+    start_tensorflow,
+)
 
 
 def test_quiet_stderr_holds_back_what_native_code_writes(capfd: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +48,12 @@ def test_bfloat16_is_preferred_only_with_amx(
 def test_float32_where_the_processor_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorflow_runtime, "CPU_INFORMATION", tmp_path / "nothing")
     assert preferred_precision() == "float32"
+
+
+def test_the_number_of_threads_stays_what_it_was_at_the_start() -> None:
+    start_tensorflow(threads=2)  # as in conftest.py
+    with pytest.raises(UsageError, match="3 threads"):
+        start_tensorflow(threads=3)
 
 
 def test_matmul_speed_is_that_of_some_processor() -> None:

@@ -41,13 +41,14 @@ def describe_start(event: RunStarted) -> list[str]:
     model, training = event.model, event.training
     layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
     passes = training.steps * training.batch_size * training.window / event.training_tokens
+    budget = "" if event.budget_seconds is None else f"ends after {format_duration(event.budget_seconds)}, about "
     patience = "" if training.patience is None else f", patience {training.patience}"
     return [
         f"run       {event.directory}",
         f"text      {event.training_tokens:,} tokens to learn from, {event.validation_tokens:,} held out",
         f"model     {model.architecture}, {layers} of {model.hidden_dim}, embedding {model.embedding_dim}, "
         f"vocabulary {model.vocabulary_size:,}: {event.parameters:,} parameters",
-        f"training  {training.steps:,} steps of {training.batch_size} x {training.window} tokens "
+        f"training  {budget}{training.steps:,} steps of {training.batch_size} x {training.window} tokens "
         f"({passes:.1f} epochs), learning rate {training.learning_rate:g}, dropout {training.dropout:g}{patience}",
         f"machine   {training.precision}, {training.threads} threads; random seed {training.random_seed}",
     ]

@@ -16,6 +16,7 @@ class RunStarted:
     directory: Path
     model: ModelConfig
     training: TrainingConfig
+    budget_seconds: float | None  # wall time to end within; `training.steps` is then a first estimate
     parameters: int
     training_tokens: int
     validation_tokens: int

@@ -91,6 +91,7 @@ def train(
             directory=directory,
             model=plan.model,
             training=plan.training,
+            budget_seconds=plan.budget_seconds,
             parameters=parameter_count(plan.model),
             training_tokens=len(training_ids),
             validation_tokens=len(validation_ids),

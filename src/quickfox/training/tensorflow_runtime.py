@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quickfox.config import Precision
-from quickfox.errors import UnavailableError
+from quickfox.errors import UnavailableError, UsageError
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
@@ -28,6 +28,7 @@ def start_tensorflow(threads: int) -> None:
 
     Raises:
         UnavailableError: TensorFlow is not installed.
+        UsageError: TensorFlow already runs in this process, with another number of threads.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
@@ -39,8 +40,14 @@ def start_tensorflow(threads: int) -> None:
             raise UnavailableError(
                 "training needs TensorFlow, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
             ) from None
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        except RuntimeError:
+            raise UsageError(
+                f"TensorFlow already runs in this process and cannot change to {threads} threads: "
+                f"train in a new process, or with the same number of threads"
+            ) from None
         tf.constant(0.0)  # the first operation prints too
 
 

@@ -1,0 +1,150 @@
+"""The NumPy LSTM against its equations written out one number at a time."""
+
+import math
+
+import numpy as np
+import pytest
+
+from quickfox.config import ModelConfig
+from quickfox.models.parameters import parameter_shapes
+from quickfox.models.recurrent import LSTMLanguageModel, RecurrentKernel
+
+Parameters = dict[str, np.ndarray]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def naive_logits(config: ModelConfig, parameters: Parameters, token_ids: list[int]) -> np.ndarray:
+    """(T, V) logits of one text, by the equations: no table, no folding, no arrays where a number will do."""
+    size, layers = config.hidden_dim, range(config.num_layers)
+    h = [[0.0] * size for _ in layers]
+    c = [[0.0] * size for _ in layers]
+    logits = []
+    for token_id in token_ids:
+        x = parameters["embedding.weight"][token_id].tolist()
+        for layer in layers:
+            w, u, b = (parameters[f"recurrent.{layer}.{name}"] for name in ("input_kernel", "recurrent_kernel", "bias"))
+            z = [
+                sum(x[k] * float(w[k, j]) for k in range(len(x)))
+                + sum(h[layer][k] * float(u[k, j]) for k in range(size))
+                + float(b[j])
+                for j in range(4 * size)
+            ]
+            for unit in range(size):
+                i, f, g, o = (z[gate * size + unit] for gate in range(4))
+                c[layer][unit] = sigmoid(f) * c[layer][unit] + sigmoid(i) * math.tanh(g)
+                h[layer][unit] = sigmoid(o) * math.tanh(c[layer][unit])
+            x = h[layer]
+        logits.append(np.array(x) @ parameters["output.kernel"] + parameters["output.bias"])
+    return np.array(logits)
+
+
+def random_parameters(config: ModelConfig, random: np.random.Generator) -> Parameters:
+    """Weights and biases of which none is zero."""
+    return {
+        name: random.normal(scale=0.6, size=shape).astype(np.float32)
+        for name, shape in parameter_shapes(config).items()
+    }
+
+
+@pytest.fixture(params=[1, 2, 3], ids="layers={}".format)
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    return ModelConfig(vocabulary_size=5, embedding_dim=3, hidden_dim=4, num_layers=request.param)
+
+
+@pytest.fixture
+def parameters(config: ModelConfig) -> Parameters:
+    return random_parameters(config, np.random.default_rng(0))
+
+
+@pytest.fixture
+def model(config: ModelConfig, parameters: Parameters) -> LSTMLanguageModel:
+    return LSTMLanguageModel(config, parameters)
+
+
+def test_one_unit_by_hand() -> None:
+    """A step of a cell whose every product is known: i = f = o = sigmoid(0) = 1/2, g = tanh(ln 2) = 3/5."""
+    parameters = {
+        "embedding.weight": np.array([[1.0]], np.float32),
+        "recurrent.0.input_kernel": np.array([[0.0, 0.0, math.log(2), 0.0]], np.float32),
+        "recurrent.0.recurrent_kernel": np.zeros((1, 4), np.float32),
+        "recurrent.0.bias": np.zeros(4, np.float32),
+        "output.kernel": np.array([[10.0]], np.float32),
+        "output.bias": np.array([1.0], np.float32),
+    }
+    model = LSTMLanguageModel(ModelConfig(vocabulary_size=1, embedding_dim=1, hidden_dim=1), parameters)
+    logits, ((h, c),) = model.forward(np.array([[0, 0]]), model.initial_state(1))
+    assert c.item() == pytest.approx(0.5 * (0.5 * 0.6) + 0.5 * 0.6)  # the forget gate halves the first step's 0.3
+    assert h.item() == pytest.approx(0.5 * math.tanh(0.45))
+    assert logits[0, :, 0].tolist() == pytest.approx([1 + 5 * math.tanh(0.3), 1 + 5 * math.tanh(0.45)])
+
+
+def test_follows_the_equations(config: ModelConfig, parameters: Parameters, model: LSTMLanguageModel) -> None:
+    token_ids = [3, 1, 4, 1, 0, 2, 2, 4]
+    logits, _ = model.forward(np.array([token_ids]), model.initial_state(1))
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits[0], naive_logits(config, parameters, token_ids), atol=1e-5)
+
+
+def test_each_text_of_a_batch_is_as_if_alone(
+    config: ModelConfig, parameters: Parameters, model: LSTMLanguageModel
+) -> None:
+    token_ids = np.random.default_rng(1).integers(0, 5, size=(6, 7))
+    logits, _ = model.forward(token_ids, model.initial_state(6))
+    for row, text in zip(logits, token_ids.tolist(), strict=True):
+        np.testing.assert_allclose(row, naive_logits(config, parameters, text), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_step_by_step_is_the_whole_sequence(model: LSTMLanguageModel, batch_size: int) -> None:
+    token_ids = np.random.default_rng(2).integers(0, 5, size=(batch_size, 9))
+    whole, last_state = model.forward(token_ids, model.initial_state(batch_size))
+    state, steps = model.initial_state(batch_size), []
+    for column in range(9):
+        logits, state = model.forward(token_ids[:, column : column + 1], state)
+        steps.append(logits)
+    np.testing.assert_allclose(np.concatenate(steps, axis=1), whole, atol=1e-6)
+    for layer, last_layer in zip(state, last_state, strict=True):
+        np.testing.assert_allclose(layer, last_layer, atol=1e-6)
+
+
+def test_a_state_can_be_gone_on_from_twice(model: LSTMLanguageModel) -> None:
+    """`forward` changes no state it was given, though it reuses memory inside."""
+    _, state = model.forward(np.array([[1, 2]]), model.initial_state(1))
+    before = [array.copy() for layer in state for array in layer]
+    first, _ = model.forward(np.array([[3]]), state)
+    kept = first.copy()
+    model.forward(np.array([[4, 0]]), state)
+    second, _ = model.forward(np.array([[3]]), state)
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal([array for layer in state for array in layer], before)
+
+
+def test_parameters_that_may_not_be_changed_are_enough(config: ModelConfig, parameters: Parameters) -> None:
+    for array in parameters.values():
+        array.flags.writeable = False
+    model = LSTMLanguageModel(config, parameters)
+    logits, _ = model.forward(np.array([[2]]), model.initial_state(1))
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("hidden_dim", [1, 3, 300, 600])
+def test_one_row_times_a_kernel_of_one_or_more_blocks(hidden_dim: int) -> None:
+    random = np.random.default_rng(3)
+    kernel = random.normal(size=(hidden_dim, 4 * hidden_dim)).astype(np.float32)
+    layout, out = RecurrentKernel(kernel), np.empty((1, 4 * hidden_dim), np.float32)
+    for _ in range(3):  # forwards, backwards, forwards
+        h = random.normal(size=(1, hidden_dim)).astype(np.float32)
+        assert layout.multiply(h, out) is out
+        np.testing.assert_allclose(out, h.astype(np.float64) @ kernel, atol=1e-3)
+
+
+def test_the_order_of_the_blocks_changes_no_bit() -> None:
+    random = np.random.default_rng(4)
+    layout = RecurrentKernel(random.normal(size=(400, 1600)).astype(np.float32))
+    h = random.normal(size=(1, 400)).astype(np.float32)
+    forwards, backwards = (layout.multiply(h, np.empty((1, 1600), np.float32)) for _ in range(2))
+    np.testing.assert_array_equal(forwards, backwards)
