@@ -76,7 +76,7 @@ def test_history_has_a_line_for_each_validation(finished: tuple[Path, list[Event
 
 
 def test_run_json_holds_every_setting(finished: tuple[Path, list[Event]]) -> None:
-    directory, events = finished
+    directory, _ = finished
     values = json.loads((directory / "run.json").read_text())
     assert values["model"]["hidden_dim"] == 16
     assert values["training"]["random_seed"] == 1

@@ -258,8 +258,7 @@ class Trainer:
         """Mean duration of a step of late; NaN before one was timed."""
         if not self._recent_calls:
             return math.nan
-        steps, seconds = (sum(column) for column in zip(*self._recent_calls, strict=True))
-        return seconds / steps
+        return sum(seconds for _, seconds in self._recent_calls) / sum(steps for steps, _ in self._recent_calls)
 
     @property
     def tokens_per_second(self) -> float:
