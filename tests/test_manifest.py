@@ -51,7 +51,7 @@ def test_what_it_says_by_hand() -> None:
 def test_every_flipped_bit_is_seen(bit: int) -> None:
     damaged = bytearray(DATA)
     damaged[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(DataError, match="^file: "):
+    with pytest.raises(DataError, match=r"^file: "):
         parse_manifest(bytes(damaged), "file")
 
 

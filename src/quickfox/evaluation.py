@@ -80,13 +80,15 @@ def evaluate(
     characters -= not_predicted.total()
     size -= sum(len(character.encode()) * count for character, count in not_predicted.items())
     bits = nats_per_token * (len(ids) - 1) / math.log(2)
+    with np.errstate(over="ignore"):  # infinite for a model that is sure of what never comes
+        perplexity = float(np.exp(nats_per_token))
     return Evaluation(
         tokens=len(ids) - 1,
         characters=characters,
         bytes=size,
         unknown_characters=left_out.total(),
         nats_per_token=nats_per_token,
-        perplexity=float(np.exp(nats_per_token)),
+        perplexity=perplexity,
         bits_per_character=bits / characters,
         bits_per_byte=bits / size,
     )

@@ -69,8 +69,8 @@ def draw(logits: np.ndarray, uniform: float) -> int:
     total = float(cumulative[-1])
     if not math.isfinite(total):
         raise DataError("the model's output is not a number: its weights are damaged or too large")
-    below = min(uniform * total, math.nextafter(total, 0.0))  # the product may be rounded up to the total
-    return int(cumulative.searchsorted(below, side="right"))
+    # A factor below 1 is at most 1 - 2**-53: the product stays below the total, also when it is rounded.
+    return int(cumulative.searchsorted(uniform * total, side="right"))
 
 
 def _prefill(model: LanguageModel, prompt_ids: np.ndarray) -> tuple[np.ndarray, State]:

@@ -1,0 +1,111 @@
+"""Evaluation against sums by hand, and against the text read from start to end one token at a time."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from quickfox.config import ModelConfig
+from quickfox.errors import DataError, NoInputError
+from quickfox.evaluation import LANES, WARM_UP, cross_entropy, evaluate, mean_loss
+from quickfox.models.language_model import LanguageModel, build_language_model
+from quickfox.models.parameters import parameter_shapes
+from quickfox.models.state import State
+from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.vocabulary import Vocabulary
+
+TOKENIZER = CharacterTokenizer(Vocabulary(("a", "b", "ß", "龍")))
+
+
+class Fixed:
+    """Gives each token the same probability always."""
+
+    def __init__(self, probabilities: list[float]) -> None:
+        self.logits = np.log(np.array(probabilities, np.float32)) + 3  # logits are unnormalised
+
+    def initial_state(self, batch_size: int) -> State:
+        return ()
+
+    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        return np.broadcast_to(self.logits, (*token_ids.shape, len(self.logits))), state
+
+
+def random_network(vocabulary_size: int) -> LanguageModel:
+    config = ModelConfig(vocabulary_size=vocabulary_size, embedding_dim=3, hidden_dim=6, num_layers=2)
+    random = np.random.default_rng(0)
+    return build_language_model(
+        config,
+        {name: random.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()},
+    )
+
+
+def carried_loss(model: LanguageModel, ids: np.ndarray) -> float:
+    """The definition: from the start, state zero, carried to the end."""
+    logits, _ = model.forward(ids[np.newaxis, :-1].astype(np.int64), model.initial_state(1))
+    probabilities = np.exp(logits[0].astype(np.float64))
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    return float(-np.log(probabilities[np.arange(len(ids) - 1), ids[1:]]).mean())
+
+
+def test_cross_entropy_by_hand() -> None:
+    logits = np.log(np.array([[[1.0, 3.0], [2.0, 2.0]]], np.float32))
+    losses = cross_entropy(logits, np.array([[1, 0]]))
+    assert losses.tolist() == [pytest.approx([math.log(4 / 3), math.log(2)])]
+
+
+def test_cross_entropy_of_large_logits() -> None:
+    assert cross_entropy(np.array([1e30, -1e30, 0], np.float32), np.array(0)) == 0
+    assert cross_entropy(np.array([1e4, -1e4, 0], np.float32), np.array(1)) == pytest.approx(2e4)
+
+
+def test_evaluation_by_hand() -> None:
+    """Of "aßb龍a" all but the first are predicted: 1/8, 1/4, 1/8, 1/2: 3 + 2 + 3 + 1 bits over 2 + 1 + 3 + 1 bytes."""
+    evaluation = evaluate(Fixed([0.5, 0.25, 0.125, 0.125]), TOKENIZER, ["aß", "", "b龍a"])
+    assert (evaluation.tokens, evaluation.characters, evaluation.bytes) == (4, 4, 7)
+    assert evaluation.unknown_characters == 0
+    assert evaluation.nats_per_token == pytest.approx(9 / 4 * math.log(2))
+    assert evaluation.perplexity == pytest.approx(2 ** (9 / 4))
+    assert evaluation.bits_per_character == pytest.approx(9 / 4)
+    assert evaluation.bits_per_byte == pytest.approx(9 / 7)
+
+
+def test_unknown_characters_are_left_out_and_counted() -> None:
+    model = Fixed([0.5, 0.25, 0.125, 0.125])
+    unknown = Counter({"!": 1})
+    evaluation = evaluate(model, TOKENIZER, ["éa!ß", "b龍a!"], unknown)
+    known = evaluate(model, TOKENIZER, ["aßb龍a"])
+    assert evaluation.unknown_characters == 3
+    assert unknown == {"é": 1, "!": 3}
+    for name in ("tokens", "characters", "bytes", "nats_per_token", "bits_per_byte"):
+        assert getattr(evaluation, name) == getattr(known, name)
+    with pytest.raises(DataError, match="not in the vocabulary"):
+        evaluate(model, TOKENIZER, ["éa!ß"])
+
+
+@pytest.mark.parametrize("chunks", [[], [""], ["", ""]])
+def test_an_empty_text(chunks: list[str]) -> None:
+    with pytest.raises(NoInputError, match="empty"):
+        evaluate(Fixed([0.5, 0.5]), TOKENIZER, chunks)
+
+
+@pytest.mark.parametrize("text", ["a", "a!", "!"])
+def test_a_text_of_which_nothing_can_be_predicted(text: str) -> None:
+    with pytest.raises(DataError, match="at least 2"):
+        evaluate(Fixed([0.5, 0.5]), TOKENIZER, [text], Counter())
+
+
+@pytest.mark.parametrize("length", [2, 3, WARM_UP, WARM_UP + 2, 3 * WARM_UP + 5, (LANES + 3) * WARM_UP + 7])
+def test_the_loss_is_that_of_the_text_read_from_its_start(length: int) -> None:
+    model, ids = random_network(9), np.random.default_rng(1).integers(0, 9, size=length).astype(np.uint8)
+    assert mean_loss(model, ids) == pytest.approx(carried_loss(model, ids), abs=1e-5)
+
+
+def test_an_impossible_text_has_infinite_perplexity() -> None:
+    class Sure(Fixed):
+        def __init__(self) -> None:
+            self.logits = np.array([1e4, 0.0], np.float32)
+
+    evaluation = evaluate(Sure(), TOKENIZER, ["ab"])
+    assert evaluation.nats_per_token == pytest.approx(1e4)
+    assert evaluation.perplexity == math.inf
