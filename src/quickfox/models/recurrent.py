@@ -25,7 +25,7 @@ from quickfox.models.parameters import LSTM_GATES
 from quickfox.models.state import LayerState, State
 
 _SIGMOID_GATES = 3
-_BLOCK_BYTES = 2**20  # half of the nearer caches of a core, or less
+_BLOCK_BYTES = 2**19  # small beside a core's own cache, large beside the cost of a call
 
 
 class LSTMLanguageModel:
@@ -72,7 +72,8 @@ class RecurrentKernel:
 
     With one row the product takes as long as U takes to reach the core, and from 512 units on U is larger than the
     core's own cache: read from start to end each time, every byte comes from farther away. Read forwards and
-    backwards in turns, the part that was read last is still near. That is a third faster, with the same sums.
+    backwards in turns, the part that was read last is still near. That takes a fifth off the time (512 units, a cache
+    of 2 MiB) and changes no bit of the result.
 
     Args:
         kernel: (H, 4H) float32.
