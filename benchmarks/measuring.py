@@ -17,7 +17,7 @@ CPU_INFORMATION = Path("/proc/cpuinfo")
 def machine() -> dict[str, Any]:
     """The processor, what matters of its features, and the versions of what is measured."""
     lines = CPU_INFORMATION.read_text(encoding="utf-8").splitlines() if CPU_INFORMATION.exists() else []
-    fields = dict(line.split("\t: ", 1) for line in map(str.strip, lines) if "\t: " in line)
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     features = set(fields.get("flags", "").split())
     return {
         "processor": fields.get("model name", platform.processor()),

@@ -13,6 +13,7 @@ from quickfox.models.language_model import LanguageModel, build_language_model
 from quickfox.models.parameters import parameter_shapes
 from quickfox.training.tensorflow_runtime import start_tensorflow
 
+pytest.importorskip("tensorflow", reason="parity needs both engines")
 start_tensorflow(threads=2)
 
 from quickfox.training.networks import build_network  # noqa: E402 - TensorFlow is started first
