@@ -11,7 +11,7 @@ import pytest
 from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import DivergedError
 from quickfox.training.events import Replanned, StepsDone, Validated
-from quickfox.training.trainer import Trainer
+from quickfox.training.trainer import STATE_RESET_WINDOWS, Trainer
 
 MODEL = ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
 TRAINING = TrainingConfig(
@@ -100,6 +100,20 @@ def test_validation_loss_is_that_of_the_whole_text_with_carried_state(pattern_id
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     by_hand = -log_probabilities[np.arange(len(ids) - 1), ids[1:]].mean()
     assert trainer.validation_loss() == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_a_stream_starts_from_the_initial_state_when_its_turn_comes(pattern_ids: np.ndarray) -> None:
+    """With a learning rate of 0, by hand: the last window read from no state is all that the stream remembers."""
+    ids = np.random.default_rng(0).permutation(pattern_ids)
+    trainer = make_trainer(ids, steps=STATE_RESET_WINDOWS, learning_rate=0.0)
+    validations(trainer)
+    x, _ = trainer.batches.batch(STATE_RESET_WINDOWS - 1)
+    _, from_no_state = trainer.network.forward(x, trainer.network.initial_state(4))
+    (h, c), (fresh_h, fresh_c) = trainer.state[0], from_no_state[0]
+    np.testing.assert_allclose(h[0], fresh_h[0], atol=1e-5)
+    np.testing.assert_allclose(c[0], fresh_c[0], atol=1e-5)
+    for row in (1, 2, 3):
+        assert not np.allclose(c[row], fresh_c[row], atol=1e-3), "the other streams carry their state on"
 
 
 def test_without_held_out_text_there_is_no_validation_loss(pattern_ids: np.ndarray) -> None:
