@@ -3,6 +3,7 @@
     import quickfox
 
     model = quickfox.train("corpus.txt", budget=60)  # seconds; needs TensorFlow
+    model = quickfox.resume("runs/corpus")  # goes on where it was interrupted
     model = quickfox.load("runs/corpus")  # needs NumPy only
     print(model.generate("The quick brown fox", length=200))
 
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from quickfox.version import __version__
 
 if TYPE_CHECKING:
-    from quickfox.api import load, train
+    from quickfox.api import load, resume, train
 
-__all__ = ["__version__", "load", "train"]
+__all__ = ["__version__", "load", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("load", "train"):
+    if name not in ("load", "resume", "train"):
         raise AttributeError(f"module 'quickfox' has no attribute {name!r}")
     from quickfox import api
 

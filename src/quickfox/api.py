@@ -27,7 +27,7 @@ from quickfox.runs import find_model
 from quickfox.sampling.generation import generate
 from quickfox.text.corpus import STANDARD_INPUT, open_corpus
 from quickfox.text.vocabulary import describe_characters
-from quickfox.training.events import Event, RunFinished
+from quickfox.training.events import Event, RunFinished, Surroundings
 
 DRAWN_SEED_BITS = 32
 """A random seed that nobody chose is below 2**32: enough for all, and short enough to type again."""
@@ -182,20 +182,37 @@ def train(
         TypeError: an option that does not exist.
     """
     names = [fspath(sources)] if isinstance(sources, str | PathLike) else [fspath(source) for source in sources]
-    events = iter_training(
-        names,
-        TrainingRequest(**options),
-        output=None if output is None else Path(output),
-        vocabulary_path=None if vocab is None else Path(vocab),
-        notice=lambda message: warnings.warn(message, stacklevel=2),
-        started=time.monotonic(),
+    return _last_model(
+        iter_training(
+            names,
+            TrainingRequest(**options),
+            output=None if output is None else Path(output),
+            vocabulary_path=None if vocab is None else Path(vocab),
+            surroundings=Surroundings(notice=_warn, started=time.monotonic()),
+        ),
+        on_event,
     )
-    for event in events:
-        if on_event is not None:
-            on_event(event)
-        if isinstance(event, RunFinished):
-            return load_directory(event.checkpoint)
-    raise AssertionError("a run ends with RunFinished")
+
+
+def resume(
+    run: str | PathLike[str] | None = None, *, on_event: Callable[[Event], None] | None = None, **options: Any
+) -> Model:
+    """Goes on with an interrupted run, or extends a finished one; returns the best model by validation loss.
+
+    Args:
+        run: its folder; None: the newest under `runs`.
+        on_event: as for `train`.
+        options: `epochs`, `steps` or `budget` for another length; other settings only as they were.
+
+    Raises:
+        QuickfoxError: any of its children, with a message for the user.
+        TypeError: an option that does not exist.
+    """
+    directory = None if run is None else Path(run)
+    surroundings = Surroundings(notice=_warn, started=time.monotonic())
+    return _last_model(
+        iter_resumed_training(directory, TrainingRequest(**options), surroundings=surroundings), on_event
+    )
 
 
 def iter_training(
@@ -204,25 +221,39 @@ def iter_training(
     *,
     output: Path | None,
     vocabulary_path: Path | None,
-    notice: Callable[[str], None],
-    started: float,
+    surroundings: Surroundings,
+    checkpoint_every: str | None = None,
+    repeats: Path | None = None,
 ) -> Generator[Event]:
     """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.train.
 
-    Closing the generator ends the run in an orderly way.
+    Closing the generator ends the run in an orderly way, without saving once more.
     """
-    from quickfox.training import run  # the one import here that leads to TensorFlow
+    from quickfox.training import run  # this and the next are the imports here that lead to TensorFlow
 
-    corpus = open_corpus(sources, notice)
     yield from run.train(
-        corpus,
+        open_corpus(sources, surroundings.notice),
         request,
         output=output,
         vocabulary_path=vocabulary_path,
         name=run_name(sources[0]),
-        notice=notice,
-        started=started,
+        surroundings=surroundings,
+        checkpoint_every=checkpoint_every,
+        repeats=repeats,
     )
+
+
+def iter_resumed_training(
+    run_directory: Path | None,
+    request: TrainingRequest,
+    *,
+    surroundings: Surroundings,
+    checkpoint_every: str | None = None,
+) -> Generator[Event]:
+    """Goes on with a run, telling what happens; see quickfox.training.run.resume."""
+    from quickfox.training import run
+
+    yield from run.resume(run_directory, request, surroundings=surroundings, checkpoint_every=checkpoint_every)
 
 
 def run_name(source: str) -> str:
@@ -244,3 +275,16 @@ def describe_left_out(unknown: Counter[str]) -> str:
     count = unknown.total()
     what = "1 character" if count == 1 else f"{count:,} characters"
     return f"left out {what} that the model does not know: {characters}"
+
+
+def _last_model(events: Iterable[Event], on_event: Callable[[Event], None] | None) -> Model:
+    for event in events:
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, RunFinished):
+            return load_directory(event.checkpoint)
+    raise AssertionError("a run ends with RunFinished")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)

@@ -5,6 +5,7 @@ training settings are chosen). Nothing here knows files, TensorFlow or the comma
 """
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -13,10 +14,13 @@ from quickfox.errors import DataError, UsageError
 
 Architecture = Literal["lstm"]
 Precision = Literal["float32", "bfloat16"]
+Replans = tuple[tuple[int, int], ...]
 
 MAX_VOCABULARY_SIZE = 2**24
 MAX_DIM = 2**16
 MAX_LAYERS = 64
+MAX_BATCH_SIZE = 2**16
+MAX_WINDOW = 2**10  # the time loop is unrolled
 MAX_RANDOM_SEED = 2**63 - 1
 """Bounds that no model of this program needs to pass; a file that claims more is damaged or hostile."""
 
@@ -50,7 +54,8 @@ class TrainingConfig:
     """Everything that, with the corpus and the machine, fixes a training run.
 
     Attributes:
-        steps: optimizer steps in all.
+        steps: optimizer steps in all, as first planned.
+        replans: corrections of that plan, (step, total steps from there on), by step.
         batch_size: streams of text trained side by side.
         window: tokens of back-propagation through time.
         learning_rate: the peak, reached after `warmup_steps` and then lowered linearly to 0 at `steps`.
@@ -68,6 +73,7 @@ class TrainingConfig:
     """
 
     steps: int
+    replans: Replans = ()
     batch_size: int
     window: int
     learning_rate: float
@@ -83,8 +89,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check_range(self, "steps", 1, 2**40)
-        _check_range(self, "batch_size", 1, 2**16)
-        _check_range(self, "window", 1, 2**16)
+        _check_replans(self.replans)
+        _check_range(self, "batch_size", 1, MAX_BATCH_SIZE)
+        _check_range(self, "window", 1, MAX_WINDOW)
         _check_range(self, "learning_rate", 0.0, 10.0)
         _check_range(self, "warmup_steps", 0, 2**40)
         _check_range(self, "weight_decay", 0.0, 10.0)
@@ -105,7 +112,7 @@ class TrainingRequest:
     At most one of `steps`, `epochs` and `budget` (seconds of wall time, start-up included) is given.
     """
 
-    architecture: Architecture = "lstm"
+    architecture: Architecture | None = None
     embedding_dim: int | None = None
     hidden_dim: int | None = None
     num_layers: int | None = None
@@ -117,7 +124,7 @@ class TrainingRequest:
     epochs: float | None = None
     budget: float | None = None
     patience: int | None = None
-    validation_split: float = 0.1
+    validation_split: float | None = None
     random_seed: int | None = None
     precision: Precision | Literal["auto"] = "auto"
     threads: int | None = None
@@ -126,7 +133,6 @@ class TrainingRequest:
         named = [name for name in ("steps", "epochs", "budget") if getattr(self, name) is not None]
         if len(named) > 1:
             raise UsageError(f"--{named[0]} and --{named[1]} exclude each other: give one")
-        _check_range(self, "validation_split", 0.0, 0.9)
         for name, low, high in (
             ("epochs", 1e-3, 1e12),
             ("budget", 1e-3, 1e12),
@@ -135,10 +141,11 @@ class TrainingRequest:
             ("hidden_dim", 1, MAX_DIM),
             ("num_layers", 1, MAX_LAYERS),
             ("dropout", 0.0, 0.99),
-            ("batch_size", 1, 2**16),
-            ("window", 1, 2**16),
+            ("batch_size", 1, MAX_BATCH_SIZE),
+            ("window", 1, MAX_WINDOW),
             ("learning_rate", 1e-9, 10.0),
             ("patience", 1, 2**40),
+            ("validation_split", 0.0, 0.9),
             ("random_seed", 0, MAX_RANDOM_SEED),
             ("threads", 1, 1024),
         ):
@@ -204,7 +211,7 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
         if not _has_type(value, hints[name]):
             raise DataError(f"{where}: setting {name!r} cannot be {value!r}")
     try:
-        return kind(**values)
+        return kind(**{name: _frozen(value) for name, value in values.items()})
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None
 
@@ -212,11 +219,33 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
 def _has_type(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint) and isinstance(value, str)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list | tuple) and _have_types(value, get_args(hint))
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_has_type(member, get_args(hint)[1]) for member in value.values())
     if args := get_args(hint):  # a union such as int | None
         return any(_has_type(value, arg) for arg in args)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
+
+
+def _have_types(values: Any, hints: Any) -> bool:
+    """Whether the items are of the types of a tuple; `(int, ...)` stands for any number of integers."""
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    return len(values) == len(hints) and all(map(_has_type, values, hints))
+
+
+def _frozen(value: Any) -> Any:
+    """Lists of JSON as tuples, at any depth."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _check_replans(replans: Replans) -> None:
+    steps = [0, *(step for step, _ in replans)]
+    if any(step >= later for step, later in itertools.pairwise(steps)) or any(total < step for step, total in replans):
+        raise UsageError("replans must be (step, total steps) in order, no total below its step")
 
 
 def _check_range(config: Any, name: str, low: float, high: float) -> None:

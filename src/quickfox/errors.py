@@ -69,3 +69,9 @@ class StorageError(QuickfoxError):
     """Reading or writing failed in the operating system: a full disk, a device error."""
 
     exit_status = ExitStatus.IO_ERROR
+
+
+class BusyError(QuickfoxError):
+    """Another process holds what is needed; trying again later can help."""
+
+    exit_status = ExitStatus.TEMPORARY

@@ -74,6 +74,12 @@ def checkpoint_directory(run: Path, step: int) -> Path:
     return run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
 
 
+def step_directories(run: Path) -> list[Path]:
+    """The folders of the checkpoints of `run`, earliest first, whatever state they are in."""
+    paths = [path for path in (run / CHECKPOINTS_FOLDER).glob("step-*") if path.is_dir()]
+    return sorted(paths, key=lambda path: (len(path.name), path.name))  # past 8 digits the names grow longer
+
+
 def checkpoints_of(run: Path, damaged: list[DataError] | None = None) -> list[Checkpoint]:
     """The checkpoints of `run` that have a valid manifest, earliest first; their other files are not looked at.
 
@@ -85,7 +91,7 @@ def checkpoints_of(run: Path, damaged: list[DataError] | None = None) -> list[Ch
         StorageError: reading failed.
     """
     found = []
-    for directory in (run / CHECKPOINTS_FOLDER).glob("step-*"):
+    for directory in step_directories(run):
         try:
             found.append(Checkpoint(directory, read_manifest(directory)))
         except NoInputError:

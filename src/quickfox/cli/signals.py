@@ -39,6 +39,30 @@ def _raise_stopped(signal_number: int, _frame: FrameType | None) -> None:
     raise Stopped(signal_number)
 
 
+class StopRequest:
+    """A stop signal that waits until the work in hand is saved, instead of raising Stopped where it happens to come."""
+
+    def __init__(self) -> None:
+        self._signal_number: int | None = None
+
+    def wait_for_saving(self) -> None:
+        """From now on SIGINT and SIGTERM are only taken down."""
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._take_down)
+
+    def _take_down(self, signal_number: int, _frame: FrameType | None) -> None:
+        self._signal_number = signal_number
+
+    def is_set(self) -> bool:
+        """Whether a signal has come."""
+        return self._signal_number is not None
+
+    def as_exception(self) -> Stopped:
+        """What the signal would have raised."""
+        assert self._signal_number is not None
+        return Stopped(self._signal_number)
+
+
 @contextmanager
 def second_signal_ends_at_once() -> Iterator[None]:
     """Within the block, a second signal ends the process even where Python does not get to run.

@@ -4,8 +4,8 @@ import shlex
 from types import TracebackType
 from typing import Self
 
-from quickfox.cli.options import format_duration
 from quickfox.cli.streams import notify, printable
+from quickfox.durations import format_duration
 from quickfox.training.events import Event, RunFinished, RunStarted, StepsDone, Validated
 
 SAMPLE_LINES = 4

@@ -6,6 +6,7 @@ to one run of the program on one machine; what it means (tokenizer, corpus) its 
 
 import hashlib
 import math
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,8 @@ def encode_corpus(corpus: Corpus, tokenizer: CharacterTokenizer, path: Path) -> 
                 tokens += len(ids)
                 characters += len(text)
                 sha256.update(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -97,9 +100,13 @@ def split_tokens(ids: TokenIds, validation_split: float) -> tuple[TokenIds, Toke
     Returns:
         train: (k,) and validation: (n - k,), k = floor(n * (1 - validation_split)).
     """
-    # Rounded first, as 10 * (1 - 0.9) is a hair below 1.
-    num_training_tokens = math.floor(round(len(ids) * (1.0 - validation_split), 6))
+    num_training_tokens = count_training_tokens(len(ids), validation_split)
     return ids[:num_training_tokens], ids[num_training_tokens:]
+
+
+def count_training_tokens(tokens: int, validation_split: float) -> int:
+    """How many of a text's tokens are for training: the first floor(tokens * (1 - validation_split))."""
+    return math.floor(round(tokens * (1.0 - validation_split), 6))  # rounded, as 10 * (1 - 0.9) is a hair below 1
 
 
 def _little_endian(dtype: npt.DTypeLike) -> np.dtype[Any]:

@@ -1,8 +1,11 @@
-"""What a training run tells while it runs. Plain data: the display and the tests read it without TensorFlow.
+"""What a training run tells while it runs, and what it is told.
+
+Plain data: the display and the tests read it without TensorFlow.
 
 Losses are in nats per token; seconds count from the start of the run's clock.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from quickfox.config import ModelConfig, TrainingConfig
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The run directory exists, everything is decided, the first step comes next."""
+    """The run directory exists, everything is decided, the next step comes now."""
 
     directory: Path
     model: ModelConfig
@@ -20,6 +23,7 @@ class RunStarted:
     parameters: int
     training_tokens: int
     validation_tokens: int
+    step: int = 0  # optimizer steps done in earlier parts of a resumed run
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,34 @@ class RunFinished:
     steps: int
     tokens: int
     tokens_per_second: float
-    train_loss: float
+    train_loss: float | None
     validation_loss: float | None
     best_validation_loss: float | None
     parameters: int
     stopped_early: bool
 
 
-Event = RunStarted | StepsDone | Validated | Replanned | RunFinished
+@dataclass(frozen=True)
+class RunInterrupted:
+    """The run was asked to stop, and has saved where it is; the last event."""
+
+    run: Path
+    step: int
+
+
+Event = RunStarted | StepsDone | Validated | Replanned | RunFinished | RunInterrupted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a run needs to know of the program it runs in.
+
+    Attributes:
+        notice: told in one line what the person should know.
+        started: when the command started, by `time.monotonic`: a budget counts from there.
+        stop_requested: asked after some steps; once true, the run saves where it is and ends.
+    """
+
+    notice: Callable[[str], None]
+    started: float
+    stop_requested: Callable[[], bool] = lambda: False

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from quickfox.config import ModelConfig, Precision
-from quickfox.models.parameters import parameter_shapes
+from quickfox.models.parameters import LSTM_GATES, parameter_shapes
 from quickfox.training.recurrent_kernels import dense, look_up, lstm
 
 Tensor = Any
@@ -67,6 +67,10 @@ class LSTMNetwork:
             variables += [layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias]
         variables += [self.output.kernel, self.output.bias]
         return dict(zip(parameter_shapes(self.config), [variable.value for variable in variables], strict=True))
+
+    def matrix_blocks(self) -> dict[str, int]:
+        """The large matrices by name, and the number of gates whose maps stand side by side in each."""
+        return {name: LSTM_GATES for name in self.parameters() if name.endswith("_kernel")}
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros: for each layer h and c, (B, H) float32."""

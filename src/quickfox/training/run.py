@@ -1,43 +1,77 @@
 """One training run from corpus to finished model: the run directory, its history, best and last checkpoints.
 
-    run.json  history.jsonl  tokens.bin (while it trains)  checkpoints/step-00001200/
+    run.json  tokenizer.json  history.jsonl  tokens.bin, lock (while it trains)  checkpoints/step-00001200/
 
-The trainer trains and writes nothing; this room writes and trains nothing.
+The trainer trains and writes nothing; this room writes and trains nothing. A resumed run takes the same way as a
+new one, only from a checkpoint on.
 """
 
 import dataclasses
-import json
+import hashlib
 import math
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickfox.checkpoint import ModelBundle, TrainingState, save_checkpoint
-from quickfox.config import ModelConfig, SamplingConfig, TrainingRequest, to_dict
-from quickfox.durable import append_line, write_file
+from quickfox.config import SamplingConfig, TrainingRequest, to_dict
 from quickfox.errors import DataError, NoInputError
 from quickfox.models.language_model import build_language_model
 from quickfox.models.parameters import parameter_count
-from quickfox.runs import RUN_FILE, checkpoint_directory, make_run_directory, new_run_directory, prune_checkpoints
+from quickfox.runs import (
+    best_first,
+    checkpoint_directory,
+    checkpoints_of,
+    make_run_directory,
+    new_run_directory,
+    prune_checkpoints,
+)
 from quickfox.sampling.generation import generate
-from quickfox.strict_json import format_json
-from quickfox.text.corpus import Corpus
-from quickfox.text.token_store import EncodedCorpus, encode_corpus, open_tokens, split_tokens
-from quickfox.text.tokenizers import CharacterTokenizer, load_tokenizer
+from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
+from quickfox.text.token_store import count_training_tokens, encode_corpus, open_tokens, split_tokens
+from quickfox.text.tokenizers import CharacterTokenizer, format_tokenizer, load_tokenizer, save_tokenizer
 from quickfox.text.vocabulary import build_vocabulary, count_characters, describe_characters
-from quickfox.training.events import Event, Replanned, RunFinished, RunStarted, StepsDone, Validated
-from quickfox.training.settings import DEFAULT_WINDOW, Plan, choose_settings
+from quickfox.training.checkpointing import CheckpointInterval
+from quickfox.training.events import (
+    Event,
+    Replanned,
+    RunFinished,
+    RunInterrupted,
+    RunStarted,
+    StepsDone,
+    Surroundings,
+    Validated,
+)
+from quickfox.training.progress import Progress
+from quickfox.training.resources import check_disk_space, check_memory
+from quickfox.training.resuming import (
+    ResumePoint,
+    discard_after,
+    extended,
+    find_run,
+    newest_resume_point,
+    refuse_changes,
+)
+from quickfox.training.run_lock import locked
+from quickfox.training.run_record import (
+    CorpusRecord,
+    RunRecord,
+    current_versions,
+    cut_history,
+    read_record,
+    record_event,
+    write_record,
+)
+from quickfox.training.settings import DEFAULT_VALIDATION_SPLIT, DEFAULT_WINDOW, choose_settings, repeated_request
 from quickfox.training.tensorflow_runtime import available_threads, matmul_speed, preferred_precision, start_tensorflow
-from quickfox.version import __version__
 
 if TYPE_CHECKING:
     from quickfox.training.trainer import Trainer
 
-HISTORY_FILE = "history.jsonl"
+TOKENIZER_FILE = "tokenizer.json"
 TOKENS_FILE = "tokens.bin"
 SAMPLE_LENGTH = 160  # tokens of the model's own text after each validation
 GENERATION_DEFAULTS: dict[str, Any] = {"temperature": 0.8}
@@ -50,8 +84,9 @@ def train(
     output: Path | None,
     vocabulary_path: Path | None,
     name: str,
-    notice: Callable[[str], None],
-    started: float,
+    surroundings: Surroundings,
+    checkpoint_every: str | None = None,
+    repeats: Path | None = None,
 ) -> Iterator[Event]:
     """Trains a model on `corpus`, telling what happens; every `Validated` event follows a committed checkpoint.
 
@@ -61,51 +96,280 @@ def train(
         output: the run directory; None: `runs/NAME`, numbered when taken.
         vocabulary_path: a vocabulary file to use; None: all characters of the corpus.
         name: of the run, when `output` is None.
-        notice: told in one line what the person should know.
-        started: when the command started, by `time.monotonic`: a budget counts from there.
+        surroundings: of the run.
+        checkpoint_every: see CheckpointInterval; None: the default.
+        repeats: a run or its `run.json`, whose settings are used where `request` leaves them open.
 
     Raises:
         QuickfoxError: any of its children; nothing is created when the input is at fault.
     """
-    tokenizer = _prepare_tokenizer(corpus, vocabulary_path, request, notice)
+    interval = CheckpointInterval.parse(checkpoint_every)
+    repeated = None if repeats is None else read_record(repeats)
+    split = request.validation_split
+    if repeated is not None:
+        request = repeated_request(request, repeated.model, repeated.training)
+        split = repeated.validation_split if split is None else split
+    split = DEFAULT_VALIDATION_SPLIT if split is None else split
+    tokenizer = _prepare_tokenizer(corpus, vocabulary_path, request, split, surroundings.notice)
     threads = request.threads or available_threads()
     start_tensorflow(threads)
     directory = _make_directory(output, name)
-    tokens_path = directory / TOKENS_FILE
-    try:
+    with locked(directory), _tokens_file(directory / TOKENS_FILE, keep=STANDARD_INPUT in corpus.names) as tokens_path:
         encoded = encode_corpus(corpus, tokenizer, tokens_path)
-        ids = open_tokens(tokens_path, tokenizer.token_dtype)
-        training_ids, validation_ids = split_tokens(ids, request.validation_split)
+        if repeated is not None and repeated.corpus.sha256 != encoded.digest:
+            surroundings.notice(f"the text is not the one of {repeats}: its settings are used, the run will differ")
+        training_tokens = count_training_tokens(encoded.tokens, split)
         precision = preferred_precision() if request.precision == "auto" else request.precision
         plan = choose_settings(
             request,
             vocabulary_size=tokenizer.vocabulary_size,
-            training_tokens=len(training_ids),
+            training_tokens=training_tokens,
+            validation_tokens=encoded.tokens - training_tokens,
             threads=threads,
             precision=precision,
             flops=matmul_speed(precision, threads),
-            seconds_gone=time.monotonic() - started,
+            seconds_gone=time.monotonic() - surroundings.started,
+            repeated=None if repeated is None else repeated.training,
         )
-        write_file(directory / RUN_FILE, format_json(_describe_run(plan, corpus, encoded, request)))
-        yield RunStarted(
-            directory=directory,
+        check_memory(plan.model, plan.training)
+        check_disk_space(directory, plan.model)
+        record = RunRecord(
             model=plan.model,
             training=plan.training,
             budget_seconds=plan.budget_seconds,
-            parameters=parameter_count(plan.model),
-            training_tokens=len(training_ids),
-            validation_tokens=len(validation_ids),
+            validation_split=split,
+            corpus=CorpusRecord(
+                files=tuple(name if name == STANDARD_INPUT else str(Path(name).absolute()) for name in corpus.names),
+                characters=encoded.characters,
+                tokens=encoded.tokens,
+                sha256=encoded.digest,
+                tokens_sha256=_file_digest(tokens_path) if STANDARD_INPUT in corpus.names else None,
+            ),
+            vocabulary_sha256=_digest(tokenizer),
+            checkpoint_every=str(interval),
+            versions=current_versions(),
         )
-        from quickfox.training.trainer import Trainer  # needs TensorFlow, which has only now been started
+        save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
+        write_record(directory, record)
+        yield from _train(directory, record, tokenizer, tokens_path, None, surroundings)
 
-        trainer = Trainer(plan.model, plan.training, training_ids, validation_ids, started, plan.budget_seconds)
-        yield from _Recorder(directory, tokenizer, trainer).events()
+
+def resume(
+    run: Path | None,
+    request: TrainingRequest,
+    *,
+    surroundings: Surroundings,
+    checkpoint_every: str | None = None,
+) -> Iterator[Event]:
+    """Goes on with a run from its newest undamaged checkpoint, as if it had never stopped.
+
+    Args:
+        run: its folder; None: the newest under `runs`.
+        request: what may differ: its length. Every other setting given must be the run's own.
+        surroundings: of the run; its budget counts the time of earlier parts too.
+        checkpoint_every: see CheckpointInterval; None: as before.
+
+    Raises:
+        UsageError: a setting is not the run's own.
+        DataError: the text or vocabulary is not the run's, or no checkpoint is undamaged.
+        QuickfoxError: any of its other children.
+    """
+    directory = find_run(run, surroundings.notice)
+    with locked(directory):
+        record = read_record(directory)
+        refuse_changes(request, record)
+        if checkpoint_every is not None:
+            record = dataclasses.replace(record, checkpoint_every=str(CheckpointInterval.parse(checkpoint_every)))
+        point = newest_resume_point(directory, record, surroundings.notice)
+        progress = point.progress if point else Progress(total_steps=record.training.steps)
+        record, progress = extended(record, progress, request, surroundings.notice)
+        if point is not None:
+            point = dataclasses.replace(point, progress=progress)
+            if progress.is_finished(record.training.patience):
+                surroundings.notice(f"{directory} is finished; to go on, ask for more --epochs, --steps or --budget")
+                yield _finished(directory, record, progress)
+                return
+        if record.versions != current_versions():
+            surroundings.notice("other versions of programs than before: the run will not be the same to the last bit")
+        yield from _resume(directory, record, point, progress, surroundings)
+
+
+def _resume(
+    directory: Path, record: RunRecord, point: ResumePoint | None, progress: Progress, surroundings: Surroundings
+) -> Iterator[Event]:
+    kept = record.corpus.tokens_sha256 is not None
+    with _tokens_file(directory / TOKENS_FILE, keep=kept) as tokens_path:
+        tokenizer = load_tokenizer(directory / TOKENIZER_FILE)
+        if _digest(tokenizer) != record.vocabulary_sha256 or (point and point.bundle.tokenizer != tokenizer):
+            raise DataError(f"{directory}: the vocabulary is not the one that this run was begun with")
+        if kept:
+            if not tokens_path.exists():
+                raise NoInputError(f"{tokens_path} is gone, and the text came from standard input: start a new run")
+            if _file_digest(tokens_path) != record.corpus.tokens_sha256:
+                raise DataError(f"{tokens_path} is damaged, and the text came from standard input: start a new run")
+        else:
+            corpus = open_corpus(record.corpus.files, surroundings.notice)
+            if encode_corpus(corpus, tokenizer, tokens_path).digest != record.corpus.sha256:
+                raise DataError(
+                    f"the text has changed since {directory} was begun ({record.corpus.files[0]}): "
+                    f"restore it, or start a new run"
+                )
+        check_disk_space(directory, record.model)
+        start_tensorflow(record.training.threads)
+        discard_after(directory, progress.step)
+        write_record(directory, record)
+        cut_history(directory, progress.step)
+        earlier = dataclasses.replace(surroundings, started=surroundings.started - progress.seconds)
+        yield from _train(directory, record, tokenizer, tokens_path, point, earlier)
+
+
+def _train(
+    directory: Path,
+    record: RunRecord,
+    tokenizer: CharacterTokenizer,
+    tokens_path: Path,
+    point: ResumePoint | None,
+    surroundings: Surroundings,
+) -> Iterator[Event]:
+    """Trains as recorded, from `point` on; TensorFlow has been started."""
+    ids = open_tokens(tokens_path, tokenizer.token_dtype)
+    training_ids, validation_ids = split_tokens(ids, record.validation_split)
+    yield RunStarted(
+        directory=directory,
+        model=record.model,
+        training=record.training,
+        budget_seconds=record.budget_seconds,
+        parameters=parameter_count(record.model),
+        training_tokens=len(training_ids),
+        validation_tokens=len(validation_ids),
+        step=point.progress.step if point else 0,
+    )
+    from quickfox.training.trainer import Trainer  # needs TensorFlow, which has been started by now
+
+    interval = CheckpointInterval.parse(record.checkpoint_every)
+    trainer = Trainer(
+        record.model,
+        record.training,
+        training_ids,
+        validation_ids,
+        surroundings.started,
+        record.budget_seconds,
+        interval.steps,
+    )
+    if point is not None:
+        trainer.restore(point.bundle.parameters, point.tensors, point.progress)
+    yield from _Recorder(directory, record, tokenizer, trainer, interval).events(surroundings.stop_requested)
+
+
+class _Recorder:
+    """Writes down what a trainer does: checkpoints, their pruning, the history; passes its events on."""
+
+    def __init__(
+        self,
+        directory: Path,
+        record: RunRecord,
+        tokenizer: CharacterTokenizer,
+        trainer: "Trainer",
+        interval: CheckpointInterval,
+    ) -> None:
+        self._directory = directory
+        self._record = record
+        self._tokenizer = tokenizer
+        self._trainer = trainer
+        self._interval = interval
+        self._saved_step = trainer.progress.step
+        self._saved_at = time.monotonic()
+
+    def events(self, stop_requested: Callable[[], bool]) -> Iterator[Event]:
+        """The trainer's events, each `Validated` one after its checkpoint is committed; last, how the run ended."""
+        progress = self._trainer.progress
+        for event in self._trainer.run():
+            match event:
+                case Validated():
+                    # First the history: a line too many is cut off when resuming, one too few would be missing.
+                    record_event(self._directory, event)
+                    self._save(event.validation_loss)
+                    event = dataclasses.replace(event, sample=self._sample(event.step))
+                case Replanned():
+                    self._replan()
+                    record_event(self._directory, event)
+                case StepsDone():
+                    seconds = time.monotonic() - self._saved_at
+                    if self._interval.is_due(event.step, seconds) or stop_requested():
+                        self._save(None)
+            yield event
+            if isinstance(event, StepsDone) and stop_requested() and not self._trainer.is_finished:
+                self._save(None)
+                yield RunInterrupted(self._directory, progress.step)
+                return
+        (self._directory / TOKENS_FILE).unlink(missing_ok=True)
+        yield _finished(self._directory, self._record, progress)
+
+    def _save(self, validation_loss: float | None) -> None:
+        """Saves a checkpoint, unless there is one of this step, and prunes the older ones."""
+        trainer, progress = self._trainer, self._trainer.progress
+        if self._saved_step == progress.step:
+            return
+        progress.seconds = time.monotonic() - trainer.started
+        bundle = ModelBundle(
+            trainer.model, self._tokenizer, trainer.model_tensors(), progress.step, validation_loss, GENERATION_DEFAULTS
+        )
+        state = TrainingState(trainer.training_tensors(), to_dict(progress))
+        save_checkpoint(checkpoint_directory(self._directory, progress.step), bundle, state)
+        self._saved_step, self._saved_at = progress.step, time.monotonic()
+        prune_checkpoints(self._directory)
+
+    def _replan(self) -> None:
+        """Puts the corrected plan into run.json."""
+        replans = tuple(sorted(self._trainer.replans.items()))
+        if replans != self._record.training.replans:
+            training = dataclasses.replace(self._record.training, replans=replans)
+            self._record = dataclasses.replace(self._record, training=training)
+            write_record(self._directory, self._record)
+
+    def _sample(self, step: int) -> str:
+        """A little text by the NumPy runtime."""
+        settings = SamplingConfig(length=SAMPLE_LENGTH, random_seed=step, **GENERATION_DEFAULTS)
+        prompt = self._tokenizer.encode("\n", unknown=Counter())
+        start = prompt if len(prompt) else [step % self._tokenizer.vocabulary_size]
+        model = build_language_model(self._trainer.model, self._trainer.model_tensors())
+        return self._tokenizer.decode(list(generate(model, start, settings)))
+
+
+def _finished(directory: Path, record: RunRecord, progress: Progress) -> RunFinished:
+    tokens_per_step = record.training.batch_size * record.training.window
+    tokens = progress.step * tokens_per_step
+    return RunFinished(
+        run=directory,
+        checkpoint=best_first(checkpoints_of(directory))[0].directory,
+        epochs=tokens / count_training_tokens(record.corpus.tokens, record.validation_split),
+        steps=progress.step,
+        tokens=tokens,
+        tokens_per_second=progress.timed_steps_per_second * tokens_per_step,
+        train_loss=progress.train_loss,
+        validation_loss=progress.validation_loss,
+        best_validation_loss=progress.best_validation_loss,
+        parameters=parameter_count(record.model),
+        stopped_early=progress.step < progress.total_steps,
+    )
+
+
+@contextmanager
+def _tokens_file(path: Path, *, keep: bool) -> Iterator[Path]:
+    """The place of the encoded text; the file is removed after the block, unless the text cannot be read again."""
+    try:
+        yield path
     finally:
-        tokens_path.unlink(missing_ok=True)
+        if not keep:
+            path.unlink(missing_ok=True)
 
 
 def _prepare_tokenizer(
-    corpus: Corpus, vocabulary_path: Path | None, request: TrainingRequest, notice: Callable[[str], None]
+    corpus: Corpus,
+    vocabulary_path: Path | None,
+    request: TrainingRequest,
+    validation_split: float,
+    notice: Callable[[str], None],
 ) -> CharacterTokenizer:
     """The tokenizer for the corpus; checks, before anything is created, that both fit each other and the request."""
     counts = count_characters(corpus.iter_text())
@@ -124,16 +388,15 @@ def _prepare_tokenizer(
         left_out = sum(counts[character] for character in missing)
         notice(f"{left_out:,} characters of the corpus that the vocabulary leaves out as rare: {description}")
     known = counts.total() - sum(counts[character] for character in missing)
-    _check_length(known, request)
+    _check_length(known, request.window or DEFAULT_WINDOW, validation_split)
     return tokenizer
 
 
-def _check_length(tokens: int, request: TrainingRequest) -> None:
+def _check_length(tokens: int, window: int, validation_split: float) -> None:
     """A window and its last target must fit into the training share of the text."""
     if tokens == 0:
         raise NoInputError("the corpus is empty")
-    window = request.window or DEFAULT_WINDOW
-    minimum = math.ceil((window + 1) / (1 - request.validation_split))
+    minimum = math.ceil((window + 1) / (1 - validation_split))
     if tokens < minimum:
         raise DataError(
             f"the corpus has {tokens:,} characters, but a window of {window} needs at least {minimum:,}: "
@@ -148,85 +411,10 @@ def _make_directory(output: Path | None, name: str) -> Path:
     return output
 
 
-def _describe_run(plan: Plan, corpus: Corpus, encoded: EncodedCorpus, request: TrainingRequest) -> dict[str, Any]:
-    """What run.json holds: everything that fixes the run."""
-    return {
-        "format_version": 1,
-        "model": to_dict(plan.model),
-        "training": to_dict(plan.training),
-        "budget_seconds": plan.budget_seconds,
-        "validation_split": request.validation_split,
-        "corpus": {
-            "files": list(corpus.names),
-            "characters": encoded.characters,
-            "tokens": encoded.tokens,
-            "sha256": encoded.digest,
-        },
-        "versions": {
-            "quickfox": __version__,
-            "tensorflow": version("tensorflow"),
-            "python": platform.python_version(),
-        },
-        "machine": platform.machine(),
-    }
+def _digest(tokenizer: CharacterTokenizer) -> str:
+    return hashlib.sha256(format_tokenizer(tokenizer)).hexdigest()
 
 
-class _Recorder:
-    """Writes down what a trainer does: checkpoints, their pruning, the history; passes its events on."""
-
-    def __init__(self, directory: Path, tokenizer: CharacterTokenizer, trainer: "Trainer") -> None:
-        self._directory = directory
-        self._tokenizer = tokenizer
-        self._trainer = trainer
-        self._best: Path | None = None
-
-    def events(self) -> Iterator[Event]:
-        """The trainer's events, each `Validated` one after its checkpoint is committed; last, `RunFinished`."""
-        last: Validated | None = None
-        for event in self._trainer.run():
-            if isinstance(event, Validated):
-                event = last = self._commit(event)
-            if not isinstance(event, StepsDone):
-                self._record(event)
-            yield event
-        assert last is not None, "a run ends with a validation"
-        assert self._best is not None
-        yield RunFinished(
-            run=self._directory,
-            checkpoint=self._best,
-            epochs=last.epoch,
-            steps=last.step,
-            tokens=last.tokens,
-            tokens_per_second=last.tokens_per_second,
-            train_loss=last.train_loss,
-            validation_loss=last.validation_loss,
-            best_validation_loss=last.best_validation_loss,
-            parameters=parameter_count(self._trainer.model),
-            stopped_early=last.step < last.total_steps,
-        )
-
-    def _commit(self, event: Validated) -> Validated:
-        """Saves a checkpoint, prunes the older ones, and draws a sample by the NumPy runtime from what was saved."""
-        trainer, path = self._trainer, checkpoint_directory(self._directory, event.step)
-        parameters = trainer.model_tensors()
-        bundle = ModelBundle(
-            trainer.model, self._tokenizer, parameters, event.step, event.validation_loss, GENERATION_DEFAULTS
-        )
-        state = {"step": event.step, "total_steps": event.total_steps}
-        save_checkpoint(path, bundle, TrainingState(trainer.training_tensors(), state))
-        if event.is_best:
-            self._best = path
-        prune_checkpoints(self._directory)
-        return dataclasses.replace(event, sample=self._sample(trainer.model, parameters, event.step))
-
-    def _sample(self, model: ModelConfig, parameters: dict[str, Any], step: int) -> str:
-        settings = SamplingConfig(length=SAMPLE_LENGTH, random_seed=step, **GENERATION_DEFAULTS)
-        prompt = self._tokenizer.encode("\n", unknown=Counter())
-        start = prompt if len(prompt) else [step % self._tokenizer.vocabulary_size]
-        drawn = generate(build_language_model(model, parameters), start, settings)
-        return self._tokenizer.decode(list(drawn))
-
-    def _record(self, event: Validated | Replanned) -> None:
-        kind = "validation" if isinstance(event, Validated) else "replan"
-        line = {"event": kind, **{k: v for k, v in dataclasses.asdict(event).items() if k != "sample"}}
-        append_line(self._directory / HISTORY_FILE, json.dumps(line))
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,25 +3,29 @@
 Every rule is a measured one; the experiments are in benchmarks/LOG.md.
 """
 
+import dataclasses
 import math
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
-from quickfox.config import ModelConfig, Precision, TrainingConfig, TrainingRequest
+from quickfox.config import ModelConfig, Precision, Replans, TrainingConfig, TrainingRequest
 from quickfox.models.parameters import LSTM_GATES, parameter_shapes
 
 DEFAULT_WINDOW = 64
-DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCH_SIZE = 64
+DEFAULT_VALIDATION_SPLIT = 0.1
 WARMUP_STEPS = 50
 WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
 EMBEDDING_DIM = 64
 
 LEARNING_RATE = 1e-2
-TOKENS_PER_PARAMETER = 8.0  # the best trade between a larger model and more training
+TOKENS_PER_PARAMETER = 6.0  # the best trade between a larger model and more training
 HIDDEN_DIM_STEP, SMALLEST_HIDDEN_DIM, LARGEST_HIDDEN_DIM = 64, 64, 1024
 STARTUP_SECONDS = 2.5  # compiling the first step
-EFFICIENCY = 0.6  # of the speed of bare matrix products, reached by whole training steps
+EFFICIENCY = 0.55  # of the speed of bare matrix products, reached by whole training steps
+VALIDATION_SHARE = 0.02  # of the training time, about
 MIN_VALIDATION_INTERVAL = 100  # steps; for texts so short that an epoch is less
 
 BUDGET_FOR_A_MILLION_TOKENS = 150.0  # seconds
@@ -35,6 +39,17 @@ class Plan:
     model: ModelConfig
     training: TrainingConfig
     budget_seconds: float | None
+
+
+def repeated_request(request: TrainingRequest, model: ModelConfig, training: TrainingConfig) -> TrainingRequest:
+    """The request with all it leaves open as in an earlier run, but for the run's length."""
+    filled: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainingRequest):
+        if getattr(request, field.name) is None and field.name not in ("steps", "epochs", "budget"):
+            filled[field.name] = getattr(training, field.name, getattr(model, field.name, None))
+    if request.precision == "auto":
+        filled["precision"] = training.precision
+    return dataclasses.replace(request, **filled)
 
 
 def default_budget(training_tokens: int) -> float:
@@ -65,7 +80,7 @@ def _rounded_hidden_dim(hidden_dim: float) -> int:
 
 def choose_dropout(passes: float) -> float:
     """Dropout for that many passes over the training text: none while all is new, more the more is repeated."""
-    return round(min(0.1 * math.sqrt(max(0.0, passes - 4.0)), 0.5), 2)
+    return round(min(0.2 * math.sqrt(max(0.0, passes - 4.0)), 0.5), 2)
 
 
 def matrix_parameters(model: ModelConfig) -> int:
@@ -83,66 +98,82 @@ def choose_settings(
     *,
     vocabulary_size: int,
     training_tokens: int,
+    validation_tokens: int,
     threads: int,
     precision: Precision,
     flops: float,
     seconds_gone: float,
+    repeated: TrainingConfig | None = None,
 ) -> Plan:
     """Decides everything that `request` leaves open.
 
     Args:
         request: what the person asked for; every value given is kept.
         vocabulary_size: distinct tokens.
-        training_tokens: tokens of the training text.
+        training_tokens, validation_tokens: tokens of the training text and of the held-out text.
         threads: processor threads.
         precision: of the matrix products, decided.
         flops: measured matrix-product speed of the machine, floating-point operations per second.
         seconds_gone: of the budget, since the command started.
+        repeated: the training of an earlier run: its values that have no option are taken over, and its length too
+            unless `request` names one.
 
     Raises:
         UsageError: a value is out of range.
     """
-    budget = request.budget
-    if budget is None and request.steps is None and request.epochs is None:
-        budget = default_budget(training_tokens)
     batch_size = request.batch_size or DEFAULT_BATCH_SIZE
     window = request.window or DEFAULT_WINDOW
-    steps_per_epoch = training_tokens / (batch_size * window)
-    steps = request.steps
+    tokens_per_step = batch_size * window
+    budget, steps = request.budget, request.steps
+    replans: Replans = ()
     if request.epochs is not None:
-        steps = max(1, round(request.epochs * steps_per_epoch))
+        steps = max(1, round(request.epochs * training_tokens / tokens_per_step))
+    if budget is None and steps is None:
+        if repeated is not None:
+            steps, replans = repeated.steps, repeated.replans
+        else:
+            budget = default_budget(training_tokens)
+    compute = flops * EFFICIENCY * max(1.0, (budget or 0.0) - seconds_gone - STARTUP_SECONDS)
     if steps is not None:
-        hidden_dim = choose_hidden_dim_for_tokens(steps * batch_size * window)
+        hidden_dim = choose_hidden_dim_for_tokens(steps * tokens_per_step)
     else:
-        assert budget is not None
-        compute = flops * EFFICIENCY * max(1.0, budget - seconds_gone - STARTUP_SECONDS)
         hidden_dim = choose_hidden_dim_for_compute(compute)
     model = ModelConfig(
-        architecture=request.architecture,
+        architecture=request.architecture or "lstm",
         vocabulary_size=vocabulary_size,
         embedding_dim=request.embedding_dim or EMBEDDING_DIM,
         hidden_dim=request.hidden_dim or hidden_dim,
         num_layers=request.num_layers or 1,
     )
     if steps is None:
-        steps = max(1, round(compute / (6 * matrix_parameters(model) * batch_size * window)))
-    passes = steps / steps_per_epoch
-    return Plan(
-        model,
-        TrainingConfig(
-            steps=steps,
-            batch_size=batch_size,
-            window=window,
-            learning_rate=request.learning_rate or LEARNING_RATE,
-            warmup_steps=WARMUP_STEPS,
-            weight_decay=WEIGHT_DECAY,
-            clip_norm=CLIP_NORM,
-            dropout=choose_dropout(passes) if request.dropout is None else request.dropout,
-            validation_interval=max(MIN_VALIDATION_INTERVAL, round(steps_per_epoch)),
-            patience=request.patience,
-            random_seed=secrets.randbits(32) if request.random_seed is None else request.random_seed,
-            precision=precision,
-            threads=threads,
-        ),
-        budget,
+        steps = max(1, round(compute / (6 * matrix_parameters(model) * tokens_per_step)))
+    passes = steps * tokens_per_step / training_tokens
+    training = TrainingConfig(
+        steps=steps,
+        replans=replans,
+        batch_size=batch_size,
+        window=window,
+        learning_rate=request.learning_rate or LEARNING_RATE,
+        warmup_steps=WARMUP_STEPS,
+        weight_decay=WEIGHT_DECAY,
+        clip_norm=CLIP_NORM,
+        dropout=choose_dropout(passes) if request.dropout is None else request.dropout,
+        validation_interval=choose_validation_interval(training_tokens, validation_tokens, tokens_per_step),
+        patience=request.patience,
+        random_seed=secrets.randbits(32) if request.random_seed is None else request.random_seed,
+        precision=precision,
+        threads=threads,
     )
+    if repeated is not None:
+        without_option = ("warmup_steps", "weight_decay", "clip_norm", "validation_interval")
+        training = dataclasses.replace(training, **{name: getattr(repeated, name) for name in without_option})
+    return Plan(model, training, budget)
+
+
+def choose_validation_interval(training_tokens: int, validation_tokens: int, tokens_per_step: int) -> int:
+    """Steps from one validation to the next: an epoch, or more where validating would cost too much time.
+
+    To read a token costs a third of training on it.
+    """
+    affordable = validation_tokens / 3 / VALIDATION_SHARE
+    return max(MIN_VALIDATION_INTERVAL, round(max(training_tokens, affordable) / tokens_per_step))

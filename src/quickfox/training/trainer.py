@@ -1,42 +1,36 @@
 """The training loop: batches in, events out. It prints nothing and writes no file.
 
-A step is cut into lanes, equal shares of the batch that run side by side, one a processor thread (see
-`tensorflow_runtime.start_tensorflow`); their losses are averaged, so the lanes change nothing but rounding.
-Several steps run in one TensorFlow call, so that Python's share of the time is negligible, but never more
-than half a second's worth: a signal is handled only between calls.
+Several steps run in one TensorFlow call, but never more than half a second's worth: a signal is handled only
+between calls.
 """
 
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from quickfox.config import ModelConfig, TrainingConfig
-from quickfox.errors import DivergedError
+from quickfox.errors import DataError, DivergedError
 from quickfox.models.parameters import parameter_shapes
 from quickfox.text.batching import StreamBatches, iter_validation_windows, validation_lanes
 from quickfox.training.budget import Budget
+from quickfox.training.compiled import CompiledTraining
 from quickfox.training.events import Replanned, StepsDone, Validated
 from quickfox.training.networks import build_network
-from quickfox.training.optimization import AdamW, learning_rate
+from quickfox.training.optimization import Optimizer, learning_rate
+from quickfox.training.progress import Progress
 
-Tensor = Any
+Array = np.ndarray[Any, Any]
 
 CALL_SECONDS = 0.25  # aim for one TensorFlow call
+MAX_STEPS_PER_CALL = 64
 VALIDATION_LANES = 64
 VALIDATION_WARM_UP = 256  # tokens, at least: what an LSTM's state remembers is in practice shorter
 RECENT_CALLS = 8
-STATE_RESET_WINDOWS = 32
-"""Each stream starts from the initial state again every so many windows, one stream after the other.
-
-A state that is carried for ever takes the model where no text starts: measured, a model trained so had not learnt to
-read from the initial state on, and on one start in 64 never found its way (14 nats per token).
-"""
-LOSS_HORIZON = 50  # steps over which the displayed training loss is averaged
 
 
 class Trainer:
@@ -44,191 +38,142 @@ class Trainer:
 
     Args:
         model: the model's shape.
-        training: the settings; `training.steps` is the plan that a `budget` may correct.
+        training: the settings; a `budget` may correct `training.steps` after the last of `training.replans`.
         training_ids: the training text as token ids, 1-D.
         validation_ids: the held-out text, 1-D; empty: none.
-        started: when the run's clock started, by `time.monotonic`.
-        budget_seconds: wall time, from `started` on, to end within; None: `training.steps` is final.
+        started: when the run's clock started, by `time.monotonic`; earlier parts of a resumed run moved it back.
+        budget_seconds: wall time, from `started` on, to end within; None: the recorded plan is final.
+        checkpoint_steps: no call runs past a multiple of it, so that a checkpoint can be made there; None: no matter.
     """
 
     def __init__(
         self,
         model: ModelConfig,
         training: TrainingConfig,
-        training_ids: np.ndarray[Any, Any],
-        validation_ids: np.ndarray[Any, Any],
+        training_ids: Array,
+        validation_ids: Array,
         started: float,
         budget_seconds: float | None = None,
+        checkpoint_steps: int | None = None,
     ) -> None:
         self.config = training
         self.model = model
         self.batches = StreamBatches(training_ids, training.batch_size, training.window, training.random_seed)
         self.validation_ids = validation_ids
         self.started = started
+        self.checkpoint_steps = checkpoint_steps
         self.budget = budget_seconds and Budget(
             budget_seconds, started, training.validation_interval, len(validation_ids)
         )
-        self.total_steps = training.steps
-        self.step = 0
+        self.replans = dict(training.replans)  # step -> total steps from there on
+        self.progress = Progress(total_steps=training.steps)
         self.network = build_network(model, training.random_seed, training.precision)
         self.parameters = self.network.parameters()
-        self.optimizer = AdamW(self.parameters, training.weight_decay, training.clip_norm)
+        self.optimizer = Optimizer(
+            self.parameters,
+            self.network.matrix_blocks(),
+            training.weight_decay,
+            training.clip_norm,
+            self.network.compute_dtype,
+        )
         self.state = self.network.initial_state(training.batch_size)
-        self.best_validation_loss = math.inf
-        self.validations_without_improvement = 0
-        self.training_seconds = 0.0  # in steps only: no start-up, tracing, validation or saving
-        self._timed_steps = 0
+        self.compiled = CompiledTraining(self.network, self.optimizer, training)
         self._recent_calls: deque[tuple[int, float]] = deque(maxlen=RECENT_CALLS)  # steps, seconds
-        self._lanes = _largest_divisor(training.batch_size, training.threads)
-        self._lane = tf.function(self._lane_gradients, autograph=False)  # traced once for all lanes
-        self.compiled_steps = tf.function(self._steps, input_signature=self._steps_signature(), autograph=False)
-        self.compiled_validation = tf.function(self._validation_window, autograph=False)
-
-    def _steps_signature(self) -> list[Any]:
-        """Any number of steps, so that one trace serves all calls."""
-        batches = tf.TensorSpec([None, self.config.batch_size, self.config.window], tf.int32)
-        state = tf.nest.map_structure(lambda rows: tf.TensorSpec(rows.shape, rows.dtype), self.state)
-        return [batches, batches, tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64), state]
-
-    # The compiled part ------------------------------------------------------------------------------------
-
-    def _steps(self, xs: Tensor, ys: Tensor, rates: Tensor, first_step: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Consecutive optimizer steps: xs, ys (K, B, T) int32, rates (K,) float32 -> losses (K,), new state."""
-        count = tf.shape(xs)[0]
-
-        def body(k: Tensor, losses: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
-            loss, state = self._one_step(xs[k], ys[k], rates[k], first_step + tf.cast(k, tf.int64), state)
-            return k + 1, losses.write(k, loss), state
-
-        start = (tf.constant(0), tf.TensorArray(tf.float32, size=count), state)
-        _, losses, state = tf.while_loop(lambda k, *_: k < count, body, start, parallel_iterations=1)
-        return losses.stack(), state
-
-    def _one_step(self, x: Tensor, y: Tensor, rate: Tensor, step: Tensor, state: Any) -> tuple[Tensor, Any]:
-        losses, gradients, states = [], [], []
-        state = self._with_resets(state, step)
-        for lane, (x_lane, y_lane, state_lane) in enumerate(self._split(x, y, state, self._lanes)):
-            seed = tf.stack([self.config.random_seed % 2**31, tf.cast(step, tf.int32) * self._lanes + lane])
-            loss, lane_gradients, new_state = self._lane(x_lane, y_lane, state_lane, seed)
-            losses.append(loss)
-            gradients.append(lane_gradients)
-            states.append(new_state)
-        mean = {name: tf.add_n([lane[name] for lane in gradients]) / self._lanes for name in self.parameters}
-        self.optimizer.apply(mean, rate, step)
-        return tf.add_n(losses) / self._lanes, _joined(states)
-
-    def _with_resets(self, state: Any, step: Tensor) -> Any:
-        """The state, but the initial one in the rows whose turn it is: row b at step s if b + s is a multiple."""
-        rows = tf.range(self.config.batch_size, dtype=tf.int64)
-        resets = tf.equal((rows + step + 1) % STATE_RESET_WINDOWS, 0)[:, None]  # (B, 1)
-        initial = self.network.initial_state(self.config.batch_size)
-        return tf.nest.map_structure(lambda start, carried: tf.where(resets, start, carried), initial, state)
-
-    def _lane_gradients(self, x: Tensor, y: Tensor, state: Any, seed: Tensor) -> tuple[Tensor, dict[str, Tensor], Any]:
-        """Mean loss of a lane's rows x, y (B / lanes, T), its gradients by parameter name, and its new state."""
-        with tf.GradientTape() as tape:
-            logits, new_state = self.network.forward(x, state, self.config.dropout, seed)
-            loss = tf.reduce_mean(_cross_entropy(logits, y))
-        gradients = tape.gradient(loss, self.parameters)
-        return loss, {name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items()}, new_state
-
-    def _validation_window(self, x: Tensor, y: Tensor, weight: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Weighted sum of cross-entropies over one window (L, T), and the state after it."""
-        lanes = _largest_divisor(x.shape[0], self.config.threads)
-        totals, states = [], []
-        weights = tf.split(weight, lanes)
-        for (x_lane, y_lane, state_lane), w_lane in zip(self._split(x, y, state, lanes), weights, strict=True):
-            logits, new_state = self.network.forward(x_lane, state_lane)
-            totals.append(tf.reduce_sum(_cross_entropy(logits, y_lane) * tf.transpose(w_lane)))
-            states.append(new_state)
-        return tf.add_n(totals), _joined(states)
-
-    @staticmethod
-    def _split(x: Tensor, y: Tensor, state: Any, lanes: int) -> Iterator[tuple[Tensor, Tensor, Any]]:
-        """Equal shares of the rows of x, y (B, T) and of the state, lane by lane."""
-        parts = [tf.split(tensor, lanes) for tensor in tf.nest.flatten(state)]
-        for lane, (x_lane, y_lane) in enumerate(zip(tf.split(x, lanes), tf.split(y, lanes), strict=True)):
-            yield x_lane, y_lane, tf.nest.pack_sequence_as(state, [part[lane] for part in parts])
+        self._is_compiled = False
 
     # The loop ---------------------------------------------------------------------------------------------
 
     def run(self) -> Iterator[StepsDone | Replanned | Validated]:
-        """Trains to the end, telling what happens.
+        """Trains to the end, telling what happens; between two events everything about the trainer is consistent.
 
-        A `Validated` event comes when a checkpoint should be made; its `sample` is empty, for the caller to fill.
+        The `sample` of a `Validated` event is empty, for the caller to fill. `StepsDone` is the last word on the steps
+        it speaks of.
 
         Raises:
             DivergedError: the training loss became NaN or infinite; the weights are then worthless.
         """
-        running, since_validation = math.nan, []
+        progress = self.progress
         steps_per_call = 1
-        while self.step < self.total_steps:
-            until_validation = self.config.validation_interval - self.step % self.config.validation_interval
-            count = min(steps_per_call, until_validation, self.total_steps - self.step)
-            losses, seconds = self._call(count)
-            since_validation += losses
-            for loss in losses:
-                running = loss if math.isnan(running) else running + (loss - running) / LOSS_HORIZON
-            steps_per_call = max(1, min(64, round(CALL_SECONDS * count / seconds)))
-            yield self._steps_done(running)
-            if self.budget:
-                total = self.budget.replan(
-                    self.step, self.total_steps, self.seconds_per_step, self.config.batch_size * self.config.window
-                )
-                if total is not None:
-                    self.total_steps = total
-                    yield Replanned(self.step, self.total_steps)
-            if self.step % self.config.validation_interval == 0 or self.step >= self.total_steps:
+        while not self.is_finished:
+            count = min(steps_per_call, self._steps_to_next_stop())
+            seconds = self._call(count)
+            steps_per_call = max(1, min(MAX_STEPS_PER_CALL, round(CALL_SECONDS * count / seconds)))
+            total = self._replanned_total()
+            if total is not None:
+                progress.total_steps = total
+                self.replans[progress.step] = total
+                yield Replanned(progress.step, total)
+            if progress.step % self.config.validation_interval == 0 or progress.step >= progress.total_steps:
                 started = time.perf_counter()
-                yield self._validated(float(np.mean(since_validation)))
+                yield self._validated()
                 if self.budget:  # the caller has saved a checkpoint meanwhile, which takes its time too
                     self.budget.note_validation(time.perf_counter() - started)
-                since_validation = []
-                patience = self.config.patience
-                if patience and self.validations_without_improvement >= patience:
-                    return
+            yield self._steps_done()
 
-    def _call(self, count: int) -> tuple[list[float], float]:
-        """Runs `count` steps; returns their losses and the seconds they took."""
-        batches = [self.batches.batch(self.step + k) for k in range(count)]
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing more to do."""
+        return self.progress.is_finished(self.config.patience)
+
+    def _steps_to_next_stop(self) -> int:
+        """Steps until something other than a step may be due."""
+        step = self.progress.step
+        stops = [self.progress.total_steps, *(replan for replan in self.replans if replan > step)]
+        for interval in (self.config.validation_interval, self.checkpoint_steps):
+            if interval:
+                stops.append(step + interval - step % interval)
+        return min(stops) - step
+
+    def _replanned_total(self) -> int | None:
+        """The new total number of steps if the plan changes at this step: as recorded, or else as measured."""
+        step, total = self.progress.step, self.progress.total_steps
+        if any(replan >= step for replan in self.replans):
+            return self.replans.get(step)
+        if not self.budget:
+            return None
+        tokens_per_step = self.config.batch_size * self.config.window
+        return self.budget.replan(step, total, self.seconds_per_step, tokens_per_step)
+
+    def _call(self, count: int) -> float:
+        """Runs `count` steps; returns the seconds they took."""
+        progress = self.progress
+        batches = [self.batches.batch(progress.step + k) for k in range(count)]
         xs, ys = (np.stack(part) for part in zip(*batches, strict=True))
-        rates = [learning_rate(self.step + k, self.total_steps, self.config) for k in range(count)]
+        rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
         started = time.perf_counter()
-        losses, self.state = self.compiled_steps(
-            tf.constant(xs), tf.constant(ys), tf.constant(rates), tf.constant(self.step, tf.int64), self.state
+        losses, self.state = self.compiled.steps(
+            tf.constant(xs), tf.constant(ys), tf.constant(rates), tf.constant(progress.step, tf.int64), self.state
         )
         values: list[float] = losses.numpy().tolist()
         seconds = time.perf_counter() - started
         for k, loss in enumerate(values):
             if not math.isfinite(loss):
                 raise DivergedError(
-                    f"training diverged: the loss is {loss} at step {self.step + k + 1}; "
+                    f"training diverged: the loss is {loss} at step {progress.step + k + 1}; "
                     f"try a lower --learning-rate than {self.config.learning_rate:g}"
                 )
-        if self.step > 0:  # the first call traces and compiles
-            self.training_seconds += seconds
-            self._timed_steps += count
+        if self._is_compiled:  # the first call traces and compiles
+            progress.note_speed(count, seconds)
             self._recent_calls.append((count, seconds))
-        self.step += count
-        return values, seconds
+        self._is_compiled = True
+        progress.note_losses(values)
+        return seconds
 
-    def _validated(self, train_loss: float) -> Validated:
-        loss = self.validation_loss()
-        is_best = loss is None or loss < self.best_validation_loss
-        if loss is not None:
-            self.best_validation_loss = min(loss, self.best_validation_loss)
-            self.validations_without_improvement = 0 if is_best else self.validations_without_improvement + 1
+    def _validated(self) -> Validated:
+        progress = self.progress
+        is_best = progress.note_validation(self.validation_loss())
+        assert progress.train_loss is not None
         return Validated(
-            step=self.step,
-            total_steps=self.total_steps,
+            step=progress.step,
+            total_steps=progress.total_steps,
             epoch=self.epoch,
             tokens=self.tokens,
-            train_loss=train_loss,
-            validation_loss=loss,
-            best_validation_loss=None if loss is None else self.best_validation_loss,
+            train_loss=progress.train_loss,
+            validation_loss=progress.validation_loss,
+            best_validation_loss=progress.best_validation_loss,
             is_best=is_best,
             tokens_per_second=self.tokens_per_second,
-            learning_rate=learning_rate(self.step, self.total_steps, self.config),
+            learning_rate=learning_rate(progress.step, progress.total_steps, self.config),
             seconds=time.monotonic() - self.started,
             sample="",
         )
@@ -249,7 +194,7 @@ class Trainer:
         for part in iter_validation_windows(ids, VALIDATION_LANES, window, warm_up):
             if part.reset_first:
                 state = tf.nest.map_structure(lambda rows: tf.concat([tf.zeros_like(rows[:1]), rows[1:]], 0), state)
-            window_total, state = self.compiled_validation(
+            window_total, state = self.compiled.validation_window(
                 tf.constant(part.x), tf.constant(part.y), tf.constant(part.weight), state
             )
             total += float(window_total)
@@ -260,12 +205,12 @@ class Trainer:
     @property
     def tokens(self) -> int:
         """Tokens trained on so far."""
-        return self.step * self.config.batch_size * self.config.window
+        return self.progress.step * self.config.batch_size * self.config.window
 
     @property
     def epoch(self) -> float:
         """Passes over the training text so far."""
-        return self.step / self.batches.steps_per_epoch
+        return self.progress.step / self.batches.steps_per_epoch
 
     @property
     def seconds_per_step(self) -> float:
@@ -277,43 +222,55 @@ class Trainer:
     @property
     def tokens_per_second(self) -> float:
         """Training throughput: no start-up, validation or saving; 0 before a step was timed."""
-        tokens = self._timed_steps * self.config.batch_size * self.config.window
-        return tokens / self.training_seconds if tokens else 0.0
+        return self.progress.timed_steps_per_second * self.config.batch_size * self.config.window
 
-    def model_tensors(self) -> dict[str, np.ndarray[Any, Any]]:
+    def model_tensors(self) -> dict[str, Array]:
         """The weights by the contract's names."""
         return {name: self.parameters[name].numpy() for name in parameter_shapes(self.model)}
 
-    def training_tensors(self) -> dict[str, np.ndarray[Any, Any]]:
+    def training_tensors(self) -> dict[str, Array]:
         """What else a resumed run needs: optimizer slots and the carried state."""
-        tensors = {name: slot.numpy() for name, slot in self.optimizer.slots.items()}
-        for layer, (h, c) in enumerate(self.state):
-            tensors[f"state.{layer}.h"], tensors[f"state.{layer}.c"] = h.numpy(), c.numpy()
-        return tensors
+        return {name: tensor.numpy() for name, tensor in self._training_tensors().items()}
 
-    def _steps_done(self, running_loss: float) -> StepsDone:
-        left = (self.total_steps - self.step) * self.seconds_per_step
+    def restore(self, model: Mapping[str, Array], training: Mapping[str, Array], progress: Progress) -> None:
+        """Goes on from where another trainer of the same settings was.
+
+        Args:
+            model, training: what `model_tensors` and `training_tensors` of the other returned.
+            progress: its `progress`.
+
+        Raises:
+            DataError: the tensors are not those of these settings.
+        """
+        expected = self._training_tensors()
+        if {name: array.shape for name, array in training.items()} != {
+            name: tuple(tensor.shape) for name, tensor in expected.items()
+        }:
+            odd = sorted(expected.keys() ^ training.keys()) or ["a shape"]
+            raise DataError(f"the training state does not fit the run's settings: {odd[0]}")
+        for name, variable in self.parameters.items():
+            variable.assign(model[name])
+        for name, slot in self.optimizer.slots.items():
+            slot.assign(training[name])
+        carried = [tf.constant(training[name]) for name in expected if name not in self.optimizer.slots]
+        self.state = tf.nest.pack_sequence_as(self.state, carried)
+        self.progress = progress
+
+    def _training_tensors(self) -> dict[str, Any]:
+        carried = {f"state.{index}": tensor for index, tensor in enumerate(tf.nest.flatten(self.state))}
+        return {**self.optimizer.slots, **carried}
+
+    def _steps_done(self) -> StepsDone:
+        progress = self.progress
+        assert progress.running_loss is not None
+        left = (progress.total_steps - progress.step) * self.seconds_per_step
         return StepsDone(
-            step=self.step,
-            total_steps=self.total_steps,
+            step=progress.step,
+            total_steps=progress.total_steps,
             epoch=self.epoch,
-            train_loss=running_loss,
+            train_loss=progress.running_loss,
             tokens_per_second=self.tokens_per_second,
-            learning_rate=learning_rate(self.step, self.total_steps, self.config),
+            learning_rate=learning_rate(progress.step, progress.total_steps, self.config),
             seconds=time.monotonic() - self.started,
             seconds_left=self.budget.seconds_left() if self.budget else left,
         )
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Nats of each target: logits (T, B, V) float32, targets (B, T) int32 -> (T, B)."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.transpose(targets), logits=logits)
-
-
-def _joined(states: list[Any]) -> Any:
-    """The lanes' states as one: each tensor (B/lanes, ...) -> (B, ...)."""
-    return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *states)
-
-
-def _largest_divisor(number: int, at_most: int) -> int:
-    return max(candidate for candidate in range(1, min(number, at_most) + 1) if number % candidate == 0)

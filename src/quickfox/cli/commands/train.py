@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from quickfox.cli import STARTED
-from quickfox.cli.options import CorpusArgument, JsonOption, ThreadsOption, parse_duration, pin_numpy_threads
-from quickfox.cli.signals import Stopped, second_signal_ends_at_once
+from quickfox.cli.options import JsonOption, ThreadsOption, pin_numpy_threads
+from quickfox.cli.signals import StopRequest, second_signal_ends_at_once
 from quickfox.cli.streams import notify, write_product
 from quickfox.cli.training_lines import PlainDisplay, describe_end
 from quickfox.config import Architecture, Precision, TrainingRequest
-from quickfox.training.events import Event, RunFinished, RunStarted, Validated
+from quickfox.durations import parse_duration
+from quickfox.errors import UsageError
+from quickfox.training.events import Event, RunFinished, RunInterrupted, RunStarted, Surroundings
 
 if TYPE_CHECKING:
     from quickfox.cli.display import LiveDisplay
@@ -30,7 +32,8 @@ Examples:
   llm train corpus.txt
   llm train books/ --budget 10m --output runs/books
   llm train corpus.txt --epochs 5 --hidden-dim 256 --random-seed 1
-  zcat logs.gz | llm train - --quiet --json | jq .best_validation_loss"""
+  zcat logs.gz | llm train - --quiet --json | jq .best_validation_loss
+  llm train --resume runs/books"""
 
 
 def _option(name: str, help_text: str, metavar: str = "N", **settings: Any) -> Any:
@@ -39,7 +42,18 @@ def _option(name: str, help_text: str, metavar: str = "N", **settings: Any) -> A
 
 
 def run(
-    corpus: CorpusArgument,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CORPUS... | RUN",
+            help="Text files, folders (every *.txt in them), globs, or - for standard input; UTF-8; .gz is unpacked. "
+            "With --resume: the run to go on with.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run, the newest if none is named, from where it stopped.")
+    ] = False,
     output: Annotated[Path | None, _option("--output", "The run's folder. Default: runs/NAME.", "DIR")] = None,
     vocab: Annotated[
         Path | None, _option("--vocab", "A file of `llm build-vocab`. Default: all characters of the text.", "FILE")
@@ -50,13 +64,24 @@ def run(
     ] = None,
     epochs: Annotated[float | None, _option("--epochs", "Train for so many passes over the text.")] = None,
     steps: Annotated[int | None, _option("--steps", "Train for so many optimizer steps.")] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        _option("--checkpoint-every", "Save after so many steps (500) or so much time (5m). Default: 3m.", "N|TIME"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option("--config", "Repeat the settings of a run, from its run.json; options given here win.", "FILE"),
+    ] = None,
     patience: Annotated[
         int | None, _option("--patience", "Stop after so many validations without improvement.")
     ] = None,
     validation_split: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the text, its end, to validate on; 0: none.")
-    ] = TrainingRequest.validation_split,
-    architecture: Annotated[Architecture, typer.Option(help="The kind of network.")] = TrainingRequest.architecture,
+        float | None,
+        _option("--validation-split", "Share of the text, its end, to validate on; 0: none. Default: 0.1.", "SHARE"),
+    ] = None,
+    architecture: Annotated[
+        Architecture | None, typer.Option(help="The kind of network. Default: lstm.", show_default=False)
+    ] = None,
     embedding_dim: Annotated[int | None, _option("--embedding-dim", "Numbers that stand for a token.")] = None,
     hidden_dim: Annotated[int | None, _option("--hidden-dim", "Units of a layer.")] = None,
     num_layers: Annotated[int | None, _option("--num-layers", "Recurrent layers, one upon the other.")] = None,
@@ -96,34 +121,53 @@ def run(
         threads=threads,
     )
     pin_numpy_threads(1)  # NumPy only draws samples here; TensorFlow's threads are its own
-    from quickfox.api import iter_training
+    from quickfox.api import iter_resumed_training, iter_training
 
-    events = iter_training(corpus, request, output=output, vocabulary_path=vocab, notice=notify, started=STARTED)
+    stop = StopRequest()
+    surroundings = Surroundings(notice=notify, started=STARTED, stop_requested=stop.is_set)
+    if resume:
+        for option, value in (("--output", output), ("--vocab", vocab), ("--config", config)):
+            if value is not None:
+                raise UsageError(f"{option} cannot be given with --resume: a resumed run keeps its own")
+        if sources and len(sources) > 1:
+            raise UsageError(f"--resume goes on with one run, not with {len(sources)}: {' '.join(sources)}")
+        run_path = Path(sources[0]) if sources else None
+        events = iter_resumed_training(run_path, request, surroundings=surroundings, checkpoint_every=checkpoint_every)
+    elif sources:
+        events = iter_training(
+            sources,
+            request,
+            output=output,
+            vocabulary_path=vocab,
+            surroundings=surroundings,
+            checkpoint_every=checkpoint_every,
+            repeats=config,
+        )
+    else:
+        raise UsageError("no CORPUS: name a text file or a folder of them, or - for standard input; or --resume a run")
     with second_signal_ends_at_once():
-        finished = _watch(events, quiet=quiet)
+        finished = _watch(events, stop, quiet=quiet)
     if as_json:
         write_product(json.dumps(_summary(finished)) + "\n")
     elif not quiet:
         notify("\n".join(describe_end(finished)))
 
 
-def _watch(events: Generator[Event], *, quiet: bool) -> RunFinished:
-    """Shows the events of a run until its last, and returns that one."""
-    directory, is_saved = None, False
-    try:
-        with closing(events), _open_display(quiet) as display:
-            for event in events:
-                if isinstance(event, RunStarted):
-                    directory = event.directory
-                is_saved = is_saved or isinstance(event, Validated)
-                display.show(event)
-                if isinstance(event, RunFinished):
-                    return event
-    except Stopped:
-        if is_saved:
-            notify(f"stopped; the best model so far: llm generate --model {shlex.quote(str(directory))}")
-        raise
-    raise AssertionError("a run ends with RunFinished")
+def _watch(events: Generator[Event], stop: StopRequest, *, quiet: bool) -> RunFinished:
+    """Shows the events of a run until its last, and returns that one; an interrupted run raises Stopped."""
+    with closing(events), _open_display(quiet) as display:
+        for event in events:
+            if isinstance(event, RunStarted):
+                stop.wait_for_saving()
+            display.show(event)
+            if isinstance(event, RunFinished):
+                return event
+            if isinstance(event, RunInterrupted):
+                break
+        else:
+            raise AssertionError("a run ends with RunFinished or RunInterrupted")
+    notify(f"stopped and saved at step {event.step:,}; go on with: llm train --resume {shlex.quote(str(event.run))}")
+    raise stop.as_exception()
 
 
 def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":

@@ -1,0 +1,141 @@
+"""What a run writes down about itself beside its checkpoints, and how that is read again.
+
+    run.json         everything that fixes the run: model, training, corpus, vocabulary, versions
+    history.jsonl    one line an event
+
+`run.json` is complete: with the same text it repeats the run exactly, and a run is resumed by it.
+"""
+
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from quickfox.config import ModelConfig, TrainingConfig, from_dict
+from quickfox.durable import append_line, write_file
+from quickfox.errors import DataError, NoInputError
+from quickfox.runs import RUN_FILE
+from quickfox.strict_json import format_json, parse_json, read_json
+from quickfox.training.events import Replanned, Validated
+from quickfox.version import __version__
+
+HISTORY_FILE = "history.jsonl"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusRecord:
+    """The text of a run.
+
+    Attributes:
+        files: in reading order, absolute; "-" is standard input.
+        characters, tokens: of the whole text, the held-out part included.
+        sha256: of the text.
+        tokens_sha256: of the file of its tokens, where that is kept because the text cannot be read again.
+    """
+
+    files: tuple[str, ...]
+    characters: int
+    tokens: int
+    sha256: str
+    tokens_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Everything that fixes a run.
+
+    Attributes:
+        budget_seconds: wall time over all parts of the run; None: `training` says how many steps.
+        vocabulary_sha256: of the tokenizer, in the format of tokenizer.json.
+        checkpoint_every: optimizer steps between checkpoints, or with `s` after it, seconds.
+        versions: of the programs whose arithmetic the run depends on.
+    """
+
+    model: ModelConfig
+    training: TrainingConfig
+    budget_seconds: float | None
+    validation_split: float
+    corpus: CorpusRecord
+    vocabulary_sha256: str
+    checkpoint_every: str
+    versions: dict[str, str]
+
+
+def current_versions() -> dict[str, str]:
+    """The versions of what a run's arithmetic depends on, and the machine's kind."""
+    return {
+        "quickfox": __version__,
+        "tensorflow": version("tensorflow"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def write_record(run: Path, record: RunRecord) -> None:
+    """Writes `run.json`, atomically.
+
+    Raises:
+        CannotCreateError, StorageError: it cannot be written.
+    """
+    write_file(run / RUN_FILE, format_json({"format_version": FORMAT_VERSION, **dataclasses.asdict(record)}))
+
+
+def read_record(path: Path) -> RunRecord:
+    """The record in the file `path`, or in the run `path`.
+
+    Raises:
+        NoInputError: there is none.
+        DataError: it is damaged, or of a newer version of the program.
+        StorageError: reading failed.
+    """
+    if path.is_dir():
+        path = path / RUN_FILE
+    if not path.exists():
+        raise NoInputError(f"{path}: no such file: nothing to repeat or to resume here")
+    where = str(path)
+    values = read_json(path)
+    if not isinstance(values, dict) or "format_version" not in values:
+        raise DataError(f"{where}: not a run's record")
+    found = values.pop("format_version")
+    if found != FORMAT_VERSION:
+        newer = isinstance(found, int) and found > FORMAT_VERSION
+        raise DataError(f"{where}: format version {found!r}; {'upgrade quickfox' if newer else 'damaged'}")
+    parts = {"model": ModelConfig, "training": TrainingConfig, "corpus": CorpusRecord}
+    for name, kind in parts.items():
+        if name in values:
+            values[name] = from_dict(kind, values[name], f"{where}: {name}")
+    return from_dict(RunRecord, values, where)
+
+
+def record_event(run: Path, event: Validated | Replanned) -> None:
+    """Adds a line to `history.jsonl`; nothing in it but `seconds` depends on how fast the machine is."""
+    kind = "validation" if isinstance(event, Validated) else "replan"
+    values = dataclasses.asdict(event)
+    for name in ("sample", "tokens_per_second"):
+        values.pop(name, None)
+    append_line(run / HISTORY_FILE, json.dumps({"event": kind, **values}))
+
+
+def cut_history(run: Path, step: int) -> None:
+    """Removes from `history.jsonl` what happened after `step`, and a line that was only half written.
+
+    Raises:
+        DataError: a whole line in it is none of ours.
+        CannotCreateError, StorageError: it cannot be read or written.
+    """
+    path = run / HISTORY_FILE
+    if not path.exists():
+        return
+    kept = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            break
+        event = parse_json(line, f"{path}, line {number}")
+        if not isinstance(event, dict) or not isinstance(event.get("step"), int):
+            raise DataError(f"{path}, line {number}: not a line of a history")
+        if event["step"] <= step:
+            kept.append(line)
+    write_file(path, b"".join(kept))
