@@ -18,8 +18,8 @@ def model(model_directory: Path) -> Model:
     return quickfox.load(model_directory)
 
 
-def test_the_package_offers_load_train_and_its_version() -> None:
-    assert set(quickfox.__all__) == {"__version__", "load", "train"}
+def test_the_package_offers_load_resume_train_and_its_version() -> None:
+    assert set(quickfox.__all__) == {"__version__", "load", "resume", "train"}
     assert set(quickfox.__all__) <= set(dir(quickfox))
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         quickfox.fit  # noqa: B018

@@ -23,6 +23,7 @@ from quickfox.errors import DataError, UsageError
 MODEL: dict[str, Any] = {"vocabulary_size": 65, "embedding_dim": 64, "hidden_dim": 512, "num_layers": 1}
 TRAINING: dict[str, Any] = {
     "steps": 100,
+    "replans": (),
     "batch_size": 32,
     "window": 64,
     "learning_rate": 0.002,

@@ -14,6 +14,7 @@ STATUSES = {
     errors.UnavailableError: 69,
     errors.CannotCreateError: 73,
     errors.StorageError: 74,
+    errors.BusyError: 75,
 }
 
 

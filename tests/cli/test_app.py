@@ -59,7 +59,7 @@ def test_the_commands_tested_here_are_all_there_are() -> None:
         (["generate", "--length", "many"], "'many' is not a valid int"),
         (["generate", "--length"], "--length"),
         (["generate", "two\nlines"], "two"),
-        (["train"], "Missing argument 'CORPUS...'"),
+        (["train"], "no CORPUS: name a text file"),
         (["train", "x.txt", "--budget", "soon"], "'soon' is no time; write 60s, 5m or 1h"),
         (["train", "x.txt", "--architecture", "cnn"], "'cnn'"),
         (["train", "x.txt", "--steps", "5", "--epochs", "1"], "--steps and --epochs exclude each other"),

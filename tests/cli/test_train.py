@@ -5,6 +5,7 @@ Starting TensorFlow takes seconds: one run serves all tests that only look at it
 
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_a_taken_output_is_refused_and_left_alone(llm: Llm, home: Path) -> None:
 
 @needs_tensorflow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_an_interrupted_run_ends_with_130_and_keeps_its_best(
+def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(
     program: list[str], environment: dict[str, str], home: Path
 ) -> None:
     arguments = ["train", "fox.txt", "--output", "stopped", "--steps", "1000000", *SMALL]
@@ -131,15 +132,18 @@ def test_an_interrupted_run_ends_with_130_and_keeps_its_best(
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("epoch "):  # a checkpoint is committed
+            if line.startswith("epoch "):  # it is training
                 process.send_signal(signal.SIGINT)
                 break
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert rest.splitlines()[-1] == "stopped; the best model so far: llm generate --model stopped"
+    assert re.fullmatch(
+        r"stopped and saved at step [\d,]+; go on with: llm train --resume stopped", rest.splitlines()[-1]
+    )
     assert "Traceback" not in rest
     assert list((home / "stopped" / "checkpoints").glob("step-*/manifest.json"))
-    assert sorted(path.name for path in (home / "stopped").iterdir()) == ["checkpoints", "history.jsonl", "run.json"]
+    names = sorted(path.name for path in (home / "stopped").iterdir())
+    assert names == ["checkpoints", "history.jsonl", "run.json", "tokenizer.json"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The schedule by hand, and AdamW against its equations written out in NumPy."""
+"""The schedule by hand; AdamW and Muon against their equations written out in NumPy."""
 
 import dataclasses
 
@@ -7,7 +7,16 @@ import pytest
 import tensorflow as tf
 
 from quickfox.config import TrainingConfig
-from quickfox.training.optimization import BETA_1, BETA_2, AdamW, learning_rate
+from quickfox.training.optimization import (
+    BETA_1,
+    BETA_2,
+    MOMENTUM,
+    MUON_DECAY,
+    MUON_RATE,
+    Optimizer,
+    learning_rate,
+    orthogonalised,
+)
 
 CONFIG = TrainingConfig(
     steps=100,
@@ -40,7 +49,7 @@ def test_learning_rate_without_warm_up_starts_at_its_peak() -> None:
 def test_adamw_follows_its_equations() -> None:
     weights = {"kernel": np.array([[1.0, -2.0]], np.float32), "bias": np.array([0.5], np.float32)}
     variables = {name: tf.Variable(value) for name, value in weights.items()}
-    optimizer = AdamW(variables, weight_decay=0.1, clip_norm=1e9)
+    optimizer = Optimizer(variables, {}, weight_decay=0.1, clip_norm=1e9)
     moments = {name: [np.zeros_like(value), np.zeros_like(value)] for name, value in weights.items()}
     for t in (1, 2, 3):
         gradients = {"kernel": np.array([[0.3, -0.1 * t]], np.float32), "bias": np.array([2.0], np.float32)}
@@ -57,7 +66,39 @@ def test_adamw_follows_its_equations() -> None:
 
 def test_the_gradient_is_clipped_by_its_global_norm() -> None:
     variables = {"a": tf.Variable([0.0]), "b": tf.Variable([0.0])}
-    optimizer = AdamW(variables, weight_decay=0.0, clip_norm=1.0)
+    optimizer = Optimizer(variables, {}, weight_decay=0.0, clip_norm=1.0)
     optimizer.apply({"a": tf.constant([30.0]), "b": tf.constant([40.0])}, tf.constant(0.1), tf.constant(0))
     assert optimizer.slots["first_moment.a"].numpy() == pytest.approx((1 - BETA_1) * 0.6)
     assert optimizer.slots["first_moment.b"].numpy() == pytest.approx((1 - BETA_1) * 0.8)
+
+
+def test_orthogonalising_evens_out_singular_values() -> None:
+    rng = np.random.default_rng(0)
+    u, _, vt = np.linalg.svd(rng.normal(size=(24, 40)), full_matrices=False)
+    matrix = (u * np.geomspace(0.001, 0.4, 24)) @ vt  # the norm is near 1
+    values = u.T @ orthogonalised(tf.constant(matrix, tf.float32)).numpy() @ vt.T
+    np.testing.assert_allclose(values, np.diag(np.diag(values)), atol=1e-4)  # along the same directions
+    assert values[0, 0] == pytest.approx(0.034, rel=0.3)
+    assert np.all((np.diag(values) > 0.2) | (np.geomspace(0.001, 0.4, 24) < 0.05))
+    assert np.diag(values).max() < 2.0
+
+
+def test_orthogonalising_a_tall_matrix_is_that_of_its_transpose() -> None:
+    matrix = tf.constant(np.random.default_rng(0).normal(size=(9, 4)), tf.float32)
+    np.testing.assert_allclose(orthogonalised(matrix), tf.transpose(orthogonalised(tf.transpose(matrix))), atol=1e-5)
+
+
+def test_muon_follows_its_equations_block_by_block() -> None:
+    rng = np.random.default_rng(0)
+    weight, momentum = rng.normal(size=(6, 16)).astype(np.float32), np.zeros((6, 16), np.float32)
+    variable = tf.Variable(weight)
+    optimizer = Optimizer({"kernel": variable}, {"kernel": 2}, weight_decay=0.1, clip_norm=1.0)
+    for step in range(3):
+        gradient = rng.normal(size=(6, 16)).astype(np.float32)
+        optimizer.apply({"kernel": tf.constant(gradient)}, tf.constant(0.01), tf.constant(step))
+        momentum = MOMENTUM * momentum + (1 - MOMENTUM) * gradient
+        update = MOMENTUM * momentum + (1 - MOMENTUM) * gradient
+        direction = np.hstack([orthogonalised(tf.constant(half)) for half in np.split(update, 2, axis=1)])
+        weight = weight - MUON_RATE * 0.01 * (direction + MUON_DECAY * 0.1 * weight)
+    np.testing.assert_allclose(variable, weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(optimizer.slots["momentum.kernel"], momentum, rtol=1e-5)

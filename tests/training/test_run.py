@@ -16,7 +16,7 @@ from quickfox.runs import checkpoints_of
 from quickfox.text.corpus import open_corpus
 from quickfox.text.tokenizers import CharacterTokenizer, save_tokenizer
 from quickfox.text.vocabulary import build_vocabulary, count_characters
-from quickfox.training.events import Event, RunFinished, RunStarted, Validated
+from quickfox.training.events import Event, RunFinished, RunStarted, Surroundings, Validated
 from quickfox.training.run import train
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 120
@@ -35,8 +35,7 @@ def run(tmp_path: Path, text: str = TEXT, vocabulary_path: Path | None = None, *
             output=tmp_path / "run",
             vocabulary_path=vocabulary_path,
             name="corpus",
-            notice=notices.append,
-            started=time.monotonic(),
+            surroundings=Surroundings(notice=notices.append, started=time.monotonic()),
         )
     )
 
@@ -84,7 +83,12 @@ def test_run_json_holds_every_setting(finished: tuple[Path, list[Event]]) -> Non
 
 
 def test_encoded_tokens_are_removed_at_the_end(finished: tuple[Path, list[Event]]) -> None:
-    assert sorted(path.name for path in finished[0].iterdir()) == ["checkpoints", "history.jsonl", "run.json"]
+    assert sorted(path.name for path in finished[0].iterdir()) == [
+        "checkpoints",
+        "history.jsonl",
+        "run.json",
+        "tokenizer.json",
+    ]
 
 
 def test_samples_are_the_models_own_text(finished: tuple[Path, list[Event]]) -> None:
@@ -106,8 +110,12 @@ def test_evaluating_agrees_with_the_validation_while_training(finished: tuple[Pa
 
 def test_a_checkpoint_holds_what_resuming_needs(finished: tuple[Path, list[Event]]) -> None:
     state = load_training_state(finished[1][-1].checkpoint)
-    assert state.tensors["state.0.h"].shape == (4, 16)
-    assert {"first_moment.embedding.weight", "second_moment.output.bias"} <= state.tensors.keys()
+    assert state.tensors["state.0"].shape == (4, 16)
+    assert {
+        "first_moment.embedding.weight",
+        "second_moment.output.bias",
+        "momentum.output.kernel",
+    } <= state.tensors.keys()
     assert state.state["total_steps"] == 500
 
 

@@ -1,11 +1,12 @@
 """What is given is kept; what is not given suits the text, the time and the machine."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from quickfox.config import TrainingRequest
-from quickfox.training.settings import Plan, choose_dropout, choose_settings, default_budget
+from quickfox.training.settings import Plan, choose_dropout, choose_settings, default_budget, repeated_request
 
 MILLION = 1_000_000
 
@@ -13,6 +14,7 @@ MILLION = 1_000_000
 def choose(request: TrainingRequest, training_tokens: int = MILLION, **changes: Any) -> Plan:
     facts: dict[str, Any] = {
         "vocabulary_size": 65,
+        "validation_tokens": MILLION // 9,
         "threads": 2,
         "precision": "float32",
         "flops": 3e11,
@@ -61,6 +63,25 @@ def test_the_default_budget_grows_with_the_text_within_bounds() -> None:
     assert budgets[0] >= 20.0
     assert budgets[2] < 180.0
     assert budgets[-1] == 3600.0
+
+
+def test_validating_takes_a_small_share_of_the_time() -> None:
+    interval = choose(TrainingRequest(), validation_tokens=MILLION).training.validation_interval
+    assert MILLION / 3 / (interval * 64 * 64) == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_repeated_run_keeps_all_that_is_not_asked_anew() -> None:
+    earlier = choose(TrainingRequest(budget=60.0, dropout=0.3, patience=4)).training
+    earlier = dataclasses.replace(earlier, weight_decay=0.7, replans=((5, 900),))
+    request = repeated_request(TrainingRequest(window=32), choose(TrainingRequest()).model, earlier)
+    again = choose(request, repeated=earlier).training
+    assert again == dataclasses.replace(earlier, window=32)
+
+
+def test_a_repeated_run_can_have_another_length() -> None:
+    earlier = dataclasses.replace(choose(TrainingRequest(budget=60.0)).training, replans=((5, 900),))
+    again = choose(TrainingRequest(steps=12), repeated=earlier).training
+    assert (again.steps, again.replans) == (12, ())
 
 
 def test_text_that_is_read_once_needs_no_dropout() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import DivergedError
+from quickfox.training.compiled import STATE_RESET_WINDOWS
 from quickfox.training.events import Replanned, StepsDone, Validated
-from quickfox.training.trainer import STATE_RESET_WINDOWS, Trainer
+from quickfox.training.trainer import Trainer
 
 MODEL = ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
 TRAINING = TrainingConfig(
@@ -74,14 +75,15 @@ def test_lanes_change_nothing_but_rounding(pattern_ids: np.ndarray) -> None:
 def test_steps_are_traced_once(pattern_ids: np.ndarray) -> None:
     trainer = make_trainer(pattern_ids, steps=50, validation_interval=7)
     validations(trainer)
-    assert trainer.compiled_steps.experimental_get_tracing_count() == 1
-    assert trainer.compiled_validation.experimental_get_tracing_count() == 1
+    assert trainer.compiled.steps.experimental_get_tracing_count() == 1
+    assert trainer.compiled.validation_window.experimental_get_tracing_count() == 1
 
 
 def test_events_count_steps_tokens_and_epochs(pattern_ids: np.ndarray) -> None:
     events = list(make_trainer(pattern_ids).run())
     assert [event.step for event in events if isinstance(event, Validated)] == [20, 40]
-    last = events[-1]
+    assert isinstance(events[-1], StepsDone)
+    last = events[-2]
     assert isinstance(last, Validated)
     assert last.tokens == 40 * 4 * 8
     assert last.epoch == pytest.approx(40 * 4 * 8 / 2000)
@@ -126,7 +128,7 @@ def test_patience_stops_early() -> None:
     noise = np.random.default_rng(0).integers(0, 3, size=1000).astype(np.uint8)  # nothing to learn but by heart
     trainer = make_trainer(noise, steps=4000, validation_interval=50, patience=2, learning_rate=0.05)
     events = validations(trainer)
-    assert trainer.step < 4000
+    assert trainer.progress.step < 4000
     assert not events[-1].is_best
     assert not events[-2].is_best
 
