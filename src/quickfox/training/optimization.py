@@ -118,7 +118,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """The matrix with its singular values brought to the order of 1: with U S V^T its decomposition, roughly U V^T.
 
     By a few steps of x <- a x + (b g + c g^2) x, g = x x^T, from the matrix divided by its Frobenius norm on. Two
-    steps lift the smallest singular values 34-fold, and leave those above a twentieth of the norm between 0.2 and 2.
+    steps lift the smallest singular values 34-fold, and leave those above a hundredth of the norm between 0.2 and 2.
 
     Args:
         matrix: (M, N), float32 or bfloat16.
