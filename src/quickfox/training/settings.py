@@ -13,12 +13,13 @@ from quickfox.config import ModelConfig, Precision, Replans, TrainingConfig, Tra
 from quickfox.models.parameters import LSTM_GATES, parameter_shapes
 
 DEFAULT_WINDOW = 64
-DEFAULT_BATCH_SIZE = 64
+BATCH_SIZE, SMALL_BATCH_SIZE = 64, 32
+FEW_STEPS = 400  # fewer than so many steps of BATCH_SIZE: twice as many of half the size learn more
 DEFAULT_VALIDATION_SPLIT = 0.1
 WARMUP_STEPS = 50
 WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
-EMBEDDING_DIM = 64
+SMALLEST_EMBEDDING_DIM, LARGEST_EMBEDDING_DIM = 64, 512
 
 LEARNING_RATE = 1e-2
 TOKENS_PER_PARAMETER = 6.0  # the best trade between a larger model and more training
@@ -78,6 +79,17 @@ def _rounded_hidden_dim(hidden_dim: float) -> int:
     return min(max(rounded, SMALLEST_HIDDEN_DIM), LARGEST_HIDDEN_DIM)
 
 
+def choose_embedding_dim(vocabulary_size: int) -> int:
+    """Numbers that stand for a token: 64 for the characters of an alphabet, 256 for some thousand signs."""
+    power = round(math.log2(max(1.0, vocabulary_size / 64)) / 3)
+    return min(SMALLEST_EMBEDDING_DIM << power, LARGEST_EMBEDDING_DIM)
+
+
+def choose_batch_size(tokens: float, window: int) -> int:
+    """Streams side by side, for a training on so many tokens."""
+    return SMALL_BATCH_SIZE if tokens < FEW_STEPS * BATCH_SIZE * window else BATCH_SIZE
+
+
 def choose_dropout(passes: float) -> float:
     """Dropout for that many passes over the training text: none while all is new, more the more is repeated."""
     return round(min(0.2 * math.sqrt(max(0.0, passes - 4.0)), 0.5), 2)
@@ -121,13 +133,11 @@ def choose_settings(
     Raises:
         UsageError: a value is out of range.
     """
-    batch_size = request.batch_size or DEFAULT_BATCH_SIZE
     window = request.window or DEFAULT_WINDOW
-    tokens_per_step = batch_size * window
     budget, steps = request.budget, request.steps
     replans: Replans = ()
     if request.epochs is not None:
-        steps = max(1, round(request.epochs * training_tokens / tokens_per_step))
+        steps = max(1, round(request.epochs * training_tokens / ((request.batch_size or BATCH_SIZE) * window)))
     if budget is None and steps is None:
         if repeated is not None:
             steps, replans = repeated.steps, repeated.replans
@@ -135,18 +145,22 @@ def choose_settings(
             budget = default_budget(training_tokens)
     compute = flops * EFFICIENCY * max(1.0, (budget or 0.0) - seconds_gone - STARTUP_SECONDS)
     if steps is not None:
-        hidden_dim = choose_hidden_dim_for_tokens(steps * tokens_per_step)
+        batch_size = request.batch_size or BATCH_SIZE
+        hidden_dim = choose_hidden_dim_for_tokens(steps * batch_size * window)
     else:
         hidden_dim = choose_hidden_dim_for_compute(compute)
     model = ModelConfig(
         architecture=request.architecture or "lstm",
         vocabulary_size=vocabulary_size,
-        embedding_dim=request.embedding_dim or EMBEDDING_DIM,
+        embedding_dim=request.embedding_dim or choose_embedding_dim(vocabulary_size),
         hidden_dim=request.hidden_dim or hidden_dim,
         num_layers=request.num_layers or 1,
     )
     if steps is None:
-        steps = max(1, round(compute / (6 * matrix_parameters(model) * tokens_per_step)))
+        tokens = compute / (6 * matrix_parameters(model))
+        batch_size = request.batch_size or choose_batch_size(tokens, window)
+        steps = max(1, round(tokens / (batch_size * window)))
+    tokens_per_step = batch_size * window
     passes = steps * tokens_per_step / training_tokens
     training = TrainingConfig(
         steps=steps,
