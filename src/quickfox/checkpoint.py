@@ -22,10 +22,9 @@ from quickfox.manifest import MANIFEST_NAME, Manifest, digest, format_manifest, 
 from quickfox.models.parameters import parameter_count, parameter_shapes
 from quickfox.strict_json import MAX_JSON_BYTES, format_json, parse_json
 from quickfox.tensor_file import MAX_OVERHEAD_BYTES, format_tensors, parse_tensors
-from quickfox.text.tokenizers import CharacterTokenizer, format_tokenizer, parse_tokenizer
+from quickfox.text.tokenizers import MAX_TOKENIZER_BYTES, CharacterTokenizer, format_tokenizer, parse_tokenizer
 
 _MAX_CONFIG_BYTES = 2**16
-_MAX_TOKENIZER_BYTES = 4 * MAX_JSON_BYTES
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def load_model(directory: Path) -> ModelBundle:
     sampling = _parse_sampling(
         read_json("generation_config.json", _MAX_CONFIG_BYTES), str(directory / "generation_config.json")
     )
-    tokenizer = parse_tokenizer(read_json("tokenizer.json", _MAX_TOKENIZER_BYTES), str(directory / "tokenizer.json"))
+    tokenizer = parse_tokenizer(read_json("tokenizer.json", MAX_TOKENIZER_BYTES), str(directory / "tokenizer.json"))
     if tokenizer.vocabulary_size != config.vocabulary_size:
         raise DataError(
             f"{directory}: tokenizer.json knows {tokenizer.vocabulary_size} tokens, but config.json says "

@@ -7,6 +7,8 @@ training settings are chosen). Nothing here knows files, TensorFlow or the comma
 import dataclasses
 import itertools
 import math
+import reprlib
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -21,7 +23,8 @@ MAX_DIM = 2**16
 MAX_LAYERS = 64
 MAX_BATCH_SIZE = 2**16
 MAX_WINDOW = 2**10  # the time loop is unrolled
-MAX_RANDOM_SEED = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
+MAX_RANDOM_SEED = MAX_INTEGER
 """Bounds that no model of this program needs to pass; a file that claims more is damaged or hostile."""
 
 Config = TypeVar("Config")
@@ -43,10 +46,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_choice(self, "architecture", get_args(Architecture))
-        _check_range(self, "vocabulary_size", 1, MAX_VOCABULARY_SIZE)
-        _check_range(self, "embedding_dim", 1, MAX_DIM)
-        _check_range(self, "hidden_dim", 1, MAX_DIM)
-        _check_range(self, "num_layers", 1, MAX_LAYERS)
+        check_range(self, "vocabulary_size", 1, MAX_VOCABULARY_SIZE)
+        check_range(self, "embedding_dim", 1, MAX_DIM)
+        check_range(self, "hidden_dim", 1, MAX_DIM)
+        check_range(self, "num_layers", 1, MAX_LAYERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,21 +91,21 @@ class TrainingConfig:
     threads: int
 
     def __post_init__(self) -> None:
-        _check_range(self, "steps", 1, 2**40)
+        check_range(self, "steps", 1, 2**40)
         _check_replans(self.replans)
-        _check_range(self, "batch_size", 1, MAX_BATCH_SIZE)
-        _check_range(self, "window", 1, MAX_WINDOW)
-        _check_range(self, "learning_rate", 0.0, 10.0)
-        _check_range(self, "warmup_steps", 0, 2**40)
-        _check_range(self, "weight_decay", 0.0, 10.0)
-        _check_range(self, "clip_norm", 1e-6, 1e6)
-        _check_range(self, "dropout", 0.0, 0.99)
-        _check_range(self, "validation_interval", 1, 2**40)
+        check_range(self, "batch_size", 1, MAX_BATCH_SIZE)
+        check_range(self, "window", 1, MAX_WINDOW)
+        check_range(self, "learning_rate", 0.0, 10.0)
+        check_range(self, "warmup_steps", 0, 2**40)
+        check_range(self, "weight_decay", 0.0, 10.0)
+        check_range(self, "clip_norm", 1e-6, 1e6)
+        check_range(self, "dropout", 0.0, 0.99)
+        check_range(self, "validation_interval", 1, 2**40)
         if self.patience is not None:
-            _check_range(self, "patience", 1, 2**40)
-        _check_range(self, "random_seed", 0, MAX_RANDOM_SEED)
+            check_range(self, "patience", 1, 2**40)
+        check_range(self, "random_seed", 0, MAX_RANDOM_SEED)
         _check_choice(self, "precision", get_args(Precision))
-        _check_range(self, "threads", 1, 1024)
+        check_range(self, "threads", 1, 1024)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +153,7 @@ class TrainingRequest:
             ("threads", 1, 1024),
         ):
             if getattr(self, name) is not None:
-                _check_range(self, name, low, high)
+                check_range(self, name, low, high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,12 +178,12 @@ class SamplingConfig:
     num_samples: int = 1
 
     def __post_init__(self) -> None:
-        _check_range(self, "length", 0, 2**40)
-        _check_range(self, "temperature", 0.0, math.inf)
+        check_range(self, "length", 0, 2**40)
+        check_range(self, "temperature", 0.0, math.inf)
         if self.top_k is not None:
-            _check_range(self, "top_k", 1, 2**40)
-        _check_range(self, "random_seed", 0, MAX_RANDOM_SEED)
-        _check_range(self, "num_samples", 1, 2**20)
+            check_range(self, "top_k", 1, 2**40)
+        check_range(self, "random_seed", 0, MAX_RANDOM_SEED)
+        check_range(self, "num_samples", 1, 2**20)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -203,13 +206,13 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
         raise DataError(f"{where}: expected a JSON object, found {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - fields.keys()):
-        raise DataError(f"{where}: unknown setting {unknown[0]!r}")
+        raise DataError(f"{where}: unknown setting {reprlib.repr(unknown[0])}")
     if missing := sorted(fields.keys() - values.keys()):
         raise DataError(f"{where}: setting {missing[0]!r} is missing")
     hints = get_type_hints(kind)
     for name, value in values.items():
         if not _has_type(value, hints[name]):
-            raise DataError(f"{where}: setting {name!r} cannot be {value!r}")
+            raise DataError(f"{where}: setting {name!r} cannot be {reprlib.repr(value)}")
     try:
         return kind(**{name: _frozen(value) for name, value in values.items()})
     except UsageError as error:
@@ -217,6 +220,8 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
 
 
 def _has_type(value: Any, hint: Any) -> bool:
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return False  # for floats too: Python would fail to convert it
     if get_origin(hint) is Literal:
         return value in get_args(hint) and isinstance(value, str)
     if get_origin(hint) is tuple:
@@ -248,13 +253,14 @@ def _check_replans(replans: Replans) -> None:
         raise UsageError("replans must be (step, total steps) in order, no total below its step")
 
 
-def _check_range(config: Any, name: str, low: float, high: float) -> None:
+def check_range(config: Any, name: str, low: float, high: float) -> None:
     """Raises UsageError unless low <= value <= high and the value is finite; names the option."""
     value = getattr(config, name)
-    if not (low <= value <= high and math.isfinite(value)):
+    is_finite = abs(value) <= sys.float_info.max  # math.isfinite fails for an integer beyond that
+    if not (low <= value <= high and is_finite):
         bound = f"at least {low}" if high == math.inf or value < low else f"at most {high}"
-        finite = "" if math.isfinite(value) else " and finite"
-        raise UsageError(f"{name.replace('_', '-')} must be {bound}{finite}, not {value}")
+        finite = "" if is_finite else " and finite"
+        raise UsageError(f"{name.replace('_', '-')} must be {bound}{finite}, not {reprlib.repr(value)}")
 
 
 def _check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quickfox.errors import CannotCreateError, StorageError
@@ -61,12 +61,25 @@ def append_line(path: Path, line: str) -> None:
     """Add a line to the text file `path`, which is made if it is not there, and flush it to the disk.
 
     Raises:
-        CannotCreateError, StorageError: as `write_file`; a full disk can leave part of the line.
+        CannotCreateError, StorageError: as `write_file`; what was in the file is untouched. A pulled plug can leave
+            part of the line.
     """
-    with output_errors(path), path.open("ab") as file:
-        file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with output_errors(path):
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, line.encode() + b"\n")
+                os.fsync(descriptor)
+            except BaseException:
+                with suppress(OSError):  # the first failure is the one to tell
+                    os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+        if is_new:
+            _sync_directory(path.parent)
 
 
 def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
@@ -98,14 +111,16 @@ def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
 def remove_directory(path: Path) -> None:
     """Remove a folder and all in it; it disappears in one step, so that nobody ever sees half of it.
 
+    Of a symbolic link only the link goes.
+
     Raises:
-        CannotCreateError, StorageError: it cannot be removed.
+        CannotCreateError, StorageError: it cannot be removed; a temporary may be left for `sweep_temporaries`.
     """
     with output_errors(path, "remove"):
         temporary = _temporary_beside(path)
         path.rename(temporary)
         _sync_directory(path.parent)
-        shutil.rmtree(temporary)
+        _remove(temporary)
 
 
 def sweep_temporaries(folder: Path) -> None:
@@ -116,10 +131,7 @@ def sweep_temporaries(folder: Path) -> None:
     """
     with output_errors(folder, "clean up"):
         for leftover in folder.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
-            if leftover.is_dir() and not leftover.is_symlink():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()
+            _remove(leftover)
 
 
 @contextmanager
@@ -163,6 +175,13 @@ def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _make_directories(path: Path) -> None:

@@ -7,12 +7,14 @@ believed, so that no damage to the manifest itself goes unseen. It knows names a
 """
 
 import hashlib
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quickfox.config import from_dict, to_dict
+from quickfox.config import MAX_INTEGER, from_dict, to_dict
 from quickfox.errors import DataError, NoInputError
 from quickfox.strict_json import format_json, parse_json, read_bounded
 
@@ -77,14 +79,17 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     if not isinstance(body, dict) or type(version := body.get("format_version")) is not int:
         raise DataError(f"{where}: not a model's manifest")
     if version > FORMAT_VERSION:
-        raise DataError(f"{where}: format_version {version} is newer than this program: upgrade it to use this model")
+        raise DataError(
+            f"{where}: format_version {reprlib.repr(version)} is newer than this program: upgrade it to use this model"
+        )
     body.pop("sha256", None)
     if data != _sealed(body):
         raise DataError(f"{where}: damaged: its content does not have the sha256 that it ends with")
     if list(body) != _MEMBERS or version != FORMAT_VERSION:
         raise DataError(f"{where}: not a model's manifest")
     step, loss = body["step"], body["validation_loss"]
-    if type(step) is not int or step < 0 or not (loss is None or type(loss) in (int, float)):
+    loss_is_usable = loss is None or (type(loss) in (int, float) and 0 <= loss <= sys.float_info.max)
+    if type(step) is not int or not 0 <= step <= MAX_INTEGER or not loss_is_usable:
         raise DataError(f"{where}: no usable step or validation_loss")
     model = _parse_digests(body["model"], MODEL_FILES, where)
     training = _parse_digests(body["training"], TRAINING_FILES if body["training"] else (), where)

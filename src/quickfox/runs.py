@@ -16,6 +16,7 @@ from quickfox.checkpoint import verify_model
 from quickfox.durable import output_errors, remove_directory
 from quickfox.errors import CannotCreateError, DataError, NoInputError
 from quickfox.manifest import MANIFEST_NAME, Manifest, read_manifest
+from quickfox.strict_json import input_errors
 
 RUNS_FOLDER = "runs"
 RUN_FILE = "run.json"
@@ -75,8 +76,14 @@ def checkpoint_directory(run: Path, step: int) -> Path:
 
 
 def step_directories(run: Path) -> list[Path]:
-    """The folders of the checkpoints of `run`, earliest first, whatever state they are in."""
-    paths = [path for path in (run / CHECKPOINTS_FOLDER).glob("step-*") if path.is_dir()]
+    """The folders of the checkpoints of `run`, earliest first, whatever state they are in.
+
+    Raises:
+        StorageError: reading failed.
+    """
+    folder = run / CHECKPOINTS_FOLDER
+    with input_errors(folder):
+        paths = [path for path in folder.glob("step-*") if path.is_dir()]
     return sorted(paths, key=lambda path: (len(path.name), path.name))  # past 8 digits the names grow longer
 
 
@@ -192,7 +199,9 @@ def prune_checkpoints(run: Path) -> None:
 
 
 def _model_at(path: Path) -> tuple[Path, str | None]:
-    if (path / RUN_FILE).is_file() or (path / CHECKPOINTS_FOLDER).is_dir():
+    with input_errors(path):
+        is_run = (path / RUN_FILE).is_file() or (path / CHECKPOINTS_FOLDER).is_dir()
+    if is_run:
         return best_model(path)
     read_manifest(path)
     return path, None

@@ -7,7 +7,8 @@ here each is an error (RFC 8259 leaves them to the reader). It knows nothing of 
 import json
 import math
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,9 @@ from quickfox.errors import DataError, NoInputError, StorageError
 MAX_JSON_BYTES = 16 * 2**20
 MAX_DEPTH = 32
 """Objects and lists within each other; ours need four."""
+
+_MAX_CONTAINERS = 2**17
+"""Brackets in all, those within strings too: an empty object takes thirty times its bytes in memory."""
 
 _SHOWN_CHARACTERS = 40
 
@@ -29,11 +33,13 @@ def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
         max_bytes: more than this is refused unread.
 
     Raises:
-        DataError: too large; not UTF-8; not JSON; a key given twice in one object; NaN, an infinity or a number
-            too large; half a surrogate pair; nested deeper than MAX_DEPTH.
+        DataError: too large, or too many objects and lists; not UTF-8; not JSON; a key given twice in one object; NaN,
+            an infinity or a number too large; half a surrogate pair; nested deeper than MAX_DEPTH.
     """
     if len(data) > max_bytes:
         raise DataError(f"{where}: larger than the {max_bytes} bytes it may have")
+    if data.count(b"{") + data.count(b"[") > _MAX_CONTAINERS:
+        raise DataError(f"{where}: more than {_MAX_CONTAINERS} objects and lists")
 
     def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members: dict[str, Any] = {}
@@ -87,7 +93,7 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         DataError: not a regular file (a folder, a pipe, a device), or larger than `max_bytes`.
         StorageError: reading failed.
     """
-    try:
+    with input_errors(path):
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # to open a pipe could wait for ever
             raise DataError(f"{path}: not a regular file")
@@ -95,6 +101,18 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
             raise DataError(f"{path}: {status.st_size} bytes are more than the {max_bytes} it may have")
         with path.open("rb") as file:
             return file.read(status.st_size)
+
+
+@contextmanager
+def input_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors in the body, which reads or looks at `path`, into ours.
+
+    Raises:
+        NoInputError: there is no such file.
+        StorageError: reading failed.
+    """
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError):
         raise NoInputError(f"{path}: no such file") from None
     except OSError as error:

@@ -8,6 +8,7 @@ Format: https://huggingface.co/docs/safetensors: 8 bytes little-endian length, a
 """
 
 import math
+import reprlib
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,6 +20,12 @@ from quickfox.strict_json import parse_json
 
 MAX_HEADER_BYTES = 2**20
 """Room for some ten thousand tensors; the largest model of this program has a few hundred."""
+
+_MAX_DIMENSIONS = 8
+_MAX_SHAPE_SIZE = 2**48
+"""NumPy multiplies the other dimensions of an empty tensor, too, and fails where they pass its integers."""
+
+_SHOWN_CHARACTERS = 60
 
 _LENGTH_BYTES = 8
 MAX_OVERHEAD_BYTES = _LENGTH_BYTES + MAX_HEADER_BYTES
@@ -79,7 +86,7 @@ def parse_tensors(
         dtype, shape, start, _ = specs[name]
         tensor = np.frombuffer(data, dtype, math.prod(shape), data_start + start).reshape(shape)
         if dtype.kind == "f" and not np.isfinite(tensor).all():
-            raise DataError(f"{where}: tensor {name!r} holds NaN or infinity")
+            raise DataError(f"{where}: tensor {name[:_SHOWN_CHARACTERS]!r} holds NaN or infinity")
         tensors[name] = tensor
     return tensors
 
@@ -102,15 +109,18 @@ def _parse_header(data: bytes, where: str) -> tuple[dict[str, Any], int]:
 
 
 def _parse_spec(name: str, entry: Any, where: str) -> _TensorSpec:
+    name = name[:_SHOWN_CHARACTERS]
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise DataError(f"{where}: tensor {name!r} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise DataError(f"{where}: tensor {name!r} has the dtype {dtype!r}, which is none of ours")
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise DataError(f"{where}: tensor {name!r} has the dtype {reprlib.repr(dtype)}, which is none of ours")
+    if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS or not _are_sizes(offsets) or len(offsets) != 2:
         raise DataError(f"{where}: tensor {name!r} has no usable shape or data_offsets")
-    if offsets[1] - offsets[0] != math.prod(shape) * _DTYPES[dtype].itemsize:
-        raise DataError(f"{where}: tensor {name!r} has a shape that its {offsets[1] - offsets[0]} bytes do not fill")
+    size = offsets[1] - offsets[0]
+    is_filled = size == math.prod(shape) * _DTYPES[dtype].itemsize
+    if not is_filled or math.prod(length or 1 for length in shape) > _MAX_SHAPE_SIZE:
+        raise DataError(f"{where}: tensor {name!r} has a shape that its {reprlib.repr(size)} bytes do not fill")
     return _TensorSpec(_DTYPES[dtype], tuple(shape), *offsets)
 
 
@@ -130,7 +140,7 @@ def _check_expected(specs: Mapping[str, _TensorSpec], expected: Mapping[str, tup
     if missing := sorted(expected.keys() - specs.keys()):
         raise DataError(f"{where}: tensor {missing[0]!r} is missing")
     if unknown := sorted(specs.keys() - expected.keys()):
-        raise DataError(f"{where}: tensor {unknown[0]!r} is none that this model has")
+        raise DataError(f"{where}: tensor {unknown[0][:_SHOWN_CHARACTERS]!r} is none that this model has")
     for name, shape in expected.items():
         if specs[name].shape != shape or specs[name].dtype != np.float32:
             raise DataError(

@@ -9,6 +9,7 @@ A character's place in the list is its token id. Knows no models; of files only 
 
 import json
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from quickfox.strict_json import read_json
 from quickfox.text.vocabulary import CodePoints, Vocabulary, code_points, describe_characters
 
 FORMAT_VERSION = 1
+MAX_TOKENIZER_BYTES = 20 * 2**20
+"""Room for every character that there is, each as an escape."""
 
 TokenIds = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -125,15 +128,17 @@ def parse_tokenizer(value: Any, where: str) -> CharacterTokenizer:
         raise DataError(f"{where}: not a vocabulary; `llm build-vocab` writes one")
     version = value["format_version"]
     if not _is_integer(version) or version < 1:
-        raise DataError(f"{where}: format_version cannot be {version!r}")
+        raise DataError(f"{where}: format_version cannot be {reprlib.repr(version)}")
     if version > FORMAT_VERSION:
-        raise DataError(f"{where}: written by a later version of quickfox (format {version}): upgrade quickfox")
+        raise DataError(
+            f"{where}: written by a later version of quickfox (format {reprlib.repr(version)}): upgrade quickfox"
+        )
     if value["type"] != "char":
-        raise DataError(f"{where}: unknown type of tokenizer {value['type']!r}")
+        raise DataError(f"{where}: unknown type of tokenizer {reprlib.repr(value['type'])}")
     _check_members(value, {"format_version", "type", "min_count", "characters"}, where)
     min_count, characters = value["min_count"], value["characters"]
     if not _is_integer(min_count):
-        raise DataError(f"{where}: min_count cannot be {min_count!r}")
+        raise DataError(f"{where}: min_count cannot be {reprlib.repr(min_count)}")
     if not isinstance(characters, list) or not all(isinstance(character, str) for character in characters):
         raise DataError(f"{where}: characters must be a list of strings")
     try:
@@ -150,7 +155,7 @@ def load_tokenizer(path: Path) -> CharacterTokenizer:
         DataError: the file is not a tokenizer.
         StorageError: reading failed.
     """
-    return parse_tokenizer(read_json(path), str(path))
+    return parse_tokenizer(read_json(path, MAX_TOKENIZER_BYTES), str(path))
 
 
 def save_tokenizer(tokenizer: CharacterTokenizer, path: Path) -> None:
@@ -173,7 +178,7 @@ def _escape_invisible(character: str) -> str:
 
 def _check_members(value: dict[str, Any], expected: set[str], where: str) -> None:
     if unknown := sorted(value.keys() - expected):
-        raise DataError(f"{where}: unknown member {unknown[0]!r}")
+        raise DataError(f"{where}: unknown member {reprlib.repr(unknown[0])}")
     if missing := sorted(expected - value.keys()):
         raise DataError(f"{where}: member {missing[0]!r} is missing")
 

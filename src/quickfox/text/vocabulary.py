@@ -4,6 +4,7 @@ A character is a Unicode code point. Texts are taken as they are: nothing is nor
 what a model reads and writes is what the corpus holds. Knows no files and no token ids.
 """
 
+import reprlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Vocabulary:
         if not self.characters:
             raise DataError("a vocabulary needs at least one character")
         if self.min_count < 1:
-            raise DataError(f"min_count must be at least 1, not {self.min_count}")
+            raise DataError(f"min_count must be at least 1, not {reprlib.repr(self.min_count)}")
         for character in self.characters:
             if len(character) != 1:
                 raise DataError(f"{character[:20]!r} is not a single character")

@@ -8,21 +8,25 @@
 
 import dataclasses
 import json
+import math
 import platform
+import reprlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from quickfox.config import ModelConfig, TrainingConfig, from_dict
+from quickfox.config import MAX_INTEGER, ModelConfig, TrainingConfig, check_range, from_dict
 from quickfox.durable import append_line, write_file
 from quickfox.errors import DataError, NoInputError
 from quickfox.runs import RUN_FILE
-from quickfox.strict_json import format_json, parse_json, read_json
+from quickfox.strict_json import format_json, input_errors, parse_json, read_bounded, read_json
 from quickfox.training.events import Replanned, Validated
 from quickfox.version import __version__
 
 HISTORY_FILE = "history.jsonl"
 FORMAT_VERSION = 1
+
+_MAX_HISTORY_BYTES = 2**26  # some 300,000 lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,9 @@ class CorpusRecord:
         characters, tokens: of the whole text, the held-out part included.
         sha256: of the text.
         tokens_sha256: of the file of its tokens, where that is kept because the text cannot be read again.
+
+    Raises:
+        UsageError: a number is outside its range.
     """
 
     files: tuple[str, ...]
@@ -41,6 +48,10 @@ class CorpusRecord:
     tokens: int
     sha256: str
     tokens_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        check_range(self, "characters", 0, MAX_INTEGER)
+        check_range(self, "tokens", 0, MAX_INTEGER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,9 @@ class RunRecord:
         vocabulary_sha256: of the tokenizer, in the format of tokenizer.json.
         checkpoint_every: optimizer steps between checkpoints, or with `s` after it, seconds.
         versions: of the programs whose arithmetic the run depends on.
+
+    Raises:
+        UsageError: a number is outside its range.
     """
 
     model: ModelConfig
@@ -62,6 +76,11 @@ class RunRecord:
     vocabulary_sha256: str
     checkpoint_every: str
     versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.budget_seconds is not None:
+            check_range(self, "budget_seconds", 0.0, math.inf)
+        check_range(self, "validation_split", 0.0, 0.9)
 
 
 def current_versions() -> dict[str, str]:
@@ -91,18 +110,19 @@ def read_record(path: Path) -> RunRecord:
         DataError: it is damaged, or of a newer version of the program.
         StorageError: reading failed.
     """
-    if path.is_dir():
-        path = path / RUN_FILE
-    if not path.exists():
-        raise NoInputError(f"{path}: no such file: nothing to repeat or to resume here")
+    with input_errors(path):
+        if path.is_dir():
+            path = path / RUN_FILE
+        if not path.exists():
+            raise NoInputError(f"{path}: no such file: nothing to repeat or to resume here")
     where = str(path)
     values = read_json(path)
     if not isinstance(values, dict) or "format_version" not in values:
         raise DataError(f"{where}: not a run's record")
     found = values.pop("format_version")
-    if found != FORMAT_VERSION:
-        newer = isinstance(found, int) and found > FORMAT_VERSION
-        raise DataError(f"{where}: format version {found!r}; {'upgrade quickfox' if newer else 'damaged'}")
+    if type(found) is not int or found != FORMAT_VERSION:
+        newer = type(found) is int and found > FORMAT_VERSION
+        raise DataError(f"{where}: format version {reprlib.repr(found)}; {'upgrade quickfox' if newer else 'damaged'}")
     parts = {"model": ModelConfig, "training": TrainingConfig, "corpus": CorpusRecord}
     for name, kind in parts.items():
         if name in values:
@@ -127,15 +147,15 @@ def cut_history(run: Path, step: int) -> None:
         CannotCreateError, StorageError: it cannot be read or written.
     """
     path = run / HISTORY_FILE
-    if not path.exists():
+    try:
+        *lines, _ = read_bounded(path, _MAX_HISTORY_BYTES).split(b"\n")
+    except NoInputError:
         return
     kept = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        if not line.endswith(b"\n"):
-            break
+    for number, line in enumerate(lines, start=1):
         event = parse_json(line, f"{path}, line {number}")
-        if not isinstance(event, dict) or not isinstance(event.get("step"), int):
+        if not isinstance(event, dict) or type(event.get("step")) is not int:
             raise DataError(f"{path}, line {number}: not a line of a history")
         if event["step"] <= step:
-            kept.append(line)
+            kept.append(line + b"\n")
     write_file(path, b"".join(kept))
