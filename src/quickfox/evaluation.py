@@ -6,7 +6,7 @@ with the state zero at the start and then carried. NumPy only.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from quickfox.errors import NoInputError
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.state import replace_row
 from quickfox.text.batching import iter_validation_windows, validation_lanes
+from quickfox.text.token_store import collect_tokens
 from quickfox.text.tokenizers import CharacterTokenizer
 
 LANES = 64
@@ -62,19 +63,23 @@ def evaluate(
     Raises:
         NoInputError: the text is empty.
         DataError: fewer than two tokens are known; or a character is unknown, and `unknown` is not given.
+        StorageError: a long text cannot be kept in a temporary file.
     """
     left_out: Counter[str] = Counter()
-    pieces: list[np.ndarray] = []
     characters = size = 0
-    for chunk in chunks:
-        pieces.append(tokenizer.encode(chunk, None if unknown is None else left_out))
-        characters += len(chunk)
-        size += len(chunk.encode())
+
+    def encoded() -> Iterator[np.ndarray]:
+        nonlocal characters, size
+        for chunk in chunks:
+            yield tokenizer.encode(chunk, None if unknown is None else left_out)
+            characters += len(chunk)
+            size += len(chunk.encode())
+
+    ids = collect_tokens(encoded(), tokenizer.token_dtype)
     if characters == 0:
         raise NoInputError("the text is empty: there is nothing to evaluate")
     if unknown is not None:
         unknown.update(left_out)
-    ids = np.concatenate(pieces)
     nats_per_token = mean_loss(model, ids)
     not_predicted = left_out + Counter(tokenizer.decode(ids[:1]))
     characters -= not_predicted.total()

@@ -12,7 +12,14 @@ import typer
 
 from quickfox.cli.commands import build_vocab, evaluate, generate, info, train
 from quickfox.cli.signals import Stopped, raise_on_stop_signals
-from quickfox.cli.streams import ClosedPipeError, own_standard_output, printable, settle_standard_output, write_stderr
+from quickfox.cli.streams import (
+    ClosedPipeError,
+    own_standard_output,
+    printable,
+    replace_closed_streams,
+    settle_standard_output,
+    write_stderr,
+)
 from quickfox.errors import ExitStatus, QuickfoxError
 from quickfox.version import __version__
 
@@ -41,6 +48,7 @@ def root(
 
 def main() -> None:
     """The entry point of the commands `llm` and `quickfox`."""
+    replace_closed_streams()
     own_standard_output()
     sys.exit(_run(_program_name(), sys.argv[1:]))
 

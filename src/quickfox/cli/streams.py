@@ -5,6 +5,7 @@ whatever the locale says.
 """
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -41,7 +42,26 @@ def _output_failures() -> Iterator[None]:
     except BrokenPipeError:
         raise ClosedPipeError from None
     except OSError as error:
-        raise StorageError(f"cannot write to standard output: {error.strerror or error}") from error
+        reason = "it is closed" if error.errno == errno.EBADF else error.strerror or error
+        raise StorageError(f"cannot write to standard output: {reason}") from error
+
+
+def replace_closed_streams() -> None:
+    """Opens the null device for each standard stream that the program was started without; to be called first of all.
+
+    Else the first file that we open would take its number, and get what native libraries print. Standard output is
+    opened for reading, so that writing to it fails: what is asked for must not be lost without a word.
+    """
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+            continue
+        except OSError:
+            os.open(os.devnull, flags)  # takes the lowest number that is free, which is this one
+        if descriptor == 1:
+            sys.stdout = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for all of the program
+        elif descriptor == 2:
+            sys.stderr = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 def own_standard_output() -> None:

@@ -162,6 +162,8 @@ def _find(source: str, stdin: BinaryIO | None) -> list[_Source]:
     """The files that a source names, in reading order, at least one."""
     if source == STANDARD_INPUT:
         return [_spool(source, _standard_input() if stdin is None else stdin)]
+    if not source:  # Path would take it for the folder we are in; an unset variable of a shell is no such wish
+        raise NoInputError("'': no such file or folder")
     path = Path(source)
     try:
         mode = path.stat().st_mode

@@ -7,7 +7,9 @@ to one run of the program on one machine; what it means (tokenizer, corpus) its 
 import hashlib
 import math
 import os
+import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from quickfox.durable import output_errors
 from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.text.corpus import Corpus
 from quickfox.text.tokenizers import CharacterTokenizer, TokenIds
+
+_BYTES_IN_MEMORY = 2**26
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,27 @@ def encode_corpus(corpus: Corpus, tokenizer: CharacterTokenizer, path: Path) -> 
         path.unlink(missing_ok=True)
         raise
     return EncodedCorpus(tokens, characters, unknown, sha256.hexdigest())
+
+
+def collect_tokens(pieces: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds:
+    """The token ids of all pieces, one after another: (number of tokens,) of `dtype`, read-only.
+
+    Many of them are kept in an unnamed temporary file and memory-mapped, so that memory does not bound the text.
+
+    Raises:
+        StorageError: the temporary file cannot be made or written.
+    """
+    try:
+        with tempfile.SpooledTemporaryFile(max_size=_BYTES_IN_MEMORY) as file:
+            for ids in pieces:
+                file.write(ids.astype(dtype, copy=False).tobytes())
+            if file.tell() > _BYTES_IN_MEMORY:
+                file.flush()
+                return np.memmap(file, dtype=dtype, mode="r")
+            file.seek(0)
+            return np.frombuffer(file.read(), dtype=dtype)
+    except OSError as error:
+        raise StorageError(f"cannot keep the text in a temporary file: {error.strerror or error}") from error
 
 
 def open_tokens(path: Path, dtype: npt.DTypeLike) -> TokenIds:

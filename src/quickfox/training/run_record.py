@@ -12,7 +12,7 @@ import math
 import platform
 import reprlib
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from quickfox.config import MAX_INTEGER, ModelConfig, TrainingConfig, check_range, from_dict
@@ -87,10 +87,18 @@ def current_versions() -> dict[str, str]:
     """The versions of what a run's arithmetic depends on, and the machine's kind."""
     return {
         "quickfox": __version__,
-        "tensorflow": version("tensorflow"),
+        "tensorflow": _tensorflow_version(),
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+
+
+def _tensorflow_version() -> str:
+    """Of the package that is called so; other builds, such as tensorflow-cpu, have other names."""
+    try:
+        return version("tensorflow")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def write_record(run: Path, record: RunRecord) -> None:

@@ -57,9 +57,14 @@ def quiet_stderr() -> Iterator[None]:
 
     TensorFlow logs some lines before its log level is read, so only redirecting the descriptor silences them.
     """
+    try:
+        held = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
+    except OSError:  # nowhere to hold it: all disks full or read-only
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield

@@ -32,17 +32,19 @@ def run(
     ] = None,
 ) -> None:
     """Show what a model, run or vocabulary is. Without PATH: a table of the runs under ./runs."""
-    from quickfox.runs import RUN_FILE
-
-    if path is None:
-        rows = _runs_here()
-    elif (path / RUN_FILE).is_file():
-        rows = _describe_run(path, RUN_FILE)
-    elif path.is_dir():
-        rows = _describe_model(path)
-    else:
-        rows = _describe_vocabulary(path)
+    rows = _runs_here() if path is None else _describe(path)
     write_product(format_table([printable(cell) for cell in row] for row in rows))
+
+
+def _describe(path: Path) -> Rows:
+    from quickfox.runs import RUN_FILE
+    from quickfox.strict_json import input_errors
+
+    with input_errors(path):
+        is_run, is_folder = (path / RUN_FILE).is_file(), path.is_dir()
+    if is_run:
+        return _describe_run(path, RUN_FILE)
+    return _describe_model(path) if is_folder else _describe_vocabulary(path)
 
 
 def _runs_here() -> Rows:
