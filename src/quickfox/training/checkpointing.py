@@ -7,6 +7,8 @@ from quickfox.durations import parse_duration
 from quickfox.errors import UsageError
 
 DEFAULT_SECONDS = 180.0
+MAX_STEPS = 2**40
+MIN_SECONDS, MAX_SECONDS = 1e-3, 1e12
 
 
 @dataclass(frozen=True)
@@ -21,15 +23,17 @@ class CheckpointInterval:
         """A number of steps (`500`) or a time (`90s`, `5m`); None: the default of three minutes.
 
         Raises:
-            UsageError: it is neither, or nothing at all.
+            UsageError: it is neither, or nothing at all, or beyond all bounds.
         """
         if text is None:
             return cls(None, DEFAULT_SECONDS)
         is_number = text.isascii() and text.isdigit()
-        interval = cls(int(text), None) if is_number else cls(None, parse_duration(text))
-        if not (interval.steps or interval.seconds):
-            raise UsageError(f"checkpoint-every must be more than {text!r}: a number of steps, or a time such as 5m")
-        return interval
+        amount = float(text) if is_number else parse_duration(text)
+        low, high = (1, MAX_STEPS) if is_number else (MIN_SECONDS, MAX_SECONDS)
+        if not low <= amount <= high:
+            kind, bound = ("steps" if is_number else "s"), (f"least {low}" if amount < low else f"most {high:g}")
+            raise UsageError(f"checkpoint-every must be at {bound} {kind}, not {amount:g}: write 500 for steps, or 5m")
+        return cls(int(amount), None) if is_number else cls(None, amount)
 
     def __str__(self) -> str:
         return str(self.steps) if self.steps else f"{self.seconds:f}s"

@@ -12,12 +12,15 @@ from quickfox.config import TrainingRequest, from_dict
 from quickfox.durable import remove_directory, sweep_temporaries
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.runs import CHECKPOINTS_FOLDER, RUN_FILE, RUNS_FOLDER, checkpoint_directory, step_directories
+from quickfox.strict_json import input_errors
 from quickfox.text.token_store import count_training_tokens
 from quickfox.training.progress import Progress
 from quickfox.training.run_record import RunRecord
 
 _LENGTHS = ("steps", "epochs", "budget")
 """The settings of a run that may change: how long it goes on."""
+
+_UNTIMED_STEPS = 100  # to plan for when no speed is known yet; more than it takes to measure one
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ def find_run(run: Path | None, notice: Callable[[str], None]) -> Path:
         NoInputError: there is none.
     """
     if run is not None:
-        if not (run / RUN_FILE).exists():
+        with input_errors(run):
+            is_run = (run / RUN_FILE).exists()
+        if not is_run:
             raise NoInputError(f"{run}: no {RUN_FILE} there, so no run to resume; start one with `llm train CORPUS`")
         return run
     runs = [path.parent for path in Path(RUNS_FOLDER).glob(f"*/{RUN_FILE}")]
@@ -101,6 +106,9 @@ def newest_resume_point(run: Path, record: RunRecord, notice: Callable[[str], No
 def _read(directory: Path, record: RunRecord) -> ResumePoint:
     bundle, training = load_model(directory), load_training_state(directory)
     progress = from_dict(Progress, training.state, str(directory / "state.json"))
+    planned = dict(record.training.replans).get(progress.step, progress.total_steps)
+    if planned != progress.total_steps:  # the run was extended from here, and stopped before its next checkpoint
+        progress = dataclasses.replace(progress, total_steps=planned, validations_without_improvement=0)
     if bundle.config != record.model:
         raise DataError(f"{directory}: its model is not the one in {RUN_FILE}")
     if checkpoint_directory(Path(), progress.step).name != directory.name or progress.step != bundle.step:
@@ -124,13 +132,18 @@ def extended(
     if request.budget is not None:
         speed = progress.timed_steps_per_second
         left = request.budget - progress.seconds
-        total = progress.step + math.floor(left * speed) if progress.step else training.steps
+        if speed:
+            total = progress.step + math.floor(left * speed)
+        else:  # no step was timed yet: the budget will correct the first estimate
+            total = max(training.steps, progress.step + _UNTIMED_STEPS) if left > 0 else progress.step
     elif request.steps is not None:
         total = request.steps
     else:
         assert request.epochs is not None
         training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
         total = round(request.epochs * training_tokens / tokens_per_step)
+    if request.budget is None and record.budget_seconds is None and total == progress.total_steps:
+        return record, progress
     if total <= progress.step:
         raise UsageError(
             f"--{asked[0]} {getattr(request, asked[0]):g} is no more than this run has had: {progress.step:,} steps, "

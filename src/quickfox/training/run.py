@@ -12,7 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from quickfox.errors import DataError, NoInputError
 from quickfox.models.language_model import build_language_model
 from quickfox.models.parameters import parameter_count
 from quickfox.runs import (
+    RUN_FILE,
     best_first,
     checkpoint_directory,
     checkpoints_of,
@@ -114,7 +115,8 @@ def train(
     threads = request.threads or available_threads()
     start_tensorflow(threads)
     directory = _make_directory(output, name)
-    with locked(directory), _tokens_file(directory / TOKENS_FILE, keep=STANDARD_INPUT in corpus.names) as tokens_path:
+    kept = STANDARD_INPUT in corpus.names
+    with _new_run(directory), _tokens_file(directory / TOKENS_FILE, keep=kept) as tokens_path:
         encoded = encode_corpus(corpus, tokenizer, tokens_path)
         if repeated is not None and repeated.corpus.sha256 != encoded.digest:
             surroundings.notice(f"the text is not the one of {repeats}: its settings are used, the run will differ")
@@ -143,7 +145,7 @@ def train(
                 characters=encoded.characters,
                 tokens=encoded.tokens,
                 sha256=encoded.digest,
-                tokens_sha256=_file_digest(tokens_path) if STANDARD_INPUT in corpus.names else None,
+                tokens_sha256=_file_digest(tokens_path) if kept else None,
             ),
             vocabulary_sha256=_digest(tokenizer),
             checkpoint_every=str(interval),
@@ -352,6 +354,27 @@ def _finished(directory: Path, record: RunRecord, progress: Progress) -> RunFini
         parameters=parameter_count(record.model),
         stopped_early=progress.step < progress.total_steps,
     )
+
+
+@contextmanager
+def _new_run(directory: Path) -> Iterator[None]:
+    """Locks the folder of a new run; removes it after the block if there is no record yet to resume it by.
+
+    Raises: as `locked`.
+    """
+    record = directory / RUN_FILE
+    try:
+        with locked(directory):
+            try:
+                yield
+            finally:
+                if not record.exists():
+                    for name in (TOKENS_FILE, TOKENIZER_FILE):
+                        (directory / name).unlink(missing_ok=True)
+    finally:
+        if not record.exists():
+            with suppress(OSError):  # somebody else's file is in it; the first failure is the one to tell
+                directory.rmdir()
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class Trainer:
         it speaks of.
 
         Raises:
-            DivergedError: the training loss became NaN or infinite; the weights are then worthless.
+            DivergedError: a loss became NaN or infinite; the weights are then worthless.
         """
         progress = self.progress
         steps_per_call = 1
@@ -148,10 +148,7 @@ class Trainer:
         seconds = time.perf_counter() - started
         for k, loss in enumerate(values):
             if not math.isfinite(loss):
-                raise DivergedError(
-                    f"training diverged: the loss is {loss} at step {progress.step + k + 1}; "
-                    f"try a lower --learning-rate than {self.config.learning_rate:g}"
-                )
+                raise self._diverged(loss, progress.step + k + 1)
         if self._is_compiled:  # the first call traces and compiles
             progress.note_speed(count, seconds)
             self._recent_calls.append((count, seconds))
@@ -159,9 +156,18 @@ class Trainer:
         progress.note_losses(values)
         return seconds
 
+    def _diverged(self, loss: float, step: int) -> DivergedError:
+        return DivergedError(
+            f"training diverged: the loss is {loss} at step {step}; "
+            f"try a lower --learning-rate than {self.config.learning_rate:g}"
+        )
+
     def _validated(self) -> Validated:
         progress = self.progress
-        is_best = progress.note_validation(self.validation_loss())
+        loss = self.validation_loss()
+        if loss is not None and not math.isfinite(loss):  # the last step's weights, whose training loss nobody saw
+            raise self._diverged(loss, progress.step)
+        is_best = progress.note_validation(loss)
         assert progress.train_loss is not None
         return Validated(
             step=progress.step,
