@@ -1,0 +1,77 @@
+"""Damaged files: how many each reader loads, refuses, or, which must never be, answers in another way.
+
+usage: python benchmarks/fuzz_readers.py [--inputs 10000] [--flips 2000] [--random-seed 0]
+A line a reader, each given mutated contents in a checkpoint whose manifest agrees with them; then a line for single
+bits flipped anywhere in a checkpoint, where the manifest does not. Ends with status 1 if anything failed.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+
+from measuring import report
+from quickfox.checkpoint import load_model, load_training_state
+from quickfox.errors import DataError
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from mutations import build_run, flip_bit, readers, try_inputs  # type: ignore[import-not-found]
+
+
+def fuzz(inputs: int, random_seed: int, folder: Path) -> int:
+    """Reports on each reader; returns the number of failures."""
+    failures = 0
+    for reader in readers(folder / "fuzzed"):
+        tracemalloc.start()
+        started = time.perf_counter()
+        outcome = try_inputs(reader, inputs, random_seed)
+        seconds = time.perf_counter() - started
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        failures += len(outcome.failures)
+        report(
+            benchmark="fuzz_readers", reader=reader.name, inputs=inputs, loaded=outcome.loaded,
+            refused=outcome.refused, failures=len(outcome.failures), examples=outcome.failures[:3],
+            seconds=round(seconds, 1), slowest_seconds=round(outcome.slowest_seconds, 3),
+            peak_megabytes=round(peak / 1e6, 1),
+        )  # fmt: skip
+    return failures
+
+
+def flip(flips: int, random_seed: int, folder: Path) -> int:
+    """Reports on single bits flipped, drawn from all bits of all files; returns how many were not seen."""
+    checkpoint = build_run(folder / "flipped")
+    contents = {path: path.read_bytes() for path in sorted(checkpoint.iterdir())}
+    randomness = random.Random(random_seed)
+    detected = 0
+    for path in randomness.choices(list(contents), [len(data) for data in contents.values()], k=flips):
+        path.write_bytes(flip_bit(contents[path], randomness.randrange(8 * len(contents[path]))))
+        try:
+            load_model(checkpoint)
+            load_training_state(checkpoint)
+        except DataError:
+            detected += 1
+        path.write_bytes(contents[path])
+    report(benchmark="flip_bits", files=len(contents), flips=flips, detected=detected)
+    return flips - detected
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--flips", type=int, default=2_000)
+    parser.add_argument("--random-seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        failures = fuzz(options.inputs, options.random_seed, Path(folder))
+        failures += flip(options.flips, options.random_seed, Path(folder))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Every file that the program reads, ways to damage it, and the readers that must answer each of them.
+
+Used by the tests and, with many more inputs, by benchmarks/fuzz_readers.py; the same random seed, the same inputs.
+"""
+
+import dataclasses
+import json
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from quickfox.checkpoint import ModelBundle, TrainingState, load_model, load_training_state, save_checkpoint
+from quickfox.config import ModelConfig, TrainingConfig, from_dict, to_dict
+from quickfox.errors import QuickfoxError
+from quickfox.manifest import MANIFEST_NAME, MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest
+from quickfox.models.parameters import parameter_shapes
+from quickfox.strict_json import format_json
+from quickfox.text.tokenizers import CharacterTokenizer, load_tokenizer
+from quickfox.text.vocabulary import Vocabulary
+from quickfox.training.progress import Progress
+from quickfox.training.run_record import HISTORY_FILE, CorpusRecord, RunRecord, cut_history, read_record
+
+STEP = 5
+CONFIG = ModelConfig(vocabulary_size=4, embedding_dim=2, hidden_dim=3, num_layers=2)
+BUNDLE = ModelBundle(
+    config=CONFIG,
+    tokenizer=CharacterTokenizer(Vocabulary(("\n", "a", "b", "ß"))),
+    parameters={name: np.full(shape, 0.25, np.float32) for name, shape in parameter_shapes(CONFIG).items()},
+    step=STEP,
+    validation_loss=1.25,
+    sampling={"temperature": 0.8, "top_k": None},
+)
+STATE = TrainingState(
+    tensors={
+        "optimizer.step": np.array(STEP, np.int64),
+        "carried.h": np.ones((2, 3), np.float32),
+        "raw.empty": np.zeros((0, 4), np.float32),
+    },
+    state=to_dict(Progress(step=STEP, total_steps=40, loss_sum=1.5, loss_count=1, running_loss=1.5)),
+)
+RECORD = RunRecord(
+    model=CONFIG,
+    training=TrainingConfig(
+        steps=30, replans=((3, 40),), batch_size=2, window=8, learning_rate=2e-3, warmup_steps=3, weight_decay=0.1,
+        clip_norm=1.0, dropout=0.1, validation_interval=5, patience=3, random_seed=1, precision="float32", threads=2,
+    ),
+    budget_seconds=60.0,
+    validation_split=0.1,
+    corpus=CorpusRecord(files=("/text/corpus.txt",), characters=1000, tokens=1000, sha256="0" * 64),
+    vocabulary_sha256="1" * 64,
+    checkpoint_every="180.000000s",
+    versions={"quickfox": "0.1.0", "numpy": "2.0.0"},
+)  # fmt: skip
+HISTORY = b"".join(
+    json.dumps({"event": "validation", "step": step, "train_loss": 2.5, "validation_loss": None}).encode() + b"\n"
+    for step in (3, 5, 8)
+)
+
+HOSTILE_VALUES = (
+    b"-1", b"0", b"1e999", b"-0.0", b"0.5", b"NaN", b"-Infinity", b"true", b"null", b"[]", b"{}", b'""',
+    b"9223372036854775808", b"18446744073709551616", b"9" * 400, b"9" * 5000, b"1" + b"0" * 307, b"1e-320",
+    b'"\\u0000"', b'"\\ud800"', b'"\xed\xa0\x80"', b'"../../../etc/passwd"', b'"/etc/passwd"',
+    b'"' + b"a" * 3000 + b'"',
+    b"[" * 40 + b"]" * 40, b'{"a":' * 40 + b"1" + b"}" * 40, b"[" * 5000, b"[0, 4611686018427387904]",
+    b"[" + b",".join([b"1"] * 100) + b"]", b'{"a": 1, "a": 2}', b'"F64"', b'"U8"', b"\x00", b"\xff\xfe", b"\r\n",
+)  # fmt: skip
+"""What a parser is likely to stumble over, each put in any place, and in the place of a value that was there."""
+
+_JSON_SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null')
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A file in a run's folder, and what reads it.
+
+    Attributes:
+        name: for reports.
+        seed: a valid content.
+        read: given the run's folder and a content, puts it there, with a manifest that agrees, and reads it.
+    """
+
+    name: str
+    seed: bytes
+    read: Callable[[bytes], object]
+
+
+@dataclass
+class Outcome:
+    """How a reader answered its inputs."""
+
+    loaded: int = 0
+    refused: int = 0
+    failures: list[str] = field(default_factory=list)
+    slowest_seconds: float = 0.0
+
+
+def build_run(run: Path) -> Path:
+    """Make a run of one resumable checkpoint in the folder `run`; returns the checkpoint."""
+    checkpoint = run / "checkpoints" / f"step-{STEP:08d}"
+    save_checkpoint(checkpoint, BUNDLE, STATE)
+    return checkpoint
+
+
+def readers(run: Path) -> list[Reader]:
+    """Every reader, set up in the folder `run`, which must not exist; they share it, and run one after the other."""
+    checkpoint = build_run(run)
+    contents = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    record = format_json({"format_version": 1, **dataclasses.asdict(RECORD)})
+
+    def load_training() -> object:
+        training = load_training_state(checkpoint)
+        return from_dict(Progress, training.state, str(checkpoint / "state.json"))
+
+    def sealed(name: str) -> Callable[[bytes], object]:
+        def read(data: bytes) -> object:
+            seal(checkpoint, contents | {name: data})
+            (checkpoint / name).write_bytes(data)
+            try:
+                return load_model(checkpoint) if name in MODEL_FILES else load_training()
+            finally:
+                (checkpoint / name).write_bytes(contents[name])
+
+        return read
+
+    def manifest(data: bytes) -> object:
+        (checkpoint / MANIFEST_NAME).write_bytes(data)
+        return load_model(checkpoint), load_training()
+
+    def alone(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+        def read_alone(data: bytes) -> object:
+            path.write_bytes(data)
+            return read(path)
+
+        return read_alone
+
+    return [
+        *(Reader(name, contents[name], sealed(name)) for name in (*MODEL_FILES, *TRAINING_FILES)),
+        Reader("manifest.json", contents[MANIFEST_NAME], manifest),
+        Reader("manifest.json, its sha256 put right", contents[MANIFEST_NAME], lambda data: manifest(resealed(data))),
+        Reader("vocabulary file", contents["tokenizer.json"], alone(run / "vocabulary.json", load_tokenizer)),
+        Reader("run.json", record, alone(run / "run.json", read_record)),
+        Reader("history.jsonl", HISTORY, alone(run / HISTORY_FILE, lambda path: cut_history(path.parent, STEP))),
+    ]
+
+
+def seal(checkpoint: Path, contents: Mapping[str, bytes]) -> None:
+    """Give the checkpoint the manifest that belongs to these contents."""
+    digests = {name: digest(data) for name, data in contents.items()}
+    manifest = Manifest(
+        step=STEP,
+        validation_loss=1.25,
+        model={name: digests[name] for name in MODEL_FILES},
+        training={name: digests[name] for name in TRAINING_FILES},
+    )
+    (checkpoint / MANIFEST_NAME).write_bytes(format_manifest(manifest))
+
+
+def resealed(manifest: bytes) -> bytes:
+    """The manifest with the sha256 that belongs to it, if it is JSON at all."""
+    try:
+        body = json.loads(manifest)
+        body.pop("sha256", None)
+        return format_json({**body, "sha256": digest(format_json(body)).sha256})
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return manifest
+
+
+def mutate(data: bytes, randomness: random.Random) -> bytes:
+    """`data` with one to three damages; a safetensors file often gets a header length that is right again."""
+    length = int.from_bytes(data[:8], "little")
+    if data[8:9] == b"{" and length < len(data) and randomness.random() < 0.7:
+        header = mutate(data[8 : 8 + length], randomness)
+        return len(header).to_bytes(8, "little") + header + data[8 + length :]
+    for _ in range(randomness.randint(1, 3)):
+        data = randomness.choice(_DAMAGES)(data, randomness)
+    return data
+
+
+def flip_bit(data: bytes, bit: int) -> bytes:
+    """`data` with one bit the other way."""
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def try_inputs(reader: Reader, inputs: int, random_seed: int = 0) -> Outcome:
+    """Read `inputs` mutations of the reader's seed; a failure is what is neither loaded nor refused in a short line."""
+    randomness = random.Random(f"{reader.name} {random_seed}")
+    outcome = Outcome()
+    for _ in range(inputs):
+        data = mutate(reader.seed, randomness)
+        started = time.perf_counter()
+        try:
+            reader.read(data)
+            outcome.loaded += 1
+        except QuickfoxError as error:
+            outcome.refused += 1
+            if "\n" in str(error) or len(str(error)) > 1000:
+                outcome.failures.append(f"{data[:300]!r}: a message of {len(str(error))} characters: {error!s:.300}")
+        except Exception as error:
+            outcome.failures.append(f"{data[:300]!r}: {type(error).__name__}: {error!s:.300}")
+        outcome.slowest_seconds = max(outcome.slowest_seconds, time.perf_counter() - started)
+    return outcome
+
+
+def _span(data: bytes, randomness: random.Random, longest: int = 32) -> tuple[int, int]:
+    start = randomness.randint(0, len(data))
+    return start, min(len(data), start + randomness.randint(0, longest))
+
+
+def _flip(data: bytes, randomness: random.Random) -> bytes:
+    return flip_bit(data, randomness.randrange(8 * len(data))) if data else data
+
+
+def _cut(data: bytes, randomness: random.Random) -> bytes:
+    return data[: randomness.randint(0, len(data))]
+
+
+def _delete(data: bytes, randomness: random.Random) -> bytes:
+    start, stop = _span(data, randomness)
+    return data[:start] + data[stop:]
+
+
+def _duplicate(data: bytes, randomness: random.Random) -> bytes:
+    start, stop = _span(data, randomness, longest=200)
+    return data[:stop] + data[start:stop] + data[stop:]
+
+
+def _insert(data: bytes, randomness: random.Random) -> bytes:
+    start, _ = _span(data, randomness)
+    return data[:start] + randomness.randbytes(randomness.randint(1, 8)) + data[start:]
+
+
+def _splice(data: bytes, randomness: random.Random) -> bytes:
+    start, stop = _span(data, randomness, longest=4)
+    return data[:start] + randomness.choice(HOSTILE_VALUES) + data[stop:]
+
+
+def _replace_value(data: bytes, randomness: random.Random) -> bytes:
+    places = [match.span() for match in _JSON_SCALAR.finditer(data)]
+    if not places:
+        return data
+    start, stop = randomness.choice(places)
+    return data[:start] + randomness.choice(HOSTILE_VALUES) + data[stop:]
+
+
+_DAMAGES = (_flip, _cut, _delete, _duplicate, _insert, _splice, _replace_value, _replace_value, _replace_value)
