@@ -135,7 +135,7 @@ HEADERS = [
     ((2**63).to_bytes(8, "little") + b"{}", "cut short"),
     ((2**64 - 1).to_bytes(8, "little") + b"{}", "cut short"),
     (tensor_file({f"t{i}": entry([1], 4 * i, 4 * i + 4) for i in range(100_000)}, bytes(400_000)), "a header of"),
-    (tensor_file(b'{"a":' + b"[" * 1_000_000 + b"]" * 40_000), "objects and lists"),
+    (tensor_file(b'{"a":' + b"[" * 1_000_000 + b"]" * 40_000), "objects, lists and members"),
     (tensor_file(b'{"a":' * 1000 + b"1" + b"}" * 1000), "nested deeper"),
     (tensor_file({"a": entry([99] * 250_000, 0, 4)}, bytes(4)), "no usable shape"),
     (tensor_file({"a": entry([1] * 9, 0, 4)}, bytes(4)), "no usable shape"),
@@ -198,15 +198,15 @@ def test_the_largest_model_that_a_configuration_may_name_is_not_made(checkpoint:
     assert_refused(lambda: load_model(checkpoint), r"'lstm|model\.safetensors: tensor")
 
 
-def test_deep_nesting_and_masses_of_brackets(checkpoint: Path) -> None:
+def test_deep_nesting_and_masses_of_values(checkpoint: Path) -> None:
     for name in ("config_json", "generation_config_json", "state_json", "tokenizer_json"):
         before = (checkpoint / ".".join(name.rsplit("_", 1))).read_bytes()
         put(checkpoint, **{name: b'{"a":' * 2000 + b"1" + b"}" * 2000})
         assert_refused(lambda: load_all(checkpoint), "nested deeper")
         put(checkpoint, **{name: before})
-    masses = b"[" + b"{}," * 5_000_000 + b"{}]"
-    put(checkpoint, tokenizer_json=masses)
-    assert_refused(lambda: load_model(checkpoint), "objects and lists", len(masses) + FEW_BYTES)
+    for masses in (b"[" + b"{}," * 5_000_000 + b"{}]", b'{"a":1,' + b'"b":1,' * 3_000_000 + b'"c":1}'):
+        put(checkpoint, tokenizer_json=masses)
+        assert_refused(lambda: load_model(checkpoint), "objects, lists and members", len(masses) + FEW_BYTES)
 
 
 @pytest.mark.parametrize(

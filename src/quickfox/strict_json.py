@@ -18,8 +18,8 @@ MAX_JSON_BYTES = 16 * 2**20
 MAX_DEPTH = 32
 """Objects and lists within each other; ours need four."""
 
-_MAX_CONTAINERS = 2**17
-"""Brackets in all, those within strings too: an empty object takes thirty times its bytes in memory."""
+_MAX_NODES = 2**18
+"""Brackets and colons in all, those within strings too: an empty object takes thirty times its bytes in memory."""
 
 _SHOWN_CHARACTERS = 40
 
@@ -33,13 +33,13 @@ def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
         max_bytes: more than this is refused unread.
 
     Raises:
-        DataError: too large, or too many objects and lists; not UTF-8; not JSON; a key given twice in one object; NaN,
-            an infinity or a number too large; half a surrogate pair; nested deeper than MAX_DEPTH.
+        DataError: too large, or too many objects, lists and members; not UTF-8; not JSON; a key given twice in one
+            object; NaN, an infinity or a number too large; half a surrogate pair; nested deeper than MAX_DEPTH.
     """
     if len(data) > max_bytes:
         raise DataError(f"{where}: larger than the {max_bytes} bytes it may have")
-    if data.count(b"{") + data.count(b"[") > _MAX_CONTAINERS:
-        raise DataError(f"{where}: more than {_MAX_CONTAINERS} objects and lists")
+    if sum(map(data.count, (b"{", b"[", b":"))) > _MAX_NODES:
+        raise DataError(f"{where}: more than {_MAX_NODES} objects, lists and members")
 
     def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members: dict[str, Any] = {}
