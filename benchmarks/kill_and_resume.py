@@ -1,0 +1,189 @@
+"""Kills `llm train` at random moments and resumes it: are checkpoints lost, and is the end the same to the last bit?
+
+usage: python benchmarks/kill_and_resume.py [--kills 200] [--steps 250] [--checkpoint-every 1] [--seed N]
+A small run saves after every step, so that most kills in its training fall into a save. Each process gets SIGKILL
+after a time drawn uniformly from zero to what a whole run takes, start-up included, and is resumed, until the run ends
+by itself; then the next run begins. A result is one JSON line; the exit status is 1 if anything was lost.
+
+kills_within_a_write left a temporary file or folder: the save or the pruning of a checkpoint, or run.json.
+lost_checkpoints: one whose manifest was valid before the kill is damaged afterwards, or gone without a newer one (for
+the best one: a better one) in its place. Not counted are runs killed before run.json: nothing was promised yet.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from measuring import report
+from quickfox.checkpoint import load_model, load_training_state
+from quickfox.errors import QuickfoxError
+from quickfox.runs import RUN_FILE, Checkpoint, best_first, checkpoints_of, step_directories
+
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
+SMALL = ("--hidden-dim", "8", "--embedding-dim", "4", "--window", "8", "--batch-size", "4", "--threads", "1")
+POLL_SECONDS = 0.002
+MOST_FAILURES = 10  # then it is clear enough
+LONGEST_SECONDS = 300.0  # for a resumed run that should take a few; longer is a failure to resume
+
+
+class Bench:
+    """A folder with a text, the command that trains on it, and what has been counted so far."""
+
+    def __init__(self, folder: Path, steps: int, checkpoint_every: str, seed: int) -> None:
+        self.folder = folder
+        self.run = folder / "run"
+        self.counts: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self.random = random.Random(seed)
+        (folder / "fox.txt").write_text(TEXT, encoding="utf-8")
+        self.llm = [str(Path(sys.executable).with_name("llm")), "train", "--quiet"]
+        self.new = [*self.llm, "fox.txt", *SMALL, "--steps", str(steps), "--dropout", "0.1", "--random-seed", "1"]
+        self.every = ["--checkpoint-every", checkpoint_every]
+        started = time.perf_counter()
+        subprocess.run([*self.new, *self.every, "--output", "whole"], cwd=folder, check=True)
+        self.seconds = time.perf_counter() - started
+        self.expected = outcome(folder / "whole")
+
+    def kill_once(self) -> None:
+        """Begins the run, or goes on with it, until a random moment; judges what is then there."""
+        begun = (self.run / RUN_FILE).exists()
+        if not begun:
+            shutil.rmtree(self.run, ignore_errors=True)
+        before = checkpoints_of(self.run)
+        command = [*self.llm, "--resume", "run"] if begun else [*self.new, *self.every, "--output", "run"]
+        delay = self.random.uniform(0, self.seconds)
+        with subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, encoding="utf-8") as process:
+            deadline = time.perf_counter() + delay
+            while process.poll() is None and time.perf_counter() < deadline:
+                time.sleep(POLL_SECONDS)
+                before = self._seen(before)
+            process.kill()
+            _, said = process.communicate()
+        if process.returncode == 0:
+            self._judge_end()
+        elif process.returncode != -signal.SIGKILL:
+            self._fail("failed_to_resume" if begun else "failed_to_begin", f"exit {process.returncode}: {said}")
+        else:
+            self.counts["kills"] += 1
+            self._judge_kill(before)
+
+    def finish(self) -> None:
+        """Lets the run that was killed last go on to its end."""
+        if (self.run / RUN_FILE).exists():
+            try:
+                finished = subprocess.run(
+                    [*self.llm, "--resume", "run"], cwd=self.folder, capture_output=True, encoding="utf-8",
+                    check=False, timeout=LONGEST_SECONDS,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                self._fail("failed_to_resume", f"still running after {LONGEST_SECONDS:g} s")
+                return
+            if finished.returncode == 0:
+                self._judge_end()
+            else:
+                self._fail("failed_to_resume", f"exit {finished.returncode}: {finished.stderr}")
+
+    def _seen(self, before: list[Checkpoint]) -> list[Checkpoint]:
+        """The committed checkpoints as they are now; as last seen while they are being pruned."""
+        try:
+            return checkpoints_of(self.run)
+        except (OSError, QuickfoxError):
+            return before
+
+    def _judge_kill(self, before: list[Checkpoint]) -> None:
+        after = checkpoints_of(self.run)
+        if list(self.run.rglob(".quickfox-*")):
+            self.counts["kills_within_a_write"] += 1
+        if not after:
+            self.counts["kills_before_a_checkpoint"] += 1
+        damaged = [directory.name for directory in step_directories(self.run) if not is_whole(directory)]
+        newest_lost = before and (not after or after[-1].manifest.step < before[-1].manifest.step)
+        best_lost = before and (not after or rank(best_first(after)[0]) > rank(best_first(before)[0]))
+        if damaged or newest_lost or best_lost:
+            steps = [[checkpoint.manifest.step for checkpoint in found] for found in (before, after)]
+            self._fail("lost_checkpoints", f"before {steps[0]}, after {steps[1]}, damaged {damaged}")
+
+    def _judge_end(self) -> None:
+        self.counts["finished_runs"] += 1
+        if outcome(self.run) == self.expected:
+            self.counts["bit_identical_runs"] += 1
+        else:
+            self._fail("different_runs", json.dumps([outcome(self.run), self.expected]))
+        shutil.rmtree(self.run)
+
+    def _fail(self, kind: str, why: str) -> None:
+        """Counts a failure, keeps the run for whoever wants to look, and lets a new one begin."""
+        self.counts[kind] += 1
+        self.failures.append(f"{kind}: {why.strip()}")
+        print(self.failures[-1], file=sys.stderr, flush=True)
+        if self.run.exists():
+            self.run.rename(self.run.with_name(f"failure-{len(self.failures)}"))
+
+
+def rank(checkpoint: Checkpoint) -> float:
+    """The validation loss; infinite where it was not measured."""
+    loss = checkpoint.manifest.validation_loss
+    return float("inf") if loss is None else loss
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all of a checkpoint can be read, and is what its manifest says."""
+    try:
+        load_model(checkpoint)
+        load_training_state(checkpoint)
+    except QuickfoxError:
+        return False
+    return True
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """The last weights and training state by their digests, and the history less what the clock said."""
+    last = step_directories(run)[-1]
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {
+        "checkpoint": last.name,
+        "digests": {
+            name: hashlib.sha256((last / name).read_bytes()).hexdigest()
+            for name in ("model.safetensors", "training.safetensors")
+        },
+        "history": [{name: value for name, value in line.items() if name != "seconds"} for line in lines],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=250, help="of a run")
+    parser.add_argument("--checkpoint-every", default="1", help="steps")
+    parser.add_argument("--seed", type=int, default=1, help="of the random moments")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="kill_and_resume-"))
+    bench = Bench(folder, options.steps, options.checkpoint_every, options.seed)
+    while bench.counts["kills"] < options.kills and len(bench.failures) < MOST_FAILURES:
+        bench.kill_once()
+    bench.finish()
+    if bench.failures:
+        print(f"what failed is kept in {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder)
+    kinds = ("kills", "kills_within_a_write", "kills_before_a_checkpoint", "lost_checkpoints", "failed_to_begin",
+             "failed_to_resume", "finished_runs", "bit_identical_runs", "different_runs")  # fmt: skip
+    report(
+        benchmark="kill_and_resume", steps=options.steps, checkpoint_every=options.checkpoint_every,
+        seed=options.seed, seconds_of_a_run=round(bench.seconds, 1), **{kind: bench.counts[kind] for kind in kinds},
+    )  # fmt: skip
+    sys.exit(1 if bench.failures else 0)
+
+
+if __name__ == "__main__":
+    main()
