@@ -114,9 +114,10 @@ def train(
     tokenizer = _prepare_tokenizer(corpus, vocabulary_path, request, split, surroundings.notice)
     threads = request.threads or available_threads()
     start_tensorflow(threads)
+    is_made_here = output is None or not output.exists()
     directory = _make_directory(output, name)
     kept = STANDARD_INPUT in corpus.names
-    with _new_run(directory), _tokens_file(directory / TOKENS_FILE, keep=kept) as tokens_path:
+    with _new_run(directory, is_made_here), _tokens_file(directory / TOKENS_FILE, keep=kept) as tokens_path:
         encoded = encode_corpus(corpus, tokenizer, tokens_path)
         if repeated is not None and repeated.corpus.sha256 != encoded.digest:
             surroundings.notice(f"the text is not the one of {repeats}: its settings are used, the run will differ")
@@ -357,8 +358,8 @@ def _finished(directory: Path, record: RunRecord, progress: Progress) -> RunFini
 
 
 @contextmanager
-def _new_run(directory: Path) -> Iterator[None]:
-    """Locks the folder of a new run; removes it after the block if there is no record yet to resume it by.
+def _new_run(directory: Path, is_made_here: bool) -> Iterator[None]:
+    """Locks the folder of a new run; if there is no record after the block to resume it by, removes what was made.
 
     Raises: as `locked`.
     """
@@ -372,7 +373,7 @@ def _new_run(directory: Path) -> Iterator[None]:
                     for name in (TOKENS_FILE, TOKENIZER_FILE):
                         (directory / name).unlink(missing_ok=True)
     finally:
-        if not record.exists():
+        if is_made_here and not record.exists():
             with suppress(OSError):  # somebody else's file is in it; the first failure is the one to tell
                 directory.rmdir()
 
