@@ -85,8 +85,12 @@ def test_a_repeated_run_can_have_another_length() -> None:
 
 
 def test_text_that_is_read_once_needs_no_dropout() -> None:
-    assert choose_dropout(0.3) == 0.0
-    assert 0.0 < choose_dropout(30) <= 0.5
+    assert choose_dropout(0.3, parameters_per_token=0.1) == 0.0
+    assert 0.0 < choose_dropout(30, parameters_per_token=0.1) <= 0.5
+
+
+def test_a_large_model_of_a_small_text_needs_more_dropout() -> None:
+    assert choose_dropout(5, parameters_per_token=1.0) < choose_dropout(5, parameters_per_token=20.0)
 
 
 def test_a_random_seed_is_drawn_when_not_given() -> None:

@@ -1,8 +1,8 @@
-"""One training run from corpus to finished model: the run directory, its history, best and last checkpoints.
+"""One training run from corpus to finished model, new or resumed: what is decided, checked and prepared for it.
 
     run.json  tokenizer.json  history.jsonl  tokens.bin, lock (while it trains)  checkpoints/step-00001200/
 
-The trainer trains and writes nothing; this room writes and trains nothing. A resumed run takes the same way as a
+The trainer trains and writes nothing, the recorder writes and trains nothing. A resumed run takes the same way as a
 new one, only from a checkpoint on.
 """
 
@@ -10,27 +10,18 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from quickfox.checkpoint import ModelBundle, TrainingState, save_checkpoint
-from quickfox.config import SamplingConfig, TrainingRequest, to_dict
+from quickfox.config import TrainingRequest
 from quickfox.errors import DataError, NoInputError
-from quickfox.models.language_model import build_language_model
 from quickfox.models.parameters import parameter_count
 from quickfox.runs import (
     RUN_FILE,
-    best_first,
-    checkpoint_directory,
-    checkpoints_of,
     make_run_directory,
     new_run_directory,
-    prune_checkpoints,
 )
-from quickfox.sampling.generation import generate
 from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
 from quickfox.text.token_store import count_training_tokens, encode_corpus, open_tokens, split_tokens
 from quickfox.text.tokenizers import CharacterTokenizer, format_tokenizer, load_tokenizer, save_tokenizer
@@ -38,15 +29,12 @@ from quickfox.text.vocabulary import build_vocabulary, count_characters, describ
 from quickfox.training.checkpointing import CheckpointInterval
 from quickfox.training.events import (
     Event,
-    Replanned,
     RunFinished,
-    RunInterrupted,
     RunStarted,
-    StepsDone,
     Surroundings,
-    Validated,
 )
 from quickfox.training.progress import Progress
+from quickfox.training.recorder import Recorder, run_finished
 from quickfox.training.resources import check_disk_space, check_memory
 from quickfox.training.resuming import (
     ResumePoint,
@@ -63,19 +51,13 @@ from quickfox.training.run_record import (
     current_versions,
     cut_history,
     read_record,
-    record_event,
     write_record,
 )
 from quickfox.training.settings import DEFAULT_VALIDATION_SPLIT, DEFAULT_WINDOW, choose_settings, repeated_request
 from quickfox.training.tensorflow_runtime import available_threads, matmul_speed, preferred_precision, start_tensorflow
 
-if TYPE_CHECKING:
-    from quickfox.training.trainer import Trainer
-
 TOKENIZER_FILE = "tokenizer.json"
 TOKENS_FILE = "tokens.bin"
-SAMPLE_LENGTH = 160  # tokens of the model's own text after each validation
-GENERATION_DEFAULTS: dict[str, Any] = {"temperature": 0.8}
 
 
 def train(
@@ -190,7 +172,7 @@ def resume(
             point = dataclasses.replace(point, progress=progress)
             if progress.is_finished(record.training.patience):
                 surroundings.notice(f"{directory} is finished; to go on, ask for more --epochs, --steps or --budget")
-                yield _finished(directory, record, progress)
+                yield run_finished(directory, record, progress)
                 return
         if record.versions != current_versions():
             surroundings.notice("other versions of programs than before: the run will not be the same to the last bit")
@@ -261,100 +243,10 @@ def _train(
     )
     if point is not None:
         trainer.restore(point.bundle.parameters, point.tensors, point.progress)
-    yield from _Recorder(directory, record, tokenizer, trainer, interval).events(surroundings.stop_requested)
-
-
-class _Recorder:
-    """Writes down what a trainer does: checkpoints, their pruning, the history; passes its events on."""
-
-    def __init__(
-        self,
-        directory: Path,
-        record: RunRecord,
-        tokenizer: CharacterTokenizer,
-        trainer: "Trainer",
-        interval: CheckpointInterval,
-    ) -> None:
-        self._directory = directory
-        self._record = record
-        self._tokenizer = tokenizer
-        self._trainer = trainer
-        self._interval = interval
-        self._saved_step = trainer.progress.step
-        self._saved_at = time.monotonic()
-
-    def events(self, stop_requested: Callable[[], bool]) -> Iterator[Event]:
-        """The trainer's events, each `Validated` one after its checkpoint is committed; last, how the run ended."""
-        progress = self._trainer.progress
-        for event in self._trainer.run():
-            match event:
-                case Validated():
-                    # First the history: a line too many is cut off when resuming, one too few would be missing.
-                    record_event(self._directory, event)
-                    self._save(event.validation_loss)
-                    event = dataclasses.replace(event, sample=self._sample(event.step))
-                case Replanned():
-                    self._replan()
-                    record_event(self._directory, event)
-                case StepsDone():
-                    seconds = time.monotonic() - self._saved_at
-                    if self._interval.is_due(event.step, seconds) or stop_requested():
-                        self._save(None)
-            yield event
-            if isinstance(event, StepsDone) and stop_requested() and not self._trainer.is_finished:
-                self._save(None)
-                yield RunInterrupted(self._directory, progress.step)
-                return
-        (self._directory / TOKENS_FILE).unlink(missing_ok=True)
-        yield _finished(self._directory, self._record, progress)
-
-    def _save(self, validation_loss: float | None) -> None:
-        """Saves a checkpoint, unless there is one of this step, and prunes the older ones."""
-        trainer, progress = self._trainer, self._trainer.progress
-        if self._saved_step == progress.step:
-            return
-        progress.seconds = time.monotonic() - trainer.started
-        bundle = ModelBundle(
-            trainer.model, self._tokenizer, trainer.model_tensors(), progress.step, validation_loss, GENERATION_DEFAULTS
-        )
-        state = TrainingState(trainer.training_tensors(), to_dict(progress))
-        save_checkpoint(checkpoint_directory(self._directory, progress.step), bundle, state)
-        self._saved_step, self._saved_at = progress.step, time.monotonic()
-        prune_checkpoints(self._directory)
-
-    def _replan(self) -> None:
-        """Puts the corrected plan into run.json."""
-        replans = tuple(sorted(self._trainer.replans.items()))
-        if replans != self._record.training.replans:
-            training = dataclasses.replace(self._record.training, replans=replans)
-            self._record = dataclasses.replace(self._record, training=training)
-            write_record(self._directory, self._record)
-
-    def _sample(self, step: int) -> str:
-        """A little text by the NumPy runtime."""
-        settings = SamplingConfig(length=SAMPLE_LENGTH, random_seed=step, **GENERATION_DEFAULTS)
-        prompt = self._tokenizer.encode("\n", unknown=Counter())
-        start = prompt if len(prompt) else [step % self._tokenizer.vocabulary_size]
-        model = build_language_model(self._trainer.model, self._trainer.model_tensors())
-        return self._tokenizer.decode(list(generate(model, start, settings)))
-
-
-def _finished(directory: Path, record: RunRecord, progress: Progress) -> RunFinished:
-    tokens_per_step = record.training.batch_size * record.training.window
-    tokens = progress.step * tokens_per_step
-    return RunFinished(
-        run=directory,
-        checkpoint=best_first(checkpoints_of(directory))[0].directory,
-        epochs=tokens / count_training_tokens(record.corpus.tokens, record.validation_split),
-        steps=progress.step,
-        tokens=tokens,
-        tokens_per_second=progress.timed_steps_per_second * tokens_per_step,
-        train_loss=progress.train_loss,
-        validation_loss=progress.validation_loss,
-        best_validation_loss=progress.best_validation_loss,
-        parameters=parameter_count(record.model),
-        stopped_early=progress.step < progress.total_steps,
-    )
+    for event in Recorder(directory, record, tokenizer, trainer, interval).events(surroundings.stop_requested):
+        if isinstance(event, RunFinished):
+            tokens_path.unlink(missing_ok=True)  # now also those of a text that cannot be read again
+        yield event
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from quickfox.durable import append_line, write_file
 from quickfox.errors import DataError, NoInputError
 from quickfox.runs import RUN_FILE
 from quickfox.strict_json import format_json, input_errors, parse_json, read_bounded, read_json
+from quickfox.training.checkpointing import CheckpointInterval
 from quickfox.training.events import Replanned, Validated
 from quickfox.version import __version__
 
@@ -81,6 +82,7 @@ class RunRecord:
         if self.budget_seconds is not None:
             check_range(self, "budget_seconds", 0.0, math.inf)
         check_range(self, "validation_split", 0.0, 0.9)
+        CheckpointInterval.parse(self.checkpoint_every)
 
 
 def current_versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quickfox.config import ModelConfig, Precision, Replans, TrainingConfig, TrainingRequest
-from quickfox.models.parameters import LSTM_GATES, parameter_shapes
+from quickfox.models.parameters import LSTM_GATES, parameter_count, parameter_shapes
 
 DEFAULT_WINDOW = 64
 BATCH_SIZE, SMALL_BATCH_SIZE = 64, 32
@@ -90,9 +90,13 @@ def choose_batch_size(tokens: float, window: int) -> int:
     return SMALL_BATCH_SIZE if tokens < FEW_STEPS * BATCH_SIZE * window else BATCH_SIZE
 
 
-def choose_dropout(passes: float) -> float:
-    """Dropout for that many passes over the training text: none while all is new, more the more is repeated."""
-    return round(min(0.2 * math.sqrt(max(0.0, passes - 4.0)), 0.5), 2)
+def choose_dropout(passes: float, parameters_per_token: float) -> float:
+    """Dropout for that many passes over the training text: none while all is new, more the more is repeated.
+
+    A model with many parameters for each token of the text learns it by heart in fewer passes.
+    """
+    effective_passes = passes * max(1.0, parameters_per_token) ** 0.25
+    return round(min(0.2 * math.sqrt(max(0.0, effective_passes - 4.0)), 0.5), 2)
 
 
 def matrix_parameters(model: ModelConfig) -> int:
@@ -134,20 +138,13 @@ def choose_settings(
         UsageError: a value is out of range.
     """
     window = request.window or DEFAULT_WINDOW
-    budget, steps = request.budget, request.steps
-    replans: Replans = ()
-    if request.epochs is not None:
-        steps = max(1, round(request.epochs * training_tokens / ((request.batch_size or BATCH_SIZE) * window)))
-    if budget is None and steps is None:
-        if repeated is not None:
-            steps, replans = repeated.steps, repeated.replans
-        else:
-            budget = default_budget(training_tokens)
-    compute = flops * EFFICIENCY * max(1.0, (budget or 0.0) - seconds_gone - STARTUP_SECONDS)
+    steps, replans = _asked_steps(request, training_tokens, window, repeated)
+    budget, compute = None, 0.0
     if steps is not None:
-        batch_size = request.batch_size or BATCH_SIZE
-        hidden_dim = choose_hidden_dim_for_tokens(steps * batch_size * window)
+        hidden_dim = choose_hidden_dim_for_tokens(steps * (request.batch_size or BATCH_SIZE) * window)
     else:
+        budget = default_budget(training_tokens) if request.budget is None else request.budget
+        compute = flops * EFFICIENCY * max(1.0, budget - seconds_gone - STARTUP_SECONDS)
         hidden_dim = choose_hidden_dim_for_compute(compute)
     model = ModelConfig(
         architecture=request.architecture or "lstm",
@@ -156,12 +153,16 @@ def choose_settings(
         hidden_dim=request.hidden_dim or hidden_dim,
         num_layers=request.num_layers or 1,
     )
+    batch_size = request.batch_size or BATCH_SIZE
     if steps is None:
         tokens = compute / (6 * matrix_parameters(model))
         batch_size = request.batch_size or choose_batch_size(tokens, window)
         steps = max(1, round(tokens / (batch_size * window)))
     tokens_per_step = batch_size * window
-    passes = steps * tokens_per_step / training_tokens
+    dropout = request.dropout
+    if dropout is None:
+        passes = steps * tokens_per_step / training_tokens
+        dropout = choose_dropout(passes, parameter_count(model) / training_tokens)
     training = TrainingConfig(
         steps=steps,
         replans=replans,
@@ -171,7 +172,7 @@ def choose_settings(
         warmup_steps=WARMUP_STEPS,
         weight_decay=WEIGHT_DECAY,
         clip_norm=CLIP_NORM,
-        dropout=choose_dropout(passes) if request.dropout is None else request.dropout,
+        dropout=dropout,
         validation_interval=choose_validation_interval(training_tokens, validation_tokens, tokens_per_step),
         patience=request.patience,
         random_seed=secrets.randbits(32) if request.random_seed is None else request.random_seed,
@@ -182,6 +183,20 @@ def choose_settings(
         without_option = ("warmup_steps", "weight_decay", "clip_norm", "validation_interval")
         training = dataclasses.replace(training, **{name: getattr(repeated, name) for name in without_option})
     return Plan(model, training, budget)
+
+
+def _asked_steps(
+    request: TrainingRequest, training_tokens: int, window: int, repeated: TrainingConfig | None
+) -> tuple[int | None, Replans]:
+    """The steps that are asked for, if any are: by number, by epochs, or as in the run to repeat."""
+    if request.steps is not None:
+        return request.steps, ()
+    if request.epochs is not None:
+        tokens_per_step = (request.batch_size or BATCH_SIZE) * window
+        return max(1, round(request.epochs * training_tokens / tokens_per_step)), ()
+    if request.budget is None and repeated is not None:
+        return repeated.steps, repeated.replans
+    return None, ()
 
 
 def choose_validation_interval(training_tokens: int, validation_tokens: int, tokens_per_step: int) -> int:
