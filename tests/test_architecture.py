@@ -23,7 +23,7 @@ FLOORS = (
     {"manifest", "tensor_file", "text"},
     {"models"},
     {"checkpoint"},
-    {"evaluation", "runs", "sampling"},
+    {"evaluation", "novelty", "runs", "sampling"},
     {"training"},
     {"api"},
     {"cli"},
@@ -33,7 +33,7 @@ FLOORS = (
 
 OUTSIDE = {
     "keras": ("training",),
-    "numpy": ("checkpoint", "evaluation", "models", "sampling", "tensor_file", "text", "training"),
+    "numpy": ("checkpoint", "evaluation", "models", "novelty", "sampling", "tensor_file", "text", "training"),
     "rich": ("cli.display",),
     "safetensors": ("tensor_file",),
     "tensorflow": ("training",),
