@@ -23,7 +23,7 @@ FLOORS = (
     {"manifest", "tensor_file", "text"},
     {"models"},
     {"checkpoint"},
-    {"evaluation", "novelty", "runs", "sampling"},
+    {"evaluation", "novelty", "runs", "sampling", "scoring"},
     {"training"},
     {"api"},
     {"cli"},
@@ -33,7 +33,17 @@ FLOORS = (
 
 OUTSIDE = {
     "keras": ("training",),
-    "numpy": ("checkpoint", "evaluation", "models", "novelty", "sampling", "tensor_file", "text", "training"),
+    "numpy": (
+        "checkpoint",
+        "evaluation",
+        "models",
+        "novelty",
+        "sampling",
+        "scoring",
+        "tensor_file",
+        "text",
+        "training",
+    ),
     "rich": ("cli.display",),
     "safetensors": ("tensor_file",),
     "tensorflow": ("training",),
@@ -177,5 +187,11 @@ def test_help_loads_typer_only(tmp_path: Path, arguments: list[str]) -> None:
 
 def test_generating_into_a_pipe_loads_neither_tensorflow_nor_rich(tmp_path: Path, model_directory: Path) -> None:
     loaded = modules_loaded_by(LLM, "generate", "--model", str(model_directory), "--length", "2", cwd=tmp_path)
+    assert "numpy" in loaded
+    assert not loaded & {"tensorflow", "keras", "rich", "pydantic"}
+
+
+def test_scoring_loads_neither_tensorflow_nor_rich(tmp_path: Path, model_directory: Path) -> None:
+    loaded = modules_loaded_by(LLM, "score", "--model", str(model_directory), "--heat", cwd=tmp_path)
     assert "numpy" in loaded
     assert not loaded & {"tensorflow", "keras", "rich", "pydantic"}

@@ -1,6 +1,8 @@
 """Evaluation against sums by hand, and against the text read from start to end one token at a time."""
 
+import lzma
 import math
+import zlib
 from collections import Counter
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 
 from quickfox.config import ModelConfig
 from quickfox.errors import DataError, NoInputError
-from quickfox.evaluation import LANES, WARM_UP, cross_entropy, evaluate, mean_loss
+from quickfox.evaluation import LANES, WARM_UP, evaluate, mean_loss, measure_loss, standard_error
 from quickfox.models.language_model import LanguageModel, build_language_model
+from quickfox.models.losses import cross_entropy
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.state import State
 from quickfox.text.tokenizers import CharacterTokenizer
@@ -109,3 +112,45 @@ def test_an_impossible_text_has_infinite_perplexity() -> None:
     evaluation = evaluate(Sure(), TOKENIZER, ["ab"])
     assert evaluation.nats_per_token == pytest.approx(1e4)
     assert evaluation.perplexity == math.inf
+
+
+def test_the_standard_error_by_hand() -> None:
+    """Blocks of 2 losses with the means 1, 2, 3: their standard deviation 1 over the root of 3."""
+    assert standard_error(np.array([2.0, 4, 6]), np.array([2.0, 2, 2])) == pytest.approx(1 / math.sqrt(3))
+
+
+def test_the_standard_error_with_blocks_of_several_lengths() -> None:
+    """The mean is 2; the blocks' sums are off by 1 and -1 from their shares; a block of nothing is none."""
+    error = standard_error(np.array([[7.0, 0], [1, 0]]), np.array([[3.0, 0], [1, 0]]))
+    assert error == pytest.approx(math.sqrt(2 / 1 * (1 + 1)) / 4)
+
+
+def test_one_block_says_nothing() -> None:
+    assert standard_error(np.array([5.0, 0]), np.array([4.0, 0])) is None
+
+
+def test_the_standard_error_of_correlated_losses() -> None:
+    """A text of runs, whose losses stay the same for 20 tokens: it is worth as many tokens as it has runs."""
+    random = np.random.default_rng(4)
+    runs, run = 1500, 20
+    model, deviation = Fixed([0.9, 0.1]), np.log(9) / 2
+    texts = [np.repeat(random.integers(0, 2, size=runs), run).astype(np.uint8) for _ in range(10)]
+    errors = [measure_loss(model, ids)[1] for ids in texts]
+    assert np.mean(errors) == pytest.approx(deviation / math.sqrt(runs), rel=0.1)
+
+
+@pytest.mark.parametrize(("tokens", "has_error"), [(17, False), (18, True), (600, True)])
+def test_a_text_of_one_window_is_too_short_for_a_standard_error(tokens: int, has_error: bool) -> None:
+    ids = np.random.default_rng(5).integers(0, 4, size=tokens).astype(np.uint8)
+    _, error = measure_loss(Fixed([0.5, 0.25, 0.125, 0.125]), ids)
+    assert (error is not None) == has_error
+
+
+def test_the_yardsticks_are_of_the_whole_text() -> None:
+    text = "abßb龍!" * 500
+    evaluation = evaluate(Fixed([0.25] * 4), TOKENIZER, [text[:7], "", text[7:]], Counter())
+    packed = zlib.compressobj(9, wbits=31)
+    gzip_size = len(packed.compress(text.encode()) + packed.flush())
+    assert evaluation.gzip_bits_per_character == pytest.approx(8 * gzip_size / len(text))
+    xz_size = len(lzma.compress(text.encode(), preset=9))
+    assert evaluation.xz_bits_per_character == pytest.approx(8 * xz_size / len(text))

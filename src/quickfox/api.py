@@ -25,6 +25,7 @@ from quickfox.evaluation import Evaluation, evaluate
 from quickfox.models.language_model import LanguageModel, build_language_model
 from quickfox.runs import find_model
 from quickfox.sampling.generation import generate
+from quickfox.scoring import Score, score
 from quickfox.text.corpus import STANDARD_INPUT, open_corpus
 from quickfox.text.vocabulary import describe_characters
 from quickfox.training.events import Event, RunFinished, Surroundings
@@ -105,6 +106,19 @@ class Model:
         """
         chunks = [text] if isinstance(text, str) else text
         return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
+
+    def score(self, texts: Sequence[str], unknown: Counter[str] | None = None, *, threads: int = 1) -> list[Score]:
+        """How surprising each text is to the model, by itself, character by character: see quickfox.scoring.
+
+        Args:
+            texts: lines without their ends, or any other texts.
+            unknown: as for `evaluate`.
+            threads: how many to use, besides those that NumPy has itself.
+
+        Raises:
+            DataError: a character is unknown, and `unknown` is not given.
+        """
+        return score(self.language_model, self.bundle.tokenizer, texts, unknown, threads)
 
     def sampling_config(self, **options: Any) -> SamplingConfig:
         """The options, where they are None or missing the model's own, else the defaults; a random seed is drawn.

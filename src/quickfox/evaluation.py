@@ -2,17 +2,23 @@
 
 The rule is that of validation in training: every token but the first is predicted once, from the text before it,
 with the state zero at the start and then carried. NumPy only.
+
+A yardstick comes with it: what gzip and xz make of the same text, who know nothing of it but what they have read.
 """
 
+import lzma
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from quickfox.errors import NoInputError
 from quickfox.models.language_model import LanguageModel
+from quickfox.models.losses import cross_entropy
 from quickfox.models.state import replace_row
 from quickfox.text.batching import iter_validation_windows, validation_lanes
 from quickfox.text.token_store import collect_tokens
@@ -22,6 +28,11 @@ LANES = 64
 WINDOW = 16
 WARM_UP = 256
 """Places in the text read side by side, tokens a window, tokens each lane reads ahead of its place (see batching)."""
+
+BLOCKS = 30
+"""For the standard error the text is cut into at least so many blocks: more gain little (Schmeiser 1982)."""
+
+_GZIP_FORMAT = 31  # zlib's window of 2**15 bytes, with the header and the checksum of a gzip file around its data
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,9 @@ class Evaluation:
         perplexity: exp of it: as uncertain as a choice among so many equally likely tokens.
         bits_per_character: comparable between tokenizers.
         bits_per_byte: comparable between writing systems too.
+        standard_error: of nats_per_token, as an estimate for all text of this kind; None: too short to say.
+        gzip_bits_per_character: of the whole text, unknown characters too, as `gzip -9 | wc -c` counts bytes.
+        xz_bits_per_character: the same for `xz -9`.
     """
 
     tokens: int
@@ -47,6 +61,9 @@ class Evaluation:
     perplexity: float
     bits_per_character: float
     bits_per_byte: float
+    standard_error: float | None
+    gzip_bits_per_character: float
+    xz_bits_per_character: float
 
 
 def evaluate(
@@ -66,24 +83,22 @@ def evaluate(
         StorageError: a long text cannot be kept in a temporary file.
     """
     left_out: Counter[str] = Counter()
-    characters = size = 0
+    read = _TextSize()
 
     def encoded() -> Iterator[np.ndarray]:
-        nonlocal characters, size
         for chunk in chunks:
             yield tokenizer.encode(chunk, None if unknown is None else left_out)
-            characters += len(chunk)
-            size += len(chunk.encode())
+            read.add(chunk)
 
     ids = collect_tokens(encoded(), tokenizer.token_dtype)
-    if characters == 0:
+    if read.characters == 0:
         raise NoInputError("the text is empty: there is nothing to evaluate")
     if unknown is not None:
         unknown.update(left_out)
-    nats_per_token = mean_loss(model, ids)
+    nats_per_token, error = measure_loss(model, ids)
     not_predicted = left_out + Counter(tokenizer.decode(ids[:1]))
-    characters -= not_predicted.total()
-    size -= sum(len(character.encode()) * count for character, count in not_predicted.items())
+    characters = read.characters - not_predicted.total()
+    size = read.bytes - sum(len(character.encode()) * count for character, count in not_predicted.items())
     bits = nats_per_token * (len(ids) - 1) / math.log(2)
     with np.errstate(over="ignore"):  # infinite for a model that is sure of what never comes
         perplexity = float(np.exp(nats_per_token))
@@ -96,34 +111,104 @@ def evaluate(
         perplexity=perplexity,
         bits_per_character=bits / characters,
         bits_per_byte=bits / size,
+        standard_error=error,
+        gzip_bits_per_character=8 * read.gzip.finish() / read.characters,
+        xz_bits_per_character=8 * read.xz.finish() / read.characters,
     )
 
 
 def mean_loss(model: LanguageModel, ids: np.ndarray) -> float:
-    """The mean cross-entropy, in nats per token, of every token of `ids` but the first.
+    """The mean cross-entropy alone; see `measure_loss`."""
+    return measure_loss(model, ids)[0]
+
+
+def measure_loss(model: LanguageModel, ids: np.ndarray) -> tuple[float, float | None]:
+    """The mean cross-entropy, in nats per token, of every token of `ids` but the first, and its standard error.
 
     Args:
         model: the language model.
         ids: (n,) token ids of the text.
 
+    Returns:
+        The mean; and its standard error, None if the text fills less than two blocks.
+
     Raises:
         DataError: n < 2.
     """
-    state = model.initial_state(validation_lanes(len(ids), LANES, WARM_UP))
+    lanes = validation_lanes(len(ids), LANES, WARM_UP)
+    sections = math.ceil(BLOCKS / lanes)  # a block is a section of a lane: tokens that follow each other
+    block_sums, block_counts = np.zeros((2, sections, lanes))
+    state = model.initial_state(lanes)
     total = weights = 0.0
     for window in iter_validation_windows(ids, LANES, WINDOW, WARM_UP):
         if window.reset_first:
             state = replace_row(state, 0, model.initial_state(1))
         logits, state = model.forward(window.x, state)
-        total += float(np.vdot(cross_entropy(logits, window.y), window.weight))
+        losses = cross_entropy(logits, window.y)
+        section = int(weights * sections / (len(ids) - 1))  # all lanes are equally far
+        block_sums[section] += np.einsum("lt,lt->l", losses, window.weight)
+        block_counts[section] += window.weight.sum(axis=1)
+        total += float(np.vdot(losses, window.weight))
         weights += float(window.weight.sum())
-    return total / weights
+    return total / weights, standard_error(block_sums, block_counts)
 
 
-def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """-log softmax(logits)[target], in nats: (..., V) float32, (...) integers -> (...) float64."""
-    logits = logits.astype(np.float64)
-    logits -= logits.max(axis=-1, keepdims=True)
-    target_logits: np.ndarray = np.take_along_axis(logits, targets[..., np.newaxis], axis=-1)[..., 0]
-    losses: np.ndarray = np.log(np.exp(logits).sum(axis=-1)) - target_logits
-    return losses
+def standard_error(block_sums: np.ndarray, block_counts: np.ndarray) -> float | None:
+    """The standard error of the mean of losses that are correlated, by the method of batch means.
+
+    Losses close to each other are alike, so that the familiar s / sqrt(n) would be too small. The text is cut into K
+    blocks, long enough to be nearly independent, of n_k losses with the sum S_k each; n = sum_k n_k, m is the mean:
+
+        sqrt(K / (K - 1) * sum_k (S_k - m n_k)^2) / n
+
+    which is the standard deviation of the block means over sqrt(K) where all blocks are of one length (Conway 1963;
+    for blocks of several lengths it is the ratio estimator of Cochran, Sampling Techniques, 1977, chapter 6).
+
+    Args:
+        block_sums: S_k, of any shape.
+        block_counts: n_k, of the same shape; a block of 0 is none.
+
+    Returns:
+        The standard error; None if there are less than two blocks.
+    """
+    blocks, n = np.count_nonzero(block_counts), block_counts.sum()
+    if blocks < 2:
+        return None
+    deviations = block_sums - block_sums.sum() / n * block_counts
+    return float(np.sqrt(blocks / (blocks - 1) * np.square(deviations).sum()) / n)
+
+
+class _TextSize:
+    """The size of a text that comes in pieces: in characters, in bytes of UTF-8, and compressed."""
+
+    def __init__(self) -> None:
+        self.characters = self.bytes = 0
+        self.gzip = _CompressedSize(zlib.compressobj(9, wbits=_GZIP_FORMAT))
+        self.xz = _CompressedSize(lzma.LZMACompressor(preset=9))  # 80 MB, or up to 700 MB for a text as large
+
+    def add(self, text: str) -> None:
+        data = text.encode()
+        self.characters += len(text)
+        self.bytes += len(data)
+        self.gzip.add(data)
+        self.xz.add(data)
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class _CompressedSize:
+    """The size of a text that is compressed piece by piece, the result thrown away."""
+
+    def __init__(self, compressor: _Compressor) -> None:
+        self._compressor = compressor
+        self._bytes = 0
+
+    def add(self, data: bytes) -> None:
+        self._bytes += len(self._compressor.compress(data))
+
+    def finish(self) -> int:
+        """The number of bytes of all; to be called once, at the end."""
+        return self._bytes + len(self._compressor.flush())

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import quickfox
+from quickfox.checkpoint import load_model, save_checkpoint
+from quickfox.strict_json import parse_json
 
 Llm = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -25,6 +27,9 @@ def test_json_is_what_the_api_measures(llm: Llm, model_directory: Path) -> None:
         "perplexity",
         "bits_per_character",
         "bits_per_byte",
+        "standard_error",
+        "gzip_bits_per_character",
+        "xz_bits_per_character",
     ]
     assert measured == dataclasses.asdict(quickfox.load(model_directory).evaluate(TEXT))
     assert result.stderr == ""
@@ -33,8 +38,29 @@ def test_json_is_what_the_api_measures(llm: Llm, model_directory: Path) -> None:
 def test_the_table_shows_the_same(llm: Llm, model_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     table = llm("evaluate", "text.txt", "--model", model_directory).stdout
-    loss = quickfox.load(model_directory).evaluate(TEXT).nats_per_token
-    assert f"nats per token      {loss:.4f}\n" in table
+    evaluation = quickfox.load(model_directory).evaluate(TEXT)
+    assert f"nats per token           {evaluation.nats_per_token:.4f}\n" in table
+    assert f"standard error           {evaluation.standard_error:.4f}\n" in table
+    assert f"gzip bits per character  {evaluation.gzip_bits_per_character:.4f}\n" in table
+
+
+def test_a_few_characters_have_no_standard_error(llm: Llm, model_directory: Path) -> None:
+    table = llm("evaluate", "-", "--model", model_directory, input="ab").stdout
+    assert "standard error           too short to say\n" in table
+    measured = json.loads(llm("evaluate", "-", "--model", model_directory, "--json", input="ab").stdout)
+    assert measured["standard_error"] is None
+
+
+def test_infinity_is_null_in_json(llm: Llm, model_directory: Path, tmp_path: Path) -> None:
+    bundle = load_model(model_directory)
+    bias = bundle.parameters["output.bias"].copy()
+    bias[0] = 1e4
+    parameters = {**bundle.parameters, "output.bias": bias}
+    save_checkpoint(tmp_path / "sure", dataclasses.replace(bundle, parameters=parameters), None)
+    result = llm("evaluate", "-", "--model", "sure", "--json", input=TEXT)
+    measured = parse_json(result.stdout.encode(), "standard output")  # refuses Infinity
+    assert measured["perplexity"] is None
+    assert measured["nats_per_token"] > 1e3
 
 
 def test_unknown_characters_are_left_out_counted_and_named_once(llm: Llm, model_directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -42,11 +43,19 @@ def run(
     if unknown:
         notify(f"warning: {describe_left_out(unknown)}")
     values = dataclasses.asdict(evaluation)
-    write_product(json.dumps(values) + "\n" if as_json else _format_table(values))
+    write_product(_format_json(values) if as_json else _format_table(values))
+
+
+def _format_json(values: dict[str, Any]) -> str:
+    """One line; infinity, which is no JSON number, as null."""
+    return json.dumps({name: None if value == math.inf else value for name, value in values.items()}) + "\n"
 
 
 def _format_table(values: dict[str, Any]) -> str:
-    return format_table(
-        (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
-        for name, value in values.items()
-    )
+    return format_table((name.replace("_", " "), _format_value(value)) for name, value in values.items())
+
+
+def _format_value(value: float | None) -> str:
+    if value is None:
+        return "too short to say"  # the standard error of a few tokens
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
