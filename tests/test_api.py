@@ -68,9 +68,11 @@ def test_an_empty_seed_starts_from_a_newline_that_is_not_shown(model: Model) -> 
 
 def test_unknown_characters_are_left_out_with_a_warning_or_refused(model: Model) -> None:
     with pytest.warns(UserWarning, match=r"left out 2 characters .*'é' \(U\+00E9\)"):
-        assert model.generate("aéé", length=0) == "a"
+        assert model.generate("aéé", length=0, unknown="skip") == "a"
+    with pytest.warns(UserWarning, match="replaced 'é' by 'e'"):
+        assert model.generate("aé", length=0) == "ae"
     with pytest.raises(DataError, match=r"U\+00E9"):
-        model.generate("aé", length=0, strict=True)
+        model.generate("aé", length=0, unknown="error")
 
 
 def test_a_stream_gives_the_same_text_in_pieces(model: Model) -> None:

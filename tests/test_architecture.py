@@ -23,8 +23,9 @@ FLOORS = (
     {"manifest", "tensor_file", "text"},
     {"models"},
     {"checkpoint"},
-    {"evaluation", "novelty", "runs", "sampling", "scoring"},
-    {"training"},
+    {"continuation", "evaluation", "novelty", "runs", "sampling", "scoring"},
+    {"completion", "training"},
+    {"trained_model"},
     {"api"},
     {"cli"},
     {"quickfox"},  # the package's own __init__.py
@@ -35,6 +36,7 @@ OUTSIDE = {
     "keras": ("training",),
     "numpy": (
         "checkpoint",
+        "completion",
         "evaluation",
         "models",
         "novelty",

@@ -25,6 +25,7 @@ MAX_BATCH_SIZE = 2**16
 MAX_WINDOW = 2**10  # the time loop is unrolled
 MAX_INTEGER = 2**63 - 1
 MAX_RANDOM_SEED = MAX_INTEGER
+MAX_SAMPLES = 2**20
 """Bounds that no model of this program needs to pass; a file that claims more is damaged or hostile."""
 
 Config = TypeVar("Config")
@@ -161,29 +162,83 @@ class SamplingConfig:
     """How text is drawn from a model.
 
     Attributes:
-        length: new tokens to draw, >= 0.
+        length: new tokens to draw at most, >= 0.
         temperature: divides the logits; 0 is greedy, 1 the model's own distribution; finite, >= 0.
         top_k: draw among the k likeliest tokens only, >= 1; None or more than the vocabulary: among all.
+        top_p: among the likeliest that have this probability together, in (0, 1]; 1: among all.
+        min_p: among those at least this times as probable as the likeliest, in [0, 1]; 0: among all.
+        typical_p: among the most typical that have this probability together, in (0, 1]; 1: among all.
+        repetition_penalty: makes tokens of the text so far less likely, > 0; 1: as likely as they are.
+        presence_penalty: subtracted from the logits of tokens of the text so far.
+        frequency_penalty: subtracted from a token's logit for each time it is in the text so far.
+        penalty_window: the three penalties look back so many tokens, >= 1; None: to the start.
+        no_repeat_ngram: no sequence of so many tokens comes twice, >= 1; None: any may.
+        logit_bias: (text of a token, what is added to its logit), different texts.
+        stop: texts that end the continuation and are not a part of it.
+        max_seconds: wall time after which drawing ends, > 0; None: no limit.
         random_seed: with the number of the sample, fixes every draw.
-        num_samples: how many texts to draw, >= 1.
+        num_samples: how many texts to give, >= 1.
+        best_of: how many to draw, of which those most probable by the model are given; None: as many as given.
+        num_beams: > 1: nothing is drawn, the most probable continuation is searched for with so many beams.
+        logprobs: for each token report its log-probability and those of so many likeliest; None: none.
 
     Raises:
-        UsageError: a value is outside its range.
+        UsageError: a value is outside its range, or two exclude each other.
     """
 
     length: int = 500
     temperature: float = 1.0
     top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalty_window: int | None = 64
+    no_repeat_ngram: int | None = None
+    logit_bias: tuple[tuple[str, float], ...] = ()
+    stop: tuple[str, ...] = ()
+    max_seconds: float | None = None
     random_seed: int = 0
     num_samples: int = 1
+    best_of: int | None = None
+    num_beams: int = 1
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        check_range(self, "length", 0, 2**40)
-        check_range(self, "temperature", 0.0, math.inf)
-        if self.top_k is not None:
-            check_range(self, "top_k", 1, 2**40)
-        check_range(self, "random_seed", 0, MAX_RANDOM_SEED)
-        check_range(self, "num_samples", 1, 2**20)
+        for name, low, high in (
+            ("length", 0, 2**40),
+            ("temperature", 0.0, math.inf),
+            ("top_k", 1, 2**40),
+            ("top_p", sys.float_info.min, 1.0),
+            ("min_p", 0.0, 1.0),
+            ("typical_p", sys.float_info.min, 1.0),
+            ("repetition_penalty", 1e-6, 1e6),
+            ("presence_penalty", -1e6, 1e6),
+            ("frequency_penalty", -1e6, 1e6),
+            ("penalty_window", 1, 2**40),
+            ("no_repeat_ngram", 1, 2**20),
+            ("max_seconds", 1e-3, 1e9),
+            ("random_seed", 0, MAX_RANDOM_SEED),
+            ("num_samples", 1, MAX_SAMPLES),
+            ("best_of", 1, MAX_SAMPLES),
+            ("num_beams", 1, 2**10),
+            ("logprobs", 0, MAX_VOCABULARY_SIZE),
+        ):
+            if getattr(self, name) is not None:
+                check_range(self, name, low, high)
+        if not all(self.stop):
+            raise UsageError("stop must not be empty: every text ends with nothing")
+        for text, bias in self.logit_bias:
+            if math.isnan(bias) or bias == math.inf:
+                raise UsageError(f"logit-bias of {text!r} must be a number below infinity, not {bias}")
+        if self.num_beams > 1 and self.best_of is not None:
+            raise UsageError("num-beams and best-of exclude each other: give one")
+        most = self.best_of or (self.num_beams if self.num_beams > 1 else self.num_samples)
+        if self.num_samples > most:
+            name = "best-of" if self.best_of else "num-beams"
+            raise UsageError(f"num-samples must be at most {name}, which is {most}, not {self.num_samples}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

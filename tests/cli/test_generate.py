@@ -1,7 +1,9 @@
 """`llm generate`: what is continued, how it is drawn, and what is said about it."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,7 +87,7 @@ def test_an_empty_prompt_starts_from_a_newline_that_is_not_shown(generate: Llm) 
 
 
 def test_json_has_a_line_a_sample(generate: Llm, model_directory: Path) -> None:
-    lines = generate("--seed", "é fox", "--length", "5", "--num-samples", "2", "--random-seed", "7", "--json").stdout
+    lines = generate("--seed", "€ fox", "--length", "5", "--num-samples", "2", "--random-seed", "7", "--json").stdout
     first, second = map(json.loads, lines.splitlines())
     assert list(first) == ["seed", "text", "tokens", "finish_reason", "random_seed", "sample", "model"]
     assert first["text"].startswith(" fox")
@@ -96,16 +98,23 @@ def test_json_has_a_line_a_sample(generate: Llm, model_directory: Path) -> None:
     assert first["model"] == str(model_directory)
 
 
-def test_unknown_characters_are_left_out_with_one_warning_that_names_them(generate: Llm) -> None:
-    result = generate("--seed", "aéb€é", "--length", "0", "--random-seed", "1")
-    assert (result.returncode, result.stdout) == (0, "ab\n")
-    assert result.stderr.count("\n") == 1
-    assert "left out 3 characters" in result.stderr
-    assert "'é' (U+00E9), '€' (U+20AC)" in result.stderr
+@pytest.mark.parametrize(
+    ("unknown", "text", "said"),
+    [
+        ("fold", "aebe", "replaced 'é' by 'e' (2); left out 1 character that the model does not know: '€' (U+20AC)"),
+        ("skip", "ab", "left out 3 characters that the model does not know: 'é' (U+00E9), '€' (U+20AC)"),
+    ],
+)
+def test_what_is_done_to_unknown_characters_is_said_in_one_line(
+    generate: Llm, unknown: str, text: str, said: str
+) -> None:
+    result = generate("--seed", "aéb€é", "--length", "0", "--random-seed", "1", "--unknown", unknown)
+    assert (result.returncode, result.stdout) == (0, f"{text}\n")
+    assert result.stderr == f"warning: {said}\n"
 
 
-def test_strict_refuses_unknown_characters(generate: Llm) -> None:
-    result = generate("--seed", "aé", "--strict")
+def test_unknown_characters_can_be_refused(generate: Llm) -> None:
+    result = generate("--seed", "aé", "--unknown", "error")
     assert (result.returncode, result.stdout) == (65, "")
     assert result.stderr.count("\n") == 1
     assert "U+00E9" in result.stderr
@@ -129,6 +138,15 @@ def test_a_number_as_seed_gets_a_hint(generate: Llm) -> None:
         ("--temperature", "inf", "temperature must be"),
         ("--length", "-1", "length must be at least 0, not -1"),
         ("--top-k", "0", "top-k must be at least 1, not 0"),
+        ("--top-p", "0", "top-p must be at least"),
+        ("--min-p", "1.5", "min-p must be at most 1.0, not 1.5"),
+        ("--repetition-penalty", "0", "repetition-penalty must be at least"),
+        ("--logit-bias", "e", "logit-bias must be TEXT=X, such as e=-2, not 'e'"),
+        ("--logit-bias", "e=nan", "logit-bias of 'e' must be a number below infinity, not nan"),
+        ("--stop", "", "stop must not be empty"),
+        ("--best-of", "0", "best-of must be at least 1, not 0"),
+        ("--max-copy", "5", "--max-copy needs the corpus"),
+        ("--logprobs", "2", "--logprobs needs --json"),
         ("--num-samples", "0", "num-samples must be at least 1, not 0"),
         ("--random-seed", "-3", "random-seed must be at least 0, not -3"),
         ("--threads", "0", "--threads"),
@@ -174,3 +192,157 @@ def test_the_model_of_the_environment_is_named(llm: Llm, model_directory: Path, 
     assert result.returncode == 0
     assert str(model_directory) in result.stderr
     assert "LLM_MODEL" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--seed", "a", "--seed-file", "b"), "--seed and --seed-file exclude each other"),
+        (("--seed-file", "a", "--prompts", "b"), "--seed-file and --prompts exclude each other"),
+        (("--prompts", "b", "--color"), "--color and --prompts exclude each other"),
+        (("--json", "--interactive"), "--interactive and --json exclude each other"),
+        (("--num-beams", "2", "--best-of", "2"), "num-beams and best-of exclude each other"),
+        (("--num-beams", "2", "--num-samples", "3"), "num-samples must be at most num-beams, which is 2, not 3"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(llm: Llm, arguments: tuple[str, ...], said: str) -> None:
+    result = llm("generate", "--model", "nowhere", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+
+
+def test_a_seed_file_is_the_prompt_less_one_line_end(generate: Llm, tmp_path: Path) -> None:
+    (tmp_path / "seed.txt").write_bytes(b"the\nfox\r\n")
+    expected = generate("--seed", "the\nfox", "--random-seed", "1").stdout
+    assert generate("--seed-file", "seed.txt", "--random-seed", "1").stdout == expected
+    assert generate("--seed-file", "nowhere.txt").returncode == 66
+
+
+def test_a_stop_string_ends_the_text_and_is_not_shown(generate: Llm) -> None:
+    whole = generate("--seed", "a", "--length", "200", "--random-seed", "1", "--no-echo").stdout
+    stop = whole[50:53]
+    result = generate("--seed", "a", "--length", "200", "--random-seed", "1", "--no-echo", "--stop", stop)
+    assert result.stdout == whole[: whole.index(stop)] + "\n"
+
+
+def test_a_bias_of_minus_infinity_bans_a_token(generate: Llm) -> None:
+    arguments = ("--seed", "a", "--length", "300", "--random-seed", "1", "--no-echo")
+    assert "e" in generate(*arguments).stdout
+    assert "e" not in generate(*arguments, "--logit-bias", "e=-inf").stdout
+    refused = generate(*arguments, "--logit-bias", "th=1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "'th' is not one token of this model" in refused.stderr
+
+
+def test_log_probabilities_add_up(generate: Llm) -> None:
+    result = generate("--seed", "a", "--length", "5", "--random-seed", "1", "--json", "--logprobs", "30")
+    answer = json.loads(result.stdout)
+    assert "".join(token["token"] for token in answer["logprobs"]) == answer["text"][1:]
+    assert sum(token["logprob"] for token in answer["logprobs"]) == pytest.approx(answer["logprob"])
+    for token in answer["logprobs"]:
+        assert [token["token"], token["logprob"]] in token["top"]
+        assert sum(math.exp(logprob) for _, logprob in token["top"]) == pytest.approx(1)
+
+
+def test_the_best_of_several_come_first(generate: Llm) -> None:
+    arguments = ("--seed", "a", "--length", "20", "--random-seed", "1", "--json")
+    drawn = [
+        json.loads(line) for line in generate(*arguments, "--num-samples", "5", "--logprobs", "0").stdout.splitlines()
+    ]
+    drawn.sort(key=lambda answer: -answer["logprob"])
+    best = [
+        json.loads(line) for line in generate(*arguments, "--best-of", "5", "--num-samples", "2").stdout.splitlines()
+    ]
+    assert [answer["text"] for answer in best] == [answer["text"] for answer in drawn[:2]]
+
+
+def test_a_search_by_beams_is_more_probable_than_greed_and_draws_nothing(generate: Llm) -> None:
+    arguments = ("--seed", "a", "--length", "8", "--json", "--logprobs", "0")
+    greedy = json.loads(generate(*arguments, "--temperature", "0").stdout)
+    found = json.loads(generate(*arguments, "--num-beams", "16").stdout)
+    assert found["logprob"] >= greedy["logprob"]
+    assert generate("--seed", "a", "--num-beams", "4").stderr == ""
+
+
+def test_colour_changes_no_text(generate: Llm) -> None:
+    arguments = ("--seed", "a", "--length", "40", "--random-seed", "1")
+    coloured = generate(*arguments, "--color").stdout
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == generate(*arguments).stdout
+
+
+# Many prompts ---------------------------------------------------------------------------------------------
+
+
+def test_prompts_are_answered_in_order_with_their_own_options(generate: Llm) -> None:
+    lines = [
+        json.dumps("fox"),
+        "",
+        json.dumps({"prompt": "cat", "length": 3, "temperature": 0}),
+        json.dumps({"seed": "a", "num_samples": 2, "stop": ["e", "a"]}),
+    ]
+    result = generate("--prompts", "-", "--length", "7", "--random-seed", "4", input="\n".join(lines))
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(answer["line"], answer["seed"], answer["sample"]) for answer in answers] == [
+        (1, "fox", 0),
+        (3, "cat", 0),
+        (4, "a", 0),
+        (4, "a", 1),
+    ]
+    assert [answer["tokens"] for answer in answers[:2]] == [7, 3]
+    assert answers[0]["text"] + "\n" == generate("--seed", "fox", "--length", "7", "--random-seed", "4").stdout
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_line_that_is_no_prompt_is_told_of_and_the_rest_answered(generate: Llm, tmp_path: Path) -> None:
+    bad = [
+        "{",
+        "3",
+        "{}",
+        '{"prompt": 1}',
+        '{"prompt": "a", "lenght": 2}',
+        '{"prompt": "a", "top_p": 7}',
+        '{"prompt": "a", "logit_bias": [["th", 1]]}',
+    ]
+    lines = ['"a"', *bad, '"b"']
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    result = generate("--prompts", "prompts.jsonl", "--length", "2", "--random-seed", "1")
+    assert [json.loads(line)["line"] for line in result.stdout.splitlines()] == [1, len(lines)]
+    said = result.stderr.splitlines()
+    assert len(said) == len(bad) + 1
+    for number, line in enumerate(said[:-1], start=2):
+        assert f"prompts.jsonl line {number}" in line
+    assert "7 of its prompts could not be answered" in said[-1]
+    assert result.returncode == 65
+
+
+def test_a_file_of_prompts_that_is_not_there(generate: Llm) -> None:
+    assert generate("--prompts", "nowhere.jsonl").returncode == 66
+
+
+# Novelty --------------------------------------------------------------------------------------------------
+
+
+def test_the_longest_copy_of_each_sample_is_told(generate: Llm, tmp_path: Path) -> None:
+    arguments = ("--seed", "a", "--length", "60", "--random-seed", "1", "--no-echo", "--num-samples", "2")
+    first, second = generate(*arguments).stdout.split("\n---\n")
+    (tmp_path / "corpus.txt").write_text(f"0123456789{first[10:45]}0123456789{second[3:9]}012")
+    result = generate(*arguments, "--novelty", "corpus.txt")
+    assert f"sample 0: longest stretch copied from the corpus: 35 characters, {first[10:45]!r}" in result.stderr
+    answers = [
+        json.loads(line) for line in generate(*arguments, "--novelty", "corpus.txt", "--json").stdout.splitlines()
+    ]
+    assert answers[0]["longest_copy"] == {"characters": 35, "text": first[10:45], "position": 10}
+    assert answers[1]["longest_copy"]["characters"] >= 6
+
+
+def test_no_more_is_copied_than_allowed(generate: Llm, tmp_path: Path) -> None:
+    arguments = ("--seed", "a", "--length", "60", "--temperature", "0", "--no-echo")
+    greedy = generate(*arguments).stdout
+    (tmp_path / "corpus.txt").write_text("a" + greedy)
+    result = generate(*arguments, "--novelty", "corpus.txt", "--max-copy", "7", "--json")
+    answer = json.loads(result.stdout)
+    assert answer["longest_copy"]["characters"] <= 7
+    assert answer["tokens"] == 60
+    assert answer["text"][:6] == greedy[:6], "what may be copied is as it was"

@@ -120,7 +120,8 @@ def test_top_k_draws_nothing_else() -> None:
 
 @pytest.mark.parametrize(("uniform", "token_id"), [(0.0, 0), (0.249, 0), (0.25, 2), (0.999, 2), (1 - 2**-53, 2)])
 def test_draw_by_hand(uniform: float, token_id: int) -> None:
-    assert draw(np.array([0.0, -np.inf, np.log(3.0), -np.inf]), uniform) == token_id
+    logits = np.array([[0.0, -np.inf, np.log(3.0), -np.inf]])
+    assert draw(logits, np.array([uniform])).tolist() == [token_id]
 
 
 @given(
@@ -130,7 +131,7 @@ def test_draw_by_hand(uniform: float, token_id: int) -> None:
 def test_draw_never_leaves_the_support(values: list[float], uniform: float) -> None:
     logits = np.array([0.0, *values])
     probabilities = np.exp(logits - logits.max())
-    assert probabilities[draw(logits, uniform)] > 0
+    assert probabilities[draw(logits[np.newaxis], np.array([uniform]))[0]] > 0
 
 
 @pytest.mark.parametrize("logits", [[np.nan, 1.0], [np.inf, 1.0]])

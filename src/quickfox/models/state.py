@@ -18,3 +18,8 @@ def replace_row(state: State, row: int, source: State) -> State:
             array[row] = source_array[0]
         replaced.append(tuple(arrays))
     return tuple(replaced)
+
+
+def take_rows(state: State, rows: np.ndarray) -> State:
+    """The state of the texts `rows`, in that order; a text may be taken several times."""
+    return tuple(tuple(array[rows] for array in layer) for layer in state)

@@ -1,30 +1,104 @@
-"""Small functions from logits to logits, (..., V) -> (..., V), to be applied one after the other before a draw.
+"""Small functions on logits, to be applied one after the other before a draw.
 
-A token that must not be drawn gets the logit -inf. They know token ids only, neither models nor text.
+The order is the one of `generate` in Hugging Face transformers:
+
+    logit bias -> repetition, presence and frequency penalties -> no repeated n-gram -> temperature
+    -> top-k -> top-p -> min-p -> typical-p
+
+Those up to the temperature take and return logits by token id, (B, V), and may look at what was said so far. Those
+after it leave tokens out, and take and return logits RANKED, each row in descending order: what they keep is most
+often the head of a row, and sorting once serves them all. A token that must not be drawn has the logit -inf; each
+leaves one token at least. They know token ids only, neither models nor text.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from quickfox.config import SamplingConfig
+from quickfox.sampling.history import History
 
 Processor = Callable[[np.ndarray], np.ndarray]
 
 _COLDEST = 1e-100
 """At this temperature only the likeliest token is ever drawn, and no quotient overflows."""
+_NEVER = -1e300
+"""Stands for a log-probability of -inf where it is multiplied by a probability of 0."""
 
 
-def build_processors(config: SamplingConfig) -> list[Processor]:
-    """The processors that `config` asks for, in the order they are to be applied."""
-    if config.temperature == 0:
-        return [partial(keep_top_k, top_k=1)]
+def build_processors(config: SamplingConfig, history: History, logit_bias: np.ndarray | None) -> list[Processor]:
+    """The processors by token id that `config` asks for, in the order they are to be applied.
+
+    Args:
+        config: what is asked for.
+        history: of the texts that the rows of logits belong to; read each time a processor is called.
+        logit_bias: (V,), added to the logits; None: nothing is.
+    """
     processors: list[Processor] = []
-    if config.top_k is not None:
-        processors.append(partial(keep_top_k, top_k=config.top_k))
-    processors.append(partial(apply_temperature, temperature=config.temperature))
+    if logit_bias is not None:
+        processors.append(partial(np.add, logit_bias))
+    if config.repetition_penalty != 1.0:
+        processors.append(lambda logits: penalise_repetition(logits, history.counts, config.repetition_penalty))
+    presence, frequency = config.presence_penalty, config.frequency_penalty
+    if presence or frequency:
+        processors.append(lambda logits: penalise_use(logits, history.counts, presence, frequency))
+    if config.no_repeat_ngram is not None:
+        processors.append(lambda logits: ban_tokens(logits, history.repeating_tokens()))
+    if config.temperature not in (0.0, 1.0):
+        processors.append(partial(apply_temperature, temperature=config.temperature))
     return processors
+
+
+def build_truncations(config: SamplingConfig, vocabulary_size: int) -> list[Processor]:
+    """The processors of ranked logits that `config` asks for, in the order they are to be applied."""
+    truncations: list[Processor] = []
+    if config.top_k is not None and config.top_k < vocabulary_size:
+        truncations.append(partial(keep_top_k, top_k=config.top_k))
+    if config.top_p < 1.0:
+        truncations.append(partial(keep_top_p, top_p=config.top_p))
+    if config.min_p > 0.0:
+        truncations.append(partial(keep_min_p, min_p=config.min_p))
+    if config.typical_p < 1.0:
+        truncations.append(partial(keep_typical_p, typical_p=config.typical_p))
+    return truncations
+
+
+def penalise_repetition(logits: np.ndarray, counts: np.ndarray, penalty: float) -> np.ndarray:
+    """Logits of tokens that were used, divided by the penalty if positive, multiplied by it if negative.
+
+    Keskar et al. 2019, "CTRL: a conditional transformer language model for controllable generation", 4.1.
+
+    Args:
+        logits: (B, V) floating point.
+        counts: (B, V), how often each token was used.
+        penalty: > 0; above 1 makes repetition less likely.
+    """
+    penalised = np.where(logits < 0, logits * penalty, logits / penalty)
+    return np.where(counts > 0, penalised, logits)
+
+
+def penalise_use(logits: np.ndarray, counts: np.ndarray, presence: float, frequency: float) -> np.ndarray:
+    """Logits less `presence` for each token that was used, and less `frequency` for each time it was.
+
+    As defined for OpenAI's completions, "frequency and presence penalties".
+
+    Args:
+        logits: (B, V) floating point.
+        counts: (B, V), how often each token was used.
+        presence, frequency: nats; negative ones encourage.
+    """
+    return logits - (presence * (counts > 0) + frequency * counts)
+
+
+def ban_tokens(logits: np.ndarray, banned: list[list[int]]) -> np.ndarray:
+    """Logits (B, V) with -inf for the token ids listed for each row."""
+    if any(banned):
+        logits = logits.copy()
+        for row, token_ids in enumerate(banned):
+            logits[row, token_ids] = -np.inf
+    return logits
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -37,18 +111,63 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     return logits / max(temperature, _COLDEST)
 
 
-def keep_top_k(logits: np.ndarray, top_k: int) -> np.ndarray:
-    """Logits with all but the `top_k` largest set to -inf; among equals the lower token ids are kept.
+def rank(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits in descending order, and whose they are; among equals the lower token id comes first.
 
     Args:
-        logits: (..., V) floating point.
-        top_k: >= 1; V or more keeps all.
+        logits: (B, V) floating point.
+
+    Returns:
+        ranked logits (B, V), and the token id of each, (B, V).
     """
-    if top_k >= logits.shape[-1]:
-        return logits
-    smallest_kept = np.partition(logits, -top_k, axis=-1)[..., -top_k, np.newaxis]  # (..., 1)
-    is_above = logits > smallest_kept
-    is_equal = logits == smallest_kept
-    room = top_k - is_above.sum(axis=-1, keepdims=True)
-    is_kept = is_above | (is_equal & (is_equal.cumsum(axis=-1) <= room))
-    return np.where(is_kept, logits, -np.inf)
+    token_ids = np.argsort(-logits, axis=-1, kind="stable")
+    return logits[np.arange(len(logits))[:, np.newaxis], token_ids], token_ids
+
+
+def keep_top_k(ranked: np.ndarray, top_k: int) -> np.ndarray:
+    """The `top_k` largest of each row alone: (B, V) ranked -> (B, min(top_k, V)); exactly so many on ties too.
+
+    Fan, Lewis & Dauphin 2018, "Hierarchical neural story generation", 5.4.
+    """
+    return ranked[:, :top_k]
+
+
+def keep_top_p(ranked: np.ndarray, top_p: float) -> np.ndarray:
+    """Ranked logits (B, V) with -inf for all but the shortest head that has the probability `top_p`, in (0, 1].
+
+    Holtzman et al. 2020, "The curious case of neural text degeneration" (nucleus sampling).
+    """
+    cumulative = np.exp(ranked - ranked[:, :1]).cumsum(axis=-1)
+    is_kept = np.empty(ranked.shape, bool)
+    is_kept[:, 0] = True
+    np.less(cumulative[:, :-1], top_p * cumulative[:, -1:], out=is_kept[:, 1:])
+    return np.where(is_kept, ranked, -np.inf)
+
+
+def keep_min_p(ranked: np.ndarray, min_p: float) -> np.ndarray:
+    """Ranked logits (B, V) with -inf for those less than `min_p`, in (0, 1], times as probable as the likeliest.
+
+    Nguyen et al. 2024, "Turning up the heat: min-p sampling for creative and coherent LLM outputs".
+    """
+    return np.where(ranked >= ranked[:, :1] + math.log(min_p), ranked, -np.inf)
+
+
+def keep_typical_p(ranked: np.ndarray, typical_p: float) -> np.ndarray:
+    """Ranked logits (B, V) with -inf for all but the most typical tokens, which have the probability `typical_p`.
+
+    A token is the more typical the nearer its information, -log p, is to the entropy of the distribution (Meister et
+    al. 2023, "Locally typical sampling").
+    """
+    log_p = ranked - ranked[:, :1]
+    p = np.exp(log_p)
+    total = p.sum(axis=-1, keepdims=True)
+    p /= total
+    log_p -= np.log(total)
+    entropy = -(p * np.maximum(log_p, _NEVER)).sum(axis=-1, keepdims=True)  # (B, 1)
+    oddity = np.abs(log_p + entropy)
+    rows = np.arange(len(ranked))[:, np.newaxis]
+    order = np.argsort(oddity, axis=-1, kind="stable")
+    is_short = p[rows, order].cumsum(axis=-1) < typical_p  # of the most typical ones up to each
+    last = np.minimum(is_short.sum(axis=-1, keepdims=True), ranked.shape[-1] - 1)
+    limit = oddity[rows, order[rows, last]]  # (B, 1)
+    return np.where(oddity <= limit, ranked, -np.inf)

@@ -30,9 +30,9 @@ def run(
     """Measure how well a model predicts a text. Loss, perplexity, bits per character and per byte: lower is better."""
     if threads is not None:
         pin_numpy_threads(threads)
-    from quickfox.api import describe_left_out, load_directory
     from quickfox.runs import find_model
     from quickfox.text.corpus import open_corpus
+    from quickfox.trained_model import describe_left_out, load_directory
 
     directory, note = find_model(model, os.environ, Path())
     if note:

@@ -1,22 +1,21 @@
 """`llm generate`: continue a text, drawn by the NumPy runtime, shown as it is drawn."""
 
-import codecs
-import json
+import dataclasses
 import os
-import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption, pin_numpy_threads
-from quickfox.cli.streams import notify, write_live, write_product
-from quickfox.errors import DataError, StorageError
+from quickfox.cli import sampling_options as sampling
+from quickfox.cli.options import JsonOption, ModelOption, ThreadsOption, pin_numpy_threads
+from quickfox.cli.streams import notify, write_live
+from quickfox.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from quickfox.api import Model, Prompt
-    from quickfox.config import SamplingConfig
+    from quickfox.cli.samples import Presentation
+    from quickfox.text.prompt_lines import PromptLine
+    from quickfox.trained_model import Model, Unknown
 
 NAME = "generate"
 
@@ -25,12 +24,13 @@ Examples:
   llm generate --seed "The quick brown fox"
   llm generate --model runs/corpus --length 2000 --temperature 0.7 > story.txt
   echo "ROMEO:" | llm generate --top-k 10 | head -20
-  llm generate --num-samples 3 --json | jq -r .text"""
-
-SAMPLE_SEPARATOR = "---\n"
+  llm generate --num-samples 3 --json | jq -r .text
+  llm generate --prompts questions.jsonl --stop $'\\n' > answers.jsonl
+  llm generate --seed "Once" --novelty corpus.txt --max-copy 40"""
 
 
 def run(
+    context: typer.Context,
     seed: Annotated[
         str | None,
         typer.Option(
@@ -41,117 +41,201 @@ def run(
             show_default=False,
         ),
     ] = None,
+    seed_file: Annotated[
+        Path | None,
+        typer.Option("--seed-file", metavar="FILE", help="Continue the text in FILE.", show_default=False),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="Continue many texts: a JSON text a line, or an object of prompt and options of its own. -: standard "
+            "input. Answers are JSON, a line each.",
+            show_default=False,
+        ),
+    ] = None,
+    interactive: Annotated[bool, typer.Option("--interactive", help="Ask for one prompt after the other.")] = False,
     model: ModelOption = None,
-    length: Annotated[
-        int | None,
-        typer.Option("--length", metavar="N", help="How many new tokens to draw. Default: 500.", show_default=False),
-    ] = None,
-    temperature: Annotated[
-        float | None,
+    length: sampling.Length = None,
+    temperature: sampling.Temperature = None,
+    top_k: sampling.TopK = None,
+    top_p: sampling.TopP = None,
+    min_p: sampling.MinP = None,
+    typical_p: sampling.TypicalP = None,
+    repetition_penalty: sampling.RepetitionPenalty = None,
+    presence_penalty: sampling.PresencePenalty = None,
+    frequency_penalty: sampling.FrequencyPenalty = None,
+    penalty_window: sampling.PenaltyWindow = None,
+    no_repeat_ngram: sampling.NoRepeatNgram = None,
+    logit_bias: sampling.LogitBias = None,
+    stop: sampling.Stop = None,
+    max_seconds: sampling.MaxSeconds = None,
+    random_seed: sampling.RandomSeed = None,
+    num_samples: sampling.NumSamples = None,
+    best_of: sampling.BestOf = None,
+    num_beams: sampling.NumBeams = None,
+    logprobs: sampling.Logprobs = None,
+    novelty: Annotated[
+        list[str] | None,
         typer.Option(
-            "--temperature",
-            metavar="T",
-            help="0: always the likeliest token; below 1: safer; above 1: wilder. Default: the model's own, else 1.",
+            "--novelty",
+            metavar="CORPUS",
+            help="Tell the longest stretch of each text that is copied from CORPUS; may be repeated.",
             show_default=False,
         ),
     ] = None,
-    top_k: Annotated[
+    max_copy: Annotated[
         int | None,
         typer.Option(
-            "--top-k", metavar="K", help="Draw among the K likeliest tokens only. Default: all.", show_default=False
-        ),
-    ] = None,
-    random_seed: Annotated[
-        int | None,
-        typer.Option(
-            "--random-seed",
+            "--max-copy",
             metavar="N",
-            help="Repeats the draws of an earlier call. Default: drawn and shown.",
+            min=0,
+            help="Never copy more than N characters in a row from the corpus given by --novelty.",
             show_default=False,
         ),
     ] = None,
-    num_samples: Annotated[
-        int | None,
-        typer.Option("--num-samples", metavar="N", help="How many texts to draw. Default: 1.", show_default=False),
-    ] = None,
+    unknown: Annotated[
+        Literal["fold", "skip", "error"],
+        typer.Option(
+            "--unknown", help="Of a seed's characters that the model does not know: write others, or leave out."
+        ),
+    ] = "fold",
+    color: Annotated[bool, typer.Option("--color", help="Shade each character by its probability.")] = False,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Leave the seed out of the output.")] = False,
-    strict: StrictOption = False,
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
 ) -> None:
-    """Continue a text with a trained model. Prints the seed and what the model writes next, as it is drawn."""
-    pin_numpy_threads(threads or 1)
-    from quickfox.api import describe_left_out, load_directory
+    """Continue a text with a trained model. Prints the seed and what the model writes next, as it is drawn.
+
+    Logits are processed in this order: bias, penalties, n-grams, temperature, top-k, top-p, min-p, typical-p.
+    """
+    _refuse_contradictions(context.params)
+    options = _sampling_options(context.params)
+    side_by_side = max(value or 1 for value in (num_samples, best_of, num_beams))
+    pin_numpy_threads(threads or threads_for(side_by_side))
+    from quickfox.cli.samples import Presentation
     from quickfox.config import SamplingConfig
     from quickfox.runs import find_model
+    from quickfox.trained_model import load_directory
 
-    given: dict[str, Any] = {
-        "length": length,
-        "temperature": temperature,
-        "top_k": top_k,
-        "random_seed": random_seed,
-        "num_samples": num_samples,
-    }
-    options = {name: value for name, value in given.items() if value is not None}
     SamplingConfig(**options)  # refuses a wrong value before anything is read
     directory, note = find_model(model, os.environ, Path())
     if note:
         notify(note)
     loaded = load_directory(directory)
-    config = loaded.sampling_config(**options)
-    if seed is None:
-        seed = _read_standard_input()
-    elif seed.strip().isdecimal():
-        notify(f"--seed {seed} is taken as the text to continue; the seed of the random numbers is --random-seed")
-    prompt = loaded.read_prompt(seed, strict=strict)
-    if prompt.unknown:
-        notify(f"warning: {describe_left_out(prompt.unknown)}")
-    if random_seed is None and config.temperature > 0:
-        notify(f"random seed: {config.random_seed}")
-    if as_json:
-        _print_json(loaded, prompt, config, echo=not no_echo)
+    presentation = Presentation(
+        loaded, novelty, max_copy, echo=not no_echo, as_json=as_json or prompts is not None, in_colour=color
+    )
+    if interactive:
+        from quickfox.cli.interactive import run_prompt_loop
+
+        run_prompt_loop(loaded, loaded.sampling_config(**options), presentation, unknown)
+    elif prompts is not None:
+        _answer(loaded, prompts, options, presentation, unknown)
     else:
-        _print_text(loaded, prompt, config, echo=not no_echo)
+        text = _seed_text(seed, seed_file)
+        prompt = loaded.read_prompt(text, unknown)
+        if prompt.warning:
+            notify(f"warning: {prompt.warning}")
+        config = loaded.sampling_config(**options)
+        if random_seed is None and config.temperature > 0 and config.num_beams == 1:
+            notify(f"random seed: {config.random_seed}")
+        write_live(presentation.show(prompt, config))
 
 
-def _read_standard_input() -> str:
-    """What is piped to us, less one line end at its end, which `echo` adds; nothing if a person would have to type.
+BATCH_OF_THREADS = 8
+"""From so many texts side by side on, their matrix products gain from all processor threads."""
+
+
+def threads_for(side_by_side: int) -> int:
+    """Threads for NumPy's products; to be asked before NumPy is imported."""
+    return len(os.sched_getaffinity(0)) if side_by_side >= BATCH_OF_THREADS else 1
+
+
+def _refuse_contradictions(params: dict[str, Any]) -> None:
+    """Raises UsageError if options exclude each other."""
+    sources = [name for name in ("seed", "seed_file", "prompts", "interactive") if params[name] not in (None, False)]
+    if len(sources) > 1 and sources != ["seed", "interactive"]:
+        raise _exclusive(*sources[:2])
+    if params["color"] and (params["as_json"] or params["prompts"]):
+        raise _exclusive("color", "json" if params["as_json"] else "prompts")
+    if params["interactive"] and params["as_json"]:
+        raise _exclusive("interactive", "json")
+    if params["max_copy"] is not None and not params["novelty"]:
+        raise UsageError("--max-copy needs the corpus that must not be copied: give it by --novelty CORPUS")
+    if params["logprobs"] is not None and not (params["as_json"] or params["prompts"]):
+        raise UsageError("--logprobs needs --json: log-probabilities are no text")
+
+
+def _exclusive(first: str, second: str) -> UsageError:
+    names = (f"--{name.replace('_', '-')}" for name in (first, second))
+    return UsageError(f"{' and '.join(names)} exclude each other: give one")
+
+
+def _sampling_options(params: dict[str, Any]) -> dict[str, Any]:
+    """The fields of SamplingConfig that were given."""
+    from quickfox.config import SamplingConfig
+
+    names = {field.name for field in dataclasses.fields(SamplingConfig)}
+    options = {name: value for name, value in params.items() if name in names and value is not None}
+    if "logit_bias" in options:
+        options["logit_bias"] = sampling.parse_logit_bias(options["logit_bias"])
+    if "stop" in options:
+        options["stop"] = tuple(options["stop"])
+    return options
+
+
+def _seed_text(seed: str | None, seed_file: Path | None) -> str:
+    from quickfox.cli.prompts import read_seed_file, read_standard_input
+
+    if seed_file is not None:
+        return read_seed_file(seed_file)
+    if seed is None:
+        return read_standard_input()
+    if seed.strip().isdecimal():
+        notify(f"--seed {seed} is taken as the text to continue; the seed of the random numbers is --random-seed")
+    return seed
+
+
+def _answer(
+    model: "Model", name: str, options: dict[str, Any], presentation: "Presentation", unknown: "Unknown"
+) -> None:
+    """Continues the prompts of a file, in order.
 
     Raises:
-        DataError: it is not UTF-8.
-        StorageError: reading failed.
+        DataError: at the end, if a line was no prompt; each was told of when it came.
     """
-    if sys.stdin is None or sys.stdin.isatty():
-        return ""
+    from quickfox.cli.prompts import open_prompts
+    from quickfox.text.prompt_lines import iter_prompt_lines
+
+    refused = 0
+    with open_prompts(name) as (file, shown_name):
+        for line in iter_prompt_lines(file, shown_name):
+            try:
+                if isinstance(line, DataError):
+                    raise line
+                _answer_line(model, line, f"{shown_name} line {line.number}", options, presentation, unknown)
+            except DataError as error:
+                refused += 1
+                notify(str(error))
+    if refused:
+        raise DataError(f"{shown_name}: {refused:,} of its prompts could not be answered, see above")
+
+
+def _answer_line(
+    model: "Model",
+    line: "PromptLine",
+    where: str,
+    options: dict[str, Any],
+    presentation: "Presentation",
+    unknown: "Unknown",
+) -> None:
+    config = model.overridden(model.sampling_config(**options), line.options, where)
+    prompt = model.read_prompt(line.text, unknown)
+    if prompt.warning:
+        notify(f"warning: {where}: {prompt.warning}")
     try:
-        text = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"standard input: not UTF-8 at byte {error.start}") from None
-    except OSError as error:
-        raise StorageError(f"cannot read standard input: {error.strerror or error}") from error
-    return re.sub(r"\r?\n\Z", "", text)
-
-
-def _print_text(model: "Model", prompt: "Prompt", config: "SamplingConfig", *, echo: bool) -> None:
-    for sample in range(config.num_samples):
-        if sample > 0:
-            write_product(SAMPLE_SEPARATOR)
-        if echo:
-            write_product(prompt.text)
-        write_live(model.stream(prompt, config, sample))
-        write_product("\n")
-
-
-def _print_json(model: "Model", prompt: "Prompt", config: "SamplingConfig", *, echo: bool) -> None:
-    for sample in range(config.num_samples):
-        pieces = list(model.stream(prompt, config, sample))
-        line = {
-            "seed": prompt.text,
-            "text": (prompt.text if echo else "") + "".join(pieces),
-            "tokens": len(pieces),
-            "finish_reason": "length",  # nothing else ends a text yet
-            "random_seed": config.random_seed,
-            "sample": sample,
-            "model": str(model.path),
-        }
-        write_live([json.dumps(line, ensure_ascii=False) + "\n"])
+        write_live(presentation.show(prompt, config, line.number))
+    except UsageError as error:
+        raise DataError(f"{where}: {error}") from None

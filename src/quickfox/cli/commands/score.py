@@ -21,9 +21,9 @@ from quickfox.cli.streams import notify, printable, write_live
 from quickfox.errors import UsageError
 
 if TYPE_CHECKING:
-    from quickfox.api import Model
     from quickfox.cli.texts import Text
     from quickfox.scoring import Score
+    from quickfox.trained_model import Model
 
 NAME = "score"
 
@@ -121,9 +121,9 @@ def run(
     if heat and as_json:
         raise UsageError("--heat and --json exclude each other: give one")
     pin_numpy_threads(1)  # each of our own threads keeps a processor busy
-    from quickfox.api import describe_left_out, load_directory
     from quickfox.cli.texts import iter_groups, open_sources
     from quickfox.runs import find_model
+    from quickfox.trained_model import describe_left_out, load_directory
 
     directory, note = find_model(model, os.environ, Path())
     if note:
