@@ -7,7 +7,6 @@ the terminal.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 
 import numpy as np
 
@@ -120,7 +119,7 @@ class _Drawing:
         while current is not None:
             if current.finish_reason is None:
                 self._step(sampler, texts)
-            yield from islice(current.tokens, told, None)
+            yield from current.tokens[told:]
             told = len(current.tokens)
             if current.finish_reason is not None:
                 yield current.completion(self._reports_logprobs)
