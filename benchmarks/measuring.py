@@ -1,16 +1,29 @@
-"""What the benchmarks share: naming the machine, a measurement in a process of its own, one JSON line a result."""
+"""What the benchmarks share: naming the machine, measuring in processes of their own, in turn, a line of JSON a result.
+
+It imports the standard library only: see `watch`.
+"""
 
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
+PAUSE = 0.1
+"""Seconds between two measurements: the threads of a matrix product's library wait for the next product, busily."""
+
+Name = TypeVar("Name", bound=Hashable)
+Result = TypeVar("Result")
 
 
 @cache
@@ -56,3 +69,95 @@ def run_json(command: list[str], **options: Any) -> dict[str, Any]:
         sys.exit(f"{' '.join(command)} failed:\n{finished.stderr}")
     result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return result
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A process that has ended.
+
+    Attributes:
+        output: what it wrote.
+        first_byte: seconds from its start until the first byte of that could be read; of an empty output `seconds`.
+        seconds: until its end.
+        peak_memory: bytes of memory that were resident at most.
+    """
+
+    output: bytes
+    first_byte: float
+    seconds: float
+    peak_memory: int
+
+
+def watch(command: list[str]) -> Watched:
+    """Runs a command whose output is a pipe and whose input is empty.
+
+    Its peak memory begins as that of this process, which it is a copy of before it becomes another: whoever calls
+    should be small, and import neither NumPy nor anything else that it can do without.
+
+    Raises:
+        SystemExit: the command failed; its error output is shown.
+    """
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None
+            first = process.stdout.read(1)
+            first_byte = time.perf_counter() - started
+            rest = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - started
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            sys.exit(f"{' '.join(command)} failed:\n{errors.read().decode(errors='replace')}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Watched(first + rest, first_byte if first else seconds, seconds, usage.ru_maxrss * unit)
+
+
+class Worker:
+    """A process that measures when asked, and waits between: a JSON object a line in, one out."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # closes its input, which ends it
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """The answer to a request.
+
+        Raises:
+            SystemExit: the process has ended, after it told why on standard error.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            sys.exit(f"{' '.join(self._command)} has ended")
+        answer = self._process.stdout.readline()
+        if not answer:
+            sys.exit(f"{' '.join(self._command)} has ended")
+        result: dict[str, Any] = json.loads(answer)
+        return result
+
+
+def in_turn(contestants: Mapping[Name, Callable[[], Result]], rounds: int) -> dict[Name, list[Result]]:
+    """What each contestant measured: in turn, `rounds` times, after a time that does not count."""
+    results: dict[Name, list[Result]] = {name: [] for name in contestants}
+    for _ in range(1 + rounds):
+        for name, measure in contestants.items():
+            time.sleep(PAUSE)
+            results[name].append(measure())
+    return {name: values[1:] for name, values in results.items()}
+
+
+def median_ratio(numerators: list[float], denominators: list[float]) -> float:
+    """The median of the ratios of two contestants, round by round, so that what slows a round down counts for both."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))

@@ -1,0 +1,47 @@
+"""Our side of `sampling.py`, by the Python API: draws what it is asked for, and says how fast.
+
+usage: python benchmarks/sampling_worker.py MODEL THREADS
+THREADS are those of NumPy's matrix products. Each line of standard input is a JSON object: settings of SamplingConfig
+and, if they are not to be all, `samples`, the numbers of those to draw. The answer is a JSON object, too.
+"""
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from quickfox.cli.options import pin_numpy_threads
+
+if TYPE_CHECKING:
+    from quickfox.trained_model import Model
+
+SEED = "The "
+
+
+def measure(model: "Model", request: dict[str, Any]) -> dict[str, Any]:
+    """Tokens per second, and the texts in the order of their samples."""
+    from quickfox.continuation import Completion
+
+    samples = request.pop("samples", None)
+    config = model.overridden(model.sampling_config(random_seed=0), request, "request")
+    prompt = model.read_prompt(SEED)
+    started = time.perf_counter()
+    events = list(model.complete(prompt, config, samples=samples))
+    seconds = time.perf_counter() - started
+    completions = [event for event in events if isinstance(event, Completion)]
+    tokens = sum(completion.token_count for completion in completions)
+    return {"tokens_per_second": tokens / seconds, "texts": [completion.text for completion in completions]}
+
+
+def main() -> None:
+    _, path, threads = sys.argv
+    pin_numpy_threads(int(threads))
+    import quickfox
+
+    model = quickfox.load(path)
+    for line in sys.stdin:
+        print(json.dumps(measure(model, json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
