@@ -127,7 +127,7 @@ class _Drawing:
 
     def _step(self, sampler: Sampler, texts: dict[int, "Continuation"]) -> None:
         """One more token of each text that has not ended."""
-        token_ids = sampler.step().tolist()
+        token_ids = sampler.step()
         tokens = self._tokens(token_ids, sampler.logits)
         is_late = self._is_out_of_time()
         for sample, token in zip(sampler.samples, tokens, strict=True):

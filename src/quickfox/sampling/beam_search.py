@@ -16,7 +16,7 @@ from quickfox.config import SamplingConfig
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.state import take_rows
 from quickfox.sampling.generation import build_history, log_softmax, prefill
-from quickfox.sampling.processors import build_processors, rank
+from quickfox.sampling.processors import build_processors
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,14 @@ def beam_search(
             logprobs = process(logprobs)
         scores = np.array([[text.logprob] for text in beam]) + logprobs
         # Twice as many as needed: half of them may be ends, no more than one a text and mark.
-        ranked, places = rank(scores.reshape(1, -1))
-        candidates = [
-            (int(place) // len(first_logits), int(place) % len(first_logits), float(score))
-            for place, score in zip(places[0, : 2 * width], ranked[0, : 2 * width], strict=True)
-            if score > -np.inf
-        ]
+        flat = scores.reshape(-1)
+        places = (-flat).argsort(kind="stable")[: 2 * width].tolist()
+        candidates = [(*divmod(place, scores.shape[1]), float(flat[place])) for place in places]
         rows: list[int] = []
         extended: list[Hypothesis] = []
         for row, token_id, score in candidates:
+            if score == -np.inf:
+                break
             text = Hypothesis((*beam[row].token_ids, token_id), score)
             if has_ended(text.token_ids):
                 ended.append(text)
@@ -93,11 +92,10 @@ def beam_search(
         beam = extended
         if not beam or is_out_of_time() or length == config.length or _is_decided(beam, ended, width):
             break
-        chosen = np.array(rows)
         history.take(rows)
-        tokens = np.array([text.token_ids[-1] for text in beam])
+        tokens = [text.token_ids[-1] for text in beam]
         history.append(tokens)
-        step_logits, state = model.forward(tokens[:, np.newaxis], take_rows(state, chosen))
+        step_logits, state = model.forward(np.array(tokens)[:, np.newaxis], take_rows(state, np.array(rows)))
         logits = step_logits[:, -1]
     return sorted([*ended, *beam], key=lambda text: -text.score)[:width]
 

@@ -3,6 +3,7 @@
 It knows token ids only: what they stand for is the tokenizer's business, what a model is made of the model's.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from quickfox.errors import DataError, UsageError
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.state import State, take_rows
 from quickfox.sampling.history import History
-from quickfox.sampling.processors import build_processors, build_truncations, rank
+from quickfox.sampling.processors import build_processors, build_truncations, rank, weigh
 
 PREFILL_TOKENS = 256
 """Prompt tokens read at a time: enough to be fast, few enough for the memory to stay small whatever the prompt."""
@@ -42,7 +43,7 @@ def generate(
     """
     sampler = Sampler(model, prompt_ids, config, [sample])
     for _ in range(config.length):
-        token_id = int(sampler.step()[0])
+        (token_id,) = sampler.step()
         if token_id == NOTHING:
             return
         yield token_id
@@ -89,18 +90,18 @@ class Sampler:
         self._is_greedy = config.temperature == 0
         self._uniforms = [_uniforms(config.random_seed, sample) for sample in self.samples]
         self._veto = veto
-        self._unread: np.ndarray | None = None
+        self._unread: list[int] = []
 
-    def step(self) -> np.ndarray:
-        """Draws the next token of each continuation: (B,) token ids, NOTHING where none is allowed.
+    def step(self) -> list[int]:
+        """Draws the next token of each continuation: B token ids, NOTHING where none is allowed.
 
         A continuation of which NOTHING was drawn must be dropped before the next step.
 
         Raises:
             DataError: the model's logits are no numbers.
         """
-        if self._unread is not None:
-            logits, self._state = self._model.forward(self._unread[:, np.newaxis], self._state)
+        if self._unread:
+            logits, self._state = self._model.forward(np.array(self._unread)[:, np.newaxis], self._state)
             self.logits = logits[:, -1]
             self._history.append(self._unread)
         logits = self.logits.astype(np.float64)
@@ -109,7 +110,7 @@ class Sampler:
         token_ids = self._choose(logits, self._uniforms)
         if self._veto is not None:
             for row, sample in enumerate(self.samples):
-                while token_ids[row] != NOTHING and self._veto(sample, int(token_ids[row])):
+                while token_ids[row] != NOTHING and self._veto(sample, token_ids[row]):
                     logits[row, token_ids[row]] = -np.inf
                     token_ids[row] = self._choose(logits[[row]], self._uniforms[row : row + 1])[0]
         self._unread = token_ids
@@ -122,21 +123,20 @@ class Sampler:
         self._state = take_rows(self._state, np.array(rows, np.int64))
         self._history.take(rows)
         self.logits = self.logits[rows]
-        if self._unread is not None:
-            self._unread = self._unread[rows]
+        self._unread = [self._unread[row] for row in rows] if self._unread else []
 
-    def _choose(self, logits: np.ndarray, uniforms: list[Iterator[float]]) -> np.ndarray:
-        """A token for each row of processed logits, (B, V) -> (B,)."""
+    def _choose(self, logits: np.ndarray, uniforms: Sequence[Iterator[float]]) -> list[int]:
+        """A token for each row of processed logits, (B, V)."""
         if self._is_greedy:
             return likeliest(logits)
-        uniform = np.array([next(stream) for stream in uniforms])
+        uniform = [next(stream) for stream in uniforms]
         if not self._truncations:
-            return draw(logits, uniform)
-        ranked, token_ids = rank(logits)
+            return draw(weigh(logits), uniform)
+        weights, token_ids = rank(logits)
         for truncate in self._truncations:
-            ranked = truncate(ranked)
-        places = draw(ranked, uniform)
-        return np.where(places == NOTHING, NOTHING, token_ids[np.arange(len(places)), places])
+            weights = truncate(weights)
+        places = draw(weights, uniform)
+        return [place if place == NOTHING else int(row[place]) for row, place in zip(token_ids, places, strict=True)]
 
 
 def build_history(prompt_ids: np.ndarray, num_texts: int, vocabulary_size: int, config: SamplingConfig) -> History:
@@ -165,36 +165,43 @@ def prefill(model: LanguageModel, prompt_ids: np.ndarray) -> tuple[np.ndarray, S
     return logits[0, -1], state
 
 
-def draw(logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """For each row the place that is `uniform` of the way through softmax(logits) (inverse transform sampling).
+def draw(weights: np.ndarray, uniforms: Sequence[float]) -> list[int]:
+    """For each row the place that is so far on the way through its weights (inverse transform sampling).
 
     Args:
-        logits: (B, V) float64; -inf is never drawn.
-        uniform: (B,) in [0, 1).
+        weights: (B, V) float64, >= 0; 0 is never drawn.
+        uniforms: B of them, in [0, 1).
 
     Returns:
-        (B,) places 0 ... V - 1, or NOTHING in a row that has nothing but -inf.
+        a place 0 ... V - 1 for each row, or NOTHING for one that has nothing but 0.
 
     Raises:
-        DataError: a logit is NaN or the largest of its row infinite.
+        DataError: a weight is NaN or infinite.
     """
-    largest = logits.max(axis=-1, keepdims=True)
-    cumulative = np.exp(logits - np.maximum(largest, np.finfo(logits.dtype).min)).cumsum(axis=-1)
-    total = cumulative[:, -1]
-    if not np.isfinite(total).all():
-        raise _not_a_number()
-    # A factor below 1 is at most 1 - 2**-53: the product stays below the total, also when it is rounded.
-    places = (cumulative <= (uniform * total)[:, np.newaxis]).sum(axis=-1)
-    return np.where(total > 0, places, NOTHING)
+    places = []
+    for cumulative, uniform in zip(weights.cumsum(axis=-1), uniforms, strict=True):
+        total = float(cumulative[-1])
+        if not math.isfinite(total):
+            raise _not_a_number()
+        # A factor below 1 is at most 1 - 2**-53: the product stays below the total, also when it is rounded.
+        places.append(int(cumulative.searchsorted(uniform * total, "right")) if total > 0 else NOTHING)
+    return places
 
 
-def likeliest(logits: np.ndarray) -> np.ndarray:
-    """For each row the place of the largest logit, the first of equals; results and errors are those of `draw`."""
-    places = logits.argmax(axis=-1)  # that of a NaN, if there is one
-    largest = logits[np.arange(len(places)), places]
-    if np.isnan(largest).any() or np.isposinf(largest).any():
-        raise _not_a_number()
-    return np.where(np.isneginf(largest), NOTHING, places)
+def likeliest(logits: np.ndarray) -> list[int]:
+    """For each row of logits, (B, V), the place of the largest, the first of equals; NOTHING if all are -inf.
+
+    Raises:
+        DataError: a logit is NaN, or the largest infinite.
+    """
+    places = []
+    for row in logits:
+        place = int(row.argmax())  # that of a NaN, if there is one
+        largest = float(row[place])
+        if math.isnan(largest) or largest == math.inf:
+            raise _not_a_number()
+        places.append(NOTHING if largest == -math.inf else place)
+    return places
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

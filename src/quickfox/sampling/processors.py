@@ -5,13 +5,12 @@ The order is the one of `generate` in Hugging Face transformers:
     logit bias -> repetition, presence and frequency penalties -> no repeated n-gram -> temperature
     -> top-k -> top-p -> min-p -> typical-p
 
-Those up to the temperature take and return logits by token id, (B, V), and may look at what was said so far. Those
-after it leave tokens out, and take and return logits RANKED, each row in descending order: what they keep is most
-often the head of a row, and sorting once serves them all. A token that must not be drawn has the logit -inf; each
-leaves one token at least. They know token ids only, neither models nor text.
+Those up to the temperature take and return logits by token id, (B, V), and may look at what was said so far; a token
+that must not be drawn has the logit -inf. Those after it leave tokens out. They take and return the weights of `rank`,
+in descending order: what they keep is most often the head of a row, and ranking once serves them all. A token that is
+left out has the weight 0, and each leaves one at least. They know token ids only, neither models nor text.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -24,8 +23,9 @@ Processor = Callable[[np.ndarray], np.ndarray]
 
 _COLDEST = 1e-100
 """At this temperature only the likeliest token is ever drawn, and no quotient overflows."""
-_NEVER = -1e300
-"""Stands for a log-probability of -inf where it is multiplied by a probability of 0."""
+_LEAST = 1e-300
+"""Stands for a probability of 0 in a logarithm, and for a logit of -inf in a difference; nothing is added by either."""
+_LOWEST = -1e300
 
 
 def build_processors(config: SamplingConfig, history: History, logit_bias: np.ndarray | None) -> list[Processor]:
@@ -52,7 +52,7 @@ def build_processors(config: SamplingConfig, history: History, logit_bias: np.nd
 
 
 def build_truncations(config: SamplingConfig, vocabulary_size: int) -> list[Processor]:
-    """The processors of ranked logits that `config` asks for, in the order they are to be applied."""
+    """The processors of ranked weights that `config` asks for, in the order they are to be applied."""
     truncations: list[Processor] = []
     if config.top_k is not None and config.top_k < vocabulary_size:
         truncations.append(partial(keep_top_k, top_k=config.top_k))
@@ -75,8 +75,8 @@ def penalise_repetition(logits: np.ndarray, counts: np.ndarray, penalty: float) 
         counts: (B, V), how often each token was used.
         penalty: > 0; above 1 makes repetition less likely.
     """
-    penalised = np.where(logits < 0, logits * penalty, logits / penalty)
-    return np.where(counts > 0, penalised, logits)
+    outer = np.minimum if penalty > 1 else np.maximum  # of the two the one that is right for the logit's sign
+    return np.where(counts > 0, outer(logits * penalty, logits / penalty), logits)
 
 
 def penalise_use(logits: np.ndarray, counts: np.ndarray, presence: float, frequency: float) -> np.ndarray:
@@ -111,63 +111,78 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     return logits / max(temperature, _COLDEST)
 
 
-def rank(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits in descending order, and whose they are; among equals the lower token id comes first.
+def weigh(logits: np.ndarray) -> np.ndarray:
+    """Probabilities but for a factor: exp(logits) with the largest of each row 1; a row of nothing but -inf is all 0.
 
     Args:
-        logits: (B, V) floating point.
+        logits: (..., V) float64.
+    """
+    largest = logits.max(axis=-1, keepdims=True)
+    weights: np.ndarray = np.exp(logits - np.maximum(largest, _LOWEST))
+    return weights
+
+
+def rank(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of `weigh` in descending order, and whose they are; among equals the lower token id comes first.
+
+    Args:
+        logits: (B, V) float64.
 
     Returns:
-        ranked logits (B, V), and the token id of each, (B, V).
+        ranked weights (B, V), and the token id of each, (B, V).
     """
-    token_ids = np.argsort(-logits, axis=-1, kind="stable")
-    return logits[np.arange(len(logits))[:, np.newaxis], token_ids], token_ids
+    token_ids = (-logits).argsort(axis=-1, kind="stable")
+    ranked = gather(logits, token_ids)
+    return np.exp(ranked - np.maximum(ranked[:, :1], _LOWEST)), token_ids
 
 
-def keep_top_k(ranked: np.ndarray, top_k: int) -> np.ndarray:
+def gather(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """rows[b, places[b, i]]: (B, V) and (B, n) -> (B, n); for one row half the time of NumPy's own indexing."""
+    if len(rows) > 1:
+        places = places + np.arange(0, rows.size, rows.shape[-1])[:, np.newaxis]
+    gathered: np.ndarray = rows.take(places)
+    return gathered
+
+
+def keep_top_k(weights: np.ndarray, top_k: int) -> np.ndarray:
     """The `top_k` largest of each row alone: (B, V) ranked -> (B, min(top_k, V)); exactly so many on ties too.
 
     Fan, Lewis & Dauphin 2018, "Hierarchical neural story generation", 5.4.
     """
-    return ranked[:, :top_k]
+    return weights[:, :top_k]
 
 
-def keep_top_p(ranked: np.ndarray, top_p: float) -> np.ndarray:
-    """Ranked logits (B, V) with -inf for all but the shortest head that has the probability `top_p`, in (0, 1].
+def keep_top_p(weights: np.ndarray, top_p: float) -> np.ndarray:
+    """Ranked weights (B, V) with 0 for all but the shortest head that has the probability `top_p`, in (0, 1].
 
     Holtzman et al. 2020, "The curious case of neural text degeneration" (nucleus sampling).
     """
-    cumulative = np.exp(ranked - ranked[:, :1]).cumsum(axis=-1)
-    is_kept = np.empty(ranked.shape, bool)
-    is_kept[:, 0] = True
-    np.less(cumulative[:, :-1], top_p * cumulative[:, -1:], out=is_kept[:, 1:])
-    return np.where(is_kept, ranked, -np.inf)
+    cumulative = weights.cumsum(axis=-1)
+    likelier = cumulative - weights  # of all that come before each
+    likely: np.ndarray = weights * (likelier < top_p * cumulative[:, -1:])
+    return likely
 
 
-def keep_min_p(ranked: np.ndarray, min_p: float) -> np.ndarray:
-    """Ranked logits (B, V) with -inf for those less than `min_p`, in (0, 1], times as probable as the likeliest.
+def keep_min_p(weights: np.ndarray, min_p: float) -> np.ndarray:
+    """Ranked weights (B, V) with 0 for those less than `min_p`, in (0, 1], times as probable as the likeliest.
 
     Nguyen et al. 2024, "Turning up the heat: min-p sampling for creative and coherent LLM outputs".
     """
-    return np.where(ranked >= ranked[:, :1] + math.log(min_p), ranked, -np.inf)
+    return weights * (weights >= min_p * weights[:, :1])
 
 
-def keep_typical_p(ranked: np.ndarray, typical_p: float) -> np.ndarray:
-    """Ranked logits (B, V) with -inf for all but the most typical tokens, which have the probability `typical_p`.
+def keep_typical_p(weights: np.ndarray, typical_p: float) -> np.ndarray:
+    """Ranked weights (B, V) with 0 for all but the most typical tokens, which have the probability `typical_p`.
 
     A token is the more typical the nearer its information, -log p, is to the entropy of the distribution (Meister et
     al. 2023, "Locally typical sampling").
     """
-    log_p = ranked - ranked[:, :1]
-    p = np.exp(log_p)
-    total = p.sum(axis=-1, keepdims=True)
-    p /= total
-    log_p -= np.log(total)
-    entropy = -(p * np.maximum(log_p, _NEVER)).sum(axis=-1, keepdims=True)  # (B, 1)
-    oddity = np.abs(log_p + entropy)
-    rows = np.arange(len(ranked))[:, np.newaxis]
-    order = np.argsort(oddity, axis=-1, kind="stable")
-    is_short = p[rows, order].cumsum(axis=-1) < typical_p  # of the most typical ones up to each
-    last = np.minimum(is_short.sum(axis=-1, keepdims=True), ranked.shape[-1] - 1)
-    limit = oddity[rows, order[rows, last]]  # (B, 1)
-    return np.where(oddity <= limit, ranked, -np.inf)
+    p = weights / weights.sum(axis=-1, keepdims=True)
+    log_p = np.log(np.maximum(p, _LEAST))
+    oddity = np.abs(log_p - (p * log_p).sum(axis=-1, keepdims=True))  # |-log p - entropy|
+    order = oddity.argsort(axis=-1, kind="stable")
+    cumulative = gather(p, order).cumsum(axis=-1)
+    # The last of those kept is the first with which they have enough; rounding may leave the sum of all below that.
+    last = (cumulative[:, :-1] < typical_p).sum(axis=-1, keepdims=True)  # (B, 1)
+    typical: np.ndarray = weights * (oddity <= gather(oddity, gather(order, last)))
+    return typical
