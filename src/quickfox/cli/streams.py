@@ -108,7 +108,7 @@ def write_live(pieces: Iterable[str]) -> None:
         ClosedPipeError, StorageError: as `write_product`.
     """
     flushed = -math.inf
-    for piece in pieces:
+    for piece in filter(None, pieces):  # an empty one shows nothing, and must not use up the first flush
         write_product(piece)
         if time.monotonic() - flushed >= FLUSH_INTERVAL:
             sys.stdout.flush()
