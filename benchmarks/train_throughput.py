@@ -31,7 +31,7 @@ def measure_ours(precision: Any, batch: int, window: int, embedding: int, hidden
 
     from quickfox.config import ModelConfig, TrainingConfig
     from quickfox.training.events import StepsDone
-    from quickfox.training.networks import LSTMNetwork
+    from quickfox.training.networks import build_network
     from quickfox.training.trainer import Trainer
 
     LSTMNetwork.matrix_blocks = lambda _: {}  # type: ignore[assignment,method-assign] # AdamW for all, as the others have it

@@ -7,7 +7,8 @@ import pytest
 
 from quickfox.config import ModelConfig
 from quickfox.models.parameters import parameter_shapes
-from quickfox.models.recurrent import LSTMLanguageModel, RecurrentKernel
+from quickfox.models.recurrent import RecurrentLanguageModel
+from quickfox.models.recurrent_cells import RecurrentKernel
 
 Parameters = dict[str, np.ndarray]
 
@@ -60,8 +61,8 @@ def parameters(config: ModelConfig) -> Parameters:
 
 
 @pytest.fixture
-def model(config: ModelConfig, parameters: Parameters) -> LSTMLanguageModel:
-    return LSTMLanguageModel(config, parameters)
+def model(config: ModelConfig, parameters: Parameters) -> RecurrentLanguageModel:
+    return RecurrentLanguageModel(config, parameters)
 
 
 def test_one_unit_by_hand() -> None:
@@ -74,14 +75,14 @@ def test_one_unit_by_hand() -> None:
         "output.kernel": np.array([[10.0]], np.float32),
         "output.bias": np.array([1.0], np.float32),
     }
-    model = LSTMLanguageModel(ModelConfig(vocabulary_size=1, embedding_dim=1, hidden_dim=1), parameters)
+    model = RecurrentLanguageModel(ModelConfig(vocabulary_size=1, embedding_dim=1, hidden_dim=1), parameters)
     logits, ((h, c),) = model.forward(np.array([[0, 0]]), model.initial_state(1))
     assert c.item() == pytest.approx(0.5 * (0.5 * 0.6) + 0.5 * 0.6)  # the forget gate halves the first step's 0.3
     assert h.item() == pytest.approx(0.5 * math.tanh(0.45))
     assert logits[0, :, 0].tolist() == pytest.approx([1 + 5 * math.tanh(0.3), 1 + 5 * math.tanh(0.45)])
 
 
-def test_follows_the_equations(config: ModelConfig, parameters: Parameters, model: LSTMLanguageModel) -> None:
+def test_follows_the_equations(config: ModelConfig, parameters: Parameters, model: RecurrentLanguageModel) -> None:
     token_ids = [3, 1, 4, 1, 0, 2, 2, 4]
     logits, _ = model.forward(np.array([token_ids]), model.initial_state(1))
     assert logits.dtype == np.float32
@@ -89,7 +90,7 @@ def test_follows_the_equations(config: ModelConfig, parameters: Parameters, mode
 
 
 def test_each_text_of_a_batch_is_as_if_alone(
-    config: ModelConfig, parameters: Parameters, model: LSTMLanguageModel
+    config: ModelConfig, parameters: Parameters, model: RecurrentLanguageModel
 ) -> None:
     token_ids = np.random.default_rng(1).integers(0, 5, size=(6, 7))
     logits, _ = model.forward(token_ids, model.initial_state(6))
@@ -98,7 +99,7 @@ def test_each_text_of_a_batch_is_as_if_alone(
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_step_by_step_is_the_whole_sequence(model: LSTMLanguageModel, batch_size: int) -> None:
+def test_step_by_step_is_the_whole_sequence(model: RecurrentLanguageModel, batch_size: int) -> None:
     token_ids = np.random.default_rng(2).integers(0, 5, size=(batch_size, 9))
     whole, last_state = model.forward(token_ids, model.initial_state(batch_size))
     state, steps = model.initial_state(batch_size), []
@@ -110,7 +111,7 @@ def test_step_by_step_is_the_whole_sequence(model: LSTMLanguageModel, batch_size
         np.testing.assert_allclose(layer, last_layer, atol=1e-6)
 
 
-def test_a_state_can_be_gone_on_from_twice(model: LSTMLanguageModel) -> None:
+def test_a_state_can_be_gone_on_from_twice(model: RecurrentLanguageModel) -> None:
     """`forward` changes no state it was given, though it reuses memory inside."""
     _, state = model.forward(np.array([[1, 2]]), model.initial_state(1))
     before = [array.copy() for layer in state for array in layer]
@@ -126,7 +127,7 @@ def test_a_state_can_be_gone_on_from_twice(model: LSTMLanguageModel) -> None:
 def test_parameters_that_may_not_be_changed_are_enough(config: ModelConfig, parameters: Parameters) -> None:
     for array in parameters.values():
         array.flags.writeable = False
-    model = LSTMLanguageModel(config, parameters)
+    model = RecurrentLanguageModel(config, parameters)
     logits, _ = model.forward(np.array([[2]]), model.initial_state(1))
     assert np.isfinite(logits).all()
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from quickfox.training.recurrent_kernels import dense, look_up, lstm, transposed
+from quickfox.training.products import dense, look_up, transposed
+from quickfox.training.recurrent_kernels import gru, lstm, rnn
 
 T, B, D, H, V = 7, 3, 5, 8, 11
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.durable import output_errors
 from quickfox.errors import StorageError, UsageError
-from quickfox.models.parameters import LSTM_GATES, parameter_count
+from quickfox.models.parameters import parameter_count
 
 _FLOAT_BYTES = 4
 _CHECKPOINTS_ON_DISK = 4  # the best, the last two, and the one being written
 _TENSORS_PER_PARAMETER_ON_DISK = 3  # the weight and two moments
 _TENSORS_PER_PARAMETER = 12  # measured at the peak, where gradients are added up or a checkpoint is written
-_ACTIVATIONS_PER_UNIT = 3 * LSTM_GATES  # a token's gates, their gradients, cell and output
+_ACTIVATIONS_PER_UNIT = 3 * 4  # a token's gates, their gradients, cell and output
 _LOGITS_PER_TOKEN = 3  # the logits, their softmax, its gradient
 
 

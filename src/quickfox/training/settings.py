@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quickfox.config import ModelConfig, Precision, Replans, TrainingConfig, TrainingRequest
-from quickfox.models.parameters import LSTM_GATES, parameter_count, parameter_shapes
+from quickfox.models.parameters import parameter_count, parameter_shapes
 
 DEFAULT_WINDOW = 64
 BATCH_SIZE, SMALL_BATCH_SIZE = 64, 32
@@ -66,12 +66,12 @@ def choose_hidden_dim_for_compute(compute: float) -> int:
     weights, is nearly all there is.
     """
     weights = math.sqrt(compute / (6 * TOKENS_PER_PARAMETER))
-    return _rounded_hidden_dim(math.sqrt(weights / LSTM_GATES))
+    return _rounded_hidden_dim(math.sqrt(weights / 4))
 
 
 def choose_hidden_dim_for_tokens(tokens: float) -> int:
     """Hidden units for which `tokens` are TOKENS_PER_PARAMETER tokens a weight."""
-    return _rounded_hidden_dim(math.sqrt(tokens / TOKENS_PER_PARAMETER / LSTM_GATES))
+    return _rounded_hidden_dim(math.sqrt(tokens / TOKENS_PER_PARAMETER / 4))
 
 
 def _rounded_hidden_dim(hidden_dim: float) -> int:
