@@ -19,7 +19,7 @@ With x the layer's input at a step, h its state before and h' after, W, U, b inp
 
 Two things make them fast and change no result beyond rounding, each done once, when the model is built:
 
-- sigmoid(x) = (1 + tanh(x / 2)) / 2. The columns of sigmoid gates are halved, which is exact: one call of tanh serves all.
+- sigmoid(x) = (1 + tanh(x / 2)) / 2. The columns of sigmoid gates are halved, which is exact, and one tanh serves all.
 - The columns of an lstm are reordered to i, f, o, g, so that the three sigmoids lie side by side.
 """
 
@@ -87,7 +87,8 @@ class CellWeights:
 
     def project(self, inputs: np.ndarray) -> np.ndarray:
         """x W + b: (..., D) -> (..., GH)."""
-        return inputs @ self.input_kernel + self.input_bias
+        projected: np.ndarray = inputs @ self.input_kernel + self.input_bias
+        return projected
 
 
 def cell_weights(cell: str, parameters: Mapping[str, np.ndarray], layer: str) -> CellWeights:

@@ -87,9 +87,7 @@ def _split_heads(projected: Tensor, keys: Tensor, values: Tensor, angles: Any) -
         cosine, sine = angles
         queries = _rotated(queries, cosine[context:], sine[context:])
         all_keys = _rotated(all_keys, cosine, sine)
-    low_precision = (
-        tf.cast(tensor, projected.dtype) for tensor in (queries * head_dim**-0.5, all_keys, all_values)
-    )
+    low_precision = (tf.cast(tensor, projected.dtype) for tensor in (queries * head_dim**-0.5, all_keys, all_values))
     return (*low_precision, kept_keys, kept_values)
 
 

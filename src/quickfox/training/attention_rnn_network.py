@@ -1,4 +1,7 @@
-"""The trainable attention-rnn: an lstm that can look up what it has read. Equations and papers: `models/attention_rnn`."""
+"""The trainable attention-rnn: an lstm that can look up what it has read.
+
+Equations and papers stand in `models/attention_rnn`.
+"""
 
 from typing import Any
 

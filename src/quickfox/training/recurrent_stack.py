@@ -103,9 +103,9 @@ class RecurrentStack:
         """The same through the stock Keras layers, which choose cuDNN on a GPU."""
         new_state = []
         for number, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
-            outputs, *layer_state = layer(tf.transpose(inputs, [1, 0, 2]), initial_state=list(layer_state))
+            outputs, *layer_arrays = layer(tf.transpose(inputs, [1, 0, 2]), initial_state=list(layer_state))
             inputs = dropout.same_over_time(tf.transpose(outputs, [1, 0, 2]), place + number)
-            new_state.append(tuple(layer_state))
+            new_state.append(tuple(layer_arrays))
         return inputs, tuple(new_state)
 
     def _run_projected(self, projected: Tensor, state: State, dropout: Dropout, place: int) -> tuple[Tensor, State]:
@@ -113,9 +113,9 @@ class RecurrentStack:
         for number, layer_state in enumerate(state):
             if number > 0:
                 projected = self._project(outputs, number)
-            outputs, *layer_state = self._run_layer(number, projected, layer_state)
+            outputs, *layer_arrays = self._run_layer(number, projected, layer_state)
             outputs = dropout.same_over_time(outputs, place + number)
-            new_state.append(tuple(layer_state))
+            new_state.append(tuple(layer_arrays))
         return outputs, tuple(new_state)
 
     def _run_layer(self, number: int, projected: Tensor, state: LayerState) -> tuple[Tensor, ...]:
@@ -123,10 +123,10 @@ class RecurrentStack:
         cell = self.layers[number].cell
         kernel, bias = cell.recurrent_kernel.value, cell.bias.value
         if self._cell == "lstm":
-            return lstm(projected, kernel, *state, self._compute_dtype)
+            return lstm(projected, kernel, state[0], state[1], self._compute_dtype)
         if self._cell == "gru":
-            return gru(projected, kernel, bias[1], *state, self._compute_dtype)
-        return rnn(projected, kernel, *state, self._compute_dtype)
+            return gru(projected, kernel, bias[1], state[0], self._compute_dtype)
+        return rnn(projected, kernel, state[0], self._compute_dtype)
 
     def _project(self, inputs: Tensor, number: int) -> Tensor:
         """A layer's x W + b: (T, B, D) -> (T, B, GH) in compute_dtype."""

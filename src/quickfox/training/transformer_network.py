@@ -1,5 +1,6 @@
-"""The trainable transformer: decoder-only, in exactly the parameterisation of Llama. Equations and papers:
-`models/transformer`.
+"""The trainable transformer: decoder-only, in exactly the parameterisation of Llama.
+
+Equations and papers stand in `models/transformer`.
 """
 
 import math
