@@ -34,7 +34,7 @@ def measure_ours(precision: Any, batch: int, window: int, embedding: int, hidden
     from quickfox.training.events import StepsDone
     from quickfox.training.trainer import Trainer
 
-    trainer.kernel_maps = lambda config: {}  # type: ignore[assignment]  # AdamW for all, as the others have it
+    trainer.kernel_maps = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all, as the others have it
     ids = np.random.default_rng(0).integers(0, VOCABULARY, size=1_000_000).astype(np.uint8)
     model = ModelConfig(vocabulary_size=VOCABULARY, embedding_dim=embedding, hidden_dim=hidden)
     training = TrainingConfig(
