@@ -72,8 +72,13 @@ def attend(
     return found, (keys[:, :, window:], values[:, :, window:], positions_read + window)
 
 
+def rotary_frequencies(head_dim: int) -> np.ndarray:
+    """Radians from one position to the next, 1 / ROTARY_BASE^(2k/d) for k = 0 .. d/2 - 1: (d/2,) float64."""
+    return ROTARY_BASE ** (-np.arange(0, head_dim, 2) / head_dim)
+
+
 def rotary_angles(positions: np.ndarray, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine of position / ROTARY_BASE^(2k/d) for k = 0 .. d/2 - 1: (..., d/2) float32 each.
+    """Cosine and sine of position times `rotary_frequencies`: (..., d/2) float32 each.
 
     Computed in float64, in which the position of any text that can be read is exact.
 
@@ -81,8 +86,7 @@ def rotary_angles(positions: np.ndarray, head_dim: int) -> tuple[np.ndarray, np.
         positions: (...) integers, counted from the text's start.
         head_dim: d.
     """
-    frequencies = ROTARY_BASE ** (-np.arange(0, head_dim, 2) / head_dim)
-    angles = positions[..., None] * frequencies
+    angles = positions[..., None] * rotary_frequencies(head_dim)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Causal self-attention with a bounded cache, and what a transformer puts around it, trainable and fast.
+"""Causal self-attention with a bounded cache, trainable and fast.
 
 The rule of which positions a token attends to, and the papers, stand in `models/attention.py`. Element-wise arithmetic
 between matrix products is one XLA-compiled cluster forward and one backward, so that it passes over memory once; the
@@ -10,208 +10,174 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from quickfox.models.attention import RMS_NORM_EPSILON, rotary_angles
+from quickfox.models.attention import rotary_angles, rotary_frequencies
 from quickfox.models.parameters import ATTENTION_MAPS
 
 Tensor = Any
 Cache = tuple[Tensor, Tensor, Tensor]
+Angles = tuple[Tensor, Tensor]
 
 
 def empty_cache(batch_size: int, num_heads: int, context: int, head_dim: int) -> Cache:
-    """The cache before any token: keys and values (B, heads, C, d) float32, and how many of them are real (B,) int32.
-
-    Keys are kept as they are before any rotation: rotated anew for each window, relative to its start, they need no
-    positions that grow with the text.
-    """
+    """The cache before any token: keys and values (B, heads, C, d) float32, and positions read (B,) int64."""
     zeros = tf.zeros([batch_size, num_heads, context, head_dim])
-    return zeros, zeros, tf.zeros([batch_size], tf.int32)
+    return zeros, zeros, tf.zeros([batch_size], tf.int64)
 
 
-def attention(projected: Tensor, cache: Cache, compute_dtype: Any, *, rotary: bool) -> tuple[Tensor, Cache]:
+def restarted(cache: Cache, rows: Tensor) -> Cache:
+    """The cache, empty in those rows (B,) bool: what keys are still there lie before the text's start, out of sight."""
+    keys, values, positions_read = cache
+    return keys, values, tf.where(rows, tf.zeros_like(positions_read), positions_read)
+
+
+def rotary_tables(positions_read: Tensor, window: int, head_dim: int) -> Angles:
+    """Cosine and sine, each (B, 1, T, d/2) float32, of the angles of a window's positions.
+
+    The angles of the window's start, in float64, in which every position is exact; turned on by those within.
+    """
+    cosine, sine = rotary_angles(np.arange(window), head_dim)  # (T, d/2)
+    frequencies = tf.constant(rotary_frequencies(head_dim))
+    start = tf.cast(positions_read, tf.float64)[:, None, None] * frequencies  # (B, 1, d/2)
+    within = tf.constant(np.concatenate([cosine, sine], axis=-1))  # cos b, sin b -> cos(a + b), sin(a + b)
+    turned = _rotated(within, tf.cast(tf.cos(start), tf.float32), tf.cast(tf.sin(start), tf.float32))
+    first, second = tf.split(turned[:, None], 2, axis=-1)
+    return first, second
+
+
+def attention(
+    projected: Tensor, cache: Cache, compute_dtype: Any, angles: Angles | None = None
+) -> tuple[Tensor, Cache]:
     """What each position of a window finds, in the cache and in the window itself.
 
-    With Q, K, V of one head, the cached keys and values before those of the window, and P = softmax(Q K^T / sqrt(d)),
-    masked, what is found is P V. Backwards, with dO the gradient that arrives there:
+    With Q, K, V of one head, K and V those of the cache and of the window, and P = softmax(Q K^T / sqrt(d)), masked,
+    what is found is P V. Backwards, with dO the gradient that arrives there:
 
         dV = P^T dO        dP = dO V^T        dS = P * (dP - sum over keys of dP * P)        dQ = dS K    dK = dS^T Q
+
+    Cache and window are kept apart: only the latter has gradients.
 
     Args:
         projected: (B, T, 3H) in compute_dtype, static: queries, keys, values, of each the heads side by side.
         cache: as `empty_cache`; no gradient flows into it.
         compute_dtype: tf.float32 or tf.bfloat16, of the matrix products.
-        rotary: whether queries and keys are turned by their positions.
+        angles: of `rotary_tables`, by which queries and keys are turned; None: they are not.
 
     Returns:
         (B, T, H) in compute_dtype, and the cache after the window.
     """
-    keys, values, count = cache
-    window, context = projected.shape[1], keys.shape[2]
-    angles = _angles(context + window, keys.shape[3]) if rotary else None
+    old_keys, old_values = tf.cast(cache[0], compute_dtype), tf.cast(cache[1], compute_dtype)
+    positions_read, num_heads = cache[2], cache[0].shape[1]
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def run(projected: Tensor) -> tuple[Any, Any]:
-        queries, all_keys, all_values, new_keys, new_values = _split_heads(projected, keys, values, angles)
-        weights = _softmax(tf.matmul(queries, all_keys, transpose_b=True), count)  # (B, heads, T, C + T)
-        found = _merge_heads(tf.matmul(weights, all_values))
+        queries, keys, values = _split_heads(projected, num_heads, angles)
+        old_scores = tf.matmul(queries, old_keys, transpose_b=True)  # (B, heads, T, C)
+        scores = tf.matmul(queries, keys, transpose_b=True)  # (B, heads, T, T)
+        old_weights, weights = _softmax(old_scores, scores, positions_read)
+        found = _merge_heads(tf.matmul(old_weights, old_values), tf.matmul(weights, values))
 
         def gradient(d_found: Tensor, *_: Tensor) -> Tensor:
-            d_output = _heads_apart(d_found, queries.shape[1])  # (B, heads, T, d)
-            d_values = tf.matmul(weights[..., context:], d_output, transpose_a=True)
-            d_scores = _softmax_gradient(weights, tf.matmul(d_output, all_values, transpose_b=True))
-            d_queries = tf.matmul(d_scores, all_keys)
-            d_keys = tf.matmul(d_scores[..., context:], queries, transpose_a=True)
-            return _split_heads_gradient(d_queries, d_keys, d_values, angles)
+            d_output = _heads_apart(d_found, num_heads)  # (B, heads, T, d)
+            d_values = tf.matmul(weights, d_output, transpose_a=True)
+            d_old_scores, d_scores = _softmax_gradient(
+                old_weights,
+                weights,
+                tf.matmul(d_output, old_values, transpose_b=True),
+                tf.matmul(d_output, values, transpose_b=True),
+            )
+            d_queries = tf.matmul(d_old_scores, old_keys), tf.matmul(d_scores, keys)
+            d_keys = tf.matmul(d_scores, queries, transpose_a=True)
+            return _split_heads_gradient(*d_queries, d_keys, d_values, angles)
 
-        return (found, new_keys, new_values), gradient
+        return (found, keys, values), gradient
 
-    found, new_keys, new_values = run(projected)
-    return found, (tf.stop_gradient(new_keys), tf.stop_gradient(new_values), tf.minimum(count + window, context))
+    found, keys, values = run(projected)
+    kept = (_last_positions(cached, new) for cached, new in ((cache[0], keys), (cache[1], values)))
+    return found, (*kept, positions_read + projected.shape[1])
 
 
-def _angles(length: int, head_dim: int) -> Any:
-    """Cosine and sine, each (S, d/2), of the positions from the cache's first on."""
-    return tuple(map(tf.constant, rotary_angles(np.arange(length), head_dim)))
+def _last_positions(cached: Tensor, new: Tensor) -> Tensor:
+    """The last C positions of both, (B, heads, C, d) float32; no gradient flows back into them."""
+    context, window = cached.shape[2], new.shape[2]
+    new = tf.cast(tf.stop_gradient(new), tf.float32)
+    return new[:, :, -context:] if window >= context else tf.concat([cached[:, :, window:], new], axis=2)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _split_heads(projected: Tensor, keys: Tensor, values: Tensor, angles: Any) -> tuple[Tensor, ...]:
-    """Queries (B, heads, T, d), scaled; keys and values of cache and window (B, heads, S, d); the new cache's two."""
-    batch_size, heads, context, head_dim = keys.shape
-    window = projected.shape[1]
-    parts = tf.reshape(tf.cast(projected, tf.float32), [batch_size, window, ATTENTION_MAPS, heads, head_dim])
-    queries, new_keys, new_values = tf.unstack(tf.transpose(parts, [2, 0, 3, 1, 4]))  # (B, heads, T, d) each
-    all_keys = tf.concat([keys, new_keys], axis=2)
-    all_values = tf.concat([values, new_values], axis=2)
-    kept_keys, kept_values = all_keys[:, :, window:], all_values[:, :, window:]
+def _split_heads(projected: Tensor, num_heads: int, angles: Angles | None) -> tuple[Tensor, ...]:
+    """(B, T, 3H) -> queries, scaled, keys and values, (B, heads, T, d) each, turned by their angles."""
+    batch_size, window, columns = projected.shape
+    head_dim = columns // (ATTENTION_MAPS * num_heads)
+    parts = tf.reshape(tf.cast(projected, tf.float32), [batch_size, window, ATTENTION_MAPS, num_heads, head_dim])
+    queries, keys, values = (tf.transpose(part, [0, 2, 1, 3]) for part in tf.unstack(parts, axis=2))
+    queries = queries * head_dim**-0.5
+    if angles is not None:
+        queries, keys = _rotated(queries, *angles), _rotated(keys, *angles)
+    queries, keys, values = (tf.cast(tensor, projected.dtype) for tensor in (queries, keys, values))
+    return queries, keys, values
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+def _split_heads_gradient(
+    d_queries: Tensor, more_d_queries: Tensor, d_keys: Tensor, d_values: Tensor, angles: Angles | None
+) -> Tensor:
+    """(B, T, 3H) from the gradients (B, heads, T, d), those of the queries in two parts."""
+    batch_size, num_heads, window, head_dim = d_queries.shape
+    dtype = d_queries.dtype
+    parts = (tf.cast(tensor, tf.float32) for tensor in (d_queries, more_d_queries, d_keys, d_values))
+    d_queries, more_d_queries, d_keys, d_values = parts
+    d_queries = (d_queries + more_d_queries) * head_dim**-0.5
     if angles is not None:
         cosine, sine = angles
-        queries = _rotated(queries, cosine[context:], sine[context:])
-        all_keys = _rotated(all_keys, cosine, sine)
-    low_precision = (tf.cast(tensor, projected.dtype) for tensor in (queries * head_dim**-0.5, all_keys, all_values))
-    return (*low_precision, kept_keys, kept_values)
-
-
-@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _split_heads_gradient(d_queries: Tensor, d_keys: Tensor, d_values: Tensor, angles: Any) -> Tensor:
-    """(B, T, 3H) from the three (B, heads, T, d)."""
-    batch_size, heads, window, head_dim = d_queries.shape
-    dtype = d_queries.dtype
-    d_queries, d_keys, d_values = (tf.cast(tensor, tf.float32) for tensor in (d_queries, d_keys, d_values))
-    d_queries = d_queries * head_dim**-0.5
-    if angles is not None:
-        cosine, sine = (angle[-window:] for angle in angles)
         d_queries, d_keys = _rotated(d_queries, cosine, -sine), _rotated(d_keys, cosine, -sine)
-    parts = tf.transpose(tf.stack([d_queries, d_keys, d_values]), [1, 3, 0, 2, 4])  # (B, T, 3, heads, d)
-    return tf.cast(tf.reshape(parts, [batch_size, window, ATTENTION_MAPS * heads * head_dim]), dtype)
+    d_parts = [tf.transpose(part, [0, 2, 1, 3]) for part in (d_queries, d_keys, d_values)]  # (B, T, heads, d) each
+    columns = ATTENTION_MAPS * num_heads * head_dim
+    return tf.cast(tf.reshape(tf.stack(d_parts, axis=2), [batch_size, window, columns]), dtype)
 
 
 def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """As `models.attention.rotate`."""
     first, second = tf.split(vectors, 2, axis=-1)
     return tf.concat([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _softmax(scores: Tensor, count: Tensor) -> Tensor:
-    """Over what each query may see, of (B, heads, T, C + T) with `count` (B,) real positions in the cache."""
-    _, _, window, length = scores.shape
-    context = length - window
-    query, key = tf.range(window)[:, None], tf.range(length)
-    in_reach = (key <= query + context) & (key > query)  # (T, S)
-    exists = key >= context - count[:, None]  # (B, S)
-    shown = (in_reach & exists[:, None, :])[:, None]
-    masked = tf.where(shown, tf.cast(scores, tf.float32), -1e30)
-    weights = tf.exp(masked - tf.reduce_max(masked, axis=-1, keepdims=True))
-    return tf.cast(weights / tf.reduce_sum(weights, axis=-1, keepdims=True), scores.dtype)
+def _softmax(old_scores: Tensor, scores: Tensor, positions_read: Tensor) -> tuple[Tensor, Tensor]:
+    """Over what each query may see, of the cache (B, heads, T, C) and of the window (B, heads, T, T), together."""
+    window, context = scores.shape[2], old_scores.shape[3]
+    query, old_key, key = tf.range(window)[:, None], tf.range(context), tf.range(window)
+    exists = old_key >= context - tf.cast(tf.minimum(positions_read, context), tf.int32)[:, None]  # (B, C)
+    old_shown = (old_key > query) & exists[:, None, None, :]  # (B, 1, T, C)
+    old_masked = tf.where(old_shown, tf.cast(old_scores, tf.float32), -np.inf)
+    masked = tf.where((key <= query) & (key > query - context), tf.cast(scores, tf.float32), -np.inf)
+    highest = tf.reduce_max(masked, axis=-1, keepdims=True)  # every query sees itself at least
+    highest = tf.maximum(highest, tf.reduce_max(old_masked, axis=-1, keepdims=True))
+    old_weights, weights = tf.exp(old_masked - highest), tf.exp(masked - highest)
+    total = tf.reduce_sum(old_weights, axis=-1, keepdims=True) + tf.reduce_sum(weights, axis=-1, keepdims=True)
+    return tf.cast(old_weights / total, scores.dtype), tf.cast(weights / total, scores.dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _softmax_gradient(weights: Tensor, d_weights: Tensor) -> Tensor:
-    weights_, d_weights_ = tf.cast(weights, tf.float32), tf.cast(d_weights, tf.float32)
-    mean = tf.reduce_sum(weights_ * d_weights_, axis=-1, keepdims=True)
-    return tf.cast(weights_ * (d_weights_ - mean), weights.dtype)
+def _softmax_gradient(
+    old_weights: Tensor, weights: Tensor, d_old_weights: Tensor, d_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    dtype = weights.dtype
+    parts = (tf.cast(tensor, tf.float32) for tensor in (old_weights, weights, d_old_weights, d_weights))
+    old_weights, weights, d_old_weights, d_weights = parts
+    mean = tf.reduce_sum(old_weights * d_old_weights, axis=-1, keepdims=True)
+    mean += tf.reduce_sum(weights * d_weights, axis=-1, keepdims=True)
+    return tf.cast(old_weights * (d_old_weights - mean), dtype), tf.cast(weights * (d_weights - mean), dtype)
 
 
-def _merge_heads(found: Tensor) -> Tensor:
-    """(B, heads, T, d) -> (B, T, H)."""
-    batch_size, heads, window, head_dim = found.shape
-    return tf.reshape(tf.transpose(found, [0, 2, 1, 3]), [batch_size, window, heads * head_dim])
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+def _merge_heads(found_in_cache: Tensor, found_in_window: Tensor) -> Tensor:
+    """The sum of two (B, heads, T, d) -> (B, T, H)."""
+    batch_size, heads, window, head_dim = found_in_window.shape
+    found = tf.transpose(found_in_cache + found_in_window, [0, 2, 1, 3])
+    return tf.reshape(found, [batch_size, window, heads * head_dim])
 
 
 def _heads_apart(merged: Tensor, heads: int) -> Tensor:
     """(B, T, H) -> (B, heads, T, d)."""
     batch_size, window, hidden_dim = merged.shape
     return tf.transpose(tf.reshape(merged, [batch_size, window, heads, hidden_dim // heads]), [0, 2, 1, 3])
-
-
-def add_and_norm(x: Tensor, update: Tensor, weight: Tensor, compute_dtype: Any) -> tuple[Tensor, Tensor]:
-    """y = x + update, and its root-mean-square norm n = y / sqrt(mean(y^2) + epsilon) * weight.
-
-    (Zhang & Sennrich 2019.) Backwards, with s = 1 / sqrt(mean(y^2) + epsilon), g = dn * weight and m the mean over the
-    features of g * y: dy + s * (g - y s^2 m) for both x and update, and the sum of dn * y * s for the weight.
-
-    Args:
-        x: (B, T, H) float32.
-        update: (B, T, H), of any type.
-        weight: (H,) float32.
-        compute_dtype: of the second result.
-
-    Returns:
-        y float32, and n in compute_dtype, (B, T, H) each.
-    """
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def run(x: Tensor, update: Tensor, weight: Tensor) -> tuple[Any, Any]:
-        y, normed = _add_and_norm(x, update, weight, tf.zeros([], compute_dtype))
-
-        def gradient(d_y: Tensor, d_normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            d_x, d_update, d_weight = _add_and_norm_gradient(y, weight, d_y, d_normed, tf.zeros([], update.dtype))
-            return d_x, d_update, d_weight
-
-        return (y, normed), gradient
-
-    y, normed = run(x, update, weight)
-    return y, normed
-
-
-@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _add_and_norm(x: Tensor, update: Tensor, weight: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    y = x + tf.cast(update, tf.float32)
-    scale = tf.math.rsqrt(tf.reduce_mean(y * y, axis=-1, keepdims=True) + RMS_NORM_EPSILON)
-    return y, tf.cast(y * scale * weight, like.dtype)
-
-
-@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _add_and_norm_gradient(
-    y: Tensor, weight: Tensor, d_y: Tensor, d_normed: Tensor, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    d_normed = tf.cast(d_normed, tf.float32)
-    scale = tf.math.rsqrt(tf.reduce_mean(y * y, axis=-1, keepdims=True) + RMS_NORM_EPSILON)
-    weighted = d_normed * weight
-    mean = tf.reduce_mean(weighted * y, axis=-1, keepdims=True)
-    d_x = d_y + scale * (weighted - y * (scale * scale * mean))
-    return d_x, tf.cast(d_x, like.dtype), tf.reduce_sum(d_normed * y * scale, axis=[0, 1])
-
-
-def swiglu(gate_and_up: Tensor) -> Tensor:
-    """silu(gate) * up, with silu(x) = x sigmoid(x): (B, T, 2F) -> (B, T, F) (Shazeer 2020, "GLU variants")."""
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def run(gate_and_up: Tensor) -> tuple[Tensor, Any]:
-        return _swiglu(gate_and_up), lambda d_result: _swiglu_gradient(gate_and_up, d_result)
-
-    return run(gate_and_up)
-
-
-@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _swiglu(gate_and_up: Tensor) -> Tensor:
-    gate, up = tf.split(tf.cast(gate_and_up, tf.float32), 2, axis=-1)
-    return tf.cast(gate * (0.5 * tf.tanh(0.5 * gate) + 0.5) * up, gate_and_up.dtype)
-
-
-@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _swiglu_gradient(gate_and_up: Tensor, d_result: Tensor) -> Tensor:
-    gate, up = tf.split(tf.cast(gate_and_up, tf.float32), 2, axis=-1)
-    sigmoid = 0.5 * tf.tanh(0.5 * gate) + 0.5
-    d_result = tf.cast(d_result, tf.float32)
-    d_gate = d_result * up * sigmoid * (1 + gate * (1 - sigmoid))
-    return tf.cast(tf.concat([d_gate, d_result * gate * sigmoid], axis=-1), gate_and_up.dtype)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from quickfox.config import ModelConfig, Precision
 from quickfox.models.parameters import ATTENTION_MAPS, parameter_shapes
-from quickfox.training.attention_kernels import attention, empty_cache
+from quickfox.training.attention_kernels import attention, empty_cache, restarted
 from quickfox.training.dropout import Dropout
 from quickfox.training.initialization import compute_dtype_of, seeded_initializers
 from quickfox.training.products import dense, product
@@ -68,6 +68,14 @@ class AttentionRNNNetwork:
         cache = empty_cache(batch_size, *self._cache_shape)
         return (*self.encoder.initial_state(batch_size), cache, *self.decoder.initial_state(batch_size))
 
+    def with_restarts(self, state: State, rows: Tensor) -> State:
+        """The state with those rows (B,) bool as in the beginning."""
+        layers = self.config.num_layers
+        keys, values, positions_read = state[layers]
+        cache = restarted((keys, values, positions_read), rows)
+        encoder, decoder = self.encoder.with_restarts(state[:layers], rows), state[layers + 1 :]
+        return (*encoder, cache, *self.decoder.with_restarts(decoder, rows))
+
     def forward(
         self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
     ) -> tuple[Tensor, State]:
@@ -76,10 +84,9 @@ class AttentionRNNNetwork:
         embeddings = self.embedding.embeddings.value
         encoded, encoder_state = self.encoder.run_tokens(embeddings, tf.transpose(token_ids), state[:layers], masks)
         projected = product(encoded, self.attention.kernel.value, self.compute_dtype)  # (T, B, 3H)
-        keys, values, count = state[layers]
-        found, cache = attention(
-            tf.transpose(projected, [1, 0, 2]), (keys, values, count), self.compute_dtype, rotary=False
-        )
+        keys, values, positions_read = state[layers]
+        cache = (keys, values, positions_read)
+        found, cache = attention(tf.transpose(projected, [1, 0, 2]), cache, self.compute_dtype)
         found = masks.same_over_time(tf.transpose(found, [1, 0, 2]), layers)
         joined = tf.concat([tf.cast(encoded, self.compute_dtype), found], axis=-1)  # (T, B, 2H)
         decoded, decoder_state = self.decoder.run(joined, state[layers + 1 :], masks, layers + 1)

@@ -79,12 +79,7 @@ class CompiledTraining:
     def _with_resets(self, state: Any, step: Tensor) -> Any:
         """The state, but the initial one in the rows whose turn it is: row b at step s if b + s + 1 is a multiple."""
         rows = tf.range(self._config.batch_size, dtype=tf.int64)
-        resets = tf.equal((rows + step + 1) % STATE_RESET_WINDOWS, 0)  # (B,)
-
-        def with_resets(start: Tensor, carried: Tensor) -> Tensor:
-            return tf.where(tf.reshape(resets, [-1] + [1] * (len(carried.shape) - 1)), start, carried)
-
-        return tf.nest.map_structure(with_resets, self._network.initial_state(self._config.batch_size), state)
+        return self._network.with_restarts(state, tf.equal((rows + step + 1) % STATE_RESET_WINDOWS, 0))
 
     def _lane_gradients(self, x: Tensor, y: Tensor, state: Any, seed: Tensor) -> tuple[Tensor, dict[str, Tensor], Any]:
         """Mean loss of a lane's rows x, y (B / lanes, T), its gradients by parameter name, and its new state."""

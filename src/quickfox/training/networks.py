@@ -33,6 +33,9 @@ class Network(Protocol):
     def initial_state(self, batch_size: int) -> State:
         """The state of `batch_size` texts of which nothing has been read: zeros, each array (B, ...)."""
 
+    def with_restarts(self, state: State, rows: Tensor) -> State:
+        """The state with those rows (B,) bool as in the beginning."""
+
     def forward(
         self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
     ) -> tuple[Tensor, State]:

@@ -51,6 +51,10 @@ class RecurrentNetwork:
         """Zeros."""
         return self.stack.initial_state(batch_size)
 
+    def with_restarts(self, state: State, rows: Tensor) -> State:
+        """The state with those rows (B,) bool as in the beginning."""
+        return self.stack.with_restarts(state, rows)
+
     def forward(
         self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
     ) -> tuple[Tensor, State]:

@@ -66,6 +66,10 @@ class RecurrentStack:
         zeros = tf.zeros([batch_size, self._hidden_dim])
         return tuple((zeros,) * _STATES[self._cell] for _ in self.layers)
 
+    def with_restarts(self, state: State, rows: Tensor) -> State:
+        """The state with those rows (B,) bool as in the beginning."""
+        return tuple(tuple(tf.where(rows[:, None], 0.0, array) for array in layer) for layer in state)
+
     def run_tokens(
         self, embeddings: Tensor, token_ids: Tensor, state: State, dropout: Dropout, place: int = 0
     ) -> tuple[Tensor, State]:

@@ -200,7 +200,7 @@ class Trainer:
         state, total = self.network.initial_state(lanes), 0.0
         for part in iter_validation_windows(ids, VALIDATION_LANES, window, warm_up):
             if part.reset_first:
-                state = tf.nest.map_structure(lambda rows: tf.concat([tf.zeros_like(rows[:1]), rows[1:]], 0), state)
+                state = self.network.with_restarts(state, tf.range(lanes) == 0)
             window_total, state = self.compiled.validation_window(
                 tf.constant(part.x), tf.constant(part.y), tf.constant(part.weight), state
             )

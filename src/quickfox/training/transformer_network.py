@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from quickfox.config import ModelConfig, Precision
 from quickfox.models.parameters import parameter_shapes
-from quickfox.training.attention_kernels import add_and_norm, attention, empty_cache, swiglu
+from quickfox.training.attention_kernels import attention, empty_cache, restarted, rotary_tables
 from quickfox.training.dropout import Dropout
 from quickfox.training.initialization import compute_dtype_of, seeded_initializers
 from quickfox.training.products import look_up, product, transposed
+from quickfox.training.transformer_kernels import add_and_norm, swiglu
 
 Tensor = Any
 State = tuple[tuple[Tensor, ...], ...]
@@ -48,6 +49,10 @@ class TransformerNetwork:
         """Empty caches."""
         return tuple(empty_cache(batch_size, *self._cache_shape) for _ in range(self.config.num_layers))
 
+    def with_restarts(self, state: State, rows: Tensor) -> State:
+        """The state with those rows (B,) bool as in the beginning."""
+        return tuple(restarted((keys, values, read), rows) for keys, values, read in state)
+
     def forward(
         self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
     ) -> tuple[Tensor, State]:
@@ -56,13 +61,14 @@ class TransformerNetwork:
         Dropout is that of the embedding and of what each half of a layer adds (Vaswani et al. 2017, 5.4).
         """
         masks, parameters = Dropout(dropout, seed), self._parameters
+        angles = rotary_tables(state[0][2], token_ids.shape[1], self._cache_shape[2])
         x = masks.each(self._embedded(token_ids), 0)  # (B, T, H) float32
         update, new_state = tf.zeros_like(x), []
-        for layer, (keys, values, count) in enumerate(state):
+        for layer, (keys, values, positions_read) in enumerate(state):
             name = f"layers.{layer}"
             x, normed = self._added(x, update, f"{name}.attention_norm.weight")
             projected = self._product(normed, f"{name}.attention.input_kernel")
-            found, cache = attention(projected, (keys, values, count), self.compute_dtype, rotary=True)
+            found, cache = attention(projected, (keys, values, positions_read), self.compute_dtype, angles)
             update = masks.each(self._product(found, f"{name}.attention.output_kernel"), 2 * layer + 1)
             x, normed = self._added(x, update, f"{name}.feed_forward_norm.weight")
             hidden = swiglu(self._product(normed, f"{name}.feed_forward.input_kernel"))
