@@ -49,11 +49,13 @@ def attention(
 ) -> tuple[Tensor, Cache]:
     """What each position of a window finds, in the cache and in the window itself.
 
-    With Q, K, V of one head, K and V those of the cache and of the window, and P = softmax(Q K^T / sqrt(d)), masked,
-    what is found is P V. Backwards, with dO the gradient that arrives there:
+    With Q, K, V of one head, K and V those of the cache and of the window, E = exp(Q K^T / sqrt(d) - each row's
+    highest), masked, and z the sums of its rows, what is found is O = E V / z. Backwards, with dO the gradient that
+    arrives there, and divided by z at once:
 
-        dV = P^T dO        dP = dO V^T        dS = P * (dP - sum over keys of dP * P)        dQ = dS K    dK = dS^T Q
+        dV = E^T dO        dE = dO V^T        dS = E * (dE - sum of dO * O)        dQ = dS K        dK = dS^T Q
 
+    The sum, over the features, is that of dE * E / z over the keys, for less work (Dao et al. 2022, "FlashAttention").
     Cache and window are kept apart: only the latter has gradients.
 
     Args:
@@ -73,18 +75,16 @@ def attention(
         queries, keys, values = _split_heads(projected, num_heads, angles)
         old_scores = tf.matmul(queries, old_keys, transpose_b=True)  # (B, heads, T, C)
         scores = tf.matmul(queries, keys, transpose_b=True)  # (B, heads, T, T)
-        old_weights, weights = _softmax(old_scores, scores, positions_read)
-        found = _merge_heads(tf.matmul(old_weights, old_values), tf.matmul(weights, values))
+        old_weights, weights, share = _exponentials(old_scores, scores, positions_read)
+        found = _merge_heads(tf.matmul(old_weights, old_values), tf.matmul(weights, values), share)
 
         def gradient(d_found: Tensor, *_: Tensor) -> Tensor:
-            d_output = _heads_apart(d_found, num_heads)  # (B, heads, T, d)
+            d_output, mean = _merge_heads_gradient(d_found, found, share)  # (B, heads, T, d), (B, heads, T, 1)
             d_values = tf.matmul(weights, d_output, transpose_a=True)
-            d_old_scores, d_scores = _softmax_gradient(
-                old_weights,
-                weights,
-                tf.matmul(d_output, old_values, transpose_b=True),
-                tf.matmul(d_output, values, transpose_b=True),
-            )
+            d_old_weights = tf.matmul(d_output, old_values, transpose_b=True)
+            d_weights = tf.matmul(d_output, values, transpose_b=True)
+            d_old_scores = _exponentials_gradient(old_weights, d_old_weights, mean)
+            d_scores = _exponentials_gradient(weights, d_weights, mean)
             d_queries = tf.matmul(d_old_scores, old_keys), tf.matmul(d_scores, keys)
             d_keys = tf.matmul(d_scores, queries, transpose_a=True)
             return _split_heads_gradient(*d_queries, d_keys, d_values, angles)
@@ -142,8 +142,8 @@ def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _softmax(old_scores: Tensor, scores: Tensor, positions_read: Tensor) -> tuple[Tensor, Tensor]:
-    """Over what each query may see, of the cache (B, heads, T, C) and of the window (B, heads, T, T), together."""
+def _exponentials(old_scores: Tensor, scores: Tensor, positions_read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """E of the cache (B, heads, T, C) and of the window (B, heads, T, T), and 1 / z (B, heads, T, 1) float32."""
     window, context = scores.shape[2], old_scores.shape[3]
     query, old_key, key = tf.range(window)[:, None], tf.range(context), tf.range(window)
     exists = old_key >= context - tf.cast(tf.minimum(positions_read, context), tf.int32)[:, None]  # (B, C)
@@ -154,30 +154,33 @@ def _softmax(old_scores: Tensor, scores: Tensor, positions_read: Tensor) -> tupl
     highest = tf.maximum(highest, tf.reduce_max(old_masked, axis=-1, keepdims=True))
     old_weights, weights = tf.exp(old_masked - highest), tf.exp(masked - highest)
     total = tf.reduce_sum(old_weights, axis=-1, keepdims=True) + tf.reduce_sum(weights, axis=-1, keepdims=True)
-    return tf.cast(old_weights / total, scores.dtype), tf.cast(weights / total, scores.dtype)
+    return tf.cast(old_weights, scores.dtype), tf.cast(weights, scores.dtype), 1 / total
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _softmax_gradient(
-    old_weights: Tensor, weights: Tensor, d_old_weights: Tensor, d_weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    dtype = weights.dtype
-    parts = (tf.cast(tensor, tf.float32) for tensor in (old_weights, weights, d_old_weights, d_weights))
-    old_weights, weights, d_old_weights, d_weights = parts
-    mean = tf.reduce_sum(old_weights * d_old_weights, axis=-1, keepdims=True)
-    mean += tf.reduce_sum(weights * d_weights, axis=-1, keepdims=True)
-    return tf.cast(old_weights * (d_old_weights - mean), dtype), tf.cast(weights * (d_weights - mean), dtype)
+def _exponentials_gradient(weights: Tensor, d_weights: Tensor, mean: Tensor) -> Tensor:
+    """dS, (B, heads, T, S)."""
+    return tf.cast(tf.cast(weights, tf.float32) * (tf.cast(d_weights, tf.float32) - mean), weights.dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _merge_heads(found_in_cache: Tensor, found_in_window: Tensor) -> Tensor:
-    """The sum of two (B, heads, T, d) -> (B, T, H)."""
+def _merge_heads(found_in_cache: Tensor, found_in_window: Tensor, share: Tensor) -> Tensor:
+    """The sum of two (B, heads, T, d) times `share` -> (B, T, H)."""
     batch_size, heads, window, head_dim = found_in_window.shape
-    found = tf.transpose(found_in_cache + found_in_window, [0, 2, 1, 3])
-    return tf.reshape(found, [batch_size, window, heads * head_dim])
+    found = (tf.cast(found_in_cache, tf.float32) + tf.cast(found_in_window, tf.float32)) * share
+    merged = tf.reshape(tf.transpose(found, [0, 2, 1, 3]), [batch_size, window, heads * head_dim])
+    return tf.cast(merged, found_in_window.dtype)
 
 
-def _heads_apart(merged: Tensor, heads: int) -> Tensor:
-    """(B, T, H) -> (B, heads, T, d)."""
-    batch_size, window, hidden_dim = merged.shape
-    return tf.transpose(tf.reshape(merged, [batch_size, window, heads, hidden_dim // heads]), [0, 2, 1, 3])
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+def _merge_heads_gradient(d_found: Tensor, found: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T, H) -> dO / z (B, heads, T, d), and the sum of its products with O (B, heads, T, 1) float32."""
+    batch_size, window, hidden_dim = found.shape
+    heads = share.shape[1]
+
+    def apart(merged: Tensor) -> Tensor:
+        split = tf.reshape(tf.cast(merged, tf.float32), [batch_size, window, heads, hidden_dim // heads])
+        return tf.transpose(split, [0, 2, 1, 3])
+
+    d_output = apart(d_found) * share
+    return tf.cast(d_output, found.dtype), tf.reduce_sum(d_output * apart(found), axis=-1, keepdims=True)

@@ -92,6 +92,6 @@ def transposed(matrix: Tensor) -> Tensor:
 
 def kernel_gradient(inputs: Tensor, d_outputs: Tensor) -> Tensor:
     """Sum over time and batch of inputs^T d_outputs: (T, B, D), (T, B, N), or both batch first -> (D, N) float32."""
-    features = inputs.shape[2]
-    inputs_t = tf.reshape(tf.transpose(inputs, [2, 0, 1]), [features, -1])  # (D, T*B)
-    return tf.cast(tf.matmul(inputs_t, tf.reshape(d_outputs, [-1, d_outputs.shape[2]])), tf.float32)
+    rows = tf.reshape(inputs, [-1, inputs.shape[2]])  # (T*B, D)
+    d_rows = tf.reshape(d_outputs, [-1, d_outputs.shape[2]])
+    return tf.cast(tf.matmul(rows, d_rows, transpose_a=True), tf.float32)

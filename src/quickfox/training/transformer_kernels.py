@@ -13,16 +13,16 @@ from quickfox.models.attention import RMS_NORM_EPSILON
 Tensor = Any
 
 
-def add_and_norm(x: Tensor, update: Tensor, weight: Tensor, compute_dtype: Any) -> tuple[Tensor, Tensor]:
-    """y = x + update, and its root-mean-square norm n = y / sqrt(mean(y^2) + epsilon) * weight.
+def add_and_norm(x: Tensor, update: Tensor, compute_dtype: Any) -> tuple[Tensor, Tensor]:
+    """y = x + update, and its root-mean-square norm n = y / sqrt(mean(y^2) + epsilon), without weights.
 
-    (Zhang & Sennrich 2019.) Backwards, with s = 1 / sqrt(mean(y^2) + epsilon), g = dn * weight and m the mean over the
-    features of g * y: dy + s * (g - y s^2 m) for both x and update, and the sum of dn * y * s for the weight.
+    (Zhang & Sennrich 2019.) The norm's weights are those of the rows of the matrix that n is multiplied with, and
+    cost less there. Backwards, with s = 1 / sqrt(mean(y^2) + epsilon) and means over the features, what arrives at both
+    x and update is dy + s (dn - y s^2 mean(dn * y)).
 
     Args:
         x: (B, T, H) float32.
         update: (B, T, H), of any type.
-        weight: (H,) float32.
         compute_dtype: of the second result.
 
     Returns:
@@ -30,36 +30,32 @@ def add_and_norm(x: Tensor, update: Tensor, weight: Tensor, compute_dtype: Any) 
     """
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def run(x: Tensor, update: Tensor, weight: Tensor) -> tuple[Any, Any]:
-        y, normed = _add_and_norm(x, update, weight, tf.zeros([], compute_dtype))
+    def run(x: Tensor, update: Tensor) -> tuple[Any, Any]:
+        y, normed = _add_and_norm(x, update, compute_dtype)
 
-        def gradient(d_y: Tensor, d_normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            d_x, d_update, d_weight = _add_and_norm_gradient(y, weight, d_y, d_normed, tf.zeros([], update.dtype))
-            return d_x, d_update, d_weight
+        def gradient(d_y: Tensor, d_normed: Tensor) -> tuple[Tensor, Tensor]:
+            d_x = _add_and_norm_gradient(y, d_y, d_normed)
+            return d_x, tf.cast(d_x, update.dtype)
 
         return (y, normed), gradient
 
-    y, normed = run(x, update, weight)
+    y, normed = run(x, update)
     return y, normed
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _add_and_norm(x: Tensor, update: Tensor, weight: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+def _add_and_norm(x: Tensor, update: Tensor, compute_dtype: Any) -> tuple[Tensor, Tensor]:
     y = x + tf.cast(update, tf.float32)
     scale = tf.math.rsqrt(tf.reduce_mean(y * y, axis=-1, keepdims=True) + RMS_NORM_EPSILON)
-    return y, tf.cast(y * scale * weight, like.dtype)
+    return y, tf.cast(y * scale, compute_dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-def _add_and_norm_gradient(
-    y: Tensor, weight: Tensor, d_y: Tensor, d_normed: Tensor, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _add_and_norm_gradient(y: Tensor, d_y: Tensor, d_normed: Tensor) -> Tensor:
     d_normed = tf.cast(d_normed, tf.float32)
     scale = tf.math.rsqrt(tf.reduce_mean(y * y, axis=-1, keepdims=True) + RMS_NORM_EPSILON)
-    weighted = d_normed * weight
-    mean = tf.reduce_mean(weighted * y, axis=-1, keepdims=True)
-    d_x = d_y + scale * (weighted - y * (scale * scale * mean))
-    return d_x, tf.cast(d_x, like.dtype), tf.reduce_sum(d_normed * y * scale, axis=[0, 1])
+    mean = tf.reduce_mean(d_normed * y, axis=-1, keepdims=True)
+    return d_y + scale * (d_normed - y * (scale * scale * mean))
 
 
 def swiglu(gate_and_up: Tensor) -> Tensor:

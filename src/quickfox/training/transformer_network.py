@@ -60,24 +60,23 @@ class TransformerNetwork:
 
         Dropout is that of the embedding and of what each half of a layer adds (Vaswani et al. 2017, 5.4).
         """
-        masks, parameters = Dropout(dropout, seed), self._parameters
+        masks = Dropout(dropout, seed)
         angles = rotary_tables(state[0][2], token_ids.shape[1], self._cache_shape[2])
         x = masks.each(self._embedded(token_ids), 0)  # (B, T, H) float32
-        update, new_state = tf.zeros_like(x), []
+        update, new_state = tf.zeros_like(x, self.compute_dtype), []
         for layer, (keys, values, positions_read) in enumerate(state):
             name = f"layers.{layer}"
-            x, normed = self._added(x, update, f"{name}.attention_norm.weight")
-            projected = self._product(normed, f"{name}.attention.input_kernel")
+            x, normed = add_and_norm(x, update, self.compute_dtype)
+            projected = self._product(normed, f"{name}.attention.input_kernel", f"{name}.attention_norm.weight")
             found, cache = attention(projected, (keys, values, positions_read), self.compute_dtype, angles)
             update = masks.each(self._product(found, f"{name}.attention.output_kernel"), 2 * layer + 1)
-            x, normed = self._added(x, update, f"{name}.feed_forward_norm.weight")
-            hidden = swiglu(self._product(normed, f"{name}.feed_forward.input_kernel"))
-            update = masks.each(self._product(hidden, f"{name}.feed_forward.output_kernel"), 2 * layer + 2)
+            x, normed = add_and_norm(x, update, self.compute_dtype)
+            fed = self._product(normed, f"{name}.feed_forward.input_kernel", f"{name}.feed_forward_norm.weight")
+            update = masks.each(self._product(swiglu(fed), f"{name}.feed_forward.output_kernel"), 2 * layer + 2)
             new_state.append(cache)
-        _, normed = self._added(x, update, "norm.weight")
-        tied = self.config.tied_embeddings
-        kernel = transposed(parameters["embedding.weight"]) if tied else parameters["output.kernel"]
-        logits = product(tf.transpose(normed, [1, 0, 2]), kernel, self.compute_dtype)  # (T, B, V)
+        _, normed = add_and_norm(x, update, self.compute_dtype)
+        output = "embedding.weight" if self.config.tied_embeddings else "output.kernel"
+        logits = self._product(tf.transpose(normed, [1, 0, 2]), output, "norm.weight")  # (T, B, V)
         return tf.cast(logits, tf.float32), tuple(new_state)
 
     def _embedded(self, token_ids: Tensor) -> Tensor:
@@ -87,11 +86,14 @@ class TransformerNetwork:
             return look_up(table, token_ids, tf.float32)
         return tf.gather(table, token_ids)
 
-    def _added(self, x: Tensor, update: Tensor, norm: str) -> tuple[Tensor, Tensor]:
-        return add_and_norm(x, update, self._parameters[norm], self.compute_dtype)
-
-    def _product(self, inputs: Tensor, kernel: str) -> Tensor:
-        return product(inputs, self._parameters[kernel], self.compute_dtype)
+    def _product(self, inputs: Tensor, name: str, norm: str | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, N) by the matrix `name`, with the weights of `norm` for its rows."""
+        kernel = self._parameters[name]
+        if name == "embedding.weight":
+            kernel = transposed(kernel)  # (V, H) -> (H, V)
+        if norm is not None:
+            kernel = self._parameters[norm][:, None] * kernel
+        return product(inputs, kernel, self.compute_dtype)
 
 
 def _initial_weight(name: str, shape: tuple[int, ...], config: ModelConfig, initializer: Any) -> Tensor:
