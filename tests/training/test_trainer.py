@@ -76,7 +76,7 @@ def test_it_learns_what_the_patterns_entropy_allows(model: ModelConfig) -> None:
 def test_stopped_and_restored_it_gives_the_same_weights_bit_for_bit(
     pattern_ids: np.ndarray, model: ModelConfig
 ) -> None:
-    """With dropout, over a restart of streams: nothing but what a checkpoint holds matters, nor how steps are grouped."""
+    """With dropout, and streams that restart: nothing matters but what a checkpoint holds."""
     whole, first, second = (make_trainer(pattern_ids, model, dropout=0.2) for _ in range(3))
     expected = validations(whole)
     early = next(event for event in first.run() if isinstance(event, Validated))

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from quickfox.models.attention import rotary_angles, rotary_frequencies
 from quickfox.models.parameters import ATTENTION_MAPS
+from quickfox.training.products import sum_of_features
 
 Tensor = Any
 Cache = tuple[Tensor, Tensor, Tensor]
@@ -183,4 +184,4 @@ def _merge_heads_gradient(d_found: Tensor, found: Tensor, share: Tensor) -> tupl
         return tf.transpose(split, [0, 2, 1, 3])
 
     d_output = apart(d_found) * share
-    return tf.cast(d_output, found.dtype), tf.reduce_sum(d_output * apart(found), axis=-1, keepdims=True)
+    return tf.cast(d_output, found.dtype), sum_of_features(d_output * apart(found))

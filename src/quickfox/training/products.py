@@ -80,6 +80,14 @@ def look_up(table: Tensor, token_ids: Tensor, compute_dtype: Any) -> Tensor:
     return rows(table)
 
 
+def sum_of_features(rows: Tensor) -> Tensor:
+    """The sum over the last axis, kept as one: (..., D) -> (..., 1); for use inside of XLA clusters.
+
+    As a product with ones: XLA splits a reduction of many numbers into passes over memory of their own, a product not.
+    """
+    return tf.matmul(rows, tf.ones([rows.shape[-1], 1], rows.dtype))
+
+
 def transposed(matrix: Tensor) -> Tensor:
     """The transpose of an (M, 4K) or any matrix, laid out anew.
 

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from quickfox.models.attention import RMS_NORM_EPSILON
+from quickfox.training.products import sum_of_features
 
 Tensor = Any
 
@@ -46,15 +47,18 @@ def add_and_norm(x: Tensor, update: Tensor, compute_dtype: Any) -> tuple[Tensor,
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
 def _add_and_norm(x: Tensor, update: Tensor, compute_dtype: Any) -> tuple[Tensor, Tensor]:
     y = x + tf.cast(update, tf.float32)
-    scale = tf.math.rsqrt(tf.reduce_mean(y * y, axis=-1, keepdims=True) + RMS_NORM_EPSILON)
-    return y, tf.cast(y * scale, compute_dtype)
+    return y, tf.cast(y * _norm_scale(y), compute_dtype)
+
+
+def _norm_scale(y: Tensor) -> Tensor:
+    """1 / sqrt(mean(y^2) + epsilon): (B, T, H) -> (B, T, 1)."""
+    return tf.math.rsqrt(sum_of_features(y * y) / y.shape[-1] + RMS_NORM_EPSILON)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
 def _add_and_norm_gradient(y: Tensor, d_y: Tensor, d_normed: Tensor) -> Tensor:
     d_normed = tf.cast(d_normed, tf.float32)
-    scale = tf.math.rsqrt(tf.reduce_mean(y * y, axis=-1, keepdims=True) + RMS_NORM_EPSILON)
-    mean = tf.reduce_mean(d_normed * y, axis=-1, keepdims=True)
+    scale, mean = _norm_scale(y), sum_of_features(d_normed * y) / y.shape[-1]
     return d_y + scale * (d_normed - y * (scale * scale * mean))
 
 
