@@ -1,6 +1,6 @@
 """What suits each architecture: how large a model, how fast it learns, how far back it looks.
 
-The figures are measured; the experiments are in benchmarks/LOG.md.
+The lstm's figures are measured, see benchmarks/LOG.md; the others' are first choices that reach what was asked of them.
 """
 
 import math
