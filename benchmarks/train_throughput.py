@@ -30,11 +30,11 @@ def measure_ours(precision: Any, batch: int, window: int, embedding: int, hidden
     import numpy as np
 
     from quickfox.config import ModelConfig, TrainingConfig
+    from quickfox.training import trainer
     from quickfox.training.events import StepsDone
-    from quickfox.training.networks import LSTMNetwork
     from quickfox.training.trainer import Trainer
 
-    LSTMNetwork.matrix_blocks = lambda _: {}  # type: ignore[assignment,method-assign] # AdamW for all, as the others have it
+    trainer.kernel_maps = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all, as the others have it
     ids = np.random.default_rng(0).integers(0, VOCABULARY, size=1_000_000).astype(np.uint8)
     model = ModelConfig(vocabulary_size=VOCABULARY, embedding_dim=embedding, hidden_dim=hidden)
     training = TrainingConfig(

@@ -107,6 +107,43 @@ def test_one_measure_of_how_long_to_train_is_enough(names: tuple[str, str]) -> N
         TrainingRequest(**{name: 5})
 
 
+@pytest.mark.parametrize("name", ["embedding_dim", "hidden_dim", "num_layers"])
+def test_a_size_excludes_what_it_stands_for(name: str) -> None:
+    TrainingRequest(size="small", num_heads=2)
+    with pytest.raises(UsageError, match=f"--size and --{name.replace('_', '-')} exclude each other"):
+        TrainingRequest(size="small", **{name: 5})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num_heads": 2}, "num-heads is for attention-rnn and transformer, not for lstm"),
+        ({"context": 9}, "context must be left out of a lstm"),
+        ({"tied_embeddings": True}, "tied-embeddings is for transformer, not for lstm"),
+        ({"architecture": "attention-rnn", "context": 9, "tied_embeddings": True}, "not for attention-rnn"),
+        ({"architecture": "attention-rnn"}, "context is missing"),
+        ({"architecture": "attention-rnn", "context": 0}, "context must be at least 1"),
+        ({"architecture": "attention-rnn", "context": 9, "num_heads": 3}, "num-heads must divide hidden-dim 512"),
+        ({"architecture": "attention-rnn", "context": 9, "num_heads": 0}, "num-heads must be at least 1"),
+        ({"architecture": "transformer", "context": 9}, "embedding-dim of a transformer is its hidden-dim, 512"),
+        (
+            {"architecture": "transformer", "context": 9, "embedding_dim": 512, "num_heads": 512},
+            "hidden-dim must be an even number for each of a transformer's heads",
+        ),
+    ],
+)
+def test_models_that_do_not_fit_together(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        ModelConfig(**MODEL | changes)
+
+
+def test_a_file_from_before_attention_means_a_model_without() -> None:
+    values = {"architecture": "lstm"} | MODEL
+    assert from_dict(ModelConfig, values, "file") == ModelConfig(**MODEL)
+    later = to_dict(ModelConfig(**MODEL))
+    assert {"num_heads": 1, "context": None, "tied_embeddings": False}.items() <= later.items()
+
+
 @given(
     st.builds(
         ModelConfig,

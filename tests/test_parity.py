@@ -3,6 +3,7 @@
 Every architecture is here. Adding one to the contract fails this suite until Keras and NumPy both follow it.
 """
 
+from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
@@ -17,15 +18,36 @@ from quickfox.training.tensorflow_runtime import start_tensorflow
 pytest.importorskip("tensorflow", reason="parity needs both engines")
 start_tensorflow(threads=2)
 
-from quickfox.training.networks import build_network  # noqa: E402 - TensorFlow is started first
+from quickfox.training.dropout import NO_DROPOUT  # noqa: E402 - TensorFlow is started first
+from quickfox.training.networks import build_network  # noqa: E402
 
 ATOL = 1e-4
 BATCH, TIME = 3, 9
-SIZES = [
-    {"vocabulary_size": 7, "embedding_dim": 5, "hidden_dim": 8, "num_layers": 1},
-    {"vocabulary_size": 40, "embedding_dim": 6, "hidden_dim": 12, "num_layers": 2},  # more tokens than a window holds
-]
-CONFIGS = [ModelConfig(architecture=name, **sizes) for name in get_args(Architecture) for sizes in SIZES]
+CONTEXT = 4  # shorter than the text, so that what lies farther back must be out of sight in both engines
+
+
+def configs(architecture: Architecture) -> Iterator[ModelConfig]:
+    """One layer; and two, with a vocabulary of more tokens than a window holds."""
+    for vocabulary_size, embedding_dim, hidden_dim, num_layers in ((7, 5, 8, 1), (40, 6, 12, 2)):
+        sizes = {"vocabulary_size": vocabulary_size, "hidden_dim": hidden_dim, "num_layers": num_layers}
+        if architecture == "transformer":
+            for tied in (False, True):
+                yield ModelConfig(
+                    architecture=architecture, embedding_dim=hidden_dim, num_heads=2, context=CONTEXT,
+                    tied_embeddings=tied, **sizes,
+                )  # fmt: skip
+        elif architecture == "attention-rnn":
+            for num_heads in (1, 4):
+                yield ModelConfig(
+                    architecture=architecture, embedding_dim=embedding_dim, num_heads=num_heads, context=CONTEXT,
+                    **sizes,
+                )  # fmt: skip
+        else:
+            yield ModelConfig(architecture=architecture, embedding_dim=embedding_dim, **sizes)
+
+
+CONFIGS = [config for name in get_args(Architecture) for config in configs(name)]
+RECURRENT_CONFIGS = [config for config in CONFIGS if config.context is None]
 
 
 def random_parameters(config: ModelConfig) -> dict[str, np.ndarray]:
@@ -69,17 +91,36 @@ def test_the_networks_own_weights_go_over(config: ModelConfig) -> None:
     np.testing.assert_allclose(numpy_logits, np.transpose(tensorflow_logits, (1, 0, 2)), atol=ATOL)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", RECURRENT_CONFIGS, ids=str)
 def test_stock_keras_layers_agree_with_the_kernels(config: ModelConfig) -> None:
     """What a GPU would run is what the processor runs."""
-    network = build_network(config, random_seed=3, precision="float32")
-    tokens = random_tokens(config)
-    ours, our_state = network.forward(tokens, network.initial_state(BATCH))
-    stock, stock_state = network.forward_stock(tokens, network.initial_state(BATCH), dropout=0.0, seed=None)
+    stack = build_network(config, random_seed=3, precision="float32").stack
+    inputs = np.random.default_rng(2).normal(size=(TIME, BATCH, config.embedding_dim)).astype(np.float32)
+    ours, our_state = stack.run(inputs, stack.initial_state(BATCH), NO_DROPOUT)
+    stock, stock_state = stack.run_stock(inputs, stack.initial_state(BATCH), NO_DROPOUT)
     np.testing.assert_allclose(ours, stock, atol=ATOL)
-    for (h, c), (stock_h, stock_c) in zip(our_state, stock_state, strict=True):
-        np.testing.assert_allclose(h, stock_h, atol=ATOL)
-        np.testing.assert_allclose(c, stock_c, atol=ATOL)
+    for layer, stock_layer in zip(our_state, stock_state, strict=True):
+        np.testing.assert_allclose(layer, stock_layer, atol=ATOL)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_windows_of_any_length_give_the_same_in_both_engines(config: ModelConfig) -> None:
+    """Windows shorter and longer than the context, the state carried from one to the next: one function of the text."""
+    network = build_network(config, random_seed=0, precision="float32")
+    for name, value in random_parameters(config).items():
+        network.parameters()[name].assign(value)
+    model, tokens = numpy_model(config), random_tokens(config)
+    whole, _ = model.forward(tokens, model.initial_state(BATCH))
+    state, numpy_state, start = network.initial_state(BATCH), model.initial_state(BATCH), 0
+    for window in (2, 6, 1):
+        part = tokens[:, start : start + window]
+        logits, state = network.forward(part, state)
+        numpy_logits, numpy_state = model.forward(part, numpy_state)
+        expected = whole[:, start : start + window]
+        np.testing.assert_allclose(np.transpose(logits, (1, 0, 2)), expected, atol=ATOL)
+        np.testing.assert_allclose(numpy_logits, expected, atol=ATOL)
+        start += window
+    assert start == TIME
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

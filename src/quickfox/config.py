@@ -9,12 +9,13 @@ import itertools
 import math
 import reprlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from quickfox.errors import DataError, UsageError
 
-Architecture = Literal["lstm"]
+Architecture = Literal["lstm", "gru", "rnn", "attention-rnn", "transformer"]
+Size = Literal["tiny", "small", "medium", "large"]
 Precision = Literal["float32", "bfloat16"]
 Replans = tuple[tuple[int, int], ...]
 
@@ -23,6 +24,7 @@ MAX_DIM = 2**16
 MAX_LAYERS = 64
 MAX_BATCH_SIZE = 2**16
 MAX_WINDOW = 2**10  # the time loop is unrolled
+MAX_CONTEXT = 2**16
 MAX_INTEGER = 2**63 - 1
 MAX_RANDOM_SEED = MAX_INTEGER
 MAX_SAMPLES = 2**20
@@ -30,13 +32,30 @@ MAX_SAMPLES = 2**20
 
 Config = TypeVar("Config")
 
+SIZED = ("embedding_dim", "hidden_dim", "num_layers")
+"""The settings that a `Size` stands for."""
+
+ATTENTION_ARCHITECTURES: tuple[Architecture, ...] = ("attention-rnn", "transformer")
+ADDED_LATER = {"added_later": True}
+"""Marks a setting that older files do not have: where it is missing, its default is what they meant."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that fixes the model's tensors.
+    """Everything that fixes the model: its tensors, and the function they stand for.
+
+    Attributes:
+        architecture: the kind of network.
+        vocabulary_size: distinct tokens.
+        embedding_dim: numbers that stand for a token; of a transformer, `hidden_dim`.
+        hidden_dim: units of a layer.
+        num_layers: layers, one upon the other; of an attention-rnn, in its encoder and again in its decoder.
+        num_heads: attentions side by side, which share `hidden_dim` equally; 1 without attention.
+        context: how many positions a token attends to at most, its own and those before it; None without attention.
+        tied_embeddings: whether a transformer's output layer is its embedding, transposed.
 
     Raises:
-        UsageError: a value is outside its range.
+        UsageError: a value is outside its range, or does not fit the architecture.
     """
 
     architecture: Architecture = "lstm"
@@ -44,6 +63,9 @@ class ModelConfig:
     embedding_dim: int
     hidden_dim: int
     num_layers: int = 1
+    num_heads: int = field(default=1, metadata=ADDED_LATER)
+    context: int | None = field(default=None, metadata=ADDED_LATER)
+    tied_embeddings: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         _check_choice(self, "architecture", get_args(Architecture))
@@ -51,6 +73,32 @@ class ModelConfig:
         check_range(self, "embedding_dim", 1, MAX_DIM)
         check_range(self, "hidden_dim", 1, MAX_DIM)
         check_range(self, "num_layers", 1, MAX_LAYERS)
+        check_range(self, "num_heads", 1, MAX_DIM)
+        if self.architecture in ATTENTION_ARCHITECTURES:
+            self._check_attention()
+        elif self.num_heads != 1:
+            raise UsageError(f"num-heads is for {' and '.join(ATTENTION_ARCHITECTURES)}, not for {self.architecture}")
+        elif self.context is not None:
+            raise UsageError(f"context must be left out of a {self.architecture}, which has no attention")
+        if self.tied_embeddings and self.architecture != "transformer":
+            raise UsageError(f"tied-embeddings is for transformer, not for {self.architecture}")
+
+    def _check_attention(self) -> None:
+        if self.context is None:
+            raise UsageError(f"context is missing: how many positions the {self.architecture} attends to")
+        check_range(self, "context", 1, MAX_CONTEXT)
+        if self.hidden_dim % self.num_heads:
+            raise UsageError(f"num-heads must divide hidden-dim {self.hidden_dim}, and {self.num_heads} does not")
+        if self.architecture == "transformer":
+            if self.embedding_dim != self.hidden_dim:
+                raise UsageError(
+                    f"embedding-dim of a transformer is its hidden-dim, {self.hidden_dim}, not {self.embedding_dim}"
+                )
+            if self.hidden_dim // self.num_heads % 2:
+                raise UsageError(
+                    f"hidden-dim must be an even number for each of a transformer's heads, not "
+                    f"{self.hidden_dim} / {self.num_heads}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +113,7 @@ class TrainingConfig:
         learning_rate: the peak, reached after `warmup_steps` and then lowered linearly to 0 at `steps`.
         weight_decay: decoupled decay of the weight matrices (AdamW), as a share of the learning rate.
         clip_norm: the gradient's global norm is cut to this.
-        dropout: share of the recurrent layers' outputs that is dropped, in [0, 1).
+        dropout: share of the layers' outputs that is dropped, in [0, 1).
         validation_interval: steps from one validation to the next.
         patience: validations without improvement before training stops early; None: never.
         random_seed: fixes the initial weights, the data's phase and the dropout masks.
@@ -113,13 +161,16 @@ class TrainingConfig:
 class TrainingRequest:
     """What a person asks of a training run; None leaves the choice to `training/settings.py`.
 
-    At most one of `steps`, `epochs` and `budget` (seconds of wall time, start-up included) is given.
+    At most one of `steps`, `epochs` and `budget` (seconds of wall time, start-up included) is given. `size` stands for
+    `embedding_dim`, `hidden_dim` and `num_layers`, and excludes them.
     """
 
     architecture: Architecture | None = None
+    size: Size | None = None
     embedding_dim: int | None = None
     hidden_dim: int | None = None
     num_layers: int | None = None
+    num_heads: int | None = None
     dropout: float | None = None
     batch_size: int | None = None
     window: int | None = None
@@ -137,6 +188,13 @@ class TrainingRequest:
         named = [name for name in ("steps", "epochs", "budget") if getattr(self, name) is not None]
         if len(named) > 1:
             raise UsageError(f"--{named[0]} and --{named[1]} exclude each other: give one")
+        if self.architecture is not None:
+            _check_choice(self, "architecture", get_args(Architecture))
+        if self.size is not None:
+            _check_choice(self, "size", get_args(Size))
+            for name in SIZED:
+                if getattr(self, name) is not None:
+                    raise UsageError(f"--size and --{name.replace('_', '-')} exclude each other: give one")
         for name, low, high in (
             ("epochs", 1e-3, 1e12),
             ("budget", 1e-3, 1e12),
@@ -144,6 +202,7 @@ class TrainingRequest:
             ("embedding_dim", 1, MAX_DIM),
             ("hidden_dim", 1, MAX_DIM),
             ("num_layers", 1, MAX_LAYERS),
+            ("num_heads", 1, MAX_DIM),
             ("dropout", 0.0, 0.99),
             ("batch_size", 1, MAX_BATCH_SIZE),
             ("window", 1, MAX_WINDOW),
@@ -249,6 +308,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(kind: type[Config], values: Any, where: str) -> Config:
     """The configuration of type `kind` that `values`, read from JSON, describes; nothing is guessed or ignored.
 
+    Only settings that were ADDED_LATER may be missing.
+
     Args:
         kind: one of the configuration classes.
         values: a decoded JSON value.
@@ -262,7 +323,8 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - fields.keys()):
         raise DataError(f"{where}: unknown setting {reprlib.repr(unknown[0])}")
-    if missing := sorted(fields.keys() - values.keys()):
+    needed = {name for name, field in fields.items() if not field.metadata.get("added_later")}
+    if missing := sorted(needed - values.keys()):
         raise DataError(f"{where}: setting {missing[0]!r} is missing")
     hints = get_type_hints(kind)
     for name, value in values.items():

@@ -1,11 +1,17 @@
-"""The kernels against naive references: loops written from the equations, finite differences, Keras's own layer."""
+"""The kernels against naive references: loops written from the equations, finite differences, Keras's own layers."""
 
-import keras
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from quickfox.training.recurrent_kernels import dense, look_up, lstm, transposed
+from quickfox.config import Architecture, ModelConfig
+from quickfox.training.dropout import NO_DROPOUT
+from quickfox.training.initialization import seeded_initializers
+from quickfox.training.recurrent_kernels import gru, lstm, rnn
+from quickfox.training.recurrent_stack import RecurrentStack
 
 T, B, D, H, V = 7, 3, 5, 8, 11
 
@@ -29,32 +35,61 @@ def naive_lstm(projected: np.ndarray, kernel: np.ndarray, h: np.ndarray, c: np.n
     return np.stack(outputs), h, c
 
 
-@pytest.fixture
-def inputs() -> list[np.ndarray]:
-    return [random((T, B, 4 * H), 0), random((H, 4 * H), 1) * 0.3, random((B, H), 2), random((B, H), 3)]
+def naive_gru(projected: np.ndarray, kernel: np.ndarray, bias: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, ...]:
+    outputs = []
+    for projected_t in projected.astype(np.float64):
+        (az, ar, ag), (bz, br, bg) = (np.split(part, 3, axis=1) for part in (projected_t, h @ kernel + bias))
+        z, r = sigmoid(az + bz), sigmoid(ar + br)
+        h = z * h + (1 - z) * np.tanh(ag + r * bg)
+        outputs.append(h)
+    return np.stack(outputs), h
 
 
-def weighted_sum(outputs: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
-    """A scalar that depends on every element of the three results, each with another weight."""
-    parts = zip((outputs, h, c), (4, 5, 6), strict=True)
-    return tf.add_n([tf.reduce_sum(part * random(tuple(part.shape), seed)) for part, seed in parts])
+def naive_rnn(projected: np.ndarray, kernel: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, ...]:
+    outputs = []
+    for projected_t in projected.astype(np.float64):
+        h = np.tanh(projected_t + h @ kernel)
+        outputs.append(h)
+    return np.stack(outputs), h
 
 
-def test_lstm_agrees_with_the_equations(inputs: list[np.ndarray]) -> None:
-    for ours, naive in zip(lstm(*inputs, tf.float32), naive_lstm(*inputs), strict=True):
-        np.testing.assert_allclose(ours, naive, atol=1e-5)
+Kernel = Callable[..., tuple[Any, ...]]
+Case = tuple[Kernel, Kernel, list[np.ndarray]]
+STATE = [random((B, H), 2), random((B, H), 3)]
+CASES: dict[str, Case] = {
+    "lstm": (lstm, naive_lstm, [random((T, B, 4 * H), 0), random((H, 4 * H), 1) * 0.3, *STATE]),
+    "gru": (gru, naive_gru, [random((T, B, 3 * H), 0), random((H, 3 * H), 1) * 0.3, random((3 * H,), 4), STATE[0]]),
+    "rnn": (rnn, naive_rnn, [random((T, B, H), 0), random((H, H), 1) * 0.3, STATE[0]]),
+}
 
 
-def test_lstm_gradients_agree_with_finite_differences(inputs: list[np.ndarray]) -> None:
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    """The kernel, its equations, and inputs for both."""
+    return CASES[request.param]
+
+
+def weighted_sum(results: Sequence[Any]) -> tf.Tensor:
+    """A scalar that depends on every element of the results, each with another weight."""
+    return tf.add_n([tf.reduce_sum(part * random(tuple(part.shape), seed)) for seed, part in enumerate(results, 4)])
+
+
+def test_kernels_agree_with_the_equations(case: Case) -> None:
+    kernel, naive, inputs = case
+    for ours, expected in zip(kernel(*inputs, tf.float32), naive(*inputs), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_gradients_agree_with_finite_differences(case: Case) -> None:
+    kernel, naive, inputs = case
     tensors = [tf.constant(value) for value in inputs]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
-        loss = weighted_sum(*lstm(*tensors, tf.float32))
+        loss = weighted_sum(kernel(*tensors, tf.float32))
     gradients = tape.gradient(loss, tensors)
 
     def naive_loss(*values: np.ndarray) -> float:
-        parts = zip(naive_lstm(*values), (4, 5, 6), strict=True)
-        return float(sum(np.sum(part * random(part.shape, seed)) for part, seed in parts))
+        return float(sum(np.sum(part * random(part.shape, seed)) for seed, part in enumerate(naive(*values), 4)))
 
     for position, gradient in enumerate(gradients):
         direction = random(inputs[position].shape, 7 + position).astype(np.float64)
@@ -65,65 +100,42 @@ def test_lstm_gradients_agree_with_finite_differences(inputs: list[np.ndarray]) 
         assert np.sum(gradient * direction) == pytest.approx(numeric, rel=1e-3)
 
 
-def test_lstm_and_its_gradients_agree_with_keras() -> None:
-    x, h, c = random((B, T, D), 0), random((B, H), 1), random((B, H), 2)
-    layer = keras.layers.LSTM(H, return_sequences=True, return_state=True)
-    layer.build((B, T, D))
-    layer.cell.bias.assign(random((4 * H,), 3))
-    kernel, recurrent, bias = (variable.value for variable in layer.trainable_variables)
+@pytest.mark.parametrize("architecture", ["lstm", "gru", "rnn"])
+def test_a_stack_and_its_gradients_agree_with_keras(architecture: Architecture) -> None:
+    """Two of our layers on embedded tokens against the stock layers; the gradients of every weight and of the state."""
+    config = ModelConfig(architecture=architecture, vocabulary_size=V, embedding_dim=D, hidden_dim=H, num_layers=2)
+    stack = RecurrentStack(config, D, seeded_initializers(0), tf.float32)
+    for seed, variable in enumerate(stack.variables()):
+        variable.assign(random(tuple(variable.shape), seed) * 0.5)
+    embeddings, ids = tf.Variable(random((V, D), 9)), np.random.default_rng(0).integers(0, V, size=(T, B))
+    state = tf.nest.map_structure(lambda zeros: tf.constant(random(tuple(zeros.shape), 8)), stack.initial_state(B))
     with tf.GradientTape(persistent=True) as tape:
-        outputs, h_keras, c_keras = layer(x, initial_state=[tf.constant(h), tf.constant(c)])
-        keras_loss = weighted_sum(tf.transpose(outputs, [1, 0, 2]), h_keras, c_keras)
-        projected = dense(tf.transpose(x, [1, 0, 2]), kernel, bias, tf.float32)
-        our_outputs, our_h, our_c = lstm(projected, recurrent, tf.constant(h), tf.constant(c), tf.float32)
-        our_loss = weighted_sum(our_outputs, our_h, our_c)
-    np.testing.assert_allclose(our_outputs, tf.transpose(outputs, [1, 0, 2]), atol=1e-5)
-    for variable in (kernel, recurrent, bias):
-        np.testing.assert_allclose(tape.gradient(our_loss, variable), tape.gradient(keras_loss, variable), atol=1e-4)
+        tape.watch(state)
+        ours = stack.run_tokens(embeddings, ids, state, NO_DROPOUT)
+        stock = stack.run_stock(tf.gather(embeddings, ids), state, NO_DROPOUT)
+        our_loss, stock_loss = weighted_sum(tf.nest.flatten(ours)), weighted_sum(tf.nest.flatten(stock))
+    for our_part, stock_part in zip(tf.nest.flatten(ours), tf.nest.flatten(stock), strict=True):
+        np.testing.assert_allclose(our_part, stock_part, atol=1e-5)
+    for variable in [embeddings, *stack.variables(), *tf.nest.flatten(state)]:
+        expected = tf.convert_to_tensor(tape.gradient(stock_loss, variable))
+        np.testing.assert_allclose(tape.gradient(our_loss, variable), expected, atol=2e-4)
 
 
-def test_two_windows_with_carried_state_equal_one(inputs: list[np.ndarray]) -> None:
-    projected, kernel, h, c = inputs
-    whole = lstm(projected, kernel, h, c, tf.float32)
-    first, h, c = lstm(projected[:3], kernel, h, c, tf.float32)
-    second, h, c = lstm(projected[3:], kernel, h, c, tf.float32)
-    for parts, expected in zip((tf.concat([first, second], 0), h, c), whole, strict=True):
+def test_two_windows_with_carried_state_equal_one(case: Case) -> None:
+    kernel, _, (projected, *rest) = case
+    num_states = len(kernel(projected, *rest, tf.float32)) - 1
+    weights, state = rest[:-num_states], rest[-num_states:]
+    whole = kernel(projected, *weights, *state, tf.float32)
+    first, *state = kernel(projected[:3], *weights, *state, tf.float32)
+    second, *state = kernel(projected[3:], *weights, *state, tf.float32)
+    for parts, expected in zip((tf.concat([first, second], 0), *state), whole, strict=True):
         np.testing.assert_allclose(parts, expected, atol=1e-6)
 
 
-def test_bfloat16_is_float32_within_its_precision(inputs: list[np.ndarray]) -> None:
-    projected, *rest = inputs
-    outputs, h, c = lstm(tf.cast(projected, tf.bfloat16), *rest, tf.bfloat16)
-    assert (outputs.dtype, h.dtype, c.dtype) == (tf.bfloat16, tf.float32, tf.float32)
-    for ours, naive in zip((outputs, h, c), naive_lstm(*inputs), strict=True):
-        np.testing.assert_allclose(tf.cast(ours, tf.float32), naive, atol=0.05)
-
-
-def test_dense_and_its_gradients_agree_with_plain_operations() -> None:
-    x, kernel, bias = (tf.Variable(random(shape, seed)) for seed, shape in enumerate([(T, B, D), (D, V), (V,)]))
-    weights = random((T, B, V), 9)
-    with tf.GradientTape(persistent=True) as tape:
-        ours = dense(x, kernel, bias, tf.float32)
-        plain = tf.einsum("tbd,dv->tbv", x, kernel) + bias
-        ours_sum, plain_sum = tf.reduce_sum(ours * weights), tf.reduce_sum(plain * weights)
-    np.testing.assert_allclose(ours, plain, atol=1e-5)
-    for variable in (x, kernel, bias):
-        np.testing.assert_allclose(tape.gradient(ours_sum, variable), tape.gradient(plain_sum, variable), atol=1e-4)
-
-
-def test_look_up_takes_rows_and_adds_up_their_gradients() -> None:
-    table = tf.Variable(random((V, D), 0))
-    ids = tf.constant([[1, 4], [4, 4]])
-    with tf.GradientTape() as tape:
-        rows = look_up(table, ids, tf.float32)
-        loss = tf.reduce_sum(rows)
-    np.testing.assert_array_equal(rows, table.numpy()[ids.numpy()])
-    expected = np.zeros((V, D), np.float32)
-    expected[1], expected[4] = 1.0, 3.0
-    np.testing.assert_allclose(tape.gradient(loss, table), expected, atol=1e-6)
-
-
-def test_transposed_inside_a_graph() -> None:
-    matrix = random((6, 10), 0)
-    result = tf.function(lambda value: tf.matmul(tf.eye(10), transposed(value)))(matrix)
-    np.testing.assert_allclose(result, matrix.T, atol=1e-6)
+def test_bfloat16_is_float32_within_its_precision(case: Case) -> None:
+    kernel, naive, inputs = case
+    outputs, *state = kernel(tf.cast(inputs[0], tf.bfloat16), *inputs[1:], tf.bfloat16)
+    assert outputs.dtype == tf.bfloat16
+    assert all(part.dtype == tf.float32 for part in state)
+    for ours, expected in zip((outputs, *state), naive(*inputs), strict=True):
+        np.testing.assert_allclose(tf.cast(ours, tf.float32), expected, atol=0.05)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quickfox.config import ModelConfig, TrainingConfig
+from quickfox.config import ATTENTION_ARCHITECTURES, Architecture, ModelConfig, TrainingConfig
 from quickfox.errors import CannotCreateError, StorageError, UsageError
 from quickfox.models.parameters import parameter_count
 from quickfox.training.resources import check_disk_space, check_memory
@@ -41,7 +41,7 @@ def have_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 def test_a_small_model_fits(tmp_path: Path) -> None:
     check_memory(MODEL, TRAINING)
-    check_disk_space(tmp_path, MODEL)
+    check_disk_space(tmp_path, MODEL, TRAINING)
 
 
 def test_weights_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,12 +68,41 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(tmp_path: Path, monk
     three_checkpoints = 3 * 3 * 4 * parameter_count(MODEL)  # weights and two moments each; a fourth is being written
     have_disk(monkeypatch, three_checkpoints)
     with pytest.raises(StorageError, match="make room") as caught:
-        check_disk_space(tmp_path, MODEL)
+        check_disk_space(tmp_path, MODEL, TRAINING)
     assert str(tmp_path) in str(caught.value)
     have_disk(monkeypatch, 2 * three_checkpoints)
-    check_disk_space(tmp_path, MODEL)
+    check_disk_space(tmp_path, MODEL, TRAINING)
 
 
 def test_a_folder_that_is_not_there_has_no_space(tmp_path: Path) -> None:
     with pytest.raises(CannotCreateError, match="nowhere"):
-        check_disk_space(tmp_path / "nowhere", MODEL)
+        check_disk_space(tmp_path / "nowhere", MODEL, TRAINING)
+
+
+def test_the_cache_of_many_streams_takes_its_place_in_memory_and_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelConfig(
+        architecture="transformer", vocabulary_size=3, embedding_dim=16, hidden_dim=16, num_layers=2, context=1024
+    )
+    training = dataclasses.replace(TRAINING, window=1, batch_size=64)
+    cache = 4 * 2 * 2 * 64 * 1024 * 16  # bytes of keys and values in two layers
+    have_memory(monkeypatch, 4 * cache)
+    with pytest.raises(UsageError, match="GiB"):
+        check_memory(model, training)
+    have_disk(monkeypatch, 4 * cache)
+    with pytest.raises(StorageError, match="make room"):
+        check_disk_space(tmp_path, model, training)
+    short = dataclasses.replace(model, context=8)
+    check_memory(short, training)
+    check_disk_space(tmp_path, short, training)
+
+
+@pytest.mark.parametrize("architecture", ["rnn", "gru", "attention-rnn", "transformer"])
+def test_every_architecture_is_estimated(architecture: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = 8 if architecture in ATTENTION_ARCHITECTURES else None
+    model = ModelConfig(architecture=architecture, vocabulary_size=3, embedding_dim=16, hidden_dim=16, context=context)
+    have_memory(monkeypatch, 2**21)
+    check_memory(model, TRAINING)
+    with pytest.raises(UsageError, match="batches of 4096 x 8 tokens"):
+        check_memory(model, dataclasses.replace(TRAINING, batch_size=4096))

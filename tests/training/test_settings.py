@@ -1,11 +1,13 @@
 """What is given is kept; what is not given suits the text, the time and the machine."""
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from quickfox.config import TrainingRequest
+from quickfox.config import ATTENTION_ARCHITECTURES, Architecture, Size, TrainingRequest
+from quickfox.errors import UsageError
+from quickfox.models.parameters import parameter_count
 from quickfox.training.settings import Plan, choose_dropout, choose_settings, default_budget, repeated_request
 
 MILLION = 1_000_000
@@ -96,3 +98,64 @@ def test_a_large_model_of_a_small_text_needs_more_dropout() -> None:
 def test_a_random_seed_is_drawn_when_not_given() -> None:
     seeds = {choose(TrainingRequest()).training.random_seed for _ in range(3)}
     assert len(seeds) == 3
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+@pytest.mark.parametrize("length", [{"budget": 60.0}, {"steps": 500}, {"epochs": 2.0}])
+def test_every_architecture_suits_every_length(architecture: Architecture, length: dict[str, Any]) -> None:
+    plan = choose(TrainingRequest(architecture=architecture, **length))
+    assert plan.model.architecture == architecture
+    assert 10_000 < parameter_count(plan.model) < 20_000_000
+    assert plan.training.steps >= 1
+    assert (plan.model.context is not None) == (architecture in ATTENTION_ARCHITECTURES)
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_sizes_grow_with_their_names(architecture: Architecture) -> None:
+    plans = [choose(TrainingRequest(architecture=architecture, size=size, steps=9)) for size in get_args(Size)]
+    counts = [parameter_count(plan.model) for plan in plans]
+    assert counts == sorted(set(counts))
+
+
+def test_a_size_fixes_the_model_whatever_the_time() -> None:
+    models = {choose(TrainingRequest(size="small", budget=budget)).model for budget in (10.0, 1000.0)}
+    assert len(models) == 1
+
+
+def test_more_layers_for_the_same_time_are_narrower() -> None:
+    one, four = (choose(TrainingRequest(budget=300.0, num_layers=layers)).model for layers in (1, 4))
+    assert four.hidden_dim < one.hidden_dim
+
+
+@pytest.mark.parametrize("hidden_dim", [2, 64, 100, 256, 500])
+def test_heads_share_the_hidden_units_in_even_numbers(hidden_dim: int) -> None:
+    model = choose(TrainingRequest(architecture="transformer", hidden_dim=hidden_dim)).model
+    assert hidden_dim % (2 * model.num_heads) == 0
+
+
+def test_heads_are_for_attention_only() -> None:
+    assert choose(TrainingRequest(architecture="transformer", hidden_dim=64, num_heads=4)).model.num_heads == 4
+    with pytest.raises(UsageError, match="num-heads is for"):
+        choose(TrainingRequest(num_heads=4))
+
+
+def test_the_reach_of_attention_grows_with_the_window() -> None:
+    for architecture in ATTENTION_ARCHITECTURES:
+        short, long = (choose(TrainingRequest(architecture=architecture, window=window)) for window in (16, 32))
+        assert long.model.context == 2 * short.model.context
+
+
+def test_a_large_vocabulary_is_learnt_once_by_a_transformer() -> None:
+    request = TrainingRequest(architecture="transformer", steps=9)
+    assert not choose(request).model.tied_embeddings
+    assert choose(request, vocabulary_size=8000).model.tied_embeddings
+
+
+def test_a_repeated_run_of_another_size_or_kind_is_sized_anew() -> None:
+    earlier = choose(TrainingRequest(architecture="transformer", hidden_dim=96, num_heads=3))
+    again = repeated_request(TrainingRequest(), earlier.model, earlier.training)
+    assert (again.architecture, again.hidden_dim, again.num_heads) == ("transformer", 96, 3)
+    sized = repeated_request(TrainingRequest(size="tiny"), earlier.model, earlier.training)
+    assert (sized.architecture, sized.hidden_dim) == ("transformer", None)
+    other = repeated_request(TrainingRequest(architecture="gru"), earlier.model, earlier.training)
+    assert (other.hidden_dim, other.num_heads, other.batch_size) == (None, None, earlier.training.batch_size)

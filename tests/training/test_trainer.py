@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import DivergedError
+from quickfox.evaluation import mean_loss
+from quickfox.models.language_model import build_language_model
 from quickfox.training.compiled import STATE_RESET_WINDOWS
 from quickfox.training.events import Replanned, StepsDone, Validated
+from quickfox.training.sizes import SUITED
 from quickfox.training.trainer import Trainer
 
 MODEL = ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
@@ -32,6 +36,21 @@ TRAINING = TrainingConfig(
 )
 
 
+MODELS = [
+    MODEL,
+    ModelConfig(architecture="gru", vocabulary_size=3, embedding_dim=4, hidden_dim=16, num_layers=2),
+    ModelConfig(architecture="rnn", vocabulary_size=3, embedding_dim=4, hidden_dim=16),
+    ModelConfig(
+        architecture="attention-rnn", vocabulary_size=3, embedding_dim=4, hidden_dim=16, num_heads=2, context=12
+    ),
+    ModelConfig(
+        architecture="transformer", vocabulary_size=3, embedding_dim=16, hidden_dim=16, num_layers=2, num_heads=2,
+        context=12, tied_embeddings=True,
+    ),
+]  # fmt: skip
+every_architecture = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.architecture)
+
+
 def make_trainer(ids: np.ndarray, model: ModelConfig = MODEL, budget: float | None = None, **changes: Any) -> Trainer:
     training = dataclasses.replace(TRAINING, **changes)
     return Trainer(model, training, ids[:-400], ids[-400:], time.monotonic(), budget)
@@ -41,21 +60,43 @@ def validations(trainer: Trainer) -> list[Validated]:
     return [event for event in trainer.run() if isinstance(event, Validated)]
 
 
-def test_it_learns_what_the_patterns_entropy_allows() -> None:
+@every_architecture
+def test_it_learns_what_the_patterns_entropy_allows(model: ModelConfig) -> None:
     """Triples (2, a, a) with a drawn of two: one token in three costs ln 2, the others are certain."""
     coins = np.random.default_rng(0).integers(0, 2, size=4000).astype(np.uint8)
     ids = np.empty(3 * len(coins), np.uint8)
     ids[0::3], ids[1::3], ids[2::3] = 2, coins, coins
-    last = validations(make_trainer(ids, steps=300, validation_interval=300))[-1]
+    rate = SUITED[model.architecture].learning_rate
+    last = validations(make_trainer(ids, model, steps=400, validation_interval=400, learning_rate=rate))[-1]
     assert last.validation_loss == pytest.approx(math.log(2) / 3, abs=0.02)
     assert last.train_loss > math.log(2) / 3 - 0.02
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit(pattern_ids: np.ndarray) -> None:
-    first, second = (make_trainer(pattern_ids, dropout=0.2) for _ in range(2))
-    assert [e.validation_loss for e in validations(first)] == [e.validation_loss for e in validations(second)]
-    for name, tensor in first.model_tensors().items():
-        np.testing.assert_array_equal(tensor, second.model_tensors()[name])
+@every_architecture
+def test_stopped_and_restored_it_gives_the_same_weights_bit_for_bit(
+    pattern_ids: np.ndarray, model: ModelConfig
+) -> None:
+    """With dropout, and streams that restart: nothing matters but what a checkpoint holds."""
+    whole, first, second = (make_trainer(pattern_ids, model, dropout=0.2) for _ in range(3))
+    expected = validations(whole)
+    early = next(event for event in first.run() if isinstance(event, Validated))
+    assert early.validation_loss == expected[0].validation_loss
+    second.restore(first.model_tensors(), first.training_tensors(), first.progress)
+    assert validations(second)[-1].validation_loss == expected[-1].validation_loss
+    for ours, theirs in (
+        (whole.model_tensors(), second.model_tensors()),
+        (whole.training_tensors(), second.training_tensors()),
+    ):
+        for name, tensor in ours.items():
+            np.testing.assert_array_equal(tensor, theirs[name])
+
+
+@every_architecture
+def test_evaluation_in_numpy_agrees_with_the_validation_loss(pattern_ids: np.ndarray, model: ModelConfig) -> None:
+    ids = np.random.default_rng(0).permutation(pattern_ids)
+    trainer = Trainer(model, TRAINING, ids[:400], ids[400:], time.monotonic())  # a held-out text of several lanes
+    language_model = build_language_model(model, trainer.model_tensors())
+    assert trainer.validation_loss() == pytest.approx(mean_loss(language_model, trainer.validation_ids), abs=1e-4)
 
 
 def test_another_seed_gives_other_weights(pattern_ids: np.ndarray) -> None:
@@ -65,8 +106,9 @@ def test_another_seed_gives_other_weights(pattern_ids: np.ndarray) -> None:
     )
 
 
-def test_lanes_change_nothing_but_rounding(pattern_ids: np.ndarray) -> None:
-    alone, split = (make_trainer(pattern_ids, threads=threads) for threads in (1, 2))
+@every_architecture
+def test_lanes_change_nothing_but_rounding(pattern_ids: np.ndarray, model: ModelConfig) -> None:
+    alone, split = (make_trainer(pattern_ids, model, threads=threads, learning_rate=2e-3) for threads in (1, 2))
     for ours, theirs in zip(validations(alone), validations(split), strict=True):
         assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-4)
         assert ours.validation_loss == pytest.approx(theirs.validation_loss, abs=1e-3)
@@ -93,9 +135,12 @@ def test_events_count_steps_tokens_and_epochs(pattern_ids: np.ndarray) -> None:
     assert steps[-1] == 40
 
 
-def test_validation_loss_is_that_of_the_whole_text_with_carried_state(pattern_ids: np.ndarray) -> None:
+@every_architecture
+def test_validation_loss_is_that_of_the_whole_text_with_carried_state(
+    pattern_ids: np.ndarray, model: ModelConfig
+) -> None:
     """By hand: one pass over the held-out text, state zero at its start, the mean over every token but the first."""
-    trainer = make_trainer(np.random.default_rng(0).permutation(pattern_ids))
+    trainer = make_trainer(np.random.default_rng(0).permutation(pattern_ids), model)
     ids = trainer.validation_ids.astype(np.int32)
     logits, _ = trainer.network.forward(ids[None, :-1], trainer.network.initial_state(1))
     logits = logits.numpy()[:, 0].astype(np.float64)  # (T, V)
@@ -116,6 +161,18 @@ def test_a_stream_starts_from_the_initial_state_when_its_turn_comes(pattern_ids:
     np.testing.assert_allclose(c[0], fresh_c[0], atol=1e-5)
     for row in (1, 2, 3):
         assert not np.allclose(c[row], fresh_c[row], atol=1e-3), "the other streams carry their state on"
+
+
+@every_architecture
+def test_restarted_rows_go_on_as_from_the_initial_state(pattern_ids: np.ndarray, model: ModelConfig) -> None:
+    network = make_trainer(pattern_ids, model).network
+    first, second = pattern_ids[:24].reshape(3, 8).astype(np.int32), pattern_ids[24:48].reshape(3, 8).astype(np.int32)
+    _, state = network.forward(first, network.initial_state(3))
+    logits, _ = network.forward(second, network.with_restarts(state, tf.constant([False, True, False])))
+    fresh, _ = network.forward(second, network.initial_state(3))
+    carried, _ = network.forward(second, state)
+    np.testing.assert_allclose(logits[:, 1], fresh[:, 1], atol=1e-5)
+    np.testing.assert_allclose(logits[:, ::2], carried[:, ::2], atol=1e-5)
 
 
 def test_without_held_out_text_there_is_no_validation_loss(pattern_ids: np.ndarray) -> None:

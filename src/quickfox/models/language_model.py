@@ -9,13 +9,19 @@ from typing import Protocol
 
 import numpy as np
 
-from quickfox.config import ModelConfig
-from quickfox.models.recurrent import LSTMLanguageModel
+from quickfox.config import Architecture, ModelConfig
+from quickfox.models.attention_rnn import AttentionRNNLanguageModel
+from quickfox.models.recurrent import RecurrentLanguageModel
 from quickfox.models.state import State
+from quickfox.models.transformer import TransformerLanguageModel
 
 
 class LanguageModel(Protocol):
     """From the tokens read so far to the next one's distribution."""
+
+    @property
+    def context(self) -> int | None:
+        """How many of the last tokens, at most, a token attends to directly; None: the model keeps no such bound."""
 
     def initial_state(self, batch_size: int) -> State:
         """The state of `batch_size` texts of which nothing has been read yet."""
@@ -33,7 +39,13 @@ class LanguageModel(Protocol):
         """
 
 
-_BUILDERS: dict[str, Callable[[ModelConfig, Mapping[str, np.ndarray]], LanguageModel]] = {"lstm": LSTMLanguageModel}
+_BUILDERS: dict[Architecture, Callable[[ModelConfig, Mapping[str, np.ndarray]], LanguageModel]] = {
+    "rnn": RecurrentLanguageModel,
+    "gru": RecurrentLanguageModel,
+    "lstm": RecurrentLanguageModel,
+    "attention-rnn": AttentionRNNLanguageModel,
+    "transformer": TransformerLanguageModel,
+}
 
 
 def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> LanguageModel:

@@ -3,7 +3,8 @@
 import numpy as np
 
 LayerState = tuple[np.ndarray, ...]
-"""The arrays of one layer, whose first axis is the batch: h and c of an LSTM, each (B, H) float32."""
+"""The arrays of one layer, whose first axis is the batch: h and c of an lstm, each (B, H) float32; keys, values and
+positions read of an attention's cache."""
 
 State = tuple[LayerState, ...]
 """One for each layer, the lowest first."""

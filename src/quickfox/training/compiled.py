@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from quickfox.config import TrainingConfig
-from quickfox.training.networks import LSTMNetwork
+from quickfox.training.networks import Network
 from quickfox.training.optimization import Optimizer
 
 Tensor = Any
@@ -33,7 +33,7 @@ class CompiledTraining:
         config: batch, window, dropout, random seed, threads.
     """
 
-    def __init__(self, network: LSTMNetwork, optimizer: Optimizer, config: TrainingConfig) -> None:
+    def __init__(self, network: Network, optimizer: Optimizer, config: TrainingConfig) -> None:
         self._network = network
         self._parameters = network.parameters()
         self._optimizer = optimizer
@@ -79,9 +79,7 @@ class CompiledTraining:
     def _with_resets(self, state: Any, step: Tensor) -> Any:
         """The state, but the initial one in the rows whose turn it is: row b at step s if b + s + 1 is a multiple."""
         rows = tf.range(self._config.batch_size, dtype=tf.int64)
-        resets = tf.equal((rows + step + 1) % STATE_RESET_WINDOWS, 0)[:, None]  # (B, 1)
-        initial = self._network.initial_state(self._config.batch_size)
-        return tf.nest.map_structure(lambda start, carried: tf.where(resets, start, carried), initial, state)
+        return self._network.with_restarts(state, tf.equal((rows + step + 1) % STATE_RESET_WINDOWS, 0))
 
     def _lane_gradients(self, x: Tensor, y: Tensor, state: Any, seed: Tensor) -> tuple[Tensor, dict[str, Tensor], Any]:
         """Mean loss of a lane's rows x, y (B / lanes, T), its gradients by parameter name, and its new state."""

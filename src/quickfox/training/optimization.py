@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from quickfox.config import TrainingConfig
-from quickfox.training.recurrent_kernels import transposed
+from quickfox.training.products import transposed
 
 Tensor = Any
 
@@ -99,7 +99,8 @@ class Optimizer:
         for name, gradient in rest.items():
             variable = self._parameters[name]
             first, second = self._slots[f"first_moment.{name}"], self._slots[f"second_moment.{name}"]
-            decay = self._weight_decay if len(variable.shape) > 1 else 0.0
+            is_matrix = len(variable.shape) > 1 and not name.endswith("bias")  # a gru has two biases, as one tensor
+            decay = self._weight_decay if is_matrix else 0.0
             updated = _adamw(variable, first, second, gradient, scale, rate, t, decay)
             for target, value in zip((variable, first, second), updated, strict=True):
                 target.assign(value)

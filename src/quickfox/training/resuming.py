@@ -72,6 +72,8 @@ def refuse_changes(request: TrainingRequest, record: RunRecord) -> None:
         value = getattr(request, field.name)
         if value is None or value == "auto" or field.name in _LENGTHS:
             continue
+        if field.name not in known:
+            raise UsageError(f"--{field.name} cannot be given with --resume: a resumed run keeps its own")
         if value != known[field.name]:
             option = field.name.replace("_", "-")
             raise UsageError(

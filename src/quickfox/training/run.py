@@ -53,7 +53,7 @@ from quickfox.training.run_record import (
     read_record,
     write_record,
 )
-from quickfox.training.settings import DEFAULT_VALIDATION_SPLIT, DEFAULT_WINDOW, choose_settings, repeated_request
+from quickfox.training.settings import DEFAULT_VALIDATION_SPLIT, choose_settings, choose_window, repeated_request
 from quickfox.training.tensorflow_runtime import available_threads, matmul_speed, preferred_precision, start_tensorflow
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -117,7 +117,7 @@ def train(
             repeated=None if repeated is None else repeated.training,
         )
         check_memory(plan.model, plan.training)
-        check_disk_space(directory, plan.model)
+        check_disk_space(directory, plan.model, plan.training)
         record = RunRecord(
             model=plan.model,
             training=plan.training,
@@ -199,7 +199,7 @@ def _resume(
                     f"the text has changed since {directory} was begun ({record.corpus.files[0]}): "
                     f"restore it, or start a new run"
                 )
-        check_disk_space(directory, record.model)
+        check_disk_space(directory, record.model, record.training)
         start_tensorflow(record.training.threads)
         discard_after(directory, progress.step)
         write_record(directory, record)
@@ -304,7 +304,7 @@ def _prepare_tokenizer(
         left_out = sum(counts[character] for character in missing)
         notice(f"{left_out:,} characters of the corpus that the vocabulary leaves out as rare: {description}")
     known = counts.total() - sum(counts[character] for character in missing)
-    _check_length(known, request.window or DEFAULT_WINDOW, validation_split)
+    _check_length(known, choose_window(request), validation_split)
     return tokenizer
 
 

@@ -9,21 +9,17 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from quickfox.config import ModelConfig, Precision, Replans, TrainingConfig, TrainingRequest
-from quickfox.models.parameters import LSTM_GATES, parameter_count, parameter_shapes
+from quickfox.config import SIZED, ModelConfig, Precision, Replans, TrainingConfig, TrainingRequest
+from quickfox.models.parameters import parameter_count
+from quickfox.training.sizes import SUITED, choose_model, operations_per_token
 
-DEFAULT_WINDOW = 64
 BATCH_SIZE, SMALL_BATCH_SIZE = 64, 32
 FEW_STEPS = 400  # fewer than so many steps of BATCH_SIZE: twice as many of half the size learn more
 DEFAULT_VALIDATION_SPLIT = 0.1
 WARMUP_STEPS = 50
 WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
-SMALLEST_EMBEDDING_DIM, LARGEST_EMBEDDING_DIM = 64, 512
 
-LEARNING_RATE = 1e-2
-TOKENS_PER_PARAMETER = 6.0  # the best trade between a larger model and more training
-HIDDEN_DIM_STEP, SMALLEST_HIDDEN_DIM, LARGEST_HIDDEN_DIM = 64, 64, 1024
 STARTUP_SECONDS = 2.5  # compiling the first step
 EFFICIENCY = 0.55  # of the speed of bare matrix products, reached by whole training steps
 VALIDATION_SHARE = 0.02  # of the training time, about
@@ -43,10 +39,15 @@ class Plan:
 
 
 def repeated_request(request: TrainingRequest, model: ModelConfig, training: TrainingConfig) -> TrainingRequest:
-    """The request with all it leaves open as in an earlier run, but for the run's length."""
+    """The request with all it leaves open as in an earlier run, but for the run's length, and sizes of another kind."""
     filled: dict[str, Any] = {}
+    decided_otherwise = ["steps", "epochs", "budget"]
+    if request.size is not None:
+        decided_otherwise += SIZED
+    if request.architecture not in (None, model.architecture):
+        decided_otherwise += [*SIZED, "num_heads"]
     for field in dataclasses.fields(TrainingRequest):
-        if getattr(request, field.name) is None and field.name not in ("steps", "epochs", "budget"):
+        if getattr(request, field.name) is None and field.name not in decided_otherwise:
             filled[field.name] = getattr(training, field.name, getattr(model, field.name, None))
     if request.precision == "auto":
         filled["precision"] = training.precision
@@ -59,30 +60,9 @@ def default_budget(training_tokens: int) -> float:
     return min(max(seconds, SHORTEST_BUDGET), LONGEST_BUDGET)
 
 
-def choose_hidden_dim_for_compute(compute: float) -> int:
-    """Hidden units for which `compute` (floating-point operations) trains on TOKENS_PER_PARAMETER tokens a weight.
-
-    A training step costs 6 operations a weight and token (Kaplan et al. 2020); the recurrent kernel, 4 H^2
-    weights, is nearly all there is.
-    """
-    weights = math.sqrt(compute / (6 * TOKENS_PER_PARAMETER))
-    return _rounded_hidden_dim(math.sqrt(weights / LSTM_GATES))
-
-
-def choose_hidden_dim_for_tokens(tokens: float) -> int:
-    """Hidden units for which `tokens` are TOKENS_PER_PARAMETER tokens a weight."""
-    return _rounded_hidden_dim(math.sqrt(tokens / TOKENS_PER_PARAMETER / LSTM_GATES))
-
-
-def _rounded_hidden_dim(hidden_dim: float) -> int:
-    rounded = HIDDEN_DIM_STEP * round(hidden_dim / HIDDEN_DIM_STEP)
-    return min(max(rounded, SMALLEST_HIDDEN_DIM), LARGEST_HIDDEN_DIM)
-
-
-def choose_embedding_dim(vocabulary_size: int) -> int:
-    """Numbers that stand for a token: 64 for the characters of an alphabet, 256 for some thousand signs."""
-    power = round(math.log2(max(1.0, vocabulary_size / 64)) / 3)
-    return min(SMALLEST_EMBEDDING_DIM << power, LARGEST_EMBEDDING_DIM)
+def choose_window(request: TrainingRequest) -> int:
+    """Tokens of back-propagation through time: as asked, or what suits the architecture."""
+    return request.window or SUITED[request.architecture or "lstm"].window
 
 
 def choose_batch_size(tokens: float, window: int) -> int:
@@ -97,16 +77,6 @@ def choose_dropout(passes: float, parameters_per_token: float) -> float:
     """
     effective_passes = passes * max(1.0, parameters_per_token) ** 0.25
     return round(min(0.2 * math.sqrt(max(0.0, effective_passes - 4.0)), 0.5), 2)
-
-
-def matrix_parameters(model: ModelConfig) -> int:
-    """Weights that take part in a matrix product for every token: recurrent and output kernels, further layers.
-
-    The first layer's input projection is looked up (see `recurrent_kernels.look_up`).
-    """
-    shapes = parameter_shapes(model)
-    first_layer = ("embedding.weight", "recurrent.0.input_kernel")
-    return sum(math.prod(shape) for name, shape in shapes.items() if len(shape) == 2 and name not in first_layer)
 
 
 def choose_settings(
@@ -137,25 +107,20 @@ def choose_settings(
     Raises:
         UsageError: a value is out of range.
     """
-    window = request.window or DEFAULT_WINDOW
+    suited = SUITED[request.architecture or "lstm"]
+    window = choose_window(request)
     steps, replans = _asked_steps(request, training_tokens, window, repeated)
     budget, compute = None, 0.0
     if steps is not None:
-        hidden_dim = choose_hidden_dim_for_tokens(steps * (request.batch_size or BATCH_SIZE) * window)
+        weights = steps * (request.batch_size or BATCH_SIZE) * window / suited.tokens_per_parameter
     else:
         budget = default_budget(training_tokens) if request.budget is None else request.budget
         compute = flops * EFFICIENCY * max(1.0, budget - seconds_gone - STARTUP_SECONDS)
-        hidden_dim = choose_hidden_dim_for_compute(compute)
-    model = ModelConfig(
-        architecture=request.architecture or "lstm",
-        vocabulary_size=vocabulary_size,
-        embedding_dim=request.embedding_dim or choose_embedding_dim(vocabulary_size),
-        hidden_dim=request.hidden_dim or hidden_dim,
-        num_layers=request.num_layers or 1,
-    )
+        weights = math.sqrt(compute / (6 * suited.tokens_per_parameter))  # 6 operations a weight and token
+    model = choose_model(request, vocabulary_size, weights, window)
     batch_size = request.batch_size or BATCH_SIZE
     if steps is None:
-        tokens = compute / (6 * matrix_parameters(model))
+        tokens = compute / operations_per_token(model)
         batch_size = request.batch_size or choose_batch_size(tokens, window)
         steps = max(1, round(tokens / (batch_size * window)))
     tokens_per_step = batch_size * window
@@ -168,7 +133,7 @@ def choose_settings(
         replans=replans,
         batch_size=batch_size,
         window=window,
-        learning_rate=request.learning_rate or LEARNING_RATE,
+        learning_rate=request.learning_rate or suited.learning_rate,
         warmup_steps=WARMUP_STEPS,
         weight_decay=WEIGHT_DECAY,
         clip_norm=CLIP_NORM,

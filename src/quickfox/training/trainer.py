@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import DataError, DivergedError
-from quickfox.models.parameters import parameter_shapes
+from quickfox.models.parameters import kernel_maps, parameter_shapes
 from quickfox.text.batching import StreamBatches, iter_validation_windows, validation_lanes
 from quickfox.training.budget import Budget
 from quickfox.training.compiled import CompiledTraining
@@ -29,7 +29,7 @@ Array = np.ndarray[Any, Any]
 CALL_SECONDS = 0.25  # aim for one TensorFlow call
 MAX_STEPS_PER_CALL = 64
 VALIDATION_LANES = 64
-VALIDATION_WARM_UP = 256  # tokens, at least: what an LSTM's state remembers is in practice shorter
+VALIDATION_WARM_UP = 256  # tokens, at least: what a recurrent state remembers is in practice shorter
 RECENT_CALLS = 8
 
 
@@ -71,7 +71,7 @@ class Trainer:
         self.parameters = self.network.parameters()
         self.optimizer = Optimizer(
             self.parameters,
-            self.network.matrix_blocks(),
+            kernel_maps(model),
             training.weight_decay,
             training.clip_norm,
             self.network.compute_dtype,
@@ -188,18 +188,19 @@ class Trainer:
         """Mean nats per token over every held-out token but the first; None without a held-out text.
 
         The state is zero at the start and then carried: the text is read in lanes side by side, each after a
-        warm-up on the tokens before it (see `iter_validation_windows`).
+        warm-up on the tokens before it (see `iter_validation_windows`). With attention, each token of a lane sees a
+        whole context, as it would in the carried text, except where the text itself has only begun.
         """
         ids = self.validation_ids
         if len(ids) < 2:
             return None
         window = self.config.window
-        warm_up = -(-VALIDATION_WARM_UP // window) * window
+        warm_up = -(-max(VALIDATION_WARM_UP, self.model.context or 0) // window) * window
         lanes = validation_lanes(len(ids), VALIDATION_LANES, warm_up)
         state, total = self.network.initial_state(lanes), 0.0
         for part in iter_validation_windows(ids, VALIDATION_LANES, window, warm_up):
             if part.reset_first:
-                state = tf.nest.map_structure(lambda rows: tf.concat([tf.zeros_like(rows[:1]), rows[1:]], 0), state)
+                state = self.network.with_restarts(state, tf.range(lanes) == 0)
             window_total, state = self.compiled.validation_window(
                 tf.constant(part.x), tf.constant(part.y), tf.constant(part.weight), state
             )

@@ -17,7 +17,7 @@ from quickfox.cli.options import JsonOption, ThreadsOption, pin_numpy_threads
 from quickfox.cli.signals import StopRequest, second_signal_ends_at_once
 from quickfox.cli.streams import notify, write_product
 from quickfox.cli.training_lines import PlainDisplay, describe_end
-from quickfox.config import Architecture, Precision, TrainingRequest
+from quickfox.config import Architecture, Precision, Size, TrainingRequest
 from quickfox.durations import parse_duration
 from quickfox.errors import UsageError
 from quickfox.training.events import Event, RunFinished, RunInterrupted, RunStarted, Surroundings
@@ -82,14 +82,21 @@ def run(
     architecture: Annotated[
         Architecture | None, typer.Option(help="The kind of network. Default: lstm.", show_default=False)
     ] = None,
+    size: Annotated[
+        Size | None, typer.Option(help="Layers and units by a name. Default: as the time allows.", show_default=False)
+    ] = None,
     embedding_dim: Annotated[int | None, _option("--embedding-dim", "Numbers that stand for a token.")] = None,
     hidden_dim: Annotated[int | None, _option("--hidden-dim", "Units of a layer.")] = None,
-    num_layers: Annotated[int | None, _option("--num-layers", "Recurrent layers, one upon the other.")] = None,
+    num_layers: Annotated[int | None, _option("--num-layers", "Layers, one upon the other.")] = None,
+    num_heads: Annotated[int | None, _option("--num-heads", "Attentions side by side in a layer.")] = None,
     dropout: Annotated[
         float | None, _option("--dropout", "Share of the layers' outputs to drop while training.", "SHARE")
     ] = None,
     batch_size: Annotated[int | None, _option("--batch-size", "Streams of text trained side by side.")] = None,
-    window: Annotated[int | None, _option("--window", "Tokens of back-propagation through time.")] = None,
+    window: Annotated[
+        int | None,
+        _option("--window", "Tokens of back-propagation through time; attention sees as far, or twice as far."),
+    ] = None,
     learning_rate: Annotated[float | None, _option("--learning-rate", "The schedule's peak.", "RATE")] = None,
     random_seed: Annotated[
         int | None, _option("--random-seed", "Repeats the weights and the order of an earlier run.")
@@ -104,9 +111,11 @@ def run(
     """Train a language model on a text. Settings that are not given are chosen to suit the text and the machine."""
     request = TrainingRequest(
         architecture=architecture,
+        size=size,
         embedding_dim=embedding_dim,
         hidden_dim=hidden_dim,
         num_layers=num_layers,
+        num_heads=num_heads,
         dropout=dropout,
         batch_size=batch_size,
         window=window,
