@@ -23,7 +23,8 @@ WARM_UP_STEPS = 3
 
 def measure_ours(precision: Any, batch: int, window: int, embedding: int, hidden: int, steps: int) -> float:
     """Tokens per second of our training step."""
-    from quickfox.training.tensorflow_runtime import available_threads, start_tensorflow
+    from quickfox.threads import available_threads
+    from quickfox.training.tensorflow_runtime import start_tensorflow
 
     threads = available_threads()
     start_tensorflow(threads)

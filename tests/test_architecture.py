@@ -19,7 +19,7 @@ PACKAGE = Path(quickfox.__file__).parent
 
 FLOORS = (
     {"errors", "version"},
-    {"config", "durable", "durations", "strict_json"},
+    {"config", "durable", "durations", "strict_json", "threads"},
     {"manifest", "tensor_file", "text"},
     {"models"},
     {"checkpoint"},

@@ -24,6 +24,8 @@ WITHOUT_LINE_END = CharacterTokenizer(Vocabulary(("a", "b", "c", "ß")))
 class Fixed:
     """Gives each token the same probability always."""
 
+    context = None
+
     def __init__(self, probabilities: list[float]) -> None:
         self.logits = np.log(np.array(probabilities, np.float32)) + 3  # logits are unnormalised
 

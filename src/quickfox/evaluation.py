@@ -27,7 +27,8 @@ from quickfox.text.tokenizers import CharacterTokenizer
 LANES = 64
 WINDOW = 16
 WARM_UP = 256
-"""Places in the text read side by side, tokens a window, tokens each lane reads ahead of its place (see batching)."""
+"""Places in the text read side by side, tokens a window, tokens that each lane reads ahead of its place (see batching),
+or as many as the model's context holds."""
 
 BLOCKS = 30
 """For the standard error the text is cut into at least so many blocks: more gain little (Schmeiser 1982)."""
@@ -135,12 +136,13 @@ def measure_loss(model: LanguageModel, ids: np.ndarray) -> tuple[float, float | 
     Raises:
         DataError: n < 2.
     """
-    lanes = validation_lanes(len(ids), LANES, WARM_UP)
+    warm_up = math.ceil(max(WARM_UP, model.context or 0) / WINDOW) * WINDOW
+    lanes = validation_lanes(len(ids), LANES, warm_up)
     sections = math.ceil(BLOCKS / lanes)  # a block is a section of a lane: tokens that follow each other
     block_sums, block_counts = np.zeros((2, sections, lanes))
     state = model.initial_state(lanes)
     total = weights = 0.0
-    for window in iter_validation_windows(ids, LANES, WINDOW, WARM_UP):
+    for window in iter_validation_windows(ids, LANES, WINDOW, warm_up):
         if window.reset_first:
             state = replace_row(state, 0, model.initial_state(1))
         logits, state = model.forward(window.x, state)

@@ -102,7 +102,7 @@ def score(
     pieces = [
         piece
         for text, surprise in zip(encoded, surprises, strict=True)
-        for piece in _cut(np.concatenate([start, text.ids]), surprise)
+        for piece in _cut(np.concatenate([start, text.ids]), surprise, max(WARM_UP, model.context or 0))
     ]
     _read(model, tokenizer.vocabulary_size, pieces, threads)
     token_lengths = np.array([len(tokenizer.decode([token])) for token in range(tokenizer.vocabulary_size)], np.uint16)
@@ -165,11 +165,11 @@ class _Piece:
     surprise: np.ndarray
 
 
-def _cut(ids: np.ndarray, surprise: np.ndarray) -> Iterator[_Piece]:
+def _cut(ids: np.ndarray, surprise: np.ndarray, warm_up: int) -> Iterator[_Piece]:
     """The pieces of a text in which every token of `ids`, (n,), but the first is predicted once; `surprise` is (n,)."""
     for begin in range(1, len(ids), PIECE):
         end = min(begin + PIECE, len(ids))
-        yield _Piece(ids[max(0, begin - WARM_UP) : end], surprise[begin:end])
+        yield _Piece(ids[max(0, begin - warm_up) : end], surprise[begin:end])
 
 
 def _read(model: LanguageModel, vocabulary_size: int, pieces: list[_Piece], threads: int) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from quickfox.errors import UsageError
+from quickfox.threads import available_threads
 from quickfox.training import tensorflow_runtime
 from quickfox.training.tensorflow_runtime import (
-    available_threads,
     matmul_speed,
     preferred_precision,
     quiet_stderr,

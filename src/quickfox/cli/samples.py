@@ -50,13 +50,22 @@ class Presentation:
         self._echo = echo
         self._as_json = as_json
         self._in_colour = in_colour
+        self._has_told_context = False
 
     def show(self, prompt: Prompt, config: SamplingConfig, line: int | None = None) -> Iterator[str]:
         """The product, piece by piece as it is drawn; `line` is that of the prompt, if it is one of a file."""
+        self._tell_context(len(prompt.token_ids) + config.length)
         if self._in_colour:
             config = dataclasses.replace(config, logprobs=0)
         events = self._model.complete(prompt, config, copy_index=self._copy_index)
         return self._json_lines(events, prompt, config, line) if self._as_json else self._texts(events, prompt)
+
+    def _tell_context(self, tokens: int) -> None:
+        """Says once that a text may become longer than the model looks back."""
+        context = self._model.language_model.context
+        if context is not None and tokens > context and not self._has_told_context:
+            notify(f"the model looks back {context} tokens: of a longer text it sees the end")
+            self._has_told_context = True
 
     def _texts(self, events: Iterator[Token | Completion], prompt: Prompt) -> Iterator[str]:
         completions: list[Completion] = []

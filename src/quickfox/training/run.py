@@ -26,6 +26,7 @@ from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
 from quickfox.text.token_store import count_training_tokens, encode_corpus, open_tokens, split_tokens
 from quickfox.text.tokenizers import CharacterTokenizer, format_tokenizer, load_tokenizer, save_tokenizer
 from quickfox.text.vocabulary import build_vocabulary, count_characters, describe_characters
+from quickfox.threads import available_threads
 from quickfox.training.checkpointing import CheckpointInterval
 from quickfox.training.events import (
     Event,
@@ -54,7 +55,7 @@ from quickfox.training.run_record import (
     write_record,
 )
 from quickfox.training.settings import DEFAULT_VALIDATION_SPLIT, choose_settings, choose_window, repeated_request
-from quickfox.training.tensorflow_runtime import available_threads, matmul_speed, preferred_precision, start_tensorflow
+from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision, start_tensorflow
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENS_FILE = "tokens.bin"

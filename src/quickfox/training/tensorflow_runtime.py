@@ -78,13 +78,6 @@ def quiet_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-def available_threads() -> int:
-    """Processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def matmul_speed(precision: Precision, threads: int) -> float:
     """Measured floating-point operations per second of matrix products, all threads together; takes some 50 ms.
 

@@ -144,7 +144,7 @@ def run(
 def _score(
     model: "Model", groups: Iterable[list["Text"]], unknown: Counter[str] | None, threads: int | None
 ) -> Iterator[list[Record]]:
-    from quickfox.training.tensorflow_runtime import available_threads
+    from quickfox.threads import available_threads
 
     for group in groups:
         scores = model.score([text.text for text in group], unknown, threads=threads or available_threads())
