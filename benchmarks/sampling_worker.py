@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from quickfox.cli.options import pin_numpy_threads
+from quickfox.threads import pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.trained_model import Model

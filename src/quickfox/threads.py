@@ -1,4 +1,4 @@
-"""The processors that this process may run on."""
+"""Processor threads: how many there are, and how many NumPy's products get."""
 
 import os
 
@@ -8,3 +8,22 @@ def available_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+_BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def pin_numpy_threads(threads: int) -> None:
+    """Gives NumPy's matrix products so many threads; to be called before NumPy is imported for the first time.
+
+    One is what sampling a single text wants unless the processor is otherwise idle: the products are so small that a
+    second thread pays only if it never waits. With two programs that sample on two threads each, on two
+    processors, a token took 40 times as long; with one, 512 units took 0.6 times as long (benchmarks/LOG.md).
+    """
+    os.environ.update(dict.fromkeys(_BLAS_VARIABLES, str(threads)))
+
+
+def pinned_numpy_threads() -> int:
+    """How many `pin_numpy_threads`, or the user, has given NumPy's products; 1 if nobody has said."""
+    value = os.environ.get(_BLAS_VARIABLES[0], "")
+    return int(value) if value.isdecimal() else 1

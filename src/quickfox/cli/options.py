@@ -1,6 +1,5 @@
 """Options and arguments that several commands share, and how their values are read."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -35,14 +34,3 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Processor threads to use.", show_default=False),
 ]
-
-_BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
-
-def pin_numpy_threads(threads: int) -> None:
-    """Gives NumPy's matrix products so many threads; to be called before NumPy is imported for the first time.
-
-    One is what sampling wants: its products are so small that a second thread, which must be woken for each, made
-    drawing characters up to 14 times slower.
-    """
-    os.environ.update(dict.fromkeys(_BLAS_VARIABLES, str(threads)))

@@ -32,8 +32,9 @@ import numpy as np
 
 from quickfox.models.parameters import RECURRENT_GATES
 from quickfox.models.state import LayerState
+from quickfox.threads import pinned_numpy_threads
 
-_BLOCK_BYTES = 2**19  # small beside a core's own cache, large beside the cost of a call
+_BLOCK_BYTES = 2**20  # half of a core's own cache; OpenBLAS gives a product with so little one thread only
 
 
 class RecurrentKernel:
@@ -42,7 +43,7 @@ class RecurrentKernel:
     With one row the product takes as long as U takes to reach the core, and from 512 units of an lstm on U is larger
     than the core's own cache: read from start to end each time, every byte comes from farther away. Read forwards and
     backwards in turns, the part that was read last is still near. That takes a fifth off the time (512 units, a cache
-    of 2 MiB) and changes no bit of the result.
+    of 2 MiB). If NumPy has several threads it is one product of them all, each with its share in its own cache.
 
     Args:
         kernel: (H, N) float32.
@@ -50,7 +51,7 @@ class RecurrentKernel:
 
     def __init__(self, kernel: np.ndarray) -> None:
         self._kernel = kernel
-        num_blocks = math.ceil(kernel.nbytes / _BLOCK_BYTES)
+        num_blocks = math.ceil(kernel.nbytes / _BLOCK_BYTES) if pinned_numpy_threads() == 1 else 1
         edges = [block * kernel.shape[1] // num_blocks for block in range(num_blocks + 1)]
         blocks = tuple(
             (slice(start, stop), np.ascontiguousarray(kernel[:, start:stop].T)) for start, stop in pairwise(edges)

@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from quickfox.cli.options import CorpusArgument, JsonOption, ModelOption, StrictOption, ThreadsOption, pin_numpy_threads
+from quickfox.cli.options import CorpusArgument, JsonOption, ModelOption, StrictOption, ThreadsOption
 from quickfox.cli.streams import notify, write_product
 from quickfox.cli.tables import format_table
+from quickfox.threads import pin_numpy_threads
 
 NAME = "evaluate"
 

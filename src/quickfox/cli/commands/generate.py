@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from quickfox.cli import sampling_options as sampling
-from quickfox.cli.options import JsonOption, ModelOption, ThreadsOption, pin_numpy_threads
+from quickfox.cli.options import JsonOption, ModelOption, ThreadsOption
 from quickfox.cli.streams import notify, write_live
 from quickfox.errors import DataError, UsageError
+from quickfox.threads import available_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.cli.samples import Presentation
@@ -124,14 +125,20 @@ def run(
     if note:
         notify(note)
     loaded = load_directory(directory)
+    if interactive:
+        from quickfox.cli.interactive import RecordedModel, run_prompt_loop
+
+        recorded = RecordedModel(loaded.path, loaded.bundle)
+        presentation = Presentation(recorded, novelty, max_copy, echo=False, as_json=False, in_colour=color)
+        config = loaded.sampling_config(**options)
+        if random_seed is None:
+            notify(f"random seed: {config.random_seed}")
+        run_prompt_loop(recorded, config, presentation, unknown, seed=seed, echo=not no_echo)
+        return
     presentation = Presentation(
         loaded, novelty, max_copy, echo=not no_echo, as_json=as_json or prompts is not None, in_colour=color
     )
-    if interactive:
-        from quickfox.cli.interactive import run_prompt_loop
-
-        run_prompt_loop(loaded, loaded.sampling_config(**options), presentation, unknown)
-    elif prompts is not None:
+    if prompts is not None:
         _answer(loaded, prompts, options, presentation, unknown)
     else:
         text = _seed_text(seed, seed_file)
@@ -150,7 +157,7 @@ BATCH_OF_THREADS = 8
 
 def threads_for(side_by_side: int) -> int:
     """Threads for NumPy's products; to be asked before NumPy is imported."""
-    return len(os.sched_getaffinity(0)) if side_by_side >= BATCH_OF_THREADS else 1
+    return available_threads() if side_by_side >= BATCH_OF_THREADS else 1
 
 
 def _refuse_contradictions(params: dict[str, Any]) -> None:

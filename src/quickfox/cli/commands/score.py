@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from quickfox.cli.heat import paint_surprise
-from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption, pin_numpy_threads
+from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption
 from quickfox.cli.streams import notify, printable, write_live
 from quickfox.errors import UsageError
+from quickfox.threads import pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.cli.texts import Text

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from quickfox.cli import STARTED
-from quickfox.cli.options import JsonOption, ThreadsOption, pin_numpy_threads
+from quickfox.cli.options import JsonOption, ThreadsOption
 from quickfox.cli.signals import StopRequest, second_signal_ends_at_once
 from quickfox.cli.streams import notify, write_product
 from quickfox.cli.training_lines import PlainDisplay, describe_end
 from quickfox.config import Architecture, Precision, Size, TrainingRequest
 from quickfox.durations import parse_duration
 from quickfox.errors import UsageError
+from quickfox.threads import pin_numpy_threads
 from quickfox.training.events import Event, RunFinished, RunInterrupted, RunStarted, Surroundings
 
 if TYPE_CHECKING:
