@@ -52,10 +52,7 @@ class Prompt:
     @property
     def warning(self) -> str | None:
         """What was done to the seed, in one line; None: nothing."""
-        done = [f"replaced {describe_folding(self.folded)}"] if self.folded else []
-        if self.unknown:
-            done.append(describe_left_out(self.unknown))
-        return "; ".join(done) or None
+        return describe_changes(self.folded, self.unknown)
 
 
 @dataclass(frozen=True)
@@ -218,6 +215,14 @@ def load(path: str | PathLike[str]) -> Model:
 def load_directory(directory: Path) -> Model:
     """The model in exactly this model directory; raises what `load` does."""
     return Model(directory, load_model(directory))
+
+
+def describe_changes(folded: Counter[tuple[str, str]], unknown: Counter[str]) -> str | None:
+    """The warning that characters were written otherwise or left out; None: neither."""
+    done = [f"replaced {describe_folding(folded)}"] if folded else []
+    if unknown:
+        done.append(describe_left_out(unknown))
+    return "; ".join(done) or None
 
 
 def describe_left_out(unknown: Counter[str]) -> str:

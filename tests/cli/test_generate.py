@@ -317,6 +317,14 @@ def test_a_line_that_is_no_prompt_is_told_of_and_the_rest_answered(generate: Llm
     assert result.returncode == 65
 
 
+def test_what_was_done_to_many_prompts_is_said_in_one_line(generate: Llm) -> None:
+    result = generate("--prompts", "-", "--length", "0", "--random-seed", "1", input='"é€"\n"é"\n"€€"\n')
+    assert len(result.stdout.splitlines()) == 3
+    assert result.stderr == (
+        "warning: replaced 'é' by 'e' (2); left out 3 characters that the model does not know: '€' (U+20AC)\n"
+    )
+
+
 def test_a_file_of_prompts_that_is_not_there(generate: Llm) -> None:
     assert generate("--prompts", "nowhere.jsonl").returncode == 66
 

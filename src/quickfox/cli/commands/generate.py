@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from quickfox.threads import available_threads, pin_numpy_threads
 if TYPE_CHECKING:
     from quickfox.cli.samples import Presentation
     from quickfox.text.prompt_lines import PromptLine
-    from quickfox.trained_model import Model, Unknown
+    from quickfox.trained_model import Model, Prompt, Unknown
 
 NAME = "generate"
 
@@ -215,17 +216,26 @@ def _answer(
     """
     from quickfox.cli.prompts import open_prompts
     from quickfox.text.prompt_lines import iter_prompt_lines
+    from quickfox.trained_model import describe_changes
 
     refused = 0
+    folded: Counter[tuple[str, str]] = Counter()
+    left_out: Counter[str] = Counter()
     with open_prompts(name) as (file, shown_name):
         for line in iter_prompt_lines(file, shown_name):
             try:
                 if isinstance(line, DataError):
                     raise line
-                _answer_line(model, line, f"{shown_name} line {line.number}", options, presentation, unknown)
+                where = f"{shown_name} line {line.number}"
+                prompt = _answer_line(model, line, where, options, presentation, unknown)
             except DataError as error:
                 refused += 1
                 notify(str(error))
+            else:
+                folded += prompt.folded
+                left_out += prompt.unknown
+    if warning := describe_changes(folded, left_out):
+        notify(f"warning: {warning}")
     if refused:
         raise DataError(f"{shown_name}: {refused:,} of its prompts could not be answered, see above")
 
@@ -237,12 +247,11 @@ def _answer_line(
     options: dict[str, Any],
     presentation: "Presentation",
     unknown: "Unknown",
-) -> None:
-    config = model.overridden(model.sampling_config(**options), line.options, where)
-    prompt = model.read_prompt(line.text, unknown)
-    if prompt.warning:
-        notify(f"warning: {where}: {prompt.warning}")
+) -> "Prompt":
     try:
+        config = model.overridden(model.sampling_config(**options), line.options, where)
+        prompt = model.read_prompt(line.text, unknown)
         write_live(presentation.show(prompt, config, line.number))
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None
+    return prompt
