@@ -1,8 +1,9 @@
-"""Training throughput on random tokens: ours, Keras `fit`, and PyTorch's nn.LSTM where it is installed, in turn.
+"""Training throughput on random tokens: ours, Keras `fit`, and PyTorch's layers where it is installed, in turn.
 
-usage: python benchmarks/train_throughput.py [--torch-python PYTHON] [--rounds N] [--steps N]
-PYTHON is an interpreter that can import torch. Each measurement is a process of its own; the three take turns, N
-rounds, and the medians are printed, with ours as a multiple of each peer.
+usage: python benchmarks/train_throughput.py [--architecture NAME]... [--torch-python PYTHON] [--rounds N] [--steps N]
+PYTHON is an interpreter that can import torch. Keras and PyTorch have LSTM, GRU and simple RNN layers; the peer of the
+transformer is in the style of nanoGPT. Each measurement is a process of its own; the contestants take turns, N rounds, and
+the medians are printed, with ours as a multiple of each peer.
 """
 
 import argparse
@@ -10,18 +11,39 @@ import json
 import statistics
 import sys
 import time
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from measuring import report, run_json
 
-SHAPES = ((64, 100, 256, 512), (32, 64, 64, 512), (128, 64, 64, 512))  # batch, window, embedding, hidden
+RECURRENT_SHAPES = ((64, 100, 256, 512, 1), (32, 64, 64, 512, 1), (128, 64, 64, 512, 1))
+SHAPES = {  # batch, window, embedding, hidden, layers
+    "lstm": RECURRENT_SHAPES,
+    "gru": RECURRENT_SHAPES,
+    "rnn": RECURRENT_SHAPES,
+    "transformer": ((12, 64, 128, 128, 4), (32, 128, 256, 256, 4)),
+}
+HEADS = 4
 VOCABULARY = 65
-PEER = Path(__file__).parent / "peers" / "torch_lstm_throughput.py"
+PEER = Path(__file__).parent / "peers" / "torch_train_throughput.py"
 WARM_UP_STEPS = 3
 
 
-def measure_ours(precision: Any, batch: int, window: int, embedding: int, hidden: int, steps: int) -> float:
+def model_config(architecture: Any, window: int, embedding: int, hidden: int, layers: int) -> Any:
+    """Our model of that shape."""
+    from quickfox.config import ModelConfig
+
+    attention: dict[str, Any] = {"num_heads": HEADS, "context": window} if architecture == "transformer" else {}
+    return ModelConfig(
+        architecture=architecture, vocabulary_size=VOCABULARY, embedding_dim=embedding, hidden_dim=hidden,
+        num_layers=layers, **attention,
+    )  # fmt: skip
+
+
+def measure_ours(
+    architecture: str, precision: Any, batch: int, window: int, embedding: int, hidden: int, layers: int, steps: int
+) -> float:
     """Tokens per second of our training step."""
     from quickfox.threads import available_threads
     from quickfox.training.tensorflow_runtime import start_tensorflow
@@ -30,14 +52,14 @@ def measure_ours(precision: Any, batch: int, window: int, embedding: int, hidden
     start_tensorflow(threads)
     import numpy as np
 
-    from quickfox.config import ModelConfig, TrainingConfig
+    from quickfox.config import TrainingConfig
     from quickfox.training import trainer
     from quickfox.training.events import StepsDone
     from quickfox.training.trainer import Trainer
 
     trainer.kernel_maps = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all, as the others have it
     ids = np.random.default_rng(0).integers(0, VOCABULARY, size=1_000_000).astype(np.uint8)
-    model = ModelConfig(vocabulary_size=VOCABULARY, embedding_dim=embedding, hidden_dim=hidden)
+    model = model_config(architecture, window, embedding, hidden, layers)
     training = TrainingConfig(
         steps=WARM_UP_STEPS + steps, batch_size=batch, window=window, learning_rate=1e-3, warmup_steps=0,
         weight_decay=0.0, clip_norm=1.0, dropout=0.0, validation_interval=10**9, patience=None, random_seed=0,
@@ -49,15 +71,18 @@ def measure_ours(precision: Any, batch: int, window: int, embedding: int, hidden
     return rate
 
 
-def measure_keras(precision: str, batch: int, window: int, embedding: int, hidden: int, steps: int) -> float:
+def measure_keras(
+    architecture: str, precision: str, batch: int, window: int, embedding: int, hidden: int, layers: int, steps: int
+) -> float:
     """Tokens per second of the model that a tutorial would `fit`."""
     import keras
     import numpy as np
 
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[architecture]
     model = keras.Sequential([
         keras.layers.Embedding(VOCABULARY, embedding),
-        keras.layers.LSTM(hidden, return_sequences=True),
+        *(layer(hidden, return_sequences=True) for _ in range(layers)),
         keras.layers.Dense(VOCABULARY, dtype="float32"),
     ])  # fmt: skip
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -68,27 +93,29 @@ def measure_keras(precision: str, batch: int, window: int, embedding: int, hidde
     return batch * window * steps / (time.perf_counter() - started)
 
 
-def compare(torch_python: str | None, rounds: int, steps: int) -> None:
-    """All shapes and precisions, the contestants in turn."""
-    for shape in SHAPES:
+def compare(architecture: str, torch_python: str | None, rounds: int, steps: int) -> None:
+    """All shapes and precisions of an architecture, the contestants in turn."""
+    from quickfox.models.parameters import parameter_shapes
+
+    for shape in SHAPES[architecture]:
+        batch, window, embedding, hidden, layers = shape
+        shapes = parameter_shapes(model_config(architecture, window, embedding, hidden, layers))
+        weights = sum(prod(size) for name, size in shapes.items() if len(size) == 2 and name != "embedding.weight")
         for precision in ("float32", "bfloat16"):
-            batch, window, embedding, hidden = shape
-            arguments = [precision, *map(str, shape)]
-            contestants = {
-                "ours": [sys.executable, __file__, "--measure", "ours", *arguments, str(steps)],
-                "keras_fit": [sys.executable, __file__, "--measure", "keras", *arguments, str(steps)],
-            }
+            arguments = [architecture, precision, *map(str, shape), str(steps)]
+            contestants = {"ours": [sys.executable, __file__, "--measure", "ours", *arguments]}
+            if architecture != "transformer":
+                contestants["keras_fit"] = [sys.executable, __file__, "--measure", "keras", *arguments]
             if torch_python:
-                contestants["torch"] = [torch_python, str(PEER), *arguments, str(VOCABULARY), str(steps)]
+                contestants["torch"] = [torch_python, str(PEER), *arguments, str(VOCABULARY), str(HEADS)]
             rates: dict[str, list[float]] = {name: [] for name in contestants}
             for _ in range(rounds):
                 for name, command in contestants.items():
                     rates[name].append(run_json(command)["tokens_per_second"])
             medians = {name: statistics.median(values) for name, values in rates.items()}
-            weights = 4 * (embedding + hidden) * hidden + hidden * VOCABULARY
             report(
-                benchmark="train_throughput", batch=batch, window=window, embedding=embedding, hidden=hidden,
-                precision=precision, rounds=rounds,
+                benchmark="train_throughput", architecture=architecture, batch=batch, window=window,
+                embedding=embedding, hidden=hidden, layers=layers, precision=precision, rounds=rounds,
                 tokens_per_second={name: round(rate) for name, rate in medians.items()},
                 model_gflop_per_second=round(6 * weights * medians["ours"] / 1e9),
                 ours_over={name: round(medians["ours"] / rate, 2) for name, rate in medians.items() if name != "ours"},
@@ -97,16 +124,18 @@ def compare(torch_python: str | None, rounds: int, steps: int) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
-        _, _, contestant, precision, *numbers = sys.argv
+        _, _, contestant, architecture, precision, *numbers = sys.argv
         measure: dict[str, Any] = {"ours": measure_ours, "keras": measure_keras}
-        print(json.dumps({"tokens_per_second": measure[contestant](precision, *map(int, numbers))}))
+        print(json.dumps({"tokens_per_second": measure[contestant](architecture, precision, *map(int, numbers))}))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--architecture", action="append", choices=SHAPES, help="may be repeated; default: all")
     parser.add_argument("--torch-python", help="an interpreter that can import torch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
-    compare(options.torch_python, options.rounds, options.steps)
+    for architecture in options.architecture or SHAPES:
+        compare(architecture, options.torch_python, options.rounds, options.steps)
 
 
 if __name__ == "__main__":
