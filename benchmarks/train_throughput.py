@@ -2,8 +2,8 @@
 
 usage: python benchmarks/train_throughput.py [--architecture NAME]... [--torch-python PYTHON] [--rounds N] [--steps N]
 PYTHON is an interpreter that can import torch. Keras and PyTorch have LSTM, GRU and simple RNN layers; the peer of the
-transformer is in the style of nanoGPT. Each measurement is a process of its own; the contestants take turns, N rounds, and
-the medians are printed, with ours as a multiple of each peer.
+transformer is in the style of nanoGPT. Each measurement is a process of its own; the contestants take turns, N rounds,
+and the medians are printed, with ours as a multiple of each peer.
 """
 
 import argparse
