@@ -11,7 +11,7 @@ import quickfox.completion
 from quickfox.completion import MAX_ROWS, complete
 from quickfox.config import SamplingConfig
 from quickfox.continuation import Completion, Token
-from quickfox.errors import UsageError
+from quickfox.errors import DataError, UsageError
 from quickfox.models.state import State
 from quickfox.text.tokenizers import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
@@ -114,6 +114,26 @@ def test_a_wide_beam_finds_the_most_probable_text(length: int) -> None:
     (found,) = completions(SKEW, length=length, num_beams=256, logprobs=0)
     assert found.text == TOKENIZER.decode(best)
     assert found.logprob == pytest.approx(math.log(probability(best)))
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3, "logprobs": 1}])
+def test_no_tokens_are_a_text_that_ends_by_its_length(settings: dict[str, int]) -> None:
+    (found,) = completions(SKEW, length=0, **settings)
+    assert (found.text, found.token_count, found.finish_reason) == ("", 0, "length")
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_where_no_token_is_allowed_a_text_ends(num_beams: int) -> None:
+    found = completions(ROUND, length=9, no_repeat_ngram=1, num_beams=num_beams)[0]
+    assert sorted(found.text) == ["b", "c", "d"]
+    assert found.finish_reason == "nothing_allowed"
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0}, {"num_beams": 2}])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_an_error(settings: dict[str, int], value: float) -> None:
+    with pytest.raises(DataError, match="not a number"), np.errstate(invalid="ignore"):
+        completions(Chain(np.full((4, 4), value)), **settings)
 
 
 def test_beams_end_with_stop_strings_and_come_the_best_first() -> None:

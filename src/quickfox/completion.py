@@ -157,7 +157,9 @@ class _Drawing:
             token_ids = hypothesis.token_ids
             for token in self._tokens(token_ids, self._logits_before(token_ids) if self._reports_logprobs else None):
                 text.add(token, self._end_of_text, self._config.length, is_late=False)
-            if text.finish_reason is None:
+            if self._config.length == 0:
+                text.finish("length")
+            elif text.finish_reason is None:
                 text.finish("time" if self._is_out_of_time() else "nothing_allowed")
             completions.append(text.completion(self._reports_logprobs))
         return completions
@@ -174,7 +176,7 @@ class _Drawing:
         """What the model says before each token of a continuation: (n,) -> (n, V)."""
         first, state = prefill(self._model, np.asarray(self._prompt_ids, np.int64))
         if len(token_ids) < 2:
-            return first[np.newaxis]
+            return first[np.newaxis][: len(token_ids)]
         rest, _ = self._model.forward(np.array([token_ids[:-1]]), state)
         return np.concatenate([first[np.newaxis], rest[0]])
 

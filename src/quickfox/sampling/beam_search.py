@@ -15,7 +15,7 @@ import numpy as np
 from quickfox.config import SamplingConfig
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.state import take_rows
-from quickfox.sampling.generation import build_history, log_softmax, prefill
+from quickfox.sampling.generation import build_history, log_softmax, not_a_number, prefill
 from quickfox.sampling.processors import build_processors
 
 
@@ -53,10 +53,11 @@ def beam_search(
         logit_bias: (V,) float64 added to the log-probabilities; None: nothing is.
 
     Returns:
-        At most `num_beams` continuations.
+        At most `num_beams` continuations, at least one; one after which no token is allowed is as complete as it is.
 
     Raises:
         UsageError: the prompt is empty.
+        DataError: the model's logits are no numbers.
     """
     prompt = np.asarray(prompt_ids, np.int64)
     first_logits, state = prefill(model, prompt)
@@ -68,8 +69,11 @@ def beam_search(
     ended: list[Hypothesis] = []
     for length in range(1, config.length + 1):
         logprobs = log_softmax(logits)
+        if np.isnan(logprobs).any():
+            raise not_a_number()
         for process in processors:
             logprobs = process(logprobs)
+        ended += [text for text, row in zip(beam, logprobs, strict=True) if row.max() == -np.inf]
         scores = np.array([[text.logprob] for text in beam]) + logprobs
         # Twice as many as needed: half of them may be ends, no more than one a text and mark.
         flat = scores.reshape(-1)

@@ -182,7 +182,7 @@ def draw(weights: np.ndarray, uniforms: Sequence[float]) -> list[int]:
     for cumulative, uniform in zip(weights.cumsum(axis=-1), uniforms, strict=True):
         total = float(cumulative[-1])
         if not math.isfinite(total):
-            raise _not_a_number()
+            raise not_a_number()
         # A factor below 1 is at most 1 - 2**-53: the product stays below the total, also when it is rounded.
         places.append(int(cumulative.searchsorted(uniform * total, "right")) if total > 0 else NOTHING)
     return places
@@ -199,7 +199,7 @@ def likeliest(logits: np.ndarray) -> list[int]:
         place = int(row.argmax())  # that of a NaN, if there is one
         largest = float(row[place])
         if math.isnan(largest) or largest == math.inf:
-            raise _not_a_number()
+            raise not_a_number()
         places.append(NOTHING if largest == -math.inf else place)
     return places
 
@@ -211,13 +211,14 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return result
 
 
+def not_a_number() -> DataError:
+    """The error of a model whose logits are NaN or infinite."""
+    return DataError("the model's output is not a number: its weights are damaged or too large")
+
+
 def _uniforms(random_seed: int, sample: int) -> Iterator[float]:
     """Numbers in [0, 1), the same for ever for the same seed and sample."""
     bits = np.random.Philox(np.random.SeedSequence(random_seed, spawn_key=(sample,)))
     while True:
         # Of NumPy's generators only the raw bits are promised to stay the same; 53 of them make a float in [0, 1).
         yield from ((bits.random_raw(_UNIFORMS) >> np.uint64(11)) * 2.0**-53).tolist()
-
-
-def _not_a_number() -> DataError:
-    return DataError("the model's output is not a number: its weights are damaged or too large")
