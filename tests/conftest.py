@@ -8,7 +8,7 @@ import pytest
 from quickfox.checkpoint import ModelBundle, save_checkpoint
 from quickfox.config import ModelConfig
 from quickfox.models.parameters import parameter_shapes
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
 
 CHARACTERS = tuple(sorted("\n abcdefghijklmnopqrstuvwxyzäß"))

@@ -20,7 +20,8 @@ from quickfox.errors import QuickfoxError
 from quickfox.manifest import MANIFEST_NAME, MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest
 from quickfox.models.parameters import parameter_shapes
 from quickfox.strict_json import format_json
-from quickfox.text.tokenizers import CharacterTokenizer, load_tokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
+from quickfox.text.tokenizers.file import load_tokenizer
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.training.progress import Progress
 from quickfox.training.run_record import HISTORY_FILE, CorpusRecord, RunRecord, cut_history, read_record

@@ -49,6 +49,7 @@ OUTSIDE = {
     "rich": ("cli.display",),
     "safetensors": ("tensor_file",),
     "tensorflow": ("training",),
+    "tokenizers": ("text.tokenizers.bpe",),
     "typer": ("cli",),
 }
 """What is not ours and not of Python's own library: package -> the rooms, or modules, that may import it."""

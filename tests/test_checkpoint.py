@@ -24,7 +24,7 @@ from quickfox.errors import CannotCreateError, DataError, DivergedError, NoInput
 from quickfox.manifest import MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest
 from quickfox.models.parameters import parameter_shapes
 from quickfox.tensor_file import format_tensors
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
 
 CONFIG = ModelConfig(vocabulary_size=4, embedding_dim=2, hidden_dim=3, num_layers=2)

@@ -13,7 +13,7 @@ from quickfox.config import SamplingConfig
 from quickfox.continuation import Completion, Token
 from quickfox.errors import DataError, UsageError
 from quickfox.models.state import State
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
 
 TOKENIZER = CharacterTokenizer(Vocabulary(tuple("abcd")))

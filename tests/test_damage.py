@@ -18,7 +18,7 @@ from quickfox.manifest import MODEL_FILES, TRAINING_FILES, format_manifest, read
 from quickfox.runs import find_model, prune_checkpoints, step_directories
 from quickfox.strict_json import format_json
 from quickfox.tensor_file import format_tensors
-from quickfox.text.tokenizers import MAX_TOKENIZER_BYTES, format_tokenizer
+from quickfox.text.tokenizers.file import MAX_TOKENIZER_BYTES, format_tokenizer
 from quickfox.training.resuming import newest_resume_point
 
 FEW_BYTES = 2**20
@@ -224,7 +224,7 @@ def test_sampling_settings_that_cannot_be(checkpoint: Path, sampling: dict[str, 
 
 
 def test_a_tokenizer_of_another_size_or_version(checkpoint: Path) -> None:
-    tokenizer = BUNDLE.tokenizer.to_json()
+    tokenizer = json.loads(format_tokenizer(BUNDLE.tokenizer))
     for changes, reason in (
         ({"characters": ["\n", "a", "b"]}, r"knows 3 tokens, but config\.json says 4"),
         ({"characters": []}, "at least one character"),

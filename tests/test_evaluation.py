@@ -15,7 +15,7 @@ from quickfox.models.language_model import LanguageModel, build_language_model
 from quickfox.models.losses import cross_entropy
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.state import State
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
 
 TOKENIZER = CharacterTokenizer(Vocabulary(("a", "b", "ß", "龍")))

@@ -1,6 +1,7 @@
 """Scores against bits by hand, and against each text read by itself, one token at a time."""
 
 import math
+import re
 from collections import Counter
 
 import numpy as np
@@ -14,7 +15,7 @@ from quickfox.models.language_model import LanguageModel, build_language_model
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.state import State
 from quickfox.scoring import PIECE, ROWS, Score, score
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
 
 TOKENIZER = CharacterTokenizer(Vocabulary(("\n", "a", "b", "ß")))
@@ -115,17 +116,19 @@ def test_no_texts() -> None:
 def test_a_token_of_several_characters_shares_its_bits_among_them() -> None:
     class Words:
         vocabulary_size = 4
-        tokens = ("\n", "be", "see", "s")
+        tokens = ("\n", "bé", "see", "s")
+        token_dtype = np.dtype(np.uint8)
+        end_of_text = None
 
         def encode(self, text: str, unknown: Counter[str] | None = None) -> np.ndarray:
-            return np.array([self.tokens.index(token) for token in text.split("|")], np.uint8)
+            return np.array([self.tokens.index(token) for token in re.findall("\n|bé|see|s", text)], np.uint8)
 
-        def decode(self, ids: list[int]) -> str:
-            return "".join(self.tokens[token] for token in ids)
+        def token_bytes(self, token_id: int) -> bytes:
+            return self.tokens[token_id].encode()
 
     model = Fixed([0.25, 0.25, 0.125, 0.375])
-    scored = score(model, Words(), ["be|see"])[0]  # type: ignore[arg-type]
-    assert scored.bits.tolist() == pytest.approx([1, 1, 1, 1, 1])
+    scored = score(model, Words(), ["bésee"])[0]  # type: ignore[arg-type]
+    assert scored.bits.tolist() == pytest.approx([2 / 3, 4 / 3, 1, 1, 1])  # by their bytes
     assert scored.tokens == 2
     assert scored.perplexity == pytest.approx(2**2.5)
 

@@ -22,7 +22,8 @@ from quickfox.manifest import MANIFEST_NAME, Manifest, digest, format_manifest, 
 from quickfox.models.parameters import parameter_count, parameter_shapes
 from quickfox.strict_json import MAX_JSON_BYTES, format_json, parse_json
 from quickfox.tensor_file import MAX_OVERHEAD_BYTES, format_tensors, parse_tensors
-from quickfox.text.tokenizers import MAX_TOKENIZER_BYTES, CharacterTokenizer, format_tokenizer, parse_tokenizer
+from quickfox.text.tokenizers.file import MAX_TOKENIZER_BYTES, format_tokenizer, parse_tokenizer
+from quickfox.text.tokenizers.protocol import Tokenizer
 
 _MAX_CONFIG_BYTES = 2**16
 
@@ -41,7 +42,7 @@ class ModelBundle:
     """
 
     config: ModelConfig
-    tokenizer: CharacterTokenizer
+    tokenizer: Tokenizer
     parameters: Mapping[str, np.ndarray]
     step: int
     validation_loss: float | None
@@ -110,7 +111,10 @@ def load_model(directory: Path) -> ModelBundle:
     sampling = _parse_sampling(
         read_json("generation_config.json", _MAX_CONFIG_BYTES), str(directory / "generation_config.json")
     )
-    tokenizer = parse_tokenizer(read_json("tokenizer.json", MAX_TOKENIZER_BYTES), str(directory / "tokenizer.json"))
+    tokenizer = parse_tokenizer(
+        read_verified(directory, "tokenizer.json", manifest.model, MAX_TOKENIZER_BYTES),
+        str(directory / "tokenizer.json"),
+    )
     if tokenizer.vocabulary_size != config.vocabulary_size:
         raise DataError(
             f"{directory}: tokenizer.json knows {tokenizer.vocabulary_size} tokens, but config.json says "

@@ -16,7 +16,7 @@ from quickfox.errors import UsageError
 from quickfox.models.language_model import LanguageModel
 from quickfox.sampling.beam_search import beam_search
 from quickfox.sampling.generation import NOTHING, Sampler, log_softmax, prefill
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.protocol import StreamingDecoder, Tokenizer
 
 MAX_ROWS = 64
 """Samples drawn side by side; more gain no speed, and their state takes memory."""
@@ -27,7 +27,7 @@ Veto = Callable[[str, str], bool]
 
 def complete(
     model: LanguageModel,
-    tokenizer: CharacterTokenizer,
+    tokenizer: Tokenizer,
     prompt_ids: Sequence[int] | np.ndarray,
     config: SamplingConfig,
     *,
@@ -72,13 +72,21 @@ def _in_order(completions: list[Completion]) -> Iterator[Token | Completion]:
         yield completion
 
 
+class _Text(Continuation):
+    """A continuation, and the decoder that its tokens go through."""
+
+    def __init__(self, sample: int, stops: Sequence[str], tokenizer: Tokenizer) -> None:
+        super().__init__(sample, stops)
+        self.decoder = StreamingDecoder(tokenizer)
+
+
 class _Drawing:
     """One request: what all its continuations share."""
 
     def __init__(
         self,
         model: LanguageModel,
-        tokenizer: CharacterTokenizer,
+        tokenizer: Tokenizer,
         prompt_ids: Sequence[int] | np.ndarray,
         config: SamplingConfig,
         deadline: float | None,
@@ -90,7 +98,7 @@ class _Drawing:
         self._config = config
         self._deadline = deadline
         self._veto = veto
-        self._end_of_text: int | None = None
+        self._end_of_text = tokenizer.end_of_text
         self._logit_bias = logit_bias(tokenizer, config)
         self._reports_logprobs = config.logprobs is not None or config.best_of is not None
 
@@ -101,7 +109,7 @@ class _Drawing:
 
     def _draw(self, samples: Sequence[int]) -> Iterator[Token | Completion]:
         """Of samples that are drawn side by side the first that has not ended is told of as it is drawn."""
-        texts = {sample: Continuation(sample, self._config.stop) for sample in samples}
+        texts = {sample: _Text(sample, self._config.stop, self._tokenizer) for sample in samples}
         sampler = Sampler(
             self._model,
             self._prompt_ids,
@@ -111,7 +119,7 @@ class _Drawing:
             veto=self._token_veto(texts),
         )
         waiting = iter(texts.values())
-        current: Continuation | None = next(waiting)
+        current: _Text | None = next(waiting)
         told = 0
         if self._config.length == 0:
             for text in texts.values():
@@ -125,10 +133,14 @@ class _Drawing:
                 yield current.completion(self._reports_logprobs)
                 current, told = next(waiting, None), 0
 
-    def _step(self, sampler: Sampler, texts: dict[int, "Continuation"]) -> None:
+    def _step(self, sampler: Sampler, texts: dict[int, "_Text"]) -> None:
         """One more token of each text that has not ended."""
         token_ids = sampler.step()
-        tokens = self._tokens(token_ids, sampler.logits)
+        pieces = [
+            "" if token_id == NOTHING else texts[sample].decoder.add(token_id)
+            for sample, token_id in zip(sampler.samples, token_ids, strict=True)
+        ]
+        tokens = self._tokens(token_ids, pieces, sampler.logits)
         is_late = self._is_out_of_time()
         for sample, token in zip(sampler.samples, tokens, strict=True):
             if token.token_id == NOTHING:
@@ -153,9 +165,11 @@ class _Drawing:
         )
         completions = []
         for sample, hypothesis in enumerate(found):
-            text = Continuation(sample, self._config.stop)
+            text = _Text(sample, self._config.stop, self._tokenizer)
             token_ids = hypothesis.token_ids
-            for token in self._tokens(token_ids, self._logits_before(token_ids) if self._reports_logprobs else None):
+            pieces = [text.decoder.add(token_id) for token_id in token_ids]
+            logits = self._logits_before(token_ids) if self._reports_logprobs else None
+            for token in self._tokens(token_ids, pieces, logits):
                 text.add(token, self._end_of_text, self._config.length, is_late=False)
             if self._config.length == 0:
                 text.finish("length")
@@ -180,9 +194,8 @@ class _Drawing:
         rest, _ = self._model.forward(np.array([token_ids[:-1]]), state)
         return np.concatenate([first[np.newaxis], rest[0]])
 
-    def _tokens(self, token_ids: Sequence[int], logits: np.ndarray | None) -> list[Token]:
-        """The tokens with what is to be reported of them, from the logits (n, V) that each was drawn by."""
-        texts = [self._text_of(token_id) for token_id in token_ids]
+    def _tokens(self, token_ids: Sequence[int], texts: Sequence[str], logits: np.ndarray | None) -> list[Token]:
+        """The tokens, what each adds to its text, and what is to be reported: by the logits (n, V) it was drawn by."""
         if not self._reports_logprobs or logits is None:
             return [Token(token_id, text) for token_id, text in zip(token_ids, texts, strict=True)]
         logprobs = log_softmax(logits)
@@ -193,26 +206,23 @@ class _Drawing:
                 token_id,
                 text,
                 float(row[token_id]),
-                tuple((self._text_of(other), float(row[other])) for other in others),
+                tuple((self._tokenizer.decode([other]), float(row[other])) for other in others),
             )
             for token_id, text, row, others in zip(token_ids, texts, logprobs, likeliest, strict=True)
         ]
 
-    def _text_of(self, token_id: int) -> str:
-        return "" if token_id == NOTHING else self._tokenizer.decode([token_id])
-
-    def _token_veto(self, texts: dict[int, "Continuation"]) -> Callable[[int, int], bool] | None:
+    def _token_veto(self, texts: dict[int, "_Text"]) -> Callable[[int, int], bool] | None:
         """The veto on a text's next piece as one on a sample's next token."""
         veto = self._veto
         if veto is None:
             return None
-        return lambda sample, token_id: veto(texts[sample].written, self._text_of(token_id))
+        return lambda sample, token_id: veto(texts[sample].written, texts[sample].decoder.peek(token_id))
 
     def _is_out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
 
-def logit_bias(tokenizer: CharacterTokenizer, config: SamplingConfig) -> np.ndarray | None:
+def logit_bias(tokenizer: Tokenizer, config: SamplingConfig) -> np.ndarray | None:
     """What is added to the logits, (V,) float64; None: nothing is.
 
     Raises:

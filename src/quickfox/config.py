@@ -17,6 +17,7 @@ from quickfox.errors import DataError, UsageError
 Architecture = Literal["lstm", "gru", "rnn", "attention-rnn", "transformer"]
 Size = Literal["tiny", "small", "medium", "large"]
 Precision = Literal["float32", "bfloat16"]
+TokenizerKind = Literal["char", "byte", "word", "bpe"]
 Replans = tuple[tuple[int, int], ...]
 
 MAX_VOCABULARY_SIZE = 2**24
@@ -183,6 +184,8 @@ class TrainingRequest:
     random_seed: int | None = None
     precision: Precision | Literal["auto"] = "auto"
     threads: int | None = None
+    tokenizer: TokenizerKind | None = None
+    vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:
         named = [name for name in ("steps", "epochs", "budget") if getattr(self, name) is not None]
@@ -190,6 +193,8 @@ class TrainingRequest:
             raise UsageError(f"--{named[0]} and --{named[1]} exclude each other: give one")
         if self.architecture is not None:
             _check_choice(self, "architecture", get_args(Architecture))
+        if self.tokenizer is not None:
+            _check_choice(self, "tokenizer", get_args(TokenizerKind))
         if self.size is not None:
             _check_choice(self, "size", get_args(Size))
             for name in SIZED:

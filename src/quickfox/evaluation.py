@@ -21,8 +21,9 @@ from quickfox.models.language_model import LanguageModel
 from quickfox.models.losses import cross_entropy
 from quickfox.models.state import replace_row
 from quickfox.text.batching import iter_validation_windows, validation_lanes
+from quickfox.text.segments import iter_blocks
 from quickfox.text.token_store import collect_tokens
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.protocol import Tokenizer
 
 LANES = 64
 WINDOW = 16
@@ -68,7 +69,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: LanguageModel, tokenizer: CharacterTokenizer, chunks: Iterable[str], unknown: Counter[str] | None = None
+    model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[str], unknown: Counter[str] | None = None
 ) -> Evaluation:
     """Measure how well `model` predicts a text.
 
@@ -87,9 +88,9 @@ def evaluate(
     read = _TextSize()
 
     def encoded() -> Iterator[np.ndarray]:
-        for chunk in chunks:
-            yield tokenizer.encode(chunk, None if unknown is None else left_out)
-            read.add(chunk)
+        for block in iter_blocks(chunks):
+            yield tokenizer.encode(block, None if unknown is None else left_out)
+            read.add(block)
 
     ids = collect_tokens(encoded(), tokenizer.token_dtype)
     if read.characters == 0:
@@ -97,9 +98,9 @@ def evaluate(
     if unknown is not None:
         unknown.update(left_out)
     nats_per_token, error = measure_loss(model, ids)
-    not_predicted = left_out + Counter(tokenizer.decode(ids[:1]))
-    characters = read.characters - not_predicted.total()
-    size = read.bytes - sum(len(character.encode()) * count for character, count in not_predicted.items())
+    first = tokenizer.token_bytes(int(ids[0]))
+    characters = read.characters - left_out.total() - sum(value & 0xC0 != 0x80 for value in first)  # where they begin
+    size = read.bytes - len(first) - sum(len(character.encode()) * count for character, count in left_out.items())
     bits = nats_per_token * (len(ids) - 1) / math.log(2)
     with np.errstate(over="ignore"):  # infinite for a model that is sure of what never comes
         perplexity = float(np.exp(nats_per_token))

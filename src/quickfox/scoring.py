@@ -9,6 +9,7 @@ cut into pieces, each read after the WARM_UP tokens before it, by the end of whi
 the text read from its start, as in `evaluation`. Knows no files and no lines. NumPy only.
 """
 
+import itertools
 import math
 import threading
 from collections import Counter
@@ -21,7 +22,8 @@ import numpy as np
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.losses import cross_entropy
 from quickfox.models.state import State
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.segments import iter_blocks
+from quickfox.text.tokenizers.protocol import Tokenizer, start_of_text
 from quickfox.text.vocabulary import code_points
 
 ROWS = 128
@@ -33,7 +35,6 @@ WARM_UP = 256
 """Tokens of a long text that are read in one go, and tokens before them that are read first, for the state alone."""
 
 _WINDOW_LOGITS = 2**22  # bounds the memory of a call for large vocabularies: 32 MiB in float64
-_ENCODED_AT_ONCE = 2**20  # characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class Score:
 
 def score(
     model: LanguageModel,
-    tokenizer: CharacterTokenizer,
+    tokenizer: Tokenizer,
     texts: Sequence[str],
     unknown: Counter[str] | None = None,
     threads: int = 1,
@@ -96,7 +97,7 @@ def score(
     Raises:
         DataError: a character is unknown, and `unknown` is not given.
     """
-    start = tokenizer.encode("\n", Counter())
+    start = start_of_text(tokenizer)
     encoded = [_encode(tokenizer, text, unknown) for text in texts]
     surprises = [np.zeros(len(start) + len(text.ids), np.float32) for text in encoded]
     pieces = [
@@ -105,7 +106,7 @@ def score(
         for piece in _cut(np.concatenate([start, text.ids]), surprise, max(WARM_UP, model.context or 0))
     ]
     _read(model, tokenizer.vocabulary_size, pieces, threads)
-    token_lengths = np.array([len(tokenizer.decode([token])) for token in range(tokenizer.vocabulary_size)], np.uint16)
+    token_lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary_size)])
     return [
         _attribute(text, encoding, surprise, len(start), token_lengths)
         for text, encoding, surprise in zip(texts, encoded, surprises, strict=True)
@@ -120,36 +121,44 @@ class _Encoding:
     left_out: Counter[str]
 
 
-def _encode(tokenizer: CharacterTokenizer, text: str, unknown: Counter[str] | None) -> _Encoding:
+def _encode(tokenizer: Tokenizer, text: str, unknown: Counter[str] | None) -> _Encoding:
     left_out: Counter[str] = Counter()
-    starts = range(0, len(text), _ENCODED_AT_ONCE) or [0]
-    ids = [
-        tokenizer.encode(text[start : start + _ENCODED_AT_ONCE], None if unknown is None else left_out)
-        for start in starts
-    ]
+    ids = [tokenizer.encode(block, None if unknown is None else left_out) for block in iter_blocks([text])]
     if unknown is not None:
         unknown.update(left_out)
-    return _Encoding(np.concatenate(ids), left_out)
+    return _Encoding(np.concatenate([np.zeros(0, tokenizer.token_dtype), *ids]), left_out)
 
 
 def _attribute(text: str, encoding: _Encoding, surprise: np.ndarray, start: int, token_lengths: np.ndarray) -> Score:
-    """From the surprise of the tokens, (start + n,), to that of the text's characters."""
-    lengths = token_lengths[encoding.ids]  # (n,)
+    """From the surprise of the tokens, (start + n,), to that of the text's characters.
+
+    A token's surprise is shared equally by the bytes that it stands for, and a character's is that of its bytes.
+    """
+    lengths = token_lengths[encoding.ids]  # (n,) bytes
     bits = surprise[start:]
-    if (lengths != 1).any():
-        bits = np.repeat(bits / lengths, lengths)
+    is_known = np.ones(len(text), bool)
     if encoding.left_out:
-        known = ~np.isin(code_points(text), code_points("".join(encoding.left_out)))
-        of_known, bits = bits, np.zeros(len(text), np.float32)
-        bits[known] = of_known
+        is_known = ~np.isin(code_points(text), code_points("".join(encoding.left_out)))
+    known = "".join(itertools.compress(text, is_known)) if encoding.left_out else text
+    first_bytes = _first_bytes(known)
+    if len(first_bytes) < len(bits) or (lengths != 1).any():
+        bits = np.repeat(bits / lengths, lengths)  # (bytes,)
+        bits = np.add.reduceat(bits, first_bytes) if len(first_bytes) else bits
+    of_characters = np.zeros(len(text), np.float32)
+    of_characters[is_known] = bits
     not_predicted = 0 if start else 1  # tokens
-    left_out = encoding.left_out.total()
     return Score(
-        bits=bits,
+        bits=of_characters,
         tokens=len(encoding.ids[not_predicted:]),
-        characters=len(text) - left_out - int(lengths[:not_predicted].sum()),
-        unknown_characters=left_out,
+        characters=len(known) - int(np.searchsorted(first_bytes, lengths[:not_predicted].sum())),
+        unknown_characters=encoding.left_out.total(),
     )
+
+
+def _first_bytes(text: str) -> np.ndarray:
+    """Where in its UTF-8 each character of a text begins: (characters,)."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    return np.flatnonzero(data & 0xC0 != 0x80)  # all bytes of a character but the first are 10xxxxxx
 
 
 @dataclass(frozen=True)

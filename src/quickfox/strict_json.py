@@ -18,19 +18,20 @@ MAX_JSON_BYTES = 16 * 2**20
 MAX_DEPTH = 32
 """Objects and lists within each other; ours need four."""
 
-_MAX_NODES = 2**18
+MAX_NODES = 2**18
 """Brackets and colons in all, those within strings too: an empty object takes thirty times its bytes in memory."""
 
 _SHOWN_CHARACTERS = 40
 
 
-def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES, max_nodes: int = MAX_NODES) -> Any:
     """The value that the JSON text `data` (UTF-8) stands for.
 
     Args:
         data: the text's bytes.
         where: the file it came from, for the message.
         max_bytes: more than this is refused unread.
+        max_nodes: so are more objects, lists and members.
 
     Raises:
         DataError: too large, or too many objects, lists and members; not UTF-8; not JSON; a key given twice in one
@@ -38,8 +39,8 @@ def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """
     if len(data) > max_bytes:
         raise DataError(f"{where}: larger than the {max_bytes} bytes it may have")
-    if sum(map(data.count, (b"{", b"[", b":"))) > _MAX_NODES:
-        raise DataError(f"{where}: more than {_MAX_NODES} objects, lists and members")
+    if sum(map(data.count, (b"{", b"[", b":"))) > max_nodes:
+        raise DataError(f"{where}: more than {max_nodes} objects, lists and members")
 
     def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members: dict[str, Any] = {}

@@ -23,6 +23,7 @@ from quickfox.novelty import CopyIndex
 from quickfox.runs import find_model
 from quickfox.scoring import Score, score
 from quickfox.text.folding import describe_folding, fold
+from quickfox.text.tokenizers.protocol import start_of_text
 from quickfox.text.vocabulary import describe_characters
 
 DRAWN_SEED_BITS = 32
@@ -39,7 +40,8 @@ class Prompt:
 
     Attributes:
         text: the seed, less the characters that the model does not know, and with those it knows by another spelling.
-        token_ids: what the model reads first; for an empty text a newline, if the model knows it.
+        token_ids: what the model reads first: the text, after an end of text if the model knows such a token; else, for
+            an empty text, a newline, if the model knows it.
         unknown: the characters that were left out, counted.
         folded: (character or cluster, what was written for it), counted.
     """
@@ -159,11 +161,11 @@ class Model:
         folded: Counter[tuple[str, str]] = Counter()
         left_out: Counter[str] = Counter()
         if unknown == "fold":
-            folding = fold(seed, self._known_characters)
+            folding = fold(seed, tokenizer.known_characters)
             seed, folded = folding.text, folding.replaced
         token_ids = tokenizer.encode(seed, None if unknown == "error" else left_out).tolist()
-        start = token_ids or tokenizer.encode("\n", Counter()).tolist()
-        return Prompt(tokenizer.decode(token_ids), start, left_out, folded)
+        start = start_of_text(tokenizer).tolist() if not token_ids or tokenizer.end_of_text is not None else []
+        return Prompt(tokenizer.decode(token_ids), start + token_ids, left_out, folded)
 
     def complete(
         self,
@@ -184,10 +186,6 @@ class Model:
         for event in self.complete(prompt, config, samples=[sample]):
             if isinstance(event, Token):
                 yield event.text
-
-    @cached_property
-    def _known_characters(self) -> frozenset[str]:
-        return frozenset(self.bundle.tokenizer.vocabulary.characters)
 
     @cached_property
     def language_model(self) -> LanguageModel:

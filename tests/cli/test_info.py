@@ -21,7 +21,9 @@ def test_a_model(llm: Llm, model_directory: Path) -> None:
 def test_a_vocabulary(llm: Llm) -> None:
     llm("build-vocab", "-", input="fox\n")
     result = llm("info", "vocab.json")
-    assert result.stdout == "vocabulary  vocab.json\nsize        4\nmin_count   1\ncharacters  \\nfox\n"
+    assert (
+        result.stdout == "vocabulary  vocab.json\nsize        4\ntokenizer   char\nmin_count   1\ncharacters  \\nfox\n"
+    )
 
 
 def test_what_is_none_of_them(llm: Llm, tmp_path: Path) -> None:

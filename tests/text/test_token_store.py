@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from quickfox.errors import CannotCreateError, DataError, ExitStatus, NoInputError, StorageError
 from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.text.token_store import EncodedCorpus, encode_corpus, open_tokens, split_tokens
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary, build_vocabulary
 
 

@@ -21,7 +21,8 @@ from quickfox.config import TrainingRequest
 from quickfox.errors import BusyError, DataError, DivergedError, NoInputError, StorageError, UsageError
 from quickfox.runs import checkpoints_of, step_directories
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.tokenizers import CharacterTokenizer, save_tokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
+from quickfox.text.tokenizers.file import save_tokenizer
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.training import resources, settings, trainer
 from quickfox.training.events import Event, RunFinished, RunInterrupted, RunStarted, StepsDone, Surroundings, Validated

@@ -14,7 +14,8 @@ from quickfox.config import TrainingRequest
 from quickfox.errors import CannotCreateError, DataError, NoInputError
 from quickfox.runs import checkpoints_of
 from quickfox.text.corpus import open_corpus
-from quickfox.text.tokenizers import CharacterTokenizer, save_tokenizer
+from quickfox.text.tokenizers.character import CharacterTokenizer
+from quickfox.text.tokenizers.file import save_tokenizer
 from quickfox.text.vocabulary import build_vocabulary, count_characters
 from quickfox.training.events import Event, RunFinished, RunStarted, Surroundings, Validated
 from quickfox.training.run import train

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from quickfox.cli.streams import notify, printable, write_stderr
 from quickfox.cli.tables import format_table
 from quickfox.sampling.growing_text import GrowingText
+from quickfox.text.tokenizers.protocol import StreamingDecoder
 from quickfox.trained_model import Model, Prompt
 
 CHOICES = 9
@@ -34,7 +35,8 @@ class Picking:
         self.product = head
         """The head, and all that was added."""
         self._growing = GrowingText(model.language_model, text.token_ids)
-        self._decode = model.bundle.tokenizer.decode
+        self._tokenizer = model.bundle.tokenizer
+        self._decoder = StreamingDecoder(self._tokenizer)
         self._read_prompt = read_prompt
 
     def show(self) -> None:
@@ -42,7 +44,7 @@ class Picking:
         end = self.text.text[-SHOWN_CHARACTERS:]
         notify(f"{'...' if len(end) < len(self.text.text) else ''}{printable(end)}")
         rows = [
-            (str(number), repr(self._decode([token_id])), f"{probability:.1%}")
+            (str(number), repr(self._tokenizer.decode([token_id])), f"{probability:.1%}")
             for number, (token_id, probability) in enumerate(self._growing.likeliest(CHOICES), start=1)
         ]
         write_stderr(format_table(rows))
@@ -53,11 +55,12 @@ class Picking:
         choices = {str(number): token_id for number, token_id in enumerate(token_ids, start=1)}
         choice = choices.get(line or "1")
         if choice is not None:
-            self._add(self._decode([choice]), [choice])
+            self._add(self._decoder.add(choice), [choice])
             return
         typed = self._read_prompt(line)
-        if typed.text:  # else nothing of it is known, and the tokens are what an empty text starts from
-            self._add(typed.text, typed.token_ids)
+        if typed.text:  # else nothing of it is known
+            self._decoder = StreamingDecoder(self._tokenizer)  # an unfinished character stays unfinished
+            self._add(typed.text, self._tokenizer.encode(typed.text).tolist())
 
     def _add(self, text: str, token_ids: Sequence[int]) -> None:
         self._growing.read(token_ids)

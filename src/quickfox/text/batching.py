@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickfox.errors import DataError
-from quickfox.text.tokenizers import TokenIds
+from quickfox.text.tokenizers.protocol import TokenIds
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]

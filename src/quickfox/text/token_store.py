@@ -20,7 +20,8 @@ import numpy.typing as npt
 from quickfox.durable import output_errors
 from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.text.corpus import Corpus
-from quickfox.text.tokenizers import CharacterTokenizer, TokenIds
+from quickfox.text.segments import iter_blocks
+from quickfox.text.tokenizers.protocol import TokenIds, Tokenizer
 
 _BYTES_IN_MEMORY = 2**26
 
@@ -42,7 +43,7 @@ class EncodedCorpus:
     digest: str
 
 
-def encode_corpus(corpus: Corpus, tokenizer: CharacterTokenizer, path: Path) -> EncodedCorpus:
+def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path) -> EncodedCorpus:
     """Write the corpus's token ids to the file `path`, in bounded memory; on failure no file is left.
 
     Raises:
@@ -58,7 +59,7 @@ def encode_corpus(corpus: Corpus, tokenizer: CharacterTokenizer, path: Path) -> 
         file = path.open("wb")
     try:
         with output_errors(path), file:
-            for text in corpus.iter_text():
+            for text in iter_blocks(corpus.iter_text()):
                 ids = tokenizer.encode(text, unknown)
                 file.write(ids.astype(file_dtype, copy=False).data)
                 tokens += len(ids)

@@ -18,7 +18,8 @@ from quickfox.errors import DataError, NoInputError, UsageError
 
 CodePoints = npt.NDArray[np.unsignedinteger[Any]]
 
-_SURROGATES = range(0xD800, 0xE000)
+SURROGATES = range(0xD800, 0xE000)
+"""The code points of halves of characters of UTF-16."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Vocabulary:
         for character in self.characters:
             if len(character) != 1:
                 raise DataError(f"{character[:20]!r} is not a single character")
-            if ord(character) in _SURROGATES:
+            if ord(character) in SURROGATES:
                 raise DataError(f"U+{ord(character):04X} is a lone surrogate, not a character")
         for before, after in pairwise(self.characters):
             if before == after:

@@ -5,7 +5,6 @@ The trainer trains and writes nothing; this room writes and trains nothing.
 
 import dataclasses
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from quickfox.models.parameters import parameter_count
 from quickfox.runs import best_first, checkpoint_directory, checkpoints_of, prune_checkpoints
 from quickfox.sampling.generation import generate
 from quickfox.text.token_store import count_training_tokens
-from quickfox.text.tokenizers import CharacterTokenizer
+from quickfox.text.tokenizers.protocol import Tokenizer, start_of_text
 from quickfox.training.checkpointing import CheckpointInterval
 from quickfox.training.events import Event, Replanned, RunFinished, RunInterrupted, StepsDone, Validated
 from quickfox.training.progress import Progress
@@ -45,7 +44,7 @@ class Recorder:
         self,
         directory: Path,
         record: RunRecord,
-        tokenizer: CharacterTokenizer,
+        tokenizer: Tokenizer,
         trainer: "Trainer",
         interval: CheckpointInterval,
     ) -> None:
@@ -106,7 +105,7 @@ class Recorder:
     def _sample(self, step: int) -> str:
         """A little text by the NumPy runtime."""
         settings = SamplingConfig(length=SAMPLE_LENGTH, random_seed=step, **GENERATION_DEFAULTS)
-        prompt = self._tokenizer.encode("\n", unknown=Counter())
+        prompt = start_of_text(self._tokenizer)
         start = prompt if len(prompt) else [step % self._tokenizer.vocabulary_size]
         model = build_language_model(self._trainer.model, self._trainer.model_tensors())
         return self._tokenizer.decode(list(generate(model, start, settings)))

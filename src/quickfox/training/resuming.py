@@ -67,6 +67,7 @@ def refuse_changes(request: TrainingRequest, record: RunRecord) -> None:
         **dataclasses.asdict(record.model),
         **dataclasses.asdict(record.training),
         "validation_split": record.validation_split,
+        "tokenizer": record.tokenizer,
     }
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)

@@ -7,25 +7,24 @@ new one, only from a checkpoint on.
 """
 
 import dataclasses
-import hashlib
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quickfox.config import TrainingRequest
-from quickfox.errors import DataError, NoInputError
+from quickfox.errors import DataError
 from quickfox.models.parameters import parameter_count
 from quickfox.runs import (
     RUN_FILE,
+    RUNS_FOLDER,
     make_run_directory,
     new_run_directory,
 )
-from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
-from quickfox.text.token_store import count_training_tokens, encode_corpus, open_tokens, split_tokens
-from quickfox.text.tokenizers import CharacterTokenizer, format_tokenizer, load_tokenizer, save_tokenizer
-from quickfox.text.vocabulary import build_vocabulary, count_characters, describe_characters
+from quickfox.text.corpus import STANDARD_INPUT, Corpus
+from quickfox.text.token_store import count_training_tokens, open_tokens, split_tokens
+from quickfox.text.tokenizers.file import save_tokenizer
+from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.threads import available_threads
 from quickfox.training.checkpointing import CheckpointInterval
 from quickfox.training.events import (
@@ -47,18 +46,30 @@ from quickfox.training.resuming import (
 )
 from quickfox.training.run_lock import locked
 from quickfox.training.run_record import (
-    CorpusRecord,
     RunRecord,
     current_versions,
     cut_history,
     read_record,
     write_record,
 )
-from quickfox.training.settings import DEFAULT_VALIDATION_SPLIT, choose_settings, choose_window, repeated_request
+from quickfox.training.run_text import (
+    TOKENIZER_FILE,
+    TOKENS_FILE,
+    choose_tokenizer,
+    describe_corpus,
+    encode_again,
+    encode_new,
+    tokenizer_digest,
+    tokens_file,
+)
+from quickfox.training.settings import (
+    DEFAULT_VALIDATION_SPLIT,
+    choose_settings,
+    choose_window,
+    repeated_request,
+    repeated_tokenizer,
+)
 from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision, start_tensorflow
-
-TOKENIZER_FILE = "tokenizer.json"
-TOKENS_FILE = "tokens.bin"
 
 
 def train(
@@ -92,16 +103,17 @@ def train(
     split = request.validation_split
     if repeated is not None:
         request = repeated_request(request, repeated.model, repeated.training)
+        if vocabulary_path is None:
+            request = repeated_tokenizer(request, repeated.tokenizer, repeated.model.vocabulary_size)
         split = repeated.validation_split if split is None else split
     split = DEFAULT_VALIDATION_SPLIT if split is None else split
-    tokenizer = _prepare_tokenizer(corpus, vocabulary_path, request, split, surroundings.notice)
+    tokenizer = choose_tokenizer(corpus, vocabulary_path, request)
     threads = request.threads or available_threads()
-    start_tensorflow(threads)
-    is_made_here = output is None or not output.exists()
-    directory = _make_directory(output, name)
+    directory, made = _make_directory(output, name)
     kept = STANDARD_INPUT in corpus.names
-    with _new_run(directory, is_made_here), _tokens_file(directory / TOKENS_FILE, keep=kept) as tokens_path:
-        encoded = encode_corpus(corpus, tokenizer, tokens_path)
+    with _new_run(directory, made), tokens_file(directory, keep=kept) as tokens_path:
+        encoded = encode_new(corpus, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
+        start_tensorflow(threads)
         if repeated is not None and repeated.corpus.sha256 != encoded.digest:
             surroundings.notice(f"the text is not the one of {repeats}: its settings are used, the run will differ")
         training_tokens = count_training_tokens(encoded.tokens, split)
@@ -124,14 +136,9 @@ def train(
             training=plan.training,
             budget_seconds=plan.budget_seconds,
             validation_split=split,
-            corpus=CorpusRecord(
-                files=tuple(name if name == STANDARD_INPUT else str(Path(name).absolute()) for name in corpus.names),
-                characters=encoded.characters,
-                tokens=encoded.tokens,
-                sha256=encoded.digest,
-                tokens_sha256=_file_digest(tokens_path) if kept else None,
-            ),
-            vocabulary_sha256=_digest(tokenizer),
+            corpus=describe_corpus(corpus, encoded, tokens_path if kept else None),
+            tokenizer=tokenizer.kind,
+            vocabulary_sha256=tokenizer_digest(tokenizer),
             checkpoint_every=str(interval),
             versions=current_versions(),
         )
@@ -184,22 +191,10 @@ def _resume(
     directory: Path, record: RunRecord, point: ResumePoint | None, progress: Progress, surroundings: Surroundings
 ) -> Iterator[Event]:
     kept = record.corpus.tokens_sha256 is not None
-    with _tokens_file(directory / TOKENS_FILE, keep=kept) as tokens_path:
-        tokenizer = load_tokenizer(directory / TOKENIZER_FILE)
-        if _digest(tokenizer) != record.vocabulary_sha256 or (point and point.bundle.tokenizer != tokenizer):
-            raise DataError(f"{directory}: the vocabulary is not the one that this run was begun with")
-        if kept:
-            if not tokens_path.exists():
-                raise NoInputError(f"{tokens_path} is gone, and the text came from standard input: start a new run")
-            if _file_digest(tokens_path) != record.corpus.tokens_sha256:
-                raise DataError(f"{tokens_path} is damaged, and the text came from standard input: start a new run")
-        else:
-            corpus = open_corpus(record.corpus.files, surroundings.notice)
-            if encode_corpus(corpus, tokenizer, tokens_path).digest != record.corpus.sha256:
-                raise DataError(
-                    f"the text has changed since {directory} was begun ({record.corpus.files[0]}): "
-                    f"restore it, or start a new run"
-                )
+    with tokens_file(directory, keep=kept) as tokens_path:
+        tokenizer = encode_again(directory, record, tokens_path, surroundings.notice)
+        if point and point.bundle.tokenizer != tokenizer:
+            raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
         check_disk_space(directory, record.model, record.training)
         start_tensorflow(record.training.threads)
         discard_after(directory, progress.step)
@@ -212,7 +207,7 @@ def _resume(
 def _train(
     directory: Path,
     record: RunRecord,
-    tokenizer: CharacterTokenizer,
+    tokenizer: Tokenizer,
     tokens_path: Path,
     point: ResumePoint | None,
     surroundings: Surroundings,
@@ -251,8 +246,12 @@ def _train(
 
 
 @contextmanager
-def _new_run(directory: Path, is_made_here: bool) -> Iterator[None]:
+def _new_run(directory: Path, made: list[Path]) -> Iterator[None]:
     """Locks the folder of a new run; if there is no record after the block to resume it by, removes what was made.
+
+    Args:
+        directory: the folder.
+        made: the folders that were not there before, the innermost first.
 
     Raises: as `locked`.
     """
@@ -266,72 +265,18 @@ def _new_run(directory: Path, is_made_here: bool) -> Iterator[None]:
                     for name in (TOKENS_FILE, TOKENIZER_FILE):
                         (directory / name).unlink(missing_ok=True)
     finally:
-        if is_made_here and not record.exists():
+        if not record.exists():
             with suppress(OSError):  # somebody else's file is in it; the first failure is the one to tell
-                directory.rmdir()
+                for folder in made:
+                    folder.rmdir()
 
 
-@contextmanager
-def _tokens_file(path: Path, *, keep: bool) -> Iterator[Path]:
-    """The place of the encoded text; the file is removed after the block, unless the text cannot be read again."""
-    try:
-        yield path
-    finally:
-        if not keep:
-            path.unlink(missing_ok=True)
-
-
-def _prepare_tokenizer(
-    corpus: Corpus,
-    vocabulary_path: Path | None,
-    request: TrainingRequest,
-    validation_split: float,
-    notice: Callable[[str], None],
-) -> CharacterTokenizer:
-    """The tokenizer for the corpus; checks, before anything is created, that both fit each other and the request."""
-    counts = count_characters(corpus.iter_text())
-    if vocabulary_path is None:
-        tokenizer = CharacterTokenizer(build_vocabulary(counts))
-    else:
-        tokenizer = load_tokenizer(vocabulary_path)
-    vocabulary = tokenizer.vocabulary
-    if missing := counts.keys() - set(vocabulary.characters):
-        description = describe_characters(sorted(missing))
-        if vocabulary.min_count == 1:
-            raise DataError(
-                f"{vocabulary_path} lacks characters of the corpus: {description}; "
-                f"build one with `llm build-vocab`, or leave --vocab out"
-            )
-        left_out = sum(counts[character] for character in missing)
-        notice(f"{left_out:,} characters of the corpus that the vocabulary leaves out as rare: {description}")
-    known = counts.total() - sum(counts[character] for character in missing)
-    _check_length(known, choose_window(request), validation_split)
-    return tokenizer
-
-
-def _check_length(tokens: int, window: int, validation_split: float) -> None:
-    """A window and its last target must fit into the training share of the text."""
-    if tokens == 0:
-        raise NoInputError("the corpus is empty")
-    minimum = math.ceil((window + 1) / (1 - validation_split))
-    if tokens < minimum:
-        raise DataError(
-            f"the corpus has {tokens:,} characters, but a window of {window} needs at least {minimum:,}: "
-            f"add text, or choose a shorter --window"
-        )
-
-
-def _make_directory(output: Path | None, name: str) -> Path:
+def _make_directory(output: Path | None, name: str) -> tuple[Path, list[Path]]:
+    """The run's folder, and all folders that had to be made for it, the innermost first."""
+    goal = Path(RUNS_FOLDER) if output is None else output
+    missing = [folder for folder in (goal, *goal.parents) if not folder.exists()]
     if output is None:
-        return new_run_directory(name)
+        directory = new_run_directory(name)
+        return directory, [directory, *missing]
     make_run_directory(output)
-    return output
-
-
-def _digest(tokenizer: CharacterTokenizer) -> str:
-    return hashlib.sha256(format_tokenizer(tokenizer)).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return output, missing

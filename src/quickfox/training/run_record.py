@@ -11,11 +11,11 @@ import json
 import math
 import platform
 import reprlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from quickfox.config import MAX_INTEGER, ModelConfig, TrainingConfig, check_range, from_dict
+from quickfox.config import ADDED_LATER, MAX_INTEGER, ModelConfig, TokenizerKind, TrainingConfig, check_range, from_dict
 from quickfox.durable import append_line, write_file
 from quickfox.errors import DataError, NoInputError
 from quickfox.runs import RUN_FILE
@@ -61,6 +61,7 @@ class RunRecord:
 
     Attributes:
         budget_seconds: wall time over all parts of the run; None: `training` says how many steps.
+        tokenizer: its kind.
         vocabulary_sha256: of the tokenizer, in the format of tokenizer.json.
         checkpoint_every: optimizer steps between checkpoints, or with `s` after it, seconds.
         versions: of the programs whose arithmetic the run depends on.
@@ -74,6 +75,7 @@ class RunRecord:
     budget_seconds: float | None
     validation_split: float
     corpus: CorpusRecord
+    tokenizer: TokenizerKind = field(default="char", metadata=ADDED_LATER)
     vocabulary_sha256: str
     checkpoint_every: str
     versions: dict[str, str]

@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from quickfox.config import SIZED, ModelConfig, Precision, Replans, TrainingConfig, TrainingRequest
+from quickfox.config import SIZED, ModelConfig, Precision, Replans, TokenizerKind, TrainingConfig, TrainingRequest
 from quickfox.models.parameters import parameter_count
 from quickfox.training.sizes import SUITED, choose_model, operations_per_token
 
@@ -41,7 +41,7 @@ class Plan:
 def repeated_request(request: TrainingRequest, model: ModelConfig, training: TrainingConfig) -> TrainingRequest:
     """The request with all it leaves open as in an earlier run, but for the run's length, and sizes of another kind."""
     filled: dict[str, Any] = {}
-    decided_otherwise = ["steps", "epochs", "budget"]
+    decided_otherwise = ["steps", "epochs", "budget", "vocabulary_size"]
     if request.size is not None:
         decided_otherwise += SIZED
     if request.architecture not in (None, model.architecture):
@@ -52,6 +52,16 @@ def repeated_request(request: TrainingRequest, model: ModelConfig, training: Tra
     if request.precision == "auto":
         filled["precision"] = training.precision
     return dataclasses.replace(request, **filled)
+
+
+def repeated_tokenizer(request: TrainingRequest, kind: TokenizerKind, vocabulary_size: int) -> TrainingRequest:
+    """The request with the tokenizer as in an earlier run, if it leaves it open."""
+    if request.tokenizer not in (None, kind):
+        return request
+    is_sized = kind in ("word", "bpe") and request.vocabulary_size is None
+    return dataclasses.replace(
+        request, tokenizer=kind, vocabulary_size=vocabulary_size if is_sized else request.vocabulary_size
+    )
 
 
 def default_budget(training_tokens: int) -> float:

@@ -1,14 +1,20 @@
-"""`llm build-vocab`: count the characters of a text and save those that a model shall know."""
+"""`llm build-vocab`: choose the characters, words or subwords of a text that a model shall know, and save them."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quickfox.cli.options import CorpusArgument
 from quickfox.cli.streams import notify, printable, write_stderr
 from quickfox.cli.tables import format_table
+from quickfox.config import TokenizerKind
+
+if TYPE_CHECKING:
+    from quickfox.text.corpus import Corpus
+    from quickfox.text.tokenizers.protocol import Tokenizer
 
 NAME = "build-vocab"
 
@@ -16,6 +22,7 @@ EXAMPLES = """\b
 Examples:
   llm build-vocab corpus.txt
   llm build-vocab books/ articles/*.txt.gz --min-count 5 -o vocab.json
+  llm build-vocab books/ --tokenizer bpe --vocabulary-size 2000
   llm train books/ --vocab vocab.json"""
 
 RAREST_SHOWN = 8
@@ -26,34 +33,63 @@ def run(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The vocabulary file to write.")
     ] = Path("vocab.json"),
+    tokenizer: Annotated[
+        TokenizerKind, typer.Option(help="What a token is: a character, byte, word or subword.")
+    ] = "char",
+    vocabulary_size: Annotated[
+        int | None,
+        typer.Option(
+            "--vocabulary-size",
+            metavar="N",
+            help="Most tokens of a word or bpe tokenizer. Default: 4096.",
+            show_default=False,
+        ),
+    ] = None,
     min_count: Annotated[
-        int, typer.Option("--min-count", metavar="N", help="Leave out characters that occur less often.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--min-count",
+            metavar="N",
+            help="Leave out what occurs less often. Default: 1 for characters, 2 for words and pairs of subwords.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Save the vocabulary of a text. `llm train --vocab` takes it; without one it takes all characters of its text."""
     from quickfox.text.corpus import open_corpus
-    from quickfox.text.tokenizers import CharacterTokenizer, save_tokenizer
-    from quickfox.text.vocabulary import build_vocabulary, count_characters
+    from quickfox.text.tokenizers.building import build_tokenizer
+    from quickfox.text.tokenizers.file import save_tokenizer
+    from quickfox.text.vocabulary import count_characters
 
-    counts = count_characters(open_corpus(corpus, notify).iter_text())
-    vocabulary = build_vocabulary(counts, min_count)
-    save_tokenizer(CharacterTokenizer(vocabulary), output)
-    write_stderr(_describe(counts, vocabulary.characters, output))
+    opened = open_corpus(corpus, notify)
+    counts = count_characters(opened.iter_text())
+    built = build_tokenizer(tokenizer, opened.iter_text(), vocabulary_size, min_count, counts)
+    save_tokenizer(built, output)
+    write_stderr(format_table([*_describe(opened, counts, built), ("saved", printable(str(output)))]))
 
 
-def _describe(counts: Counter[str], kept: tuple[str, ...], output: Path) -> str:
+def _describe(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") -> Iterator[tuple[str, str]]:
+    from quickfox.text.tokenizers.character import CharacterTokenizer
+
+    yield "characters", f"{counts.total():,}"
+    yield "distinct", f"{len(counts):,}"
+    if isinstance(tokenizer, CharacterTokenizer):
+        yield from _describe_characters(counts, tokenizer.vocabulary.characters)
+    else:
+        from quickfox.text.segments import iter_blocks
+
+        tokens = sum(len(tokenizer.encode(block)) for block in iter_blocks(corpus.iter_text()))
+        yield "in the vocabulary", f"{tokenizer.vocabulary_size:,}"
+        yield "tokens", f"{tokens:,}"
+        yield "characters a token", f"{counts.total() / tokens:.2f}"
+
+
+def _describe_characters(counts: Counter[str], kept: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     rarest = sorted(kept, key=lambda character: (counts[character], character))[:RAREST_SHOWN]
     covered = sum(counts[character] for character in kept)
-    return format_table(
-        [
-            ("characters", f"{counts.total():,}"),
-            ("distinct", f"{len(counts):,}"),
-            ("in the vocabulary", f"{len(kept):,}"),
-            ("rarest of them", ", ".join(f"{character!r} {counts[character]:,}" for character in rarest)),
-            ("coverage", _percentage(covered, counts.total())),
-            ("saved", printable(str(output))),
-        ]
-    )
+    yield "in the vocabulary", f"{len(kept):,}"
+    yield "rarest of them", ", ".join(f"{character!r} {counts[character]:,}" for character in rarest)
+    yield "coverage", _percentage(covered, counts.total())
 
 
 def _percentage(part: int, whole: int) -> str:

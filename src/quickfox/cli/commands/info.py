@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from quickfox.cli.streams import printable, write_product
 from quickfox.cli.tables import format_table
 from quickfox.errors import NoInputError
+
+if TYPE_CHECKING:
+    from quickfox.text.tokenizers.protocol import Tokenizer
 
 NAME = "info"
 
@@ -95,17 +98,27 @@ def _describe_model(directory: Path) -> Rows:
     yield "validation loss", _format_loss(bundle.validation_loss)
     yield "training state", "yes" if read_manifest(directory).training else "no"
     yield from _flatten(dict(bundle.sampling), "sampling")
-    yield "characters", _show_characters(bundle.tokenizer.vocabulary.characters)
+    yield from _describe_tokenizer(bundle.tokenizer)
 
 
 def _describe_vocabulary(path: Path) -> Rows:
-    from quickfox.text.tokenizers import load_tokenizer
+    from quickfox.text.tokenizers.file import load_tokenizer
 
-    vocabulary = load_tokenizer(path).vocabulary
+    tokenizer = load_tokenizer(path)
     yield "vocabulary", str(path)
-    yield "size", f"{len(vocabulary.characters):,}"
-    yield "min_count", str(vocabulary.min_count)
-    yield "characters", _show_characters(vocabulary.characters)
+    yield "size", f"{tokenizer.vocabulary_size:,}"
+    yield from _describe_tokenizer(tokenizer)
+
+
+def _describe_tokenizer(tokenizer: "Tokenizer") -> Rows:
+    from quickfox.text.tokenizers.character import CharacterTokenizer
+
+    yield "tokenizer", tokenizer.kind
+    if isinstance(tokenizer, CharacterTokenizer):
+        yield "min_count", str(tokenizer.vocabulary.min_count)
+        yield "characters", _show_characters(tokenizer.vocabulary.characters)
+    if tokenizer.end_of_text is not None:
+        yield "end of text", f"token {tokenizer.end_of_text:,}"
 
 
 def _flatten(value: Any, name: str = "") -> Rows:

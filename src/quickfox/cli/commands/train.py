@@ -17,7 +17,7 @@ from quickfox.cli.options import JsonOption, ThreadsOption
 from quickfox.cli.signals import StopRequest, second_signal_ends_at_once
 from quickfox.cli.streams import notify, write_product
 from quickfox.cli.training_lines import PlainDisplay, describe_end
-from quickfox.config import Architecture, Precision, Size, TrainingRequest
+from quickfox.config import Architecture, Precision, Size, TokenizerKind, TrainingRequest
 from quickfox.durations import parse_duration
 from quickfox.errors import UsageError
 from quickfox.threads import pin_numpy_threads
@@ -58,6 +58,12 @@ def run(
     output: Annotated[Path | None, _option("--output", "The run's folder. Default: runs/NAME.", "DIR")] = None,
     vocab: Annotated[
         Path | None, _option("--vocab", "A file of `llm build-vocab`. Default: all characters of the text.", "FILE")
+    ] = None,
+    tokenizer: Annotated[
+        TokenizerKind | None, typer.Option(help="What a token is. Default: char, a character.", show_default=False)
+    ] = None,
+    vocabulary_size: Annotated[
+        int | None, _option("--vocabulary-size", "Most tokens of a word or bpe tokenizer. Default: 4096.")
     ] = None,
     budget: Annotated[
         float | None,
@@ -129,6 +135,8 @@ def run(
         random_seed=random_seed,
         precision=precision,
         threads=threads,
+        tokenizer=tokenizer,
+        vocabulary_size=vocabulary_size,
     )
     pin_numpy_threads(1)  # NumPy only draws samples here; TensorFlow's threads are its own
     from quickfox.api import iter_resumed_training, iter_training
