@@ -28,6 +28,7 @@ def train(
     *,
     output: str | PathLike[str] | None = None,
     vocab: str | PathLike[str] | None = None,
+    init_from: str | PathLike[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> Model:
@@ -37,6 +38,7 @@ def train(
         sources: one or more files, folders or globs.
         output: the folder of the run, new or empty; None: `runs/NAME`.
         vocab: a vocabulary file; None: all characters of the text.
+        init_from: a run or model whose weights to start with; None: fresh ones.
         on_event: called with each event of quickfox.training.events, to watch the run.
         options: the settings of TrainingRequest by name, such as `budget` (seconds), `epochs`, `steps`, `hidden_dim`.
 
@@ -51,6 +53,7 @@ def train(
             TrainingRequest(**options),
             output=None if output is None else Path(output),
             vocabulary_path=None if vocab is None else Path(vocab),
+            init_from=None if init_from is None else Path(init_from),
             surroundings=Surroundings(notice=_warn, started=time.monotonic()),
         ),
         on_event,
@@ -87,6 +90,7 @@ def iter_training(
     surroundings: Surroundings,
     checkpoint_every: str | None = None,
     repeats: Path | None = None,
+    init_from: Path | None = None,
 ) -> Generator[Event]:
     """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.train.
 
@@ -103,6 +107,7 @@ def iter_training(
         surroundings=surroundings,
         checkpoint_every=checkpoint_every,
         repeats=repeats,
+        init_from=init_from,
     )
 
 

@@ -120,6 +120,7 @@ class TrainingConfig:
         random_seed: fixes the initial weights, the data's phase and the dropout masks.
         precision: of the matrix products; everything else is float32.
         threads: processor threads; part of the run's identity, as sums depend on how work is split.
+        freeze_embeddings: whether the embedding keeps the weights that it starts with.
 
     Raises:
         UsageError: a value is outside its range.
@@ -139,6 +140,7 @@ class TrainingConfig:
     random_seed: int
     precision: Precision
     threads: int
+    freeze_embeddings: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_range(self, "steps", 1, 2**40)
@@ -186,6 +188,7 @@ class TrainingRequest:
     threads: int | None = None
     tokenizer: TokenizerKind | None = None
     vocabulary_size: int | None = None
+    freeze_embeddings: bool | None = None
 
     def __post_init__(self) -> None:
         named = [name for name in ("steps", "epochs", "budget") if getattr(self, name) is not None]

@@ -41,6 +41,8 @@ from quickfox.config import Architecture, ModelConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
+EMBEDDING = "embedding.weight"
+
 RECURRENT_GATES: dict[str, int] = {"rnn": 1, "gru": 3, "lstm": 4}
 """Maps side by side in the kernels of each recurrent cell."""
 
@@ -83,7 +85,7 @@ def parameter_count(config: ModelConfig) -> int:
 
 def _recurrent_shapes(config: ModelConfig) -> Shapes:
     return {
-        "embedding.weight": (config.vocabulary_size, config.embedding_dim),
+        EMBEDDING: (config.vocabulary_size, config.embedding_dim),
         **_stack_shapes("recurrent", config, config.embedding_dim),
         **_output_shapes(config),
     }
@@ -91,7 +93,7 @@ def _recurrent_shapes(config: ModelConfig) -> Shapes:
 
 def _attention_rnn_shapes(config: ModelConfig) -> Shapes:
     return {
-        "embedding.weight": (config.vocabulary_size, config.embedding_dim),
+        EMBEDDING: (config.vocabulary_size, config.embedding_dim),
         **_stack_shapes("encoder", config, config.embedding_dim),
         "attention.input_kernel": (config.hidden_dim, ATTENTION_MAPS * config.hidden_dim),
         **_stack_shapes("decoder", config, 2 * config.hidden_dim),
@@ -101,7 +103,7 @@ def _attention_rnn_shapes(config: ModelConfig) -> Shapes:
 
 def _transformer_shapes(config: ModelConfig) -> Shapes:
     hidden, feed_forward = config.hidden_dim, feed_forward_dim(config.hidden_dim)
-    shapes: Shapes = {"embedding.weight": (config.vocabulary_size, hidden)}
+    shapes: Shapes = {EMBEDDING: (config.vocabulary_size, hidden)}
     for layer in range(config.num_layers):
         shapes |= {
             f"layers.{layer}.attention_norm.weight": (hidden,),

@@ -29,13 +29,13 @@ class CompiledTraining:
 
     Args:
         network: what is trained.
-        optimizer: updates the network's parameters.
+        optimizer: updates the network's parameters, or those that are not frozen.
         config: batch, window, dropout, random seed, threads.
     """
 
     def __init__(self, network: Network, optimizer: Optimizer, config: TrainingConfig) -> None:
         self._network = network
-        self._parameters = network.parameters()
+        self._parameters = optimizer.parameters
         self._optimizer = optimizer
         self._config = config
         self._lanes = _largest_divisor(config.batch_size, config.threads)

@@ -79,6 +79,11 @@ class Optimizer:
         }
 
     @property
+    def parameters(self) -> dict[str, Any]:
+        """What it updates, by name."""
+        return self._parameters
+
+    @property
     def slots(self) -> dict[str, Any]:
         """Every optimizer tensor by name, for checkpoints."""
         return self._slots

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quickfox.config import TrainingRequest
-from quickfox.errors import DataError
+from quickfox.errors import DataError, UsageError
 from quickfox.models.parameters import parameter_count
 from quickfox.runs import (
     RUN_FILE,
@@ -70,6 +70,7 @@ from quickfox.training.settings import (
     repeated_tokenizer,
 )
 from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision, start_tensorflow
+from quickfox.training.transfer import open_start, reopen_start, taken_over, transferred
 
 
 def train(
@@ -82,6 +83,7 @@ def train(
     surroundings: Surroundings,
     checkpoint_every: str | None = None,
     repeats: Path | None = None,
+    init_from: Path | None = None,
 ) -> Iterator[Event]:
     """Trains a model on `corpus`, telling what happens; every `Validated` event follows a committed checkpoint.
 
@@ -94,6 +96,7 @@ def train(
         surroundings: of the run.
         checkpoint_every: see CheckpointInterval; None: the default.
         repeats: a run or its `run.json`, whose settings are used where `request` leaves them open.
+        init_from: a model whose weights to start with; None: fresh ones.
 
     Raises:
         QuickfoxError: any of its children; nothing is created when the input is at fault.
@@ -103,11 +106,20 @@ def train(
     split = request.validation_split
     if repeated is not None:
         request = repeated_request(request, repeated.model, repeated.training)
-        if vocabulary_path is None:
+        if vocabulary_path is None and init_from is None and repeated.init_from is None:
             request = repeated_tokenizer(request, repeated.tokenizer, repeated.model.vocabulary_size)
         split = repeated.validation_split if split is None else split
     split = DEFAULT_VALIDATION_SPLIT if split is None else split
-    tokenizer = choose_tokenizer(corpus, vocabulary_path, request)
+    start = None
+    if init_from is not None:
+        start = open_start(init_from)
+    elif repeated is not None and repeated.init_from is not None:
+        start = reopen_start(repeated.init_from)
+    if start is not None:
+        request = taken_over(request, start.bundle.config)
+    elif request.freeze_embeddings:
+        raise UsageError("--freeze-embeddings is for --init-from: fresh embeddings must be learnt")
+    tokenizer = choose_tokenizer(corpus, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
     threads = request.threads or available_threads()
     directory, made = _make_directory(output, name)
     kept = STANDARD_INPUT in corpus.names
@@ -127,6 +139,7 @@ def train(
             precision=precision,
             flops=matmul_speed(precision, threads),
             seconds_gone=time.monotonic() - surroundings.started,
+            is_transferred=start is not None,
             repeated=None if repeated is None else repeated.training,
         )
         check_memory(plan.model, plan.training)
@@ -139,6 +152,7 @@ def train(
             corpus=describe_corpus(corpus, encoded, tokens_path if kept else None),
             tokenizer=tokenizer.kind,
             vocabulary_sha256=tokenizer_digest(tokenizer),
+            init_from=None if start is None else start.record,
             checkpoint_every=str(interval),
             versions=current_versions(),
         )
@@ -239,6 +253,8 @@ def _train(
     )
     if point is not None:
         trainer.restore(point.bundle.parameters, point.tensors, point.progress)
+    elif record.init_from is not None:
+        trainer.start_from(transferred(trainer.model_tensors(), tokenizer, reopen_start(record.init_from).bundle))
     for event in Recorder(directory, record, tokenizer, trainer, interval).events(surroundings.stop_requested):
         if isinstance(event, RunFinished):
             tokens_path.unlink(missing_ok=True)  # now also those of a text that cannot be read again

@@ -56,6 +56,19 @@ class CorpusRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartRecord:
+    """The model that a run started from.
+
+    Attributes:
+        directory: the model directory, absolute.
+        sha256: of its weights' file.
+    """
+
+    directory: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """Everything that fixes a run.
 
@@ -63,6 +76,7 @@ class RunRecord:
         budget_seconds: wall time over all parts of the run; None: `training` says how many steps.
         tokenizer: its kind.
         vocabulary_sha256: of the tokenizer, in the format of tokenizer.json.
+        init_from: the model whose weights it started with; None: fresh ones.
         checkpoint_every: optimizer steps between checkpoints, or with `s` after it, seconds.
         versions: of the programs whose arithmetic the run depends on.
 
@@ -77,6 +91,7 @@ class RunRecord:
     corpus: CorpusRecord
     tokenizer: TokenizerKind = field(default="char", metadata=ADDED_LATER)
     vocabulary_sha256: str
+    init_from: StartRecord | None = field(default=None, metadata=ADDED_LATER)
     checkpoint_every: str
     versions: dict[str, str]
 
@@ -135,9 +150,9 @@ def read_record(path: Path) -> RunRecord:
     if type(found) is not int or found != FORMAT_VERSION:
         newer = type(found) is int and found > FORMAT_VERSION
         raise DataError(f"{where}: format version {reprlib.repr(found)}; {'upgrade quickfox' if newer else 'damaged'}")
-    parts = {"model": ModelConfig, "training": TrainingConfig, "corpus": CorpusRecord}
+    parts = {"model": ModelConfig, "training": TrainingConfig, "corpus": CorpusRecord, "init_from": StartRecord}
     for name, kind in parts.items():
-        if name in values:
+        if values.get(name) is not None or (name in values and name != "init_from"):
             values[name] = from_dict(kind, values[name], f"{where}: {name}")
     return from_dict(RunRecord, values, where)
 

@@ -14,20 +14,25 @@ from quickfox.text.tokenizers.building import build_tokenizer
 from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.tokenizers.file import format_tokenizer, load_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
-from quickfox.text.vocabulary import describe_characters
+from quickfox.text.vocabulary import count_characters, describe_characters
 from quickfox.training.run_record import CorpusRecord, RunRecord
+from quickfox.training.transfer import grown
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENS_FILE = "tokens.bin"
 
 
-def choose_tokenizer(corpus: Corpus, vocabulary_path: Path | None, request: TrainingRequest) -> Tokenizer:
-    """The tokenizer in the file, or the one asked for, built from the corpus.
+def choose_tokenizer(
+    corpus: Corpus, vocabulary_path: Path | None, request: TrainingRequest, start: Tokenizer | None = None
+) -> Tokenizer:
+    """The tokenizer in the file, or the one asked for, built from the corpus, or that of the model to start from.
 
     Raises:
         UsageError: a file, and yet another kind or size is asked for.
         QuickfoxError: any of its other children: the file or the corpus cannot be read, or is not what it should be.
     """
+    if vocabulary_path is None and start is not None and request.tokenizer is None and request.vocabulary_size is None:
+        return grown(start, set(count_characters(corpus.iter_text())))
     if vocabulary_path is None:
         return build_tokenizer(request.tokenizer or "char", corpus.iter_text(), request.vocabulary_size)
     for name, value in (("--tokenizer", request.tokenizer), ("--vocabulary-size", request.vocabulary_size)):

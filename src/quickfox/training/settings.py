@@ -19,6 +19,7 @@ DEFAULT_VALIDATION_SPLIT = 0.1
 WARMUP_STEPS = 50
 WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
+TRANSFER_RATE = 0.3  # of the learning rate, where training starts from a trained model
 
 STARTUP_SECONDS = 2.5  # compiling the first step
 EFFICIENCY = 0.55  # of the speed of bare matrix products, reached by whole training steps
@@ -99,6 +100,7 @@ def choose_settings(
     precision: Precision,
     flops: float,
     seconds_gone: float,
+    is_transferred: bool = False,
     repeated: TrainingConfig | None = None,
 ) -> Plan:
     """Decides everything that `request` leaves open.
@@ -111,6 +113,7 @@ def choose_settings(
         precision: of the matrix products, decided.
         flops: measured matrix-product speed of the machine, floating-point operations per second.
         seconds_gone: of the budget, since the command started.
+        is_transferred: whether it starts from a trained model, to which smaller steps are due.
         repeated: the training of an earlier run: its values that have no option are taken over, and its length too
             unless `request` names one.
 
@@ -143,7 +146,7 @@ def choose_settings(
         replans=replans,
         batch_size=batch_size,
         window=window,
-        learning_rate=request.learning_rate or suited.learning_rate,
+        learning_rate=request.learning_rate or suited.learning_rate * (TRANSFER_RATE if is_transferred else 1.0),
         warmup_steps=WARMUP_STEPS,
         weight_decay=WEIGHT_DECAY,
         clip_norm=CLIP_NORM,
@@ -153,6 +156,7 @@ def choose_settings(
         random_seed=secrets.randbits(32) if request.random_seed is None else request.random_seed,
         precision=precision,
         threads=threads,
+        freeze_embeddings=bool(request.freeze_embeddings),
     )
     if repeated is not None:
         without_option = ("warmup_steps", "weight_decay", "clip_norm", "validation_interval")

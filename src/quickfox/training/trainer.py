@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import DataError, DivergedError
-from quickfox.models.parameters import kernel_maps, parameter_shapes
+from quickfox.models.parameters import EMBEDDING, kernel_maps, parameter_shapes
 from quickfox.text.batching import StreamBatches, iter_validation_windows, validation_lanes
 from quickfox.training.budget import Budget
 from quickfox.training.compiled import CompiledTraining
@@ -69,8 +69,9 @@ class Trainer:
         self.progress = Progress(total_steps=training.steps)
         self.network = build_network(model, training.random_seed, training.precision)
         self.parameters = self.network.parameters()
+        frozen = (EMBEDDING,) if training.freeze_embeddings else ()
         self.optimizer = Optimizer(
-            self.parameters,
+            {name: self.parameters[name] for name in self.parameters if name not in frozen},
             kernel_maps(model),
             training.weight_decay,
             training.clip_norm,
@@ -239,6 +240,11 @@ class Trainer:
         """What else a resumed run needs: optimizer slots and the carried state."""
         return {name: tensor.numpy() for name, tensor in self._training_tensors().items()}
 
+    def start_from(self, model: Mapping[str, Array]) -> None:
+        """Begins with these weights, by the contract's names, instead of fresh ones."""
+        for name, variable in self.parameters.items():
+            variable.assign(model[name])
+
     def restore(self, model: Mapping[str, Array], training: Mapping[str, Array], progress: Progress) -> None:
         """Goes on from where another trainer of the same settings was.
 
@@ -255,8 +261,7 @@ class Trainer:
         }:
             odd = sorted(expected.keys() ^ training.keys()) or ["a shape"]
             raise DataError(f"the training state does not fit the run's settings: {odd[0]}")
-        for name, variable in self.parameters.items():
-            variable.assign(model[name])
+        self.start_from(model)
         for name, slot in self.optimizer.slots.items():
             slot.assign(training[name])
         carried = [tf.constant(training[name]) for name in expected if name not in self.optimizer.slots]

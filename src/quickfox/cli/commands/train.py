@@ -34,7 +34,8 @@ Examples:
   llm train books/ --budget 10m --output runs/books
   llm train corpus.txt --epochs 5 --hidden-dim 256 --random-seed 1
   zcat logs.gz | llm train - --quiet --json | jq .best_validation_loss
-  llm train --resume runs/books"""
+  llm train --resume runs/books
+  llm train letters.txt --init-from runs/books"""
 
 
 def _option(name: str, help_text: str, metavar: str = "N", **settings: Any) -> Any:
@@ -59,6 +60,12 @@ def run(
     vocab: Annotated[
         Path | None, _option("--vocab", "A file of `llm build-vocab`. Default: all characters of the text.", "FILE")
     ] = None,
+    init_from: Annotated[
+        Path | None, _option("--init-from", "Start with the weights of this run or model, and its vocabulary.", "DIR")
+    ] = None,
+    freeze_embeddings: Annotated[
+        bool, typer.Option("--freeze-embeddings", help="With --init-from: leave the embedding as it is.")
+    ] = False,
     tokenizer: Annotated[
         TokenizerKind | None, typer.Option(help="What a token is. Default: char, a character.", show_default=False)
     ] = None,
@@ -137,6 +144,7 @@ def run(
         threads=threads,
         tokenizer=tokenizer,
         vocabulary_size=vocabulary_size,
+        freeze_embeddings=freeze_embeddings or None,
     )
     pin_numpy_threads(1)  # NumPy only draws samples here; TensorFlow's threads are its own
     from quickfox.api import iter_resumed_training, iter_training
@@ -144,7 +152,12 @@ def run(
     stop = StopRequest()
     surroundings = Surroundings(notice=notify, started=STARTED, stop_requested=stop.is_set)
     if resume:
-        for option, value in (("--output", output), ("--vocab", vocab), ("--config", config)):
+        for option, value in (
+            ("--output", output),
+            ("--vocab", vocab),
+            ("--config", config),
+            ("--init-from", init_from),
+        ):
             if value is not None:
                 raise UsageError(f"{option} cannot be given with --resume: a resumed run keeps its own")
         if sources and len(sources) > 1:
@@ -160,6 +173,7 @@ def run(
             surroundings=surroundings,
             checkpoint_every=checkpoint_every,
             repeats=config,
+            init_from=init_from,
         )
     else:
         raise UsageError("no CORPUS: name a text file or a folder of them, or - for standard input; or --resume a run")
