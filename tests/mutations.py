@@ -20,8 +20,9 @@ from quickfox.errors import QuickfoxError
 from quickfox.manifest import MANIFEST_NAME, MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest
 from quickfox.models.parameters import parameter_shapes
 from quickfox.strict_json import format_json
+from quickfox.text.tokenizers.building import build_tokenizer
 from quickfox.text.tokenizers.character import CharacterTokenizer
-from quickfox.text.tokenizers.file import load_tokenizer
+from quickfox.text.tokenizers.file import format_tokenizer, load_tokenizer
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.training.progress import Progress
 from quickfox.training.run_record import HISTORY_FILE, CorpusRecord, RunRecord, cut_history, read_record
@@ -139,11 +140,23 @@ def readers(run: Path) -> list[Reader]:
 
         return read_alone
 
+    read_vocabulary = alone(run / "vocabulary.json", load_tokenizer)
+    tokenizers = [BUNDLE.tokenizer, *(build_tokenizer(kind, ["the fox the fox"]) for kind in ("word", "bpe"))]
     return [
         *(Reader(name, contents[name], sealed(name)) for name in (*MODEL_FILES, *TRAINING_FILES)),
         Reader("manifest.json", contents[MANIFEST_NAME], manifest),
         Reader("manifest.json, its sha256 put right", contents[MANIFEST_NAME], lambda data: manifest(resealed(data))),
-        Reader("vocabulary file", contents["tokenizer.json"], alone(run / "vocabulary.json", load_tokenizer)),
+        *(
+            Reader(
+                f"vocabulary file, {tokenizer.kind}",
+                format_tokenizer(tokenizer),
+                alone(run / "vocabulary.json", load_tokenizer),
+            )
+            for tokenizer in (
+                BUNDLE.tokenizer,
+                *(build_tokenizer(kind, ["the fox the fox"]) for kind in ("word", "bpe")),
+            )
+        ),
         Reader("run.json", record, alone(run / "run.json", read_record)),
         Reader("history.jsonl", HISTORY, alone(run / HISTORY_FILE, lambda path: cut_history(path.parent, STEP))),
     ]

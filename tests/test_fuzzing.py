@@ -24,7 +24,9 @@ NAMES = (
     "state.json",
     "manifest.json",
     "manifest.json, its sha256 put right",
-    "vocabulary file",
+    "vocabulary file, char",
+    "vocabulary file, word",
+    "vocabulary file, bpe",
     "run.json",
     "history.jsonl",
 )
