@@ -146,17 +146,7 @@ def readers(run: Path) -> list[Reader]:
         *(Reader(name, contents[name], sealed(name)) for name in (*MODEL_FILES, *TRAINING_FILES)),
         Reader("manifest.json", contents[MANIFEST_NAME], manifest),
         Reader("manifest.json, its sha256 put right", contents[MANIFEST_NAME], lambda data: manifest(resealed(data))),
-        *(
-            Reader(
-                f"vocabulary file, {tokenizer.kind}",
-                format_tokenizer(tokenizer),
-                alone(run / "vocabulary.json", load_tokenizer),
-            )
-            for tokenizer in (
-                BUNDLE.tokenizer,
-                *(build_tokenizer(kind, ["the fox the fox"]) for kind in ("word", "bpe")),
-            )
-        ),
+        *(Reader(f"vocabulary file, {each.kind}", format_tokenizer(each), read_vocabulary) for each in tokenizers),
         Reader("run.json", record, alone(run / "run.json", read_record)),
         Reader("history.jsonl", HISTORY, alone(run / HISTORY_FILE, lambda path: cut_history(path.parent, STEP))),
     ]
