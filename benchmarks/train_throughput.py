@@ -53,6 +53,7 @@ def measure_ours(
     import numpy as np
 
     from quickfox.config import TrainingConfig
+    from quickfox.text.token_store import Tokens
     from quickfox.training import trainer
     from quickfox.training.events import StepsDone
     from quickfox.training.trainer import Trainer
@@ -65,7 +66,7 @@ def measure_ours(
         weight_decay=0.0, clip_norm=1.0, dropout=0.0, validation_interval=10**9, patience=None, random_seed=0,
         precision=precision, threads=threads,
     )  # fmt: skip
-    for event in Trainer(model, training, ids, ids[:0], time.monotonic()).run():
+    for event in Trainer(model, training, Tokens(ids), Tokens(ids[:0]), time.monotonic()).run():
         if isinstance(event, StepsDone):
             rate = event.tokens_per_second
     return rate

@@ -10,15 +10,27 @@ import pytest
 
 from quickfox.config import ModelConfig
 from quickfox.errors import DataError, NoInputError
-from quickfox.evaluation import LANES, WARM_UP, evaluate, mean_loss, measure_loss, standard_error
+from quickfox.evaluation import LANES, WARM_UP, Evaluation, evaluate, mean_loss, measure_loss, standard_error
 from quickfox.models.language_model import LanguageModel, build_language_model
 from quickfox.models.losses import cross_entropy
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.state import State
+from quickfox.text.token_store import encoded_text
 from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
 
 TOKENIZER = CharacterTokenizer(Vocabulary(("a", "b", "ß", "龍")))
+
+
+def evaluate_text(
+    model: object, tokenizer: CharacterTokenizer, chunks: list[str], unknown: Counter[str] | None = None
+) -> Evaluation:
+    left_out: Counter[str] = Counter()
+    pieces = encoded_text(chunks, tokenizer, None if unknown is None else left_out)
+    evaluation = evaluate(model, tokenizer, pieces, left_out)  # type: ignore[arg-type]
+    if unknown is not None:
+        unknown.update(left_out)
+    return evaluation
 
 
 class Fixed:
@@ -66,7 +78,7 @@ def test_cross_entropy_of_large_logits() -> None:
 
 def test_evaluation_by_hand() -> None:
     """Of "aßb龍a" all but the first are predicted: 1/8, 1/4, 1/8, 1/2: 3 + 2 + 3 + 1 bits over 2 + 1 + 3 + 1 bytes."""
-    evaluation = evaluate(Fixed([0.5, 0.25, 0.125, 0.125]), TOKENIZER, ["aß", "", "b龍a"])
+    evaluation = evaluate_text(Fixed([0.5, 0.25, 0.125, 0.125]), TOKENIZER, ["aß", "", "b龍a"])
     assert (evaluation.tokens, evaluation.characters, evaluation.bytes) == (4, 4, 7)
     assert evaluation.unknown_characters == 0
     assert evaluation.nats_per_token == pytest.approx(9 / 4 * math.log(2))
@@ -78,26 +90,26 @@ def test_evaluation_by_hand() -> None:
 def test_unknown_characters_are_left_out_and_counted() -> None:
     model = Fixed([0.5, 0.25, 0.125, 0.125])
     unknown = Counter({"!": 1})
-    evaluation = evaluate(model, TOKENIZER, ["éa!ß", "b龍a!"], unknown)
-    known = evaluate(model, TOKENIZER, ["aßb龍a"])
+    evaluation = evaluate_text(model, TOKENIZER, ["éa!ß", "b龍a!"], unknown)
+    known = evaluate_text(model, TOKENIZER, ["aßb龍a"])
     assert evaluation.unknown_characters == 3
     assert unknown == {"é": 1, "!": 3}
     for name in ("tokens", "characters", "bytes", "nats_per_token", "bits_per_byte"):
         assert getattr(evaluation, name) == getattr(known, name)
     with pytest.raises(DataError, match="not in the vocabulary"):
-        evaluate(model, TOKENIZER, ["éa!ß"])
+        evaluate_text(model, TOKENIZER, ["éa!ß"])
 
 
 @pytest.mark.parametrize("chunks", [[], [""], ["", ""]])
 def test_an_empty_text(chunks: list[str]) -> None:
     with pytest.raises(NoInputError, match="empty"):
-        evaluate(Fixed([0.5, 0.5]), TOKENIZER, chunks)
+        evaluate_text(Fixed([0.5, 0.5]), TOKENIZER, chunks)
 
 
 @pytest.mark.parametrize("text", ["a", "a!", "!"])
 def test_a_text_of_which_nothing_can_be_predicted(text: str) -> None:
     with pytest.raises(DataError, match="at least 2"):
-        evaluate(Fixed([0.5, 0.5]), TOKENIZER, [text], Counter())
+        evaluate_text(Fixed([0.5, 0.5]), TOKENIZER, [text], Counter())
 
 
 @pytest.mark.parametrize("length", [2, 3, WARM_UP, WARM_UP + 2, 3 * WARM_UP + 5, (LANES + 3) * WARM_UP + 7])
@@ -111,7 +123,7 @@ def test_an_impossible_text_has_infinite_perplexity() -> None:
         def __init__(self) -> None:
             self.logits = np.array([1e4, 0.0], np.float32)
 
-    evaluation = evaluate(Sure(), TOKENIZER, ["ab"])
+    evaluation = evaluate_text(Sure(), TOKENIZER, ["ab"])
     assert evaluation.nats_per_token == pytest.approx(1e4)
     assert evaluation.perplexity == math.inf
 
@@ -150,7 +162,7 @@ def test_a_text_of_one_window_is_too_short_for_a_standard_error(tokens: int, has
 
 def test_the_yardsticks_are_of_the_whole_text() -> None:
     text = "abßb龍!" * 500
-    evaluation = evaluate(Fixed([0.25] * 4), TOKENIZER, [text[:7], "", text[7:]], Counter())
+    evaluation = evaluate_text(Fixed([0.25] * 4), TOKENIZER, [text[:7], "", text[7:]], Counter())
     packed = zlib.compressobj(9, wbits=31)
     gzip_size = len(packed.compress(text.encode()) + packed.flush())
     assert evaluation.gzip_bits_per_character == pytest.approx(8 * gzip_size / len(text))

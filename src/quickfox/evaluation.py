@@ -16,13 +16,12 @@ from typing import Protocol
 
 import numpy as np
 
-from quickfox.errors import NoInputError
+from quickfox.errors import DataError, NoInputError
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.losses import cross_entropy
 from quickfox.models.state import replace_row
 from quickfox.text.batching import iter_validation_windows, validation_lanes
-from quickfox.text.segments import iter_blocks
-from quickfox.text.token_store import collect_tokens
+from quickfox.text.token_store import Encoded, Tokens, collect_tokens
 from quickfox.text.tokenizers.protocol import Tokenizer
 
 LANES = 64
@@ -69,54 +68,61 @@ class Evaluation:
 
 
 def evaluate(
-    model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[str], unknown: Counter[str] | None = None
+    model: LanguageModel, tokenizer: Tokenizer, pieces: Iterable[Encoded], left_out: Counter[str]
 ) -> Evaluation:
     """Measure how well `model` predicts a text.
 
     Args:
         model: the language model.
         tokenizer: its tokenizer.
-        chunks: the text, in pieces of any size.
-        unknown: if given, characters that the tokenizer does not know are left out and counted here.
+        pieces: the text, encoded by that tokenizer piece by piece.
+        left_out: the characters that the tokenizer does not know, counted when all pieces have been read.
 
     Raises:
         NoInputError: the text is empty.
-        DataError: fewer than two tokens are known; or a character is unknown, and `unknown` is not given.
+        DataError: nothing is left to predict.
         StorageError: a long text cannot be kept in a temporary file.
     """
-    left_out: Counter[str] = Counter()
-    read = _TextSize()
+    size = _TextSize()
+    masks: list[np.ndarray] = []
 
-    def encoded() -> Iterator[np.ndarray]:
-        for block in iter_blocks(chunks):
-            yield tokenizer.encode(block, None if unknown is None else left_out)
-            read.add(block)
+    def read() -> Iterator[np.ndarray]:
+        for piece in pieces:
+            size.add(piece.text)
+            if piece.loss_mask is not None:
+                masks.append(piece.loss_mask)
+            yield piece.ids
 
-    ids = collect_tokens(encoded(), tokenizer.token_dtype)
-    if read.characters == 0:
+    ids = collect_tokens(read(), tokenizer.token_dtype)
+    if size.characters == 0:
         raise NoInputError("the text is empty: there is nothing to evaluate")
-    if unknown is not None:
-        unknown.update(left_out)
-    nats_per_token, error = measure_loss(model, ids)
-    first = tokenizer.token_bytes(int(ids[0]))
-    characters = read.characters - left_out.total() - sum(value & 0xC0 != 0x80 for value in first)  # where they begin
-    size = read.bytes - len(first) - sum(len(character.encode()) * count for character, count in left_out.items())
-    bits = nats_per_token * (len(ids) - 1) / math.log(2)
+    tokens = Tokens(ids, np.concatenate(masks) if masks else None)
+    nats_per_token, error = measure_loss(model, tokens.ids, tokens.loss_mask)
+    counts = np.bincount(ids[1:] if tokens.loss_mask is None else ids[1:][tokens.loss_mask[1:]])
+    characters, num_bytes = _sizes(tokenizer, counts)
+    bits = nats_per_token * tokens.num_targets / math.log(2)
     with np.errstate(over="ignore"):  # infinite for a model that is sure of what never comes
         perplexity = float(np.exp(nats_per_token))
     return Evaluation(
-        tokens=len(ids) - 1,
+        tokens=tokens.num_targets,
         characters=characters,
-        bytes=size,
+        bytes=num_bytes,
         unknown_characters=left_out.total(),
         nats_per_token=nats_per_token,
         perplexity=perplexity,
         bits_per_character=bits / characters,
-        bits_per_byte=bits / size,
+        bits_per_byte=bits / num_bytes,
         standard_error=error,
-        gzip_bits_per_character=8 * read.gzip.finish() / read.characters,
-        xz_bits_per_character=8 * read.xz.finish() / read.characters,
+        gzip_bits_per_character=8 * size.gzip.finish() / size.characters,
+        xz_bits_per_character=8 * size.xz.finish() / size.characters,
     )
+
+
+def _sizes(tokenizer: Tokenizer, counts: np.ndarray) -> tuple[int, int]:
+    """Characters and bytes that tokens stand for; `counts`, (at most V,), says how often each occurs."""
+    texts = [tokenizer.token_bytes(token_id) for token_id in range(len(counts))]
+    begun = [sum(value & 0xC0 != 0x80 for value in text) for text in texts]  # a character counts where it begins
+    return int(np.dot(counts, begun)), int(np.dot(counts, [len(text) for text in texts]))
 
 
 def mean_loss(model: LanguageModel, ids: np.ndarray) -> float:
@@ -124,18 +130,21 @@ def mean_loss(model: LanguageModel, ids: np.ndarray) -> float:
     return measure_loss(model, ids)[0]
 
 
-def measure_loss(model: LanguageModel, ids: np.ndarray) -> tuple[float, float | None]:
+def measure_loss(
+    model: LanguageModel, ids: np.ndarray, loss_mask: np.ndarray | None = None
+) -> tuple[float, float | None]:
     """The mean cross-entropy, in nats per token, of every token of `ids` but the first, and its standard error.
 
     Args:
         model: the language model.
         ids: (n,) token ids of the text.
+        loss_mask: (n,) bool, the tokens that count; None: all.
 
     Returns:
         The mean; and its standard error, None if the text fills less than two blocks.
 
     Raises:
-        DataError: n < 2.
+        DataError: there is nothing to predict.
     """
     warm_up = math.ceil(max(WARM_UP, model.context or 0) / WINDOW) * WINDOW
     lanes = validation_lanes(len(ids), LANES, warm_up)
@@ -143,12 +152,17 @@ def measure_loss(model: LanguageModel, ids: np.ndarray) -> tuple[float, float | 
     block_sums, block_counts = np.zeros((2, sections, lanes))
     state = model.initial_state(lanes)
     total = weights = 0.0
-    for window in iter_validation_windows(ids, LANES, WINDOW, warm_up):
+    num_targets = Tokens(ids, loss_mask).num_targets
+    if num_targets == 0:
+        raise DataError(
+            f"a text of at least 2 tokens is needed to measure a loss, one of them to be predicted; this has {len(ids)}"
+        )
+    for window in iter_validation_windows(ids, LANES, WINDOW, warm_up, loss_mask):
         if window.reset_first:
             state = replace_row(state, 0, model.initial_state(1))
         logits, state = model.forward(window.x, state)
         losses = cross_entropy(logits, window.y)
-        section = int(weights * sections / (len(ids) - 1))  # all lanes are equally far
+        section = int(weights * sections / num_targets)  # all lanes are equally far
         block_sums[section] += np.einsum("lt,lt->l", losses, window.weight)
         block_counts[section] += window.weight.sum(axis=1)
         total += float(np.vdot(losses, window.weight))

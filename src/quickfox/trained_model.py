@@ -22,7 +22,9 @@ from quickfox.models.language_model import LanguageModel, build_language_model
 from quickfox.novelty import CopyIndex
 from quickfox.runs import find_model
 from quickfox.scoring import Score, score
+from quickfox.text.corpus import Corpus
 from quickfox.text.folding import describe_folding, fold
+from quickfox.text.token_store import Encoded, encoded_text, iter_encoded
 from quickfox.text.tokenizers.protocol import start_of_text
 from quickfox.text.vocabulary import describe_characters
 
@@ -119,7 +121,25 @@ class Model:
             DataError: fewer than two characters are known; or one is unknown, and `unknown` is not given.
         """
         chunks = [text] if isinstance(text, str) else text
-        return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
+        left_out: Counter[str] = Counter()
+        pieces = encoded_text(chunks, self.bundle.tokenizer, None if unknown is None else left_out)
+        return self._evaluate(pieces, left_out, unknown)
+
+    def evaluate_corpus(self, corpus: Corpus, unknown: Counter[str] | None = None) -> Evaluation:
+        """The same for the text of a corpus; of pairs only the completions count.
+
+        Raises:
+            QuickfoxError: what `evaluate` raises, or the corpus cannot be read.
+        """
+        left_out: Counter[str] = Counter()
+        pieces = iter_encoded(corpus, self.bundle.tokenizer, None if unknown is None else left_out)
+        return self._evaluate(pieces, left_out, unknown)
+
+    def _evaluate(self, pieces: Iterable[Encoded], left_out: Counter[str], unknown: Counter[str] | None) -> Evaluation:
+        evaluation = evaluate(self.language_model, self.bundle.tokenizer, pieces, left_out)
+        if unknown is not None:
+            unknown.update(left_out)
+        return evaluation
 
     def score(self, texts: Sequence[str], unknown: Counter[str] | None = None, *, threads: int = 1) -> list[Score]:
         """How surprising each text is to the model, by itself, character by character: see quickfox.scoring.

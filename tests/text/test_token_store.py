@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quickfox.errors import CannotCreateError, DataError, ExitStatus, NoInputError, StorageError
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.token_store import EncodedCorpus, encode_corpus, open_tokens, split_tokens
+from quickfox.text.token_store import EncodedCorpus, Tokens, encode_corpus, open_tokens, split_tokens
 from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary, build_vocabulary
 
@@ -134,11 +134,11 @@ def test_a_full_disk(tmp_path: Path):
 )
 def test_the_last_share_is_held_out(n, share, expected):
     ids = np.arange(n, dtype=np.uint8)
-    train, validation = split_tokens(ids, share)
+    train, validation = split_tokens(Tokens(ids), share)
     assert len(validation) == expected
-    assert [*train, *validation] == list(range(n))
+    assert [*train.ids, *validation.ids] == list(range(n))
 
 
 def test_a_split_copies_nothing():
     ids = np.arange(10, dtype=np.uint8)
-    assert all(np.shares_memory(part, ids) for part in split_tokens(ids, 0.5))
+    assert all(np.shares_memory(part.ids, ids) for part in split_tokens(Tokens(ids), 0.5))

@@ -13,6 +13,7 @@ from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import DivergedError
 from quickfox.evaluation import mean_loss
 from quickfox.models.language_model import build_language_model
+from quickfox.text.token_store import Tokens
 from quickfox.training.compiled import STATE_RESET_WINDOWS
 from quickfox.training.events import Replanned, StepsDone, Validated
 from quickfox.training.sizes import SUITED
@@ -53,7 +54,7 @@ every_architecture = pytest.mark.parametrize("model", MODELS, ids=lambda model: 
 
 def make_trainer(ids: np.ndarray, model: ModelConfig = MODEL, budget: float | None = None, **changes: Any) -> Trainer:
     training = dataclasses.replace(TRAINING, **changes)
-    return Trainer(model, training, ids[:-400], ids[-400:], time.monotonic(), budget)
+    return Trainer(model, training, Tokens(ids[:-400]), Tokens(ids[-400:]), time.monotonic(), budget)
 
 
 def validations(trainer: Trainer) -> list[Validated]:
@@ -94,9 +95,11 @@ def test_stopped_and_restored_it_gives_the_same_weights_bit_for_bit(
 @every_architecture
 def test_evaluation_in_numpy_agrees_with_the_validation_loss(pattern_ids: np.ndarray, model: ModelConfig) -> None:
     ids = np.random.default_rng(0).permutation(pattern_ids)
-    trainer = Trainer(model, TRAINING, ids[:400], ids[400:], time.monotonic())  # a held-out text of several lanes
+    trainer = Trainer(
+        model, TRAINING, Tokens(ids[:400]), Tokens(ids[400:]), time.monotonic()
+    )  # a held-out text of several lanes
     language_model = build_language_model(model, trainer.model_tensors())
-    assert trainer.validation_loss() == pytest.approx(mean_loss(language_model, trainer.validation_ids), abs=1e-4)
+    assert trainer.validation_loss() == pytest.approx(mean_loss(language_model, ids[400:]), abs=1e-4)
 
 
 def test_another_seed_gives_other_weights(pattern_ids: np.ndarray) -> None:
@@ -141,7 +144,7 @@ def test_validation_loss_is_that_of_the_whole_text_with_carried_state(
 ) -> None:
     """By hand: one pass over the held-out text, state zero at its start, the mean over every token but the first."""
     trainer = make_trainer(np.random.default_rng(0).permutation(pattern_ids), model)
-    ids = trainer.validation_ids.astype(np.int32)
+    ids = trainer.validation_tokens.ids.astype(np.int32)
     logits, _ = trainer.network.forward(ids[None, :-1], trainer.network.initial_state(1))
     logits = logits.numpy()[:, 0].astype(np.float64)  # (T, V)
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -176,7 +179,7 @@ def test_restarted_rows_go_on_as_from_the_initial_state(pattern_ids: np.ndarray,
 
 
 def test_without_held_out_text_there_is_no_validation_loss(pattern_ids: np.ndarray) -> None:
-    trainer = Trainer(MODEL, TRAINING, pattern_ids, pattern_ids[:0], time.monotonic())
+    trainer = Trainer(MODEL, TRAINING, Tokens(pattern_ids), Tokens(pattern_ids[:0]), time.monotonic())
     last = validations(trainer)[-1]
     assert (last.validation_loss, last.best_validation_loss, last.is_best) == (None, None, True)
 

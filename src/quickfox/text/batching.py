@@ -14,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quickfox.errors import DataError
-from quickfox.text.tokenizers.protocol import TokenIds
+from quickfox.text.tokenizers.protocol import LossMask, TokenIds
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
+
+IGNORED = -1
+"""In place of a target that is not to be predicted."""
 
 
 class StreamBatches:
@@ -33,12 +36,15 @@ class StreamBatches:
         batch_size: B, streams read side by side.
         window: T, tokens each stream advances in a step.
         random_seed: fixes the phase; >= 0.
+        loss_mask: (n,) bool, the tokens that are to be predicted; None: all.
 
     Raises:
         DataError: the text is shorter than one window and its last target.
     """
 
-    def __init__(self, ids: TokenIds, batch_size: int, window: int, random_seed: int) -> None:
+    def __init__(
+        self, ids: TokenIds, batch_size: int, window: int, random_seed: int, loss_mask: LossMask | None = None
+    ) -> None:
         n = len(ids)
         if n < window + 1:
             raise DataError(
@@ -46,6 +52,7 @@ class StreamBatches:
                 f"add text or choose a shorter window"
             )
         self._ids = ids
+        self._loss_mask = loss_mask
         self._window = window
         # SeedSequence's stream is guaranteed never to change between versions of NumPy; a Generator's may.
         phase = int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0]) % n
@@ -66,12 +73,16 @@ class StreamBatches:
 
         Returns:
             x: (B, T) int32 token ids; row b goes on where row b of the step before stopped.
-            y: (B, T) int32, the token that follows each of x.
+            y: (B, T) int32, the token that follows each of x, or IGNORED.
         """
         n = len(self._ids)
         advance = step * self._window % n  # a Python integer: no step is too large
-        tokens = self._ids[(self._offsets + advance) % n].astype(np.int32)  # (B, T + 1)
-        return np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
+        places = (self._offsets + advance) % n
+        tokens = self._ids[places].astype(np.int32)  # (B, T + 1)
+        x, y = np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
+        if self._loss_mask is not None:
+            y[~self._loss_mask[places[:, 1:]]] = IGNORED
+        return x, y
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ class ValidationWindow:
     Attributes:
         x: (L, T) int32 token ids.
         y: (L, T) int32, the token that follows each of x.
-        weight: (L, T) float32, 1 where y counts, 0 in warm-up and padding.
+        weight: (L, T) float32, 1 where y counts, 0 in warm-up, padding and what is not to be predicted.
         reset_first: set the state of row 0 to the initial state before reading this window.
     """
 
@@ -97,7 +108,9 @@ def validation_lanes(num_tokens: int, lanes: int, warm_up: int) -> int:
     return max(1, min(lanes, num_targets // max(1, warm_up)))
 
 
-def iter_validation_windows(ids: TokenIds, lanes: int, window: int, warm_up: int) -> Iterator[ValidationWindow]:
+def iter_validation_windows(
+    ids: TokenIds, lanes: int, window: int, warm_up: int, loss_mask: LossMask | None = None
+) -> Iterator[ValidationWindow]:
     """Windows over a held-out text in which every token but the first is a target of weight 1 exactly once.
 
     One lane from the start to the end, its state carried, is the definition of validation loss; several lanes side
@@ -111,6 +124,7 @@ def iter_validation_windows(ids: TokenIds, lanes: int, window: int, warm_up: int
             single lane needs no warm-up and gets none.
         window: T, tokens in a window.
         warm_up: tokens, a multiple of `window`.
+        loss_mask: (n,) bool, the tokens that are to be predicted; None: all.
 
     Yields:
         Windows of one shape, (L, T), in reading order.
@@ -132,9 +146,12 @@ def iter_validation_windows(ids: TokenIds, lanes: int, window: int, warm_up: int
     for start in range(-warm_up, longest_piece, window):
         positions = first + np.arange(start, start + window)  # (L, T)
         inside = np.clip(positions, 0, num_targets - 1)  # what lies outside of the text is padding, of weight 0
+        counts = (positions >= first) & (positions < end)
+        if loss_mask is not None:
+            counts &= loss_mask[inside + 1]
         yield ValidationWindow(
             x=ids[inside].astype(np.int32),
             y=ids[inside + 1].astype(np.int32),
-            weight=((positions >= first) & (positions < end)).astype(np.float32),
+            weight=counts.astype(np.float32),
             reset_first=start == 0,
         )

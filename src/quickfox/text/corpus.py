@@ -71,8 +71,13 @@ class Corpus:
             NoInputError: a file has gone.
             StorageError: reading failed.
         """
+        for _, chunks in self.iter_files(chunk_bytes):
+            yield from chunks
+
+    def iter_files(self, chunk_bytes: int = 1 << 20) -> Iterator[tuple[str, Iterator[str]]]:
+        """The name of each file and its text, to be read before the next is asked for; raises what `iter_text` does."""
         for source in self._sources:
-            yield from _iter_decoded(source, chunk_bytes)
+            yield source.name, _iter_decoded(source, chunk_bytes)
 
     def digest(self) -> str:
         """The sha256 of the text's UTF-8 bytes, in hexadecimal; raises what `iter_text` does."""

@@ -9,7 +9,8 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ import numpy.typing as npt
 from quickfox.durable import output_errors
 from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.text.corpus import Corpus
+from quickfox.text.documents import has_documents, iter_documents
 from quickfox.text.segments import iter_blocks
-from quickfox.text.tokenizers.protocol import TokenIds, Tokenizer
+from quickfox.text.tokenizers.protocol import LossMask, TokenIds, Tokenizer, start_of_text
 
 _BYTES_IN_MEMORY = 2**26
 
@@ -34,7 +36,7 @@ class EncodedCorpus:
         tokens: number of token ids written.
         characters: number of characters read, those left out included.
         unknown: characters that the vocabulary lacks, left out, and how often each occurs.
-        digest: sha256 of the text's UTF-8 bytes, in hexadecimal; equal to `Corpus.digest()` unless a file changed.
+        digest: sha256 of the corpus's text in UTF-8, in hexadecimal; equal to `Corpus.digest()` unless a file changed.
     """
 
     tokens: int
@@ -43,8 +45,74 @@ class EncodedCorpus:
     digest: str
 
 
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens of a text.
+
+    Attributes:
+        ids: (n,) token ids.
+        loss_mask: (n,) bool, which of them a model is to predict; the others it only reads. None: all.
+    """
+
+    ids: TokenIds
+    loss_mask: LossMask | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def split(self, at: int) -> tuple["Tokens", "Tokens"]:
+        """The first `at` tokens, and the others, as views."""
+        if self.loss_mask is None:
+            return Tokens(self.ids[:at]), Tokens(self.ids[at:])
+        return Tokens(self.ids[:at], self.loss_mask[:at]), Tokens(self.ids[at:], self.loss_mask[at:])
+
+    @property
+    def num_targets(self) -> int:
+        """How many tokens are predicted by one who reads all: of those to be predicted, all but the text's first."""
+        return max(0, len(self) - 1) if self.loss_mask is None else int(np.count_nonzero(self.loss_mask[1:]))
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A piece of a text and its tokens; see `Tokens`."""
+
+    text: str
+    ids: TokenIds
+    loss_mask: LossMask | None
+
+
+def encoded_text(chunks: Iterable[str], tokenizer: Tokenizer, unknown: Counter[str] | None = None) -> Iterator[Encoded]:
+    """A plain text piece by piece; an unknown character is counted in `unknown`, or raises DataError."""
+    for block in iter_blocks(chunks):
+        yield Encoded(block, tokenizer.encode(block, unknown), None)
+
+
+def iter_encoded(corpus: Corpus, tokenizer: Tokenizer, unknown: Counter[str] | None = None) -> Iterator[Encoded]:
+    """The corpus piece by piece as a model reads it.
+
+    Documents begin and end with the end of text, of which the first is read only, as are the prompts.
+
+    Raises:
+        DataError: a character is unknown, and `unknown` is not given; or the corpus is not what it should be.
+        NoInputError, StorageError: a file of it has gone, or reading failed.
+    """
+    if not has_documents(corpus):
+        yield from encoded_text(corpus.iter_text(), tokenizer, unknown)
+        return
+    if tokenizer.end_of_text is None:
+        raise DataError("the model has learnt plain text, which has no end: it cannot read a corpus of JSON lines")
+    end = start_of_text(tokenizer)
+    yield Encoded("", end, np.zeros(1, np.bool_))
+    for document in iter_documents(corpus):
+        prompt, completion = (tokenizer.encode(text, unknown) for text in (document.prompt, document.completion))
+        ids = np.concatenate([prompt, completion, end])
+        yield Encoded(document.prompt + document.completion, ids, np.arange(len(ids)) >= len(prompt))
+
+
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path) -> EncodedCorpus:
-    """Write the corpus's token ids to the file `path`, in bounded memory; on failure no file is left.
+    """Write the corpus's token ids to the file `path`, in bounded memory, and the loss mask, if it has one, beside it.
+
+    On failure no file is left.
 
     Raises:
         CannotCreateError: `path` cannot be created.
@@ -53,24 +121,34 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path) -> EncodedCo
     """
     tokens = characters = 0
     unknown: Counter[str] = Counter()
-    sha256 = hashlib.sha256()
     file_dtype = _little_endian(tokenizer.token_dtype)
-    with output_errors(path):
-        file = path.open("wb")
-    try:
-        with output_errors(path), file:
-            for text in iter_blocks(corpus.iter_text()):
-                ids = tokenizer.encode(text, unknown)
-                file.write(ids.astype(file_dtype, copy=False).data)
-                tokens += len(ids)
-                characters += len(text)
-                sha256.update(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return EncodedCorpus(tokens, characters, unknown, sha256.hexdigest())
+    with_mask = has_documents(corpus)
+    paths = [path, loss_mask_path(path)] if with_mask else [path]
+    sha256 = hashlib.sha256()
+    with output_errors(path), ExitStack() as opened:
+        files = [opened.enter_context(each.open("wb")) for each in paths]
+        try:
+            for piece in iter_encoded(corpus, tokenizer, unknown):
+                files[0].write(piece.ids.astype(file_dtype, copy=False).data)
+                if piece.loss_mask is not None:
+                    files[1].write(piece.loss_mask.data)
+                else:
+                    sha256.update(piece.text.encode())
+                tokens += len(piece.ids)
+                characters += len(piece.text)
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            for each in paths:
+                each.unlink(missing_ok=True)
+            raise
+    return EncodedCorpus(tokens, characters, unknown, corpus.digest() if with_mask else sha256.hexdigest())
+
+
+def loss_mask_path(path: Path) -> Path:
+    """Where the loss mask of the tokens in the file `path` belongs."""
+    return path.with_suffix(".mask")
 
 
 def collect_tokens(pieces: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds:
@@ -116,18 +194,23 @@ def open_tokens(path: Path, dtype: npt.DTypeLike) -> TokenIds:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def split_tokens(ids: TokenIds, validation_split: float) -> tuple[TokenIds, TokenIds]:
-    """Training tokens and held-out tokens, the LAST share of a text, as two views of `ids`.
+def open_corpus_tokens(path: Path, dtype: npt.DTypeLike, *, has_loss_mask: bool) -> Tokens:
+    """The tokens that `encode_corpus` wrote to `path`, of `dtype`; raises what `open_tokens` does."""
+    mask = open_tokens(loss_mask_path(path), np.uint8).view(np.bool_) if has_loss_mask else None
+    return Tokens(open_tokens(path, dtype), mask)
+
+
+def split_tokens(tokens: Tokens, validation_split: float) -> tuple[Tokens, Tokens]:
+    """Training tokens and held-out tokens, the LAST share of a text, as views.
 
     Args:
-        ids: (n,) token ids of the whole text.
+        tokens: n tokens of the whole text.
         validation_split: share to hold out, in [0, 1).
 
     Returns:
-        train: (k,) and validation: (n - k,), k = floor(n * (1 - validation_split)).
+        The first floor(n * (1 - validation_split)) tokens, and the others.
     """
-    num_training_tokens = count_training_tokens(len(ids), validation_split)
-    return ids[:num_training_tokens], ids[num_training_tokens:]
+    return tokens.split(count_training_tokens(len(tokens), validation_split))
 
 
 def count_training_tokens(tokens: int, validation_split: float) -> int:

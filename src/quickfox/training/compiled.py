@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from quickfox.config import TrainingConfig
+from quickfox.text.batching import IGNORED
 from quickfox.training.networks import Network
 from quickfox.training.optimization import Optimizer
 
@@ -31,13 +32,17 @@ class CompiledTraining:
         network: what is trained.
         optimizer: updates the network's parameters, or those that are not frozen.
         config: batch, window, dropout, random seed, threads.
+        has_ignored: whether there are targets that are IGNORED (see batching).
     """
 
-    def __init__(self, network: Network, optimizer: Optimizer, config: TrainingConfig) -> None:
+    def __init__(
+        self, network: Network, optimizer: Optimizer, config: TrainingConfig, *, has_ignored: bool = False
+    ) -> None:
         self._network = network
         self._parameters = optimizer.parameters
         self._optimizer = optimizer
         self._config = config
+        self._has_ignored = has_ignored
         self._lanes = _largest_divisor(config.batch_size, config.threads)
         self._lane = tf.function(self._lane_gradients, autograph=False)  # traced once for all lanes
         self.steps = tf.function(self._steps, input_signature=self._steps_signature(), autograph=False)
@@ -65,10 +70,11 @@ class CompiledTraining:
 
     def _one_step(self, x: Tensor, y: Tensor, rate: Tensor, step: Tensor, state: Any) -> tuple[Tensor, Any]:
         losses, gradients, states = [], [], []
+        count = self._targets_per_lane(y)
         state = self._with_resets(state, step)
         for lane, (x_lane, y_lane, state_lane) in enumerate(_split(x, y, state, self._lanes)):
             seed = tf.stack([self._config.random_seed % 2**31, tf.cast(step, tf.int32) * self._lanes + lane])
-            loss, lane_gradients, new_state = self._lane(x_lane, y_lane, state_lane, seed)
+            loss, lane_gradients, new_state = self._lane(x_lane, y_lane, state_lane, seed, count)
             losses.append(loss)
             gradients.append(lane_gradients)
             states.append(new_state)
@@ -81,11 +87,23 @@ class CompiledTraining:
         rows = tf.range(self._config.batch_size, dtype=tf.int64)
         return self._network.with_restarts(state, tf.equal((rows + step + 1) % STATE_RESET_WINDOWS, 0))
 
-    def _lane_gradients(self, x: Tensor, y: Tensor, state: Any, seed: Tensor) -> tuple[Tensor, dict[str, Tensor], Any]:
-        """Mean loss of a lane's rows x, y (B / lanes, T), its gradients by parameter name, and its new state."""
+    def _targets_per_lane(self, y: Tensor) -> Tensor:
+        """By what each lane divides its sum of losses, so that the mean over lanes is that over the batch."""
+        if not self._has_ignored:
+            return tf.constant(y.shape[0] * y.shape[1] / self._lanes, tf.float32)
+        return tf.maximum(tf.reduce_sum(tf.cast(y != IGNORED, tf.float32)), 1.0) / self._lanes
+
+    def _lane_gradients(
+        self, x: Tensor, y: Tensor, state: Any, seed: Tensor, count: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], Any]:
+        """Loss of a lane's rows x, y (B / lanes, T) over `count`, its gradients by name, and its new state."""
         with tf.GradientTape() as tape:
             logits, new_state = self._network.forward(x, state, self._config.dropout, seed)
-            loss = tf.reduce_mean(_cross_entropy(logits, y))
+            if self._has_ignored:
+                losses = _cross_entropy(logits, tf.maximum(y, 0)) * tf.cast(tf.transpose(y) != IGNORED, tf.float32)
+            else:
+                losses = _cross_entropy(logits, y)
+            loss = tf.reduce_sum(losses) / count
         gradients = tape.gradient(loss, self._parameters)
         return loss, {name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items()}, new_state
 

@@ -22,7 +22,7 @@ from quickfox.runs import (
     new_run_directory,
 )
 from quickfox.text.corpus import STANDARD_INPUT, Corpus
-from quickfox.text.token_store import count_training_tokens, open_tokens, split_tokens
+from quickfox.text.token_store import count_training_tokens, open_corpus_tokens, split_tokens
 from quickfox.text.tokenizers.file import save_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.threads import available_threads
@@ -227,16 +227,16 @@ def _train(
     surroundings: Surroundings,
 ) -> Iterator[Event]:
     """Trains as recorded, from `point` on; TensorFlow has been started."""
-    ids = open_tokens(tokens_path, tokenizer.token_dtype)
-    training_ids, validation_ids = split_tokens(ids, record.validation_split)
+    tokens = open_corpus_tokens(tokens_path, tokenizer.token_dtype, has_loss_mask=record.corpus.has_documents)
+    training_tokens, validation_tokens = split_tokens(tokens, record.validation_split)
     yield RunStarted(
         directory=directory,
         model=record.model,
         training=record.training,
         budget_seconds=record.budget_seconds,
         parameters=parameter_count(record.model),
-        training_tokens=len(training_ids),
-        validation_tokens=len(validation_ids),
+        training_tokens=len(training_tokens),
+        validation_tokens=len(validation_tokens),
         step=point.progress.step if point else 0,
     )
     from quickfox.training.trainer import Trainer  # needs TensorFlow, which has been started by now
@@ -245,8 +245,8 @@ def _train(
     trainer = Trainer(
         record.model,
         record.training,
-        training_ids,
-        validation_ids,
+        training_tokens,
+        validation_tokens,
         surroundings.started,
         record.budget_seconds,
         interval.steps,

@@ -38,6 +38,7 @@ class CorpusRecord:
         files: in reading order, absolute; "-" is standard input.
         characters, tokens: of the whole text, the held-out part included.
         sha256: of the text.
+        has_documents: whether it is JSON lines, so that its tokens have a loss mask.
         tokens_sha256: of the file of its tokens, where that is kept because the text cannot be read again.
 
     Raises:
@@ -49,6 +50,7 @@ class CorpusRecord:
     tokens: int
     sha256: str
     tokens_sha256: str | None = None
+    has_documents: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_range(self, "characters", 0, MAX_INTEGER)

@@ -9,7 +9,8 @@ from pathlib import Path
 from quickfox.config import TrainingRequest
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
-from quickfox.text.token_store import EncodedCorpus, encode_corpus
+from quickfox.text.documents import has_documents, iter_texts
+from quickfox.text.token_store import EncodedCorpus, encode_corpus, loss_mask_path
 from quickfox.text.tokenizers.building import build_tokenizer
 from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.tokenizers.file import format_tokenizer, load_tokenizer
@@ -32,13 +33,20 @@ def choose_tokenizer(
         QuickfoxError: any of its other children: the file or the corpus cannot be read, or is not what it should be.
     """
     if vocabulary_path is None and start is not None and request.tokenizer is None and request.vocabulary_size is None:
-        return grown(start, set(count_characters(corpus.iter_text())))
+        return _ending(corpus, grown(start, set(count_characters(iter_texts(corpus)))))
     if vocabulary_path is None:
-        return build_tokenizer(request.tokenizer or "char", corpus.iter_text(), request.vocabulary_size)
+        return _ending(
+            corpus, build_tokenizer(request.tokenizer or "char", iter_texts(corpus), request.vocabulary_size)
+        )
     for name, value in (("--tokenizer", request.tokenizer), ("--vocabulary-size", request.vocabulary_size)):
         if value is not None:
             raise UsageError(f"{name} and --vocab exclude each other: give one")
-    return load_tokenizer(vocabulary_path)
+    return _ending(corpus, load_tokenizer(vocabulary_path))
+
+
+def _ending(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, with an end of text if the corpus is one of documents."""
+    return tokenizer.with_end_of_text() if has_documents(corpus) else tokenizer
 
 
 def encode_new(
@@ -85,6 +93,7 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, kept_tokens: Path | 
         characters=encoded.characters,
         tokens=encoded.tokens,
         sha256=encoded.digest,
+        has_documents=has_documents(corpus),
         tokens_sha256=None if kept_tokens is None else _file_digest(kept_tokens),
     )
 
@@ -122,6 +131,7 @@ def tokens_file(run: Path, *, keep: bool) -> Iterator[Path]:
     finally:
         if not keep:
             path.unlink(missing_ok=True)
+            loss_mask_path(path).unlink(missing_ok=True)
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

@@ -17,6 +17,7 @@ from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import DataError, DivergedError
 from quickfox.models.parameters import EMBEDDING, kernel_maps, parameter_shapes
 from quickfox.text.batching import StreamBatches, iter_validation_windows, validation_lanes
+from quickfox.text.token_store import Tokens
 from quickfox.training.budget import Budget
 from quickfox.training.compiled import CompiledTraining
 from quickfox.training.events import Replanned, StepsDone, Validated
@@ -39,8 +40,8 @@ class Trainer:
     Args:
         model: the model's shape.
         training: the settings; a `budget` may correct `training.steps` after the last of `training.replans`.
-        training_ids: the training text as token ids, 1-D.
-        validation_ids: the held-out text, 1-D; empty: none.
+        training_tokens: the training text.
+        validation_tokens: the held-out text; empty: none.
         started: when the run's clock started, by `time.monotonic`; earlier parts of a resumed run moved it back.
         budget_seconds: wall time, from `started` on, to end within; None: the recorded plan is final.
         checkpoint_steps: no call runs past a multiple of it, so that a checkpoint can be made there; None: no matter.
@@ -50,20 +51,26 @@ class Trainer:
         self,
         model: ModelConfig,
         training: TrainingConfig,
-        training_ids: Array,
-        validation_ids: Array,
+        training_tokens: Tokens,
+        validation_tokens: Tokens,
         started: float,
         budget_seconds: float | None = None,
         checkpoint_steps: int | None = None,
     ) -> None:
         self.config = training
         self.model = model
-        self.batches = StreamBatches(training_ids, training.batch_size, training.window, training.random_seed)
-        self.validation_ids = validation_ids
+        self.batches = StreamBatches(
+            training_tokens.ids,
+            training.batch_size,
+            training.window,
+            training.random_seed,
+            training_tokens.loss_mask,
+        )
+        self.validation_tokens = validation_tokens
         self.started = started
         self.checkpoint_steps = checkpoint_steps
         self.budget = budget_seconds and Budget(
-            budget_seconds, started, training.validation_interval, len(validation_ids)
+            budget_seconds, started, training.validation_interval, len(validation_tokens)
         )
         self.replans = dict(training.replans)  # step -> total steps from there on
         self.progress = Progress(total_steps=training.steps)
@@ -78,7 +85,9 @@ class Trainer:
             self.network.compute_dtype,
         )
         self.state = self.network.initial_state(training.batch_size)
-        self.compiled = CompiledTraining(self.network, self.optimizer, training)
+        self.compiled = CompiledTraining(
+            self.network, self.optimizer, training, has_ignored=training_tokens.loss_mask is not None
+        )
         self._recent_calls: deque[tuple[int, float]] = deque(maxlen=RECENT_CALLS)  # steps, seconds
         self._is_compiled = False
 
@@ -186,27 +195,28 @@ class Trainer:
         )
 
     def validation_loss(self) -> float | None:
-        """Mean nats per token over every held-out token but the first; None without a held-out text.
+        """Mean nats per token over every held-out token to predict but the first; None if there is none.
 
         The state is zero at the start and then carried: the text is read in lanes side by side, each after a
         warm-up on the tokens before it (see `iter_validation_windows`). With attention, each token of a lane sees a
         whole context, as it would in the carried text, except where the text itself has only begun.
         """
-        ids = self.validation_ids
-        if len(ids) < 2:
+        tokens = self.validation_tokens
+        if tokens.num_targets == 0:
             return None
         window = self.config.window
         warm_up = -(-max(VALIDATION_WARM_UP, self.model.context or 0) // window) * window
-        lanes = validation_lanes(len(ids), VALIDATION_LANES, warm_up)
+        lanes = validation_lanes(len(tokens), VALIDATION_LANES, warm_up)
         state, total = self.network.initial_state(lanes), 0.0
-        for part in iter_validation_windows(ids, VALIDATION_LANES, window, warm_up):
+        for part in iter_validation_windows(tokens.ids, VALIDATION_LANES, window, warm_up, tokens.loss_mask):
             if part.reset_first:
                 state = self.network.with_restarts(state, tf.range(lanes) == 0)
             window_total, state = self.compiled.validation_window(
                 tf.constant(part.x), tf.constant(part.y), tf.constant(part.weight), state
             )
             total += float(window_total)
-        return total / (len(ids) - 1)
+        mean: float = total / tokens.num_targets
+        return mean
 
     # What others read -------------------------------------------------------------------------------------
 

@@ -57,13 +57,14 @@ def run(
 ) -> None:
     """Save the vocabulary of a text. `llm train --vocab` takes it; without one it takes all characters of its text."""
     from quickfox.text.corpus import open_corpus
+    from quickfox.text.documents import iter_texts
     from quickfox.text.tokenizers.building import build_tokenizer
     from quickfox.text.tokenizers.file import save_tokenizer
     from quickfox.text.vocabulary import count_characters
 
     opened = open_corpus(corpus, notify)
-    counts = count_characters(opened.iter_text())
-    built = build_tokenizer(tokenizer, opened.iter_text(), vocabulary_size, min_count, counts)
+    counts = count_characters(iter_texts(opened))
+    built = build_tokenizer(tokenizer, iter_texts(opened), vocabulary_size, min_count, counts)
     save_tokenizer(built, output)
     write_stderr(format_table([*_describe(opened, counts, built), ("saved", printable(str(output)))]))
 
@@ -76,9 +77,10 @@ def _describe(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") ->
     if isinstance(tokenizer, CharacterTokenizer):
         yield from _describe_characters(counts, tokenizer.vocabulary.characters)
     else:
+        from quickfox.text.documents import iter_texts
         from quickfox.text.segments import iter_blocks
 
-        tokens = sum(len(tokenizer.encode(block)) for block in iter_blocks(corpus.iter_text()))
+        tokens = sum(len(tokenizer.encode(block)) for block in iter_blocks(iter_texts(corpus)))
         yield "in the vocabulary", f"{tokenizer.vocabulary_size:,}"
         yield "tokens", f"{tokens:,}"
         yield "characters a token", f"{counts.total() / tokens:.2f}"

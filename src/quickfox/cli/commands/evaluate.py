@@ -40,7 +40,7 @@ def run(
         notify(note)
     loaded = load_directory(directory)
     unknown: Counter[str] = Counter()
-    evaluation = loaded.evaluate(open_corpus(corpus, notify).iter_text(), None if strict else unknown)
+    evaluation = loaded.evaluate_corpus(open_corpus(corpus, notify), None if strict else unknown)
     if unknown:
         notify(f"warning: {describe_left_out(unknown)}")
     values = dataclasses.asdict(evaluation)

@@ -15,6 +15,7 @@ from quickfox.config import TokenizerKind
 from quickfox.errors import DataError
 
 TokenIds = npt.NDArray[np.unsignedinteger[Any]]
+LossMask = npt.NDArray[np.bool_]
 
 
 class Tokenizer(Protocol):
