@@ -50,6 +50,7 @@ def write_file(path: Path, data: bytes) -> None:
         temporary = _temporary_beside(target)
         try:
             _write_new_file(temporary, data)
+            _sync(temporary)
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -83,11 +84,23 @@ def append_line(path: Path, line: str) -> None:
 
 
 def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
-    """Make `target` a folder with exactly these files, atomically and durably; missing parents are made.
+    """Make `target` a folder with exactly these files, atomically and durably: see `new_directory`.
 
     Args:
         target: must not exist, or be an empty folder.
         files: file name -> content, written in this order; put last what vouches for the others.
+    """
+    with new_directory(target) as directory:
+        for name, data in files.items():
+            _write_new_file(directory / name, data)
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target`, for the body to fill with files; then they are flushed, and it is `target`.
+
+    Args:
+        target: must not exist, or be an empty folder; missing parents are made.
 
     Raises:
         CannotCreateError: `target` holds something already, or cannot be made there.
@@ -98,8 +111,9 @@ def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
         temporary = _temporary_beside(target)
         temporary.mkdir()
         try:
-            for name, data in files.items():
-                _write_new_file(temporary / name, data)
+            yield temporary
+            for path in temporary.iterdir():
+                _sync(path)
             _sync_directory(temporary)
             temporary.rename(target)
         except BaseException:
@@ -154,11 +168,10 @@ def _temporary_beside(path: Path) -> Path:
 
 
 def _write_new_file(path: Path, data: bytes) -> None:
-    """Write and flush a file that must not exist; its mode follows the umask, like that of any new file."""
+    """Write a file that must not exist; its mode follows the umask, like that of any new file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         _write_all(descriptor, data)
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -193,9 +206,13 @@ def _make_directories(path: Path) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    if os.name == "nt":
-        return  # Windows has no such call, and journals its directories
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name != "nt":  # Windows has no such call, and journals its directories
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Flush what is at `path` to the disk."""
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -50,12 +50,12 @@ class _TensorSpec(NamedTuple):
     stop: int
 
 
-def format_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The tensors as the content of a safetensors file: the same bytes for the same tensors, without metadata."""
+def format_tensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The tensors as the content of a safetensors file: the same bytes for the same tensors and metadata."""
     from safetensors.numpy import save  # here: only those who write pay for its import
 
     # The library writes the memory as it lies, so that a transposed array would be scrambled (safetensors#825).
-    return save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()})
+    return save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, metadata)
 
 
 def parse_tensors(

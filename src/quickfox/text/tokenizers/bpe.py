@@ -69,6 +69,11 @@ class BpeTokenizer(ByteLevelTokenizer):
     def end_of_text(self) -> int | None:
         return self._tokens_and_end[1]
 
+    @property
+    def end_of_text_name(self) -> str | None:
+        """How the definition calls the end of text; None: there is none."""
+        return next((token["content"] for token in self.definition["added_tokens"] if token["id"] == self.end_of_text), None)
+
     def with_end_of_text(self) -> "BpeTokenizer":
         if self.end_of_text is not None:
             return self
@@ -99,7 +104,7 @@ class BpeTokenizer(ByteLevelTokenizer):
     @cached_property
     def _tokens_and_end(self) -> tuple[list[bytes], int | None]:
         """What each token stands for, by its id, and the id of the end of text."""
-        bytes_by_character = _bytes_by_character()
+        bytes_by_character = {character: value for value, character in byte_characters().items()}
         added = {token["id"]: token for token in self.definition["added_tokens"]}
         found: dict[int, bytes] = {}
         for text, token_id in self.definition["model"]["vocab"].items():
@@ -145,11 +150,11 @@ def is_definition(value: Any) -> bool:
     return isinstance(value, dict) and "model" in value and "version" in value and "format_version" not in value
 
 
-def _bytes_by_character() -> dict[str, int]:
+def byte_characters() -> dict[int, str]:
     """How GPT-2 writes bytes in its vocabulary: as themselves if they can be seen, else from U+0100 on in order."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [value for value in range(256) if value not in visible]
-    return {chr(value): value for value in visible} | {chr(256 + n): value for n, value in enumerate(others)}
+    return {value: chr(value) for value in visible} | {value: chr(256 + n) for n, value in enumerate(others)}
 
 
 def _check_definition(value: dict[str, Any]) -> None:

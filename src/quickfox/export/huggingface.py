@@ -1,0 +1,71 @@
+"""A transformer as a folder that `transformers` opens: AutoModelForCausalLM, a Llama, and AutoTokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+from quickfox.checkpoint import ModelBundle
+from quickfox.config import ModelConfig
+from quickfox.export.llama import llama_tensors
+from quickfox.export.tokenizer_definition import end_of_text_name, format_tokenizer_definition
+from quickfox.models.attention import RMS_NORM_EPSILON, ROTARY_BASE
+from quickfox.models.parameters import feed_forward_dim
+from quickfox.strict_json import format_json
+from quickfox.tensor_file import format_tensors
+
+
+def write_huggingface(bundle: ModelBundle, directory: Path) -> None:
+    """Write the model's files to the folder `directory`; raises OSError if that fails.
+
+    Args:
+        bundle: of a model with the architecture "transformer".
+        directory: an empty folder.
+    """
+    config, tokenizer = bundle.config, bundle.tokenizer
+    tensors = llama_tensors(config, bundle.parameters)
+    files = {
+        "config.json": format_json(_model_config(config, tokenizer.end_of_text)),
+        "generation_config.json": format_json(_special_tokens(tokenizer.end_of_text)),
+        "model.safetensors": format_tensors(tensors, {"format": "pt"}),
+        "tokenizer.json": format_tokenizer_definition(tokenizer),
+        "tokenizer_config.json": format_json(_tokenizer_config(config, end_of_text_name(tokenizer))),
+    }
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+
+
+def _model_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocabulary_size,
+        "hidden_size": config.hidden_dim,
+        "intermediate_size": feed_forward_dim(config.hidden_dim),
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_heads,
+        "head_dim": config.hidden_dim // config.num_heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.context,
+        "rms_norm_eps": RMS_NORM_EPSILON,
+        "rope_theta": ROTARY_BASE,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": config.tied_embeddings,
+        "torch_dtype": "float32",
+        **_special_tokens(end_of_text),
+    }
+
+
+def _special_tokens(end_of_text: int | None) -> dict[str, Any]:
+    """Of a model that knows no special token too: else Llama's own ids would be taken for them."""
+    return {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
+
+
+def _tokenizer_config(config: ModelConfig, end_of_text: str | None) -> dict[str, Any]:
+    special = {} if end_of_text is None else {"bos_token": end_of_text, "eos_token": end_of_text}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.context,
+        "clean_up_tokenization_spaces": False,
+        **special,
+    }
