@@ -19,12 +19,12 @@ PACKAGE = Path(quickfox.__file__).parent
 
 FLOORS = (
     {"errors", "version"},
-    {"config", "durable", "durations", "strict_json", "threads"},
+    {"config", "durable", "durations", "native_output", "strict_json", "threads"},
     {"manifest", "tensor_file", "text"},
     {"models"},
     {"checkpoint"},
     {"continuation", "evaluation", "novelty", "runs", "sampling", "scoring"},
-    {"completion", "training"},
+    {"completion", "export", "training"},
     {"trained_model"},
     {"api"},
     {"cli"},
@@ -33,11 +33,13 @@ FLOORS = (
 """The rooms from the ground up. A room imports from floors below its own only, never from a neighbour."""
 
 OUTSIDE = {
-    "keras": ("training",),
+    "gguf": ("export.gguf",),
+    "keras": ("export.keras", "training"),
     "numpy": (
         "checkpoint",
         "completion",
         "evaluation",
+        "export",
         "models",
         "novelty",
         "sampling",
@@ -49,7 +51,7 @@ OUTSIDE = {
     "rich": ("cli.display",),
     "safetensors": ("tensor_file",),
     "tensorflow": ("training",),
-    "tokenizers": ("text.tokenizers.bpe",),
+    "tokenizers": ("export.tokenizer_definition", "text.tokenizers.bpe"),
     "typer": ("cli",),
 }
 """What is not ours and not of Python's own library: package -> the rooms, or modules, that may import it."""

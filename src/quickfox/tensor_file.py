@@ -50,7 +50,7 @@ class _TensorSpec(NamedTuple):
     stop: int
 
 
-def format_tensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+def format_tensors(tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> bytes:
     """The tensors as the content of a safetensors file: the same bytes for the same tensors and metadata."""
     from safetensors.numpy import save  # here: only those who write pay for its import
 

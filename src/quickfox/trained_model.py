@@ -1,6 +1,7 @@
 """A trained model, with text at both ends: what it writes, and what it says of what others wrote.
 
-The names are those of the command line's options. Nothing here prints, and nothing leads to TensorFlow.
+The names are those of the command line's options. Nothing here prints, and nothing leads to TensorFlow
+but an export to Keras.
 """
 
 import secrets
@@ -18,6 +19,7 @@ from quickfox.completion import Veto, complete
 from quickfox.config import SamplingConfig, from_dict, to_dict
 from quickfox.continuation import Completion, Token
 from quickfox.evaluation import Evaluation, evaluate
+from quickfox.export.exporting import ExportFormat, export
 from quickfox.models.language_model import LanguageModel, build_language_model
 from quickfox.novelty import CopyIndex
 from quickfox.runs import find_model
@@ -153,6 +155,16 @@ class Model:
             DataError: a character is unknown, and `unknown` is not given.
         """
         return score(self.language_model, self.bundle.tokenizer, texts, unknown, threads)
+
+    def export(self, directory: str | PathLike[str], export_format: ExportFormat) -> None:
+        """Write the model for another program, as a new folder: "huggingface", "gguf" or "keras"; see docs/export.md.
+
+        Raises:
+            UsageError: the format has no place for such a model.
+            UnavailableError: a library that is needed is not installed.
+            CannotCreateError, StorageError: the folder is not empty, or writing failed.
+        """
+        export(self.bundle, export_format, Path(fspath(directory)))
 
     def sampling_config(self, **options: Any) -> SamplingConfig:
         """The options, where they are None or missing the model's own, else the defaults; a random seed is drawn.

@@ -1,6 +1,5 @@
-"""Quietness, and what is read off the processor."""
+"""Threads, and what is read off the processor."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,29 +7,7 @@ import pytest
 from quickfox.errors import UsageError
 from quickfox.threads import available_threads
 from quickfox.training import tensorflow_runtime
-from quickfox.training.tensorflow_runtime import (
-    matmul_speed,
-    preferred_precision,
-    quiet_stderr,
-    start_tensorflow,
-)
-
-
-def test_quiet_stderr_holds_back_what_native_code_writes(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet_stderr():
-        os.write(2, b"a banner\n")
-    assert capfd.readouterr().err == ""
-
-
-def test_quiet_stderr_replays_it_when_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:
-    def fail() -> None:
-        with quiet_stderr():
-            os.write(2, b"the reason\n")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert capfd.readouterr().err == "the reason\n"
+from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision, start_tensorflow
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from quickfox.cli.commands import build_vocab, evaluate, generate, info, score, train
+from quickfox.cli.commands import build_vocab, evaluate, export, generate, info, score, train
 from quickfox.cli.signals import Stopped, raise_on_stop_signals
 from quickfox.cli.streams import (
     ClosedPipeError,
@@ -30,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: Rich would cost a third of the time it takes to see it
     pretty_exceptions_enable=False,
 )
-for command in (build_vocab, train, generate, evaluate, score, info):
+for command in (build_vocab, train, generate, evaluate, score, info, export):
     app.command(command.NAME, epilog=command.EXAMPLES)(command.run)
 
 

@@ -1,7 +1,7 @@
 """A transformer as a GGUF file, which llama.cpp opens: a Llama, with its tokenizer.
 
-Three things differ from Hugging Face's Llama. Tensors have other names. Rotary positions turn neighbouring numbers of a
-query, not halves, so its columns change places. And the ways of splitting a text that llama.cpp knows are built into it:
+Three things differ from Hugging Face's Llama. Tensors have other names. Rotary positions turn neighbouring numbers of
+a query, not halves, so its columns change places. And the ways of splitting a text that llama.cpp knows are built in:
 
     char, byte    "rwkv": at each place the longest token; with one character a token, that character
     bpe           "gpt2", with the pattern of GPT-2; a tokenizer.json that splits otherwise cannot be told of
@@ -52,8 +52,8 @@ def check_tokenizer(tokenizer: Tokenizer) -> None:
         raise UsageError("gguf cannot hold this model: llama.cpp has no tokenizer of words; train with another one")
     if isinstance(tokenizer, BpeTokenizer) and not _splits_as_gpt2(tokenizer):
         raise UsageError(
-            "gguf cannot hold this model: its tokenizer.json splits a text into words in a way of its own, and llama.cpp "
-            "knows only the built-in ones, of which that of GPT-2 is supported"
+            "gguf cannot hold this model: its tokenizer.json splits texts in a way of its own, and llama.cpp only in "
+            "built-in ones, of which this program knows GPT-2's"
         )
 
 
@@ -107,7 +107,7 @@ def _add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer) -> None:
         writer.add_token_merges(_merges(tokenizer))
     else:
         writer.add_tokenizer_model("rwkv")
-        # A character that the model does not know becomes a space; llama.cpp cannot leave it out.
+        # llama.cpp cannot leave out a character that the model does not know: each of its bytes becomes a space.
         writer.add_unk_token_id(int(tokenizer.encode(" ")[0]) if " " in tokenizer.known_characters else 0)
     writer.add_token_list(names)
     writer.add_token_types([_NORMAL if tokenizer.token_bytes(number) else _CONTROL for number in range(len(names))])
@@ -145,7 +145,7 @@ def _merges(tokenizer: BpeTokenizer) -> list[str]:
 
 def _splits_as_gpt2(tokenizer: BpeTokenizer) -> bool:
     pre_tokenizer = tokenizer.definition["pre_tokenizer"]
-    return pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer.get("use_regex", True)
+    return bool(pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer.get("use_regex", True))
 
 
 def _tensor_name(name: str) -> str:

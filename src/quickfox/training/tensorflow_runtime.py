@@ -5,15 +5,12 @@ The only place that imports TensorFlow for the first time; it knows nothing of m
 """
 
 import os
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from quickfox.config import Precision
 from quickfox.errors import UnavailableError, UsageError
+from quickfox.native_output import quiet_stderr
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
@@ -49,33 +46,6 @@ def start_tensorflow(threads: int) -> None:
                 f"train in a new process, or with the same number of threads"
             ) from None
         tf.constant(0.0)  # the first operation prints too
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Holds back what native libraries write to file descriptor 2; replays it when the block fails.
-
-    TensorFlow logs some lines before its log level is read, so only redirecting the descriptor silences them.
-    """
-    try:
-        held = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    except OSError:  # nowhere to hold it: all disks full or read-only
-        yield
-        return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(kept, 2)
-            held.seek(0)
-            os.write(2, held.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def matmul_speed(precision: Precision, threads: int) -> float:

@@ -72,7 +72,9 @@ class BpeTokenizer(ByteLevelTokenizer):
     @property
     def end_of_text_name(self) -> str | None:
         """How the definition calls the end of text; None: there is none."""
-        return next((token["content"] for token in self.definition["added_tokens"] if token["id"] == self.end_of_text), None)
+        return next(
+            (token["content"] for token in self.definition["added_tokens"] if token["id"] == self.end_of_text), None
+        )
 
     def with_end_of_text(self) -> "BpeTokenizer":
         if self.end_of_text is not None:

@@ -1,0 +1,204 @@
+"""A model as a `.keras` file of stock layers and operations, which any Keras opens with `keras.models.load_model`.
+
+It reads token ids (B, T) from the beginning of their texts, and returns logits (B, T, V): what `models/` computes, in
+the words of Keras, a function an architecture. No state is carried: a text that has grown is read again as a whole.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickfox.checkpoint import ModelBundle
+from quickfox.config import Architecture, ModelConfig
+from quickfox.errors import UnavailableError
+from quickfox.export.tokenizer_definition import format_tokenizer_definition
+from quickfox.models.attention import RMS_NORM_EPSILON, rotary_frequencies
+from quickfox.models.parameters import ATTENTION_MAPS, EMBEDDING, FEED_FORWARD_MAPS, recurrent_cell
+from quickfox.native_output import quiet_stderr
+
+FILE_NAME = "model.keras"
+
+Tensor = Any
+Parameters = Mapping[str, np.ndarray]
+
+
+def write_keras(bundle: ModelBundle, directory: Path) -> None:
+    """Write the file `FILE_NAME`, and a tokenizer.json that makes its ids, to the folder `directory`.
+
+    Args:
+        bundle: of any model.
+        directory: an empty folder.
+
+    Raises:
+        UnavailableError: Keras or what it runs on is not installed.
+        OSError: writing failed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with quiet_stderr():
+            model = build_keras_model(bundle.config, bundle.parameters)
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"keras needs {error.name}, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
+        ) from None
+    model.save(directory / FILE_NAME)
+    (directory / "tokenizer.json").write_bytes(format_tokenizer_definition(bundle.tokenizer))
+
+
+def build_keras_model(config: ModelConfig, parameters: Parameters) -> Any:
+    """The keras.Model, (B, T) int32 -> (B, T, V) float32, with its weights.
+
+    Args:
+        config: fixes the architecture and all shapes.
+        parameters: name -> float32 array, as `parameters.parameter_shapes(config)` lists them.
+    """
+    import keras
+
+    token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+    logits = _LOGITS[config.architecture](config, parameters, token_ids)
+    return keras.Model(token_ids, logits, name=config.architecture.replace("-", "_"))
+
+
+def _recurrent(config: ModelConfig, parameters: Parameters, token_ids: Tensor) -> Tensor:
+    x = _embed(parameters, token_ids)
+    x = _recurrent_stack("recurrent", config, parameters, x)
+    return _dense(x, "output", parameters["output.kernel"], parameters["output.bias"])
+
+
+def _attention_rnn(config: ModelConfig, parameters: Parameters, token_ids: Tensor) -> Tensor:
+    from keras import ops
+
+    encoded = _recurrent_stack("encoder", config, parameters, _embed(parameters, token_ids))
+    projected = _dense(encoded, "attention_input", parameters["attention.input_kernel"])
+    queries, keys, values = _split_heads(config, projected)
+    found = _attend(queries, keys, values, _visible(config, _positions(token_ids)))
+    decoded = _recurrent_stack("decoder", config, parameters, ops.concatenate([encoded, found], axis=-1))
+    return _dense(decoded, "output", parameters["output.kernel"], parameters["output.bias"])
+
+
+def _transformer(config: ModelConfig, parameters: Parameters, token_ids: Tensor) -> Tensor:
+    from keras import ops
+
+    positions = _positions(token_ids)
+    visible = _visible(config, positions)
+    frequencies = rotary_frequencies(config.hidden_dim // config.num_heads).astype(np.float32)
+    angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies  # (B, 1, T, d/2)
+    cosine, sine = ops.cos(angles), ops.sin(angles)
+    x = _embed(parameters, token_ids)  # (B, T, H)
+    for layer in range(config.num_layers):
+        tensors = {name: parameters[f"layers.{layer}.{name}"] for name in _TRANSFORMER_LAYER}
+        name = f"layer_{layer}"
+        normed = _norm(x, f"{name}_attention_norm", tensors["attention_norm.weight"])
+        projected = _dense(normed, f"{name}_attention_input", tensors["attention.input_kernel"])
+        queries, keys, values = _split_heads(config, projected)
+        found = _attend(_rotate(queries, cosine, sine), _rotate(keys, cosine, sine), values, visible)
+        x = x + _dense(found, f"{name}_attention_output", tensors["attention.output_kernel"])
+        normed = _norm(x, f"{name}_feed_forward_norm", tensors["feed_forward_norm.weight"])
+        projected = _dense(normed, f"{name}_feed_forward_input", tensors["feed_forward.input_kernel"])
+        gate, up = ops.split(projected, FEED_FORWARD_MAPS, axis=-1)
+        x = x + _dense(ops.silu(gate) * up, f"{name}_feed_forward_output", tensors["feed_forward.output_kernel"])
+    x = _norm(x, "norm", parameters["norm.weight"])
+    return _dense(x, "output", parameters[EMBEDDING].T if config.tied_embeddings else parameters["output.kernel"])
+
+
+_TRANSFORMER_LAYER = (
+    "attention_norm.weight",
+    "attention.input_kernel",
+    "attention.output_kernel",
+    "feed_forward_norm.weight",
+    "feed_forward.input_kernel",
+    "feed_forward.output_kernel",
+)
+
+_LOGITS: dict[Architecture, Callable[[ModelConfig, Parameters, Tensor], Tensor]] = {
+    "rnn": _recurrent,
+    "gru": _recurrent,
+    "lstm": _recurrent,
+    "attention-rnn": _attention_rnn,
+    "transformer": _transformer,
+}
+
+
+def _recurrent_stack(name: str, config: ModelConfig, parameters: Parameters, x: Tensor) -> Tensor:
+    """(B, T, D) -> (B, T, H). Keras has its gates in our order and, with `reset_after`, the same gru."""
+    import keras
+
+    kinds = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
+    kind = kinds[recurrent_cell(config)]
+    for number in range(config.num_layers):
+        tensors = [parameters[f"{name}.{number}.{tensor}"] for tensor in ("input_kernel", "recurrent_kernel", "bias")]
+        x = _apply(kind(config.hidden_dim, return_sequences=True, name=f"{name}_{number}"), x, tensors)
+    return x
+
+
+def _embed(parameters: Parameters, token_ids: Tensor) -> Tensor:
+    import keras
+
+    weight = parameters[EMBEDDING]
+    return _apply(keras.layers.Embedding(*weight.shape, name="embedding"), token_ids, [weight])
+
+
+def _dense(x: Tensor, name: str, kernel: np.ndarray, bias: np.ndarray | None = None) -> Tensor:
+    import keras
+
+    layer = keras.layers.Dense(kernel.shape[1], use_bias=bias is not None, name=name)
+    return _apply(layer, x, [kernel] if bias is None else [kernel, bias])
+
+
+def _norm(x: Tensor, name: str, weight: np.ndarray) -> Tensor:
+    import keras
+
+    return _apply(keras.layers.RMSNormalization(epsilon=RMS_NORM_EPSILON, name=name), x, [weight])
+
+
+def _apply(layer: Any, x: Tensor, weights: list[np.ndarray]) -> Tensor:
+    outputs = layer(x)  # makes the weights
+    layer.set_weights(weights)
+    return outputs
+
+
+def _positions(token_ids: Tensor) -> Tensor:
+    """(B, T) -> (B, T): 0, 1, 2 and so on, in operations, so that T can be any."""
+    from keras import ops
+
+    return ops.cumsum(ops.ones_like(token_ids), axis=1) - 1
+
+
+def _visible(config: ModelConfig, positions: Tensor) -> Tensor:
+    """Which positions each may see, the last `context` up to itself: (B, T) -> (B, 1, T, T) bool."""
+    from keras import ops
+
+    distance = positions[:, None, :, None] - positions[:, None, None, :]
+    return ops.logical_and(distance >= 0, distance < config.context)
+
+
+def _split_heads(config: ModelConfig, projected: Tensor) -> list[Tensor]:
+    """Queries, keys and values side by side, (B, T, 3H) -> each (B, heads, T, d)."""
+    import keras
+
+    heads = (-1, config.num_heads, config.hidden_dim // config.num_heads)
+    parts = keras.ops.split(projected, ATTENTION_MAPS, axis=-1)
+    return [keras.layers.Permute((2, 1, 3))(keras.layers.Reshape(heads)(part)) for part in parts]
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
+    """What each position finds: three times (B, heads, T, d), and (B, 1, T, T) -> (B, T, H), the heads side by side."""
+    import keras
+    from keras import ops
+
+    heads, head_dim = queries.shape[1], queries.shape[3]
+    scores = ops.matmul(queries * head_dim**-0.5, ops.transpose(keys, (0, 1, 3, 2)))
+    weights = keras.layers.Softmax()(scores, mask=visible)
+    found = keras.layers.Permute((2, 1, 3))(ops.matmul(weights, values))
+    return keras.layers.Reshape((-1, heads * head_dim))(found)
+
+
+def _rotate(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary position embedding: as `models.attention.rotate`."""
+    from keras import ops
+
+    first, second = ops.split(vectors, 2, axis=-1)
+    return ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)

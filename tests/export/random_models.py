@@ -1,0 +1,56 @@
+"""Models of random weights, of any architecture and with any tokenizer, and a text that all tokenizers know."""
+
+from typing import Any
+
+import numpy as np
+
+from quickfox.checkpoint import ModelBundle
+from quickfox.config import Architecture, ModelConfig, TokenizerKind
+from quickfox.models.language_model import build_language_model
+from quickfox.models.parameters import parameter_shapes
+from quickfox.text.tokenizers.building import build_tokenizer
+from quickfox.text.tokenizers.protocol import Tokenizer
+
+TEXT = "The quick brown fox, weiß & schnell,\n\tjumps over  the lazy dog: 'tis 日本語 \\x20 done!\n"
+
+CONTEXT = 48
+
+
+def tokenizer_for_text(kind: TokenizerKind, *, end_of_text: bool) -> Tokenizer:
+    tokenizer = build_tokenizer(kind, [TEXT * 3])
+    return tokenizer.with_end_of_text() if end_of_text else tokenizer
+
+
+def bundle_of(tokenizer: Tokenizer, architecture: Architecture = "transformer", **options: Any) -> ModelBundle:
+    """A model whose weights are large enough for its logits to differ, a transformer if nothing else is said."""
+    if architecture in ("transformer", "attention-rnn"):
+        options = {"num_heads": 4, "context": CONTEXT} | options
+    config = ModelConfig(
+        architecture=architecture,
+        vocabulary_size=tokenizer.vocabulary_size,
+        embedding_dim=32 if architecture == "transformer" else 12,
+        hidden_dim=32,
+        num_layers=2,
+        **options,
+    )
+    random = np.random.default_rng(0)
+    parameters = {
+        name: random.normal(scale=0.3, size=shape).astype(np.float32)
+        for name, shape in parameter_shapes(config).items()
+    }
+    return ModelBundle(config, tokenizer, parameters, step=1, validation_loss=None, sampling={})
+
+
+def our_logits(bundle: ModelBundle, token_ids: np.ndarray) -> np.ndarray:
+    """(B, T) -> (B, T, V), of texts that begin with these tokens."""
+    model = build_language_model(bundle.config, bundle.parameters)
+    logits, _ = model.forward(token_ids, model.initial_state(len(token_ids)))
+    return logits
+
+
+def our_greedy_ids(bundle: ModelBundle, token_ids: list[int], count: int) -> list[int]:
+    """The likeliest tokens after some, one after the other."""
+    ids = list(token_ids)
+    for _ in range(count):
+        ids.append(int(our_logits(bundle, np.array([ids]))[0, -1].argmax()))
+    return ids[len(token_ids) :]
