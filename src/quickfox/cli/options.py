@@ -8,7 +8,8 @@ CorpusArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="CORPUS...",
-        help="Text files, folders (every *.txt in them), globs, or - for standard input; UTF-8; .gz is unpacked.",
+        help="Text files, folders (every *.txt in them), globs, or - for standard input; UTF-8; .gz is unpacked; "
+        "*.jsonl is JSON lines of texts that end.",
         show_default=False,
     ),
 ]
