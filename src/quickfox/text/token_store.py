@@ -1,7 +1,8 @@
 """Token ids on disk: a corpus encoded once, then read through the memory map whatever its size.
 
-The file is raw: the ids one after another, little-endian, in the tokenizer's `token_dtype`, nothing else. It belongs
-to one run of the program on one machine; what it means (tokenizer, corpus) its owner knows.
+The file is raw: the ids one after another, little-endian, in the tokenizer's `token_dtype`, nothing else; beside it, if
+not all of them are to be predicted, the loss mask, a byte an id. They belong to one run of the program on one machine;
+what they mean (tokenizer, corpus) their owner knows.
 """
 
 import hashlib

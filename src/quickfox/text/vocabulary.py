@@ -57,11 +57,17 @@ class Vocabulary:
 
 def count_characters(chunks: Iterable[str]) -> Counter[str]:
     """How often each character occurs in a text that comes in chunks of any length."""
-    totals = np.zeros(0, dtype=np.int64)  # indexed by code point
+    totals = np.zeros(0x80, dtype=np.int64)  # indexed by code point
+    pairs = np.zeros(0x10000, dtype=np.int64)  # indexed by two ASCII characters in a row: half as many to count
     for chunk in chunks:
+        if chunk.isascii():
+            pairs += np.bincount(np.frombuffer(chunk.encode(), np.uint16, len(chunk) // 2), minlength=len(pairs))
+            chunk = chunk[-1:] if len(chunk) % 2 else ""
         counts = np.bincount(code_points(chunk), minlength=len(totals))
         counts[: len(totals)] += totals
         totals = counts
+    pairs = pairs.reshape(0x100, 0x100)
+    totals[:0x80] += (pairs.sum(axis=0) + pairs.sum(axis=1))[:0x80]
     return Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
 
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ class ByteTokenizer(ByteLevelTokenizer):
     def kind(self) -> Literal["byte"]:
         return "byte"
 
-    @property
+    @cached_property
     def tokens(self) -> Sequence[bytes]:
         return (*SINGLE_BYTES, b"") if self.has_end_of_text else SINGLE_BYTES
 

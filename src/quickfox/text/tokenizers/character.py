@@ -16,8 +16,6 @@ from quickfox.errors import DataError
 from quickfox.text.tokenizers.protocol import TokenIds, outside_of_vocabulary
 from quickfox.text.vocabulary import CodePoints, Vocabulary, code_points, describe_characters
 
-_UNKNOWN = -1
-
 
 @dataclass(frozen=True)
 class CharacterTokenizer:
@@ -52,17 +50,20 @@ class CharacterTokenizer:
         return frozenset(self.vocabulary.characters)
 
     def encode(self, text: str, unknown: Counter[str] | None = None) -> TokenIds:
-        codes = code_points(text)
-        ids = self._ids_by_code_point[np.minimum(codes, len(self._ids_by_code_point) - 1)]
-        is_known = ids != _UNKNOWN
-        if not is_known.all():
-            missing = _count_code_points(codes[~is_known])
+        if text.isascii():  # nearly all text, and `translate` is five times as fast as a table of NumPy's
+            ids = np.frombuffer(text.encode().translate(self._ids_by_ascii), np.uint8)
+        else:
+            ids = self._ids_by_code_point.take(code_points(text), mode="clip")
+        unknown_id = np.iinfo(ids.dtype).max
+        if ids.max(initial=0) == unknown_id:
+            is_known = ids != unknown_id
+            missing = _count_code_points(code_points(text)[~is_known])
             if unknown is None:
                 names = describe_characters(character for character, _ in missing.most_common())
                 raise DataError(f"the text has characters that are not in the vocabulary: {names}")
             unknown.update(missing)
             ids = ids[is_known]
-        return ids.astype(self.token_dtype)
+        return ids.astype(self.token_dtype, copy=False)
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
         numbers = ids.tolist() if isinstance(ids, np.ndarray) else ids
@@ -88,12 +89,22 @@ class CharacterTokenizer:
         return (*self.vocabulary.characters, "") if self.has_end_of_text else self.vocabulary.characters
 
     @cached_property
-    def _ids_by_code_point(self) -> npt.NDArray[np.int32]:
-        """Token id of each code point up to the vocabulary's last; one more entry stands for all beyond it."""
+    def _ids_by_code_point(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Token id of each code point up to the vocabulary's last; one more entry stands for all beyond it.
+
+        The dtype's largest number, which is no token id, is that of unknown ones.
+        """
         codes = code_points("".join(self.vocabulary.characters))
-        table = np.full(int(codes[-1]) + 2, _UNKNOWN, dtype=np.int32)
+        dtype: np.dtype[np.unsignedinteger[Any]] = np.min_scalar_type(len(codes))
+        table = np.full(int(codes[-1]) + 2, np.iinfo(dtype).max, dtype)
         table[codes] = np.arange(len(codes))
         return table
+
+    @cached_property
+    def _ids_by_ascii(self) -> bytes:
+        """The same for bytes: characters are sorted, so that those of ASCII have ids below 128."""
+        ids = {ord(character): number for number, character in enumerate(self.vocabulary.characters[:128])}
+        return bytes(ids.get(code, 0xFF) if code < 128 else 0xFF for code in range(256))
 
 
 def _count_code_points(codes: CodePoints) -> Counter[str]:
