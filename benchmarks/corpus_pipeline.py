@@ -1,9 +1,9 @@
 """From text to the first step, by the corpus's size: counting, encoding, the first step; throughput and peak memory.
 
 usage: python benchmarks/corpus_pipeline.py TEXT... [--rounds N] [--no-training]
-Every figure is of whole processes, in turn with `wc -m` and, on the text's first 20 MB, `collections.Counter`. Encoding is
-timed inside of its process, from the open corpus to the flushed file of tokens. The files are read once before, so that
-they are in memory where there is room.
+Every figure is of whole processes, in turn with `wc -m` and, on the text's first 20 MB, `collections.Counter`. Encoding
+is timed inside of its process, from the open corpus to the flushed file of tokens. The files are read once before, so
+that they are in memory where there is room.
 """
 
 import argparse
