@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from measuring import Watched, in_turn, median_ratio, report, watch
@@ -49,7 +50,7 @@ def measure(text: Path, rounds: int, folder: Path, *, training: bool) -> None:
         "build-vocab": build,
         "encode": [sys.executable, "-c", ENCODE, str(text), vocabulary, tokens],
     }
-    found = in_turn({name: lambda command=command: watch(command) for name, command in contestants.items()}, rounds)
+    found = in_turn({name: partial(watch, command) for name, command in contestants.items()}, rounds)
     rates = {name: [_rate(name, watched, size) for watched in watched] for name, watched in found.items()}
     first_step: dict[str, float] = {}
     if training:

@@ -50,7 +50,7 @@ def write_file(path: Path, data: bytes) -> None:
         temporary = _temporary_beside(target)
         try:
             _write_new_file(temporary, data)
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -113,7 +113,7 @@ def new_directory(target: Path) -> Iterator[Path]:
         try:
             yield temporary
             for path in temporary.iterdir():
-                _sync(path)
+                sync(path)
             _sync_directory(temporary)
             temporary.rename(target)
         except BaseException:
@@ -207,11 +207,11 @@ def _make_directories(path: Path) -> None:
 
 def _sync_directory(path: Path) -> None:
     if os.name != "nt":  # Windows has no such call, and journals its directories
-        _sync(path)
+        sync(path)
 
 
-def _sync(path: Path) -> None:
-    """Flush what is at `path` to the disk."""
+def sync(path: Path) -> None:
+    """Flush what is at `path` to the disk; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(descriptor)

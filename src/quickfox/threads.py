@@ -1,6 +1,15 @@
-"""Processor threads: how many there are, and how many NumPy's products get."""
+"""Processor threads: how many there are, how many NumPy's products get, and work for them that comes in pieces."""
 
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def available_threads() -> int:
@@ -27,3 +36,21 @@ def pinned_numpy_threads() -> int:
     """How many `pin_numpy_threads`, or the user, has given NumPy's products; 1 if nobody has said."""
     value = os.environ.get(_BLAS_VARIABLES[0], "")
     return int(value) if value.isdecimal() else 1
+
+
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """`function` of each item, in order, computed on `threads` threads while the caller's makes the items.
+
+    No more than two items a thread are in memory at a time. With one thread the calls come one after the other, too. It
+    pays where the function leaves Python's lock to others, as NumPy's and hashlib's do.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here: most who import this page need no pool
+
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -34,6 +34,14 @@ def iter_segments(chunks: Iterable[str], most: int = SEGMENT) -> Iterator[str]:
         yield text
 
 
+def iter_slices(chunks: Iterable[str]) -> Iterator[str]:
+    """The text of the chunks in pieces that are not too long, cut anywhere: for tokens that end with each character."""
+    most = _BLOCK * SEGMENT
+    for chunk in chunks:
+        for start in range(0, len(chunk), most):
+            yield chunk[start : start + most]
+
+
 def iter_blocks(chunks: Iterable[str]) -> Iterator[str]:
     """The text of the chunks in pieces of several segments each, which are cut into the same segments again."""
     segments = iter_segments(chunks)

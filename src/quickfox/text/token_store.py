@@ -7,7 +7,6 @@ what they mean (tokenizer, corpus) their owner knows.
 
 import hashlib
 import math
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,8 +22,9 @@ from quickfox.durable import output_errors
 from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.text.corpus import Corpus
 from quickfox.text.documents import has_documents, iter_documents
-from quickfox.text.segments import iter_blocks
+from quickfox.text.segments import iter_blocks, iter_slices
 from quickfox.text.tokenizers.protocol import LossMask, TokenIds, Tokenizer, start_of_text
+from quickfox.threads import map_ahead
 
 _BYTES_IN_MEMORY = 2**26
 
@@ -84,8 +84,9 @@ class Encoded:
 
 def encoded_text(chunks: Iterable[str], tokenizer: Tokenizer, unknown: Counter[str] | None = None) -> Iterator[Encoded]:
     """A plain text piece by piece; an unknown character is counted in `unknown`, or raises DataError."""
-    for block in iter_blocks(chunks):
-        yield Encoded(block, tokenizer.encode(block, unknown), None)
+    pieces = iter_slices(chunks) if tokenizer.kind in ("char", "byte") else iter_blocks(chunks)
+    for piece in pieces:
+        yield Encoded(piece, tokenizer.encode(piece, unknown), None)
 
 
 def iter_encoded(corpus: Corpus, tokenizer: Tokenizer, unknown: Counter[str] | None = None) -> Iterator[Encoded]:
@@ -113,7 +114,7 @@ def iter_encoded(corpus: Corpus, tokenizer: Tokenizer, unknown: Counter[str] | N
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path) -> EncodedCorpus:
     """Write the corpus's token ids to the file `path`, in bounded memory, and the loss mask, if it has one, beside it.
 
-    On failure no file is left.
+    On failure no file is left. The files are not flushed to the disk: a power cut may cost them.
 
     Raises:
         CannotCreateError: `path` cannot be created.
@@ -128,18 +129,21 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path) -> EncodedCo
     sha256 = hashlib.sha256()
     with output_errors(path), ExitStack() as opened:
         files = [opened.enter_context(each.open("wb")) for each in paths]
+
+        def write(piece: Encoded) -> Encoded:
+            files[0].write(piece.ids.astype(file_dtype, copy=False).data)
+            if piece.loss_mask is not None:
+                files[1].write(piece.loss_mask.data)
+            else:
+                sha256.update(piece.text.encode())
+            return piece
+
         try:
-            for piece in iter_encoded(corpus, tokenizer, unknown):
-                files[0].write(piece.ids.astype(file_dtype, copy=False).data)
-                if piece.loss_mask is not None:
-                    files[1].write(piece.loss_mask.data)
-                else:
-                    sha256.update(piece.text.encode())
+            for piece in map_ahead(write, iter_encoded(corpus, tokenizer, unknown), threads=1):
                 tokens += len(piece.ids)
                 characters += len(piece.text)
             for file in files:
                 file.flush()
-                os.fsync(file.fileno())
         except BaseException:
             for each in paths:
                 each.unlink(missing_ok=True)

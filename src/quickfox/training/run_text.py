@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quickfox.config import TrainingRequest
+from quickfox.durable import output_errors, sync
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
 from quickfox.text.documents import has_documents, iter_texts
@@ -87,7 +88,15 @@ def encode_new(
 
 
 def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, kept_tokens: Path | None) -> CorpusRecord:
-    """What a run writes down of its corpus; `kept_tokens` is the file of its tokens, where that is kept."""
+    """What a run writes down of its corpus; `kept_tokens` is the file of its tokens, where that is kept, for good.
+
+    Raises:
+        StorageError: the file cannot be flushed to the disk.
+    """
+    if kept_tokens is not None:
+        with output_errors(kept_tokens):
+            for path in filter(Path.exists, (kept_tokens, loss_mask_path(kept_tokens))):
+                sync(path)
     return CorpusRecord(
         files=tuple(name if name == STANDARD_INPUT else str(Path(name).absolute()) for name in corpus.names),
         characters=encoded.characters,
