@@ -70,7 +70,9 @@ def write_gguf(bundle: ModelBundle, directory: Path) -> None:
     try:
         from gguf import GGUFWriter
     except ModuleNotFoundError:
-        raise UnavailableError("gguf needs a library that is not installed: pip install 'quickfox[export]'") from None
+        raise UnavailableError(
+            "the format gguf needs a library that is not installed: pip install 'quickfox[export]'"
+        ) from None
 
     writer = GGUFWriter(directory / FILE_NAME, _ARCHITECTURE)
     _add_config(writer, bundle.config)

@@ -42,7 +42,7 @@ def write_keras(bundle: ModelBundle, directory: Path) -> None:
             model = build_keras_model(bundle.config, bundle.parameters)
     except ModuleNotFoundError as error:
         raise UnavailableError(
-            f"keras needs {error.name}, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
+            f"the format keras needs {error.name}, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
         ) from None
     model.save(directory / FILE_NAME)
     (directory / "tokenizer.json").write_bytes(format_tokenizer_definition(bundle.tokenizer))

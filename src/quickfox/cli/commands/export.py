@@ -24,7 +24,9 @@ def run(
     ],
     export_format: Annotated[
         ExportFormat,
-        typer.Option("--format", help="For transformers, for llama.cpp (both transformers only), or for Keras."),
+        typer.Option(
+            "--format", help="For Hugging Face or llama.cpp, which take --architecture transformer only, or for Keras."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to make.")],
 ) -> None:
