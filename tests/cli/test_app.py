@@ -15,7 +15,7 @@ from quickfox.version import __version__
 
 Llm = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ("build-vocab", "train", "generate", "evaluate", "score", "info")
+COMMANDS = ("build-vocab", "train", "generate", "evaluate", "score", "info", "export")
 FOREVER = "1000000000"
 
 only_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, /dev/full and pipes of POSIX")
