@@ -75,3 +75,9 @@ class BusyError(QuickfoxError):
     """Another process holds what is needed; trying again later can help."""
 
     exit_status = ExitStatus.TEMPORARY
+
+
+class PeerLostError(QuickfoxError):
+    """Another worker of the cluster ended or hung; the run can be resumed."""
+
+    exit_status = ExitStatus.TEMPORARY

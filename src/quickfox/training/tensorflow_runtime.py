@@ -7,6 +7,7 @@ The only place that imports TensorFlow for the first time; it knows nothing of m
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from quickfox.config import Precision
 from quickfox.errors import UnavailableError, UsageError
@@ -27,6 +28,25 @@ def start_tensorflow(threads: int) -> None:
         UnavailableError: TensorFlow is not installed.
         UsageError: TensorFlow already runs in this process, with another number of threads.
     """
+    tf = import_tensorflow()
+    with quiet_stderr():
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        except RuntimeError:
+            raise UsageError(
+                f"TensorFlow already runs in this process and cannot change to {threads} threads: "
+                f"train in a new process, or with the same number of threads"
+            ) from None
+        tf.constant(0.0)  # the first operation prints too
+
+
+def import_tensorflow() -> Any:
+    """The module, imported without its banner; it is not started yet.
+
+    Raises:
+        UnavailableError: TensorFlow is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
         try:
@@ -37,15 +57,7 @@ def start_tensorflow(threads: int) -> None:
             raise UnavailableError(
                 "training needs TensorFlow, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
             ) from None
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-            tf.config.threading.set_inter_op_parallelism_threads(threads)
-        except RuntimeError:
-            raise UsageError(
-                f"TensorFlow already runs in this process and cannot change to {threads} threads: "
-                f"train in a new process, or with the same number of threads"
-            ) from None
-        tf.constant(0.0)  # the first operation prints too
+    return tf
 
 
 def matmul_speed(precision: Precision, threads: int) -> float:

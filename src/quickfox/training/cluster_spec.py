@@ -1,0 +1,129 @@
+"""Which processes train together, and which of them this one is: from `TF_CONFIG`, or from Slurm's variables.
+
+    TF_CONFIG={"cluster": {"worker": ["ann:7000", "bob:7000"]}, "task": {"type": "worker", "index": 0}}
+
+The first worker, or the one of the job "chief" if there is one, is the chief. Knows no sockets.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quickfox.errors import DataError, UsageError
+from quickfox.strict_json import parse_json
+
+MAX_WORKERS = 1024
+
+SLURM_TASKS = "SLURM_STEP_NUM_TASKS"
+"""Set by `srun` for each task that it starts, and not within a batch script itself."""
+
+_SLURM_PORTS = range(20_000, 60_000)  # each job has one of its own, so that two may share a machine
+
+_ADDRESS = re.compile(r"[^\s:/]+:(\d{1,5})")
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """The workers by rank, and the rank of this process.
+
+    Attributes:
+        addresses: host:port of each, where it listens; the chief's is the first.
+        rank: of this process, from 0.
+    """
+
+    addresses: tuple[str, ...]
+    rank: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process decides, writes and shows."""
+        return self.rank == 0
+
+    def describe(self, rank: int) -> str:
+        """A worker, named for a message."""
+        return f"{'the chief' if rank == 0 else f'worker {rank}'} ({self.addresses[rank]})"
+
+    def workers_on_this_host(self) -> int:
+        """How many share this process's machine, itself included, as far as the hosts' names tell."""
+        hosts = [address.rsplit(":", 1)[0] for address in self.addresses]
+        return hosts.count(hosts[self.rank])
+
+
+def read_cluster_spec(environment: Mapping[str, str]) -> ClusterSpec | None:
+    """The cluster that the environment describes; None if there is none, or this process is all of it.
+
+    Raises:
+        UsageError: it is described wrongly.
+    """
+    if environment.get("TF_CONFIG", "").strip():
+        spec = _from_tf_config(environment["TF_CONFIG"])
+    elif environment.get(SLURM_TASKS, "1") != "1":
+        spec = _from_slurm(environment)
+    else:
+        return None
+    return spec if spec is not None and len(spec.addresses) > 1 else None
+
+
+def _from_tf_config(text: str) -> ClusterSpec | None:
+    try:
+        config = parse_json(text.encode("utf-8", "surrogateescape"), "TF_CONFIG")
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    cluster, task = _member(config, "cluster", {}), _member(config, "task", {})
+    if not cluster:
+        return None
+    if other := sorted(cluster.keys() - {"chief", "worker"}):
+        raise UsageError(f"TF_CONFIG: the cluster has the job {other[0]!r}; only chief and worker can train a model")
+    jobs = {kind: _addresses(kind, cluster.get(kind, [])) for kind in ("chief", "worker")}
+    if len(jobs["chief"]) > 1:
+        raise UsageError(f"TF_CONFIG: there are {len(jobs['chief'])} chiefs, and there can only be one")
+    addresses = (*jobs["chief"], *jobs["worker"])
+    if len(set(addresses)) < len(addresses):
+        raise UsageError("TF_CONFIG: an address is given twice")
+    if len(addresses) > MAX_WORKERS:
+        raise UsageError(f"TF_CONFIG: {len(addresses)} workers are more than {MAX_WORKERS}")
+    kind, index = task.get("type"), task.get("index")
+    if kind not in jobs:
+        raise UsageError(f"TF_CONFIG: task.type is {kind!r}, and must be chief or worker")
+    if type(index) is not int or not 0 <= index < len(jobs[kind]):
+        raise UsageError(f"TF_CONFIG: task.index is {index!r}, and there are {len(jobs[kind])} of the type {kind}")
+    return ClusterSpec(addresses, index + (len(jobs["chief"]) if kind == "worker" else 0))
+
+
+def _member(config: Any, name: str, default: dict[str, Any]) -> dict[str, Any]:
+    value = config.get(name, default) if isinstance(config, dict) else None
+    if not isinstance(value, dict):
+        raise UsageError(
+            f'TF_CONFIG: {name} must be a JSON object, as in {{"cluster": {{"worker": ["host:port", ...]}}, '
+            f'"task": {{"type": "worker", "index": 0}}}}'
+        )
+    return value
+
+
+def _addresses(kind: str, values: Any) -> list[str]:
+    for value in values if isinstance(values, list) else [values]:
+        match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+        if match is None or not 0 < int(match[1]) < 2**16:
+            raise UsageError(f"TF_CONFIG: cluster.{kind} must be a list of addresses host:port, not {value!r:.60}")
+    return list(values)
+
+
+def _from_slurm(environment: Mapping[str, str]) -> ClusterSpec:
+    """By TensorFlow's own reading of Slurm's lists of hosts."""
+    from quickfox.training.tensorflow_runtime import import_tensorflow
+
+    tf = import_tensorflow()
+    try:
+        job, rank = int(environment["SLURM_JOB_ID"]), int(environment["SLURM_PROCID"])
+        port = _SLURM_PORTS[job % len(_SLURM_PORTS)]
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=port,
+            gpus_per_node=MAX_WORKERS,  # not asked: Slurm itself gives each task its GPUs
+            gpus_per_task=1,
+            auto_set_gpu=False,
+        )
+        addresses = tuple(resolver.cluster_spec().job_tasks("worker"))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UsageError(f"Slurm's variables describe no cluster: {error}; start the workers with srun") from None
+    return ClusterSpec(addresses, rank)
