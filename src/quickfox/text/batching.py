@@ -43,7 +43,13 @@ class StreamBatches:
     """
 
     def __init__(
-        self, ids: TokenIds, batch_size: int, window: int, random_seed: int, loss_mask: LossMask | None = None
+        self,
+        ids: TokenIds,
+        batch_size: int,
+        window: int,
+        random_seed: int,
+        loss_mask: LossMask | None = None,
+        rows: slice = slice(None),
     ) -> None:
         n = len(ids)
         if n < window + 1:
@@ -54,16 +60,16 @@ class StreamBatches:
         self._ids = ids
         self._loss_mask = loss_mask
         self._window = window
+        self._batch_size = batch_size
         # SeedSequence's stream is guaranteed never to change between versions of NumPy; a Generator's may.
         phase = int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0]) % n
         stream_starts = phase + np.arange(batch_size, dtype=np.int64) * (n // batch_size)  # (B,)
-        self._offsets = stream_starts[:, None] + np.arange(window + 1)  # (B, T + 1): the last one is only a target
+        self._offsets = stream_starts[rows, None] + np.arange(window + 1)  # (B, T + 1): the last one is only a target
 
     @property
     def steps_per_epoch(self) -> float:
         """Steps in which the batches hold as many tokens as the text."""
-        batch_size = len(self._offsets)
-        return len(self._ids) / (batch_size * self._window)
+        return len(self._ids) / (self._batch_size * self._window)
 
     def batch(self, step: int) -> tuple[Int32Array, Int32Array]:
         """Inputs and targets of a step.

@@ -7,8 +7,8 @@ for the training loop; {}, a sign of life; or one of three that are dealt with h
     {"failed": [status, reason]}  a process fails, and all shall
     {"bye": true}  it ends, and that is no loss
 
-A peer whose connection breaks, or which gives no sign of life for `LOST_SECONDS`, is lost, and so is the run until it is
-resumed: every worker ends. A process that trains alone is the chief of nobody. Knows no TensorFlow.
+A peer whose connection breaks, or which gives no sign of life for `LOST_SECONDS`, is lost, and so is the run until it
+is resumed: every worker ends. A process that trains alone is the chief of nobody. Knows no TensorFlow.
 """
 
 import json
@@ -42,7 +42,7 @@ class Control:
             and the main thread, which is told by an exception, does not get to see it.
     """
 
-    def __init__(self, links: list["Link"], leave: Callable[[QuickfoxError], None]) -> None:
+    def __init__(self, links: list["Link"], leave: Callable[[QuickfoxError], None] = lambda _: None) -> None:
         self._links = links
         self._leave = leave
         self._failure: QuickfoxError | None = None

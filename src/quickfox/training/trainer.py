@@ -7,7 +7,7 @@ between calls.
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from quickfox.models.parameters import EMBEDDING, kernel_maps, parameter_shapes
 from quickfox.text.batching import StreamBatches, iter_validation_windows, validation_lanes
 from quickfox.text.token_store import Tokens
 from quickfox.training.budget import Budget
+from quickfox.training.cluster import Cluster, alone, tensors_digest
 from quickfox.training.compiled import CompiledTraining
 from quickfox.training.events import Replanned, StepsDone, Validated
 from quickfox.training.networks import build_network
@@ -45,6 +46,7 @@ class Trainer:
         started: when the run's clock started, by `time.monotonic`; earlier parts of a resumed run moved it back.
         budget_seconds: wall time, from `started` on, to end within; None: the recorded plan is final.
         checkpoint_steps: no call runs past a multiple of it, so that a checkpoint can be made there; None: no matter.
+        cluster: the devices and machines; None: this process, with one device. The chief `run`s, the others `follow`.
     """
 
     def __init__(
@@ -56,15 +58,18 @@ class Trainer:
         started: float,
         budget_seconds: float | None = None,
         checkpoint_steps: int | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.config = training
         self.model = model
+        self.cluster = cluster or alone()
         self.batches = StreamBatches(
             training_tokens.ids,
             training.batch_size,
             training.window,
             training.random_seed,
             training_tokens.loss_mask,
+            self.cluster.rows(training.batch_size),
         )
         self.validation_tokens = validation_tokens
         self.started = started
@@ -74,20 +79,22 @@ class Trainer:
         )
         self.replans = dict(training.replans)  # step -> total steps from there on
         self.progress = Progress(total_steps=training.steps)
-        self.network = build_network(model, training.random_seed, training.precision)
-        self.parameters = self.network.parameters()
-        frozen = (EMBEDDING,) if training.freeze_embeddings else ()
-        self.optimizer = Optimizer(
-            {name: self.parameters[name] for name in self.parameters if name not in frozen},
-            kernel_maps(model),
-            training.weight_decay,
-            training.clip_norm,
-            self.network.compute_dtype,
-        )
-        self.state = self.network.initial_state(training.batch_size)
+        with self.cluster.strategy.scope():
+            self.network = build_network(model, training.random_seed, training.precision)
+            self.parameters = self.network.parameters()
+            frozen = (EMBEDDING,) if training.freeze_embeddings else ()
+            self.optimizer = Optimizer(
+                {name: self.parameters[name] for name in self.parameters if name not in frozen},
+                kernel_maps(model),
+                training.weight_decay,
+                training.clip_norm,
+                self.network.compute_dtype,
+            )
         self.compiled = CompiledTraining(
-            self.network, self.optimizer, training, has_ignored=training_tokens.loss_mask is not None
+            self.network, self.optimizer, training, self.cluster, has_ignored=training_tokens.loss_mask is not None
         )
+        self._start_state = self.network.initial_state(training.batch_size)
+        self.state = self.cluster.spread(self._start_state)
         self._recent_calls: deque[tuple[int, float]] = deque(maxlen=RECENT_CALLS)  # steps, seconds
         self._is_compiled = False
 
@@ -102,10 +109,12 @@ class Trainer:
         Raises:
             DivergedError: a loss became NaN or infinite; the weights are then worthless.
         """
+        self._share_start()
         progress = self.progress
         steps_per_call = 1
         while not self.is_finished:
             count = min(steps_per_call, self._steps_to_next_stop())
+            self.cluster.control.tell(do="steps", first=progress.step, count=count, total_steps=progress.total_steps)
             seconds = self._call(count)
             steps_per_call = max(1, min(MAX_STEPS_PER_CALL, round(CALL_SECONDS * count / seconds)))
             total = self._replanned_total()
@@ -119,6 +128,34 @@ class Trainer:
                 if self.budget:  # the caller has saved a checkpoint meanwhile, which takes its time too
                     self.budget.note_validation(time.perf_counter() - started)
             yield self._steps_done()
+
+    def follow(self, meanwhile: Callable[[], None]) -> bool:
+        """Does as the chief's trainer does, until its run ends; returns whether it was interrupted.
+
+        Args:
+            meanwhile: called a few times a second while there is nothing to do, and after each call of TensorFlow.
+
+        Raises:
+            PeerLostError: another worker is lost.
+            QuickfoxError: another worker has failed.
+        """
+        self._share_start()
+        control = self.cluster.control
+        while True:
+            [order] = control.hear(meanwhile)
+            match order["do"]:
+                case "steps":
+                    self.progress.step, self.progress.total_steps = order["first"], order["total_steps"]
+                    self._call(order["count"])
+                    meanwhile()
+                case "gather":
+                    self.cluster.gathered(self.state)
+                case "digest":
+                    control.tell(digest=tensors_digest(self.model_tensors()))
+                case "end":
+                    return bool(order["interrupted"])
+                case unknown:
+                    raise AssertionError(f"the chief orders {unknown}")
 
     @property
     def is_finished(self) -> bool:
@@ -151,10 +188,11 @@ class Trainer:
         xs, ys = (np.stack(part) for part in zip(*batches, strict=True))
         rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
         started = time.perf_counter()
-        losses, self.state = self.compiled.steps(
-            tf.constant(xs), tf.constant(ys), tf.constant(rates), tf.constant(progress.step, tf.int64), self.state
-        )
-        values: list[float] = losses.numpy().tolist()
+        with self.cluster.peer_errors():
+            losses, self.state = self.compiled.steps(
+                tf.constant(xs), tf.constant(ys), tf.constant(rates), tf.constant(progress.step, tf.int64), self.state
+            )
+            values: list[float] = losses.numpy().tolist()
         seconds = time.perf_counter() - started
         for k, loss in enumerate(values):
             if not math.isfinite(loss):
@@ -248,7 +286,18 @@ class Trainer:
 
     def training_tensors(self) -> dict[str, Array]:
         """What else a resumed run needs: optimizer slots and the carried state."""
-        return {name: tensor.numpy() for name, tensor in self._training_tensors().items()}
+        self.cluster.control.tell(do="gather")
+        tensors = {**self.optimizer.slots, **_named(self.cluster.gathered(self.state))}
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def compare_weights(self) -> None:
+        """Makes sure that all workers have the same weights.
+
+        Raises:
+            QuickfoxError: one has not: its machine, or ours, computes something else.
+        """
+        if self.cluster.size > 1:
+            self.cluster.compare_digests(tensors_digest(self.model_tensors()), self.progress.step)
 
     def start_from(self, model: Mapping[str, Array]) -> None:
         """Begins with these weights, by the contract's names, instead of fresh ones."""
@@ -265,7 +314,8 @@ class Trainer:
         Raises:
             DataError: the tensors are not those of these settings.
         """
-        expected = self._training_tensors()
+        state = _named(self._start_state)
+        expected = {**self.optimizer.slots, **state}
         if {name: array.shape for name, array in training.items()} != {
             name: tuple(tensor.shape) for name, tensor in expected.items()
         }:
@@ -274,13 +324,17 @@ class Trainer:
         self.start_from(model)
         for name, slot in self.optimizer.slots.items():
             slot.assign(training[name])
-        carried = [tf.constant(training[name]) for name in expected if name not in self.optimizer.slots]
-        self.state = tf.nest.pack_sequence_as(self.state, carried)
+        carried = [tf.constant(training[name]) for name in state]
+        self._start_state = tf.nest.pack_sequence_as(self._start_state, carried)
+        self.state = self.cluster.spread(self._start_state)
         self.progress = progress
 
-    def _training_tensors(self) -> dict[str, Any]:
-        carried = {f"state.{index}": tensor for index, tensor in enumerate(tf.nest.flatten(self.state))}
-        return {**self.optimizer.slots, **carried}
+    def _share_start(self) -> None:
+        """Gives every worker the chief's weights, slots and state, which only the chief may have read from a file."""
+        if self.cluster.size > 1:
+            for variable in (*self.parameters.values(), *self.optimizer.slots.values()):
+                variable.assign(self.cluster.from_chief(tf.convert_to_tensor(variable)))
+            self.state = self.cluster.spread(tf.nest.map_structure(self.cluster.from_chief, self._start_state))
 
     def _steps_done(self) -> StepsDone:
         progress = self.progress
@@ -296,3 +350,8 @@ class Trainer:
             seconds=time.monotonic() - self.started,
             seconds_left=self.budget.seconds_left() if self.budget else left,
         )
+
+
+def _named(state: Any) -> dict[str, Any]:
+    """The tensors of a carried state by the names that they have in a checkpoint."""
+    return {f"state.{index}": tensor for index, tensor in enumerate(tf.nest.flatten(state))}
