@@ -13,7 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from quickfox.errors import QuickfoxError
+from quickfox.errors import QuickfoxError, UnavailableError
+from quickfox.training.cluster_spec import ClusterSpec
 from quickfox.training.control import Control
 
 Tensor = Any
@@ -44,6 +45,7 @@ class Cluster:
         self.rank = rank
         self.size = size
         self.replicas: int = strategy.num_replicas_in_sync
+        self._gather = tf.function(self._gathered, autograph=False)
 
     # What this worker has ---------------------------------------------------------------------------------
 
@@ -59,7 +61,10 @@ class Cluster:
     def gathered(self, spread: Nest) -> Nest:
         """The opposite of `spread`; all workers must call it."""
         with self.peer_errors():
-            return tf.nest.map_structure(lambda rows: self.strategy.gather(rows, axis=0), spread)
+            return self._gather(spread)
+
+    def _gathered(self, spread: Nest) -> Nest:
+        return tf.nest.map_structure(lambda rows: self.strategy.gather(rows, axis=0), spread)
 
     def _spread(self, whole: Tensor) -> Tensor:
         share = whole.shape[0] // self.replicas
@@ -131,6 +136,27 @@ class Cluster:
                     f"the weights of worker {rank} are not those of the chief at step {step:,}: memory or the network "
                     f"is at fault, or the machines differ; go on from the last checkpoint with --resume"
                 )
+
+
+def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
+    """All devices: of this machine, or of the workers, which must all call it, before anything is computed.
+
+    Raises:
+        UnavailableError: TensorFlow's server cannot start.
+        QuickfoxError: another worker is lost or has failed.
+    """
+    if spec is None:
+        several = len(tf.config.list_logical_devices("GPU")) > 1
+        return Cluster(tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy(), control)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(spec.addresses)}), "worker", spec.rank, rpc_layer="grpc"
+    )
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except (tf.errors.OpError, RuntimeError) as error:
+        control.check()
+        raise UnavailableError(f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}") from None
+    return Cluster(strategy, control, spec.rank, len(spec.addresses))
 
 
 def alone() -> Cluster:

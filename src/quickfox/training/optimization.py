@@ -106,7 +106,9 @@ class Optimizer:
             first, second = self._slots[f"first_moment.{name}"], self._slots[f"second_moment.{name}"]
             is_matrix = len(variable.shape) > 1 and not name.endswith("bias")  # a gru has two biases, as one tensor
             decay = self._weight_decay if is_matrix else 0.0
-            updated = _adamw(variable, first, second, gradient, scale, rate, t, decay)
+            # Values, not variables: to a traced function all mirrored variables of one shape are the same.
+            values = (tf.convert_to_tensor(each) for each in (variable, first, second))
+            updated = _adamw(*values, gradient, scale, rate, t, decay)
             for target, value in zip((variable, first, second), updated, strict=True):
                 target.assign(value)
 

@@ -1,0 +1,185 @@
+"""What the chief and the other workers of a cluster do together before the first step, and what those others do then.
+
+    chief                                   each other worker
+    tell the tokenizer, and which text  ->  encode the text
+    compare                             <-  its digest
+    tell how many threads               ->  start TensorFlow together, and find each other there
+    decide on everything, tell it       ->  follow the chief's trainer, write nothing
+
+A worker needs nothing of the run's folder, only the text. See `control.py` for how they talk.
+"""
+
+import dataclasses
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quickfox.config import ModelConfig, TrainingConfig, TrainingRequest, from_dict
+from quickfox.errors import DataError, UsageError
+from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
+from quickfox.text.token_store import encode_corpus, open_corpus_tokens, split_tokens
+from quickfox.text.tokenizers.file import format_tokenizer, parse_tokenizer
+from quickfox.text.tokenizers.protocol import Tokenizer
+from quickfox.threads import available_threads
+from quickfox.training.cluster_spec import ClusterSpec
+from quickfox.training.control import Control, Message
+from quickfox.training.events import Event, RunInterrupted, Surroundings, WorkerFinished, WorkerStarted
+from quickfox.training.run_record import RunRecord, current_versions
+from quickfox.training.tensorflow_runtime import start_tensorflow
+
+if TYPE_CHECKING:
+    from quickfox.training.cluster import Cluster
+
+
+def greeting(request: TrainingRequest, *, resumes: bool) -> Message:
+    """What must be the same of all workers, by name, for `joined`."""
+    versions = current_versions()
+    settings = {name: value for name, value in dataclasses.asdict(request).items() if value is not None}
+    return {
+        "quickfox's version": versions["quickfox"],
+        "TensorFlow's version": versions["tensorflow"],
+        "--resume": resumes,
+        "the settings": settings,
+    }
+
+
+def refuse_what_cannot_be_shared(spec: ClusterSpec | None, batch_size: int | None, sources: tuple[str, ...]) -> None:
+    """Refuses what several workers cannot do, as early as it is known.
+
+    Args:
+        spec: the cluster; None: this process is alone, and can.
+        batch_size: sequences over all workers, if it is decided.
+        sources: of the corpus.
+
+    Raises:
+        UsageError: the batch does not divide by the workers; or the text is standard input, which only one can read.
+    """
+    if spec is None:
+        return
+    workers = len(spec.addresses)
+    if batch_size is not None and batch_size % workers:
+        below = batch_size // workers * workers
+        choices = f"{below} or {below + workers}" if below else f"{workers}"
+        raise UsageError(f"--batch-size {batch_size} does not divide by {workers} workers: choose {choices}")
+    if STANDARD_INPUT in sources:
+        raise UsageError("every worker reads the text by itself, and standard input can be read once: name a file")
+
+
+def all_threads(spec: ClusterSpec | None) -> int:
+    """Processor threads of all workers together, taking their machines to be like this one."""
+    if spec is None:
+        return available_threads()
+    share = (os.cpu_count() or 1) // spec.workers_on_this_host()
+    return len(spec.addresses) * max(1, min(available_threads(), share))
+
+
+def threads_per_worker(spec: ClusterSpec | None, threads: int) -> int:
+    """Of so many in all."""
+    return threads if spec is None else max(1, threads // len(spec.addresses))
+
+
+# The chief ------------------------------------------------------------------------------------------------
+
+
+def tell_text(control: Control, tokenizer: Tokenizer, files: tuple[str, ...] | None = None) -> None:
+    """Tells the workers how to encode the text, and which, where their command line does not say so."""
+    control.tell(tokenizer=format_tokenizer(tokenizer).decode(), files=files)
+
+
+def compare_texts(control: Control, spec: ClusterSpec | None, digest: str) -> None:
+    """Makes sure that all workers have read the text of this digest.
+
+    Raises:
+        DataError: one has read another.
+        QuickfoxError: one has failed or is lost.
+    """
+    for rank, answer in enumerate(control.hear(), start=1):
+        if answer != {"text": digest}:
+            assert spec is not None
+            raise DataError(f"the text of {spec.describe(rank)} is not the chief's: give all workers the same files")
+
+
+def start_together(control: Control, spec: ClusterSpec | None, threads: int) -> "Cluster":
+    """Starts TensorFlow on all workers, with so many threads in all.
+
+    Raises: as `start_tensorflow` and `open_cluster`.
+    """
+    each = threads_per_worker(spec, threads)
+    control.tell(threads=each)
+    start_tensorflow(each)
+    from quickfox.training.cluster import open_cluster  # needs TensorFlow, which has been started by now
+
+    return open_cluster(spec, control)
+
+
+def tell_run(control: Control, directory: Path, record: RunRecord) -> None:
+    """Tells the workers all that is decided; the next they hear is what the trainer does."""
+    control.advice = _advice(str(directory))
+    control.tell(
+        directory=str(directory),
+        model=dataclasses.asdict(record.model),
+        training=dataclasses.asdict(record.training),
+        validation_split=record.validation_split,
+        has_documents=record.corpus.has_documents,
+    )
+
+
+def _advice(directory: str) -> str:
+    return f"when all can run again, go on with: llm train --resume {shlex.quote(directory)}"
+
+
+# The others -----------------------------------------------------------------------------------------------
+
+
+def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundings: Surroundings) -> Iterator[Event]:
+    """What a worker does that is not the chief.
+
+    Args:
+        control: its connection to the chief.
+        spec: the cluster.
+        corpus: the text; None: the chief says which.
+        surroundings: of the run.
+
+    Raises:
+        QuickfoxError: any of its children: here, or at another worker.
+    """
+    surroundings.notice(f"worker {spec.rank} of {len(spec.addresses)}; how it goes is shown by {spec.describe(0)}")
+    [text] = control.hear()
+    tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
+    if corpus is None:
+        corpus = open_corpus(text["files"], surroundings.notice)
+    with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
+        path = Path(folder, "tokens.bin")
+        control.tell(text=encode_corpus(corpus, tokenizer, path).digest)
+        [start] = control.hear()
+        start_tensorflow(start["threads"])
+        from quickfox.training.cluster import open_cluster  # needs TensorFlow
+        from quickfox.training.trainer import Trainer
+
+        cluster = open_cluster(spec, control)
+        [run] = control.hear()
+        control.advice = _advice(run["directory"])
+        training = from_dict(TrainingConfig, _with_tuples(run["training"]), spec.describe(0))
+        tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=run["has_documents"])
+        trainer = Trainer(
+            from_dict(ModelConfig, run["model"], spec.describe(0)),
+            training,
+            *split_tokens(tokens, run["validation_split"]),
+            time.monotonic(),
+            cluster=cluster,
+        )
+        yield WorkerStarted()
+        interrupted = trainer.follow(_passing_on(surroundings.stop_requested, control))
+        yield RunInterrupted(Path(run["directory"]), trainer.progress.step) if interrupted else WorkerFinished()
+
+
+def _passing_on(stop_requested: Callable[[], bool], control: Control) -> Callable[[], None]:
+    def pass_on() -> None:
+        if stop_requested():
+            control.request_stop()
+
+    return pass_on
