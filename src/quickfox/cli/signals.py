@@ -58,9 +58,8 @@ class StopRequest:
         return self._signal_number is not None
 
     def as_exception(self) -> Stopped:
-        """What the signal would have raised."""
-        assert self._signal_number is not None
-        return Stopped(self._signal_number)
+        """What the signal would have raised; SIGTERM if none has come, but to another worker of the run."""
+        return Stopped(self._signal_number or signal.SIGTERM)
 
 
 @contextmanager

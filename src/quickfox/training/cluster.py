@@ -73,7 +73,9 @@ class Cluster:
             first = context.replica_id_in_sync_group * share
             return whole[first : first + share]
 
-        return self.strategy.experimental_distribute_values_from_function(rows)
+        spread = self.strategy.experimental_distribute_values_from_function(rows)
+        local = self.strategy.experimental_local_results(spread)
+        return spread if len(local) > 1 else local[0]  # as `strategy.run` returns what a single replica computes
 
     # Within a step, on each replica -----------------------------------------------------------------------
 
@@ -149,13 +151,18 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
         several = len(tf.config.list_logical_devices("GPU")) > 1
         return Cluster(tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy(), control)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec({"worker": list(spec.addresses)}), "worker", spec.rank, rpc_layer="grpc"
+        tf.train.ClusterSpec({"worker": list(spec.addresses)}),
+        task_type="worker",
+        task_id=spec.rank,
+        rpc_layer="grpc",
     )
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except (tf.errors.OpError, RuntimeError) as error:
         control.check()
-        raise UnavailableError(f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}") from None
+        raise UnavailableError(
+            f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}"
+        ) from None
     return Cluster(strategy, control, spec.rank, len(spec.addresses))
 
 

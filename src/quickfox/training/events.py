@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quickfox.config import ModelConfig, TrainingConfig
+from quickfox.errors import QuickfoxError
+from quickfox.training.cluster_spec import ClusterSpec
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class RunFinished:
     best_validation_loss: float | None
     parameters: int
     stopped_early: bool
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,17 @@ class RunInterrupted:
     step: int
 
 
-Event = RunStarted | StepsDone | Validated | Replanned | RunFinished | RunInterrupted
+@dataclass(frozen=True)
+class WorkerStarted:
+    """This process trains with others, and is not the one that shows how it goes; its first event."""
+
+
+@dataclass(frozen=True)
+class WorkerFinished:
+    """The run has finished, as its chief tells; the last event of another worker."""
+
+
+Event = RunStarted | StepsDone | Validated | Replanned | RunFinished | RunInterrupted | WorkerStarted | WorkerFinished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +115,12 @@ class Surroundings:
         notice: told in one line what the person should know.
         started: when the command started, by `time.monotonic`: a budget counts from there.
         stop_requested: asked after some steps; once true, the run saves where it is and ends.
+        cluster: the workers to train with; None: this process trains alone.
+        leave: ends the process with a message, because a peer is lost and this process hangs waiting for it.
     """
 
     notice: Callable[[str], None]
     started: float
     stop_requested: Callable[[], bool] = lambda: False
+    cluster: ClusterSpec | None = None
+    leave: Callable[[QuickfoxError], None] = lambda _: None

@@ -78,13 +78,14 @@ class Recorder:
                 self._save(None)
                 yield RunInterrupted(self._directory, progress.step)
                 return
-        yield run_finished(self._directory, self._record, progress)
+        yield run_finished(self._directory, self._record, progress, self._trainer.cluster.size)
 
     def _save(self, validation_loss: float | None) -> None:
         """Saves a checkpoint, unless there is one of this step, and prunes the older ones."""
         trainer, progress = self._trainer, self._trainer.progress
         if self._saved_step == progress.step:
             return
+        trainer.compare_weights()
         progress.seconds = time.monotonic() - trainer.started
         bundle = ModelBundle(
             trainer.model, self._tokenizer, trainer.model_tensors(), progress.step, validation_loss, GENERATION_DEFAULTS
@@ -111,7 +112,7 @@ class Recorder:
         return self._tokenizer.decode(list(generate(model, start, settings)))
 
 
-def run_finished(directory: Path, record: RunRecord, progress: Progress) -> RunFinished:
+def run_finished(directory: Path, record: RunRecord, progress: Progress, workers: int = 1) -> RunFinished:
     """The event that a finished run ends with, or would end with if it were resumed."""
     tokens_per_step = record.training.batch_size * record.training.window
     tokens = progress.step * tokens_per_step
@@ -127,4 +128,5 @@ def run_finished(directory: Path, record: RunRecord, progress: Progress) -> RunF
         best_validation_loss=progress.best_validation_loss,
         parameters=parameter_count(record.model),
         stopped_early=progress.step < progress.total_steps,
+        workers=workers,
     )

@@ -65,7 +65,7 @@ def _await_workers(spec: ClusterSpec, hello: Message, deadline: float) -> list[L
                 server.settimeout(max(0.01, deadline - time.monotonic()))
                 link = Link("a worker", server.accept()[0])
                 rank = _greeted(link, spec, hello)
-                if rank in others and rank not in links:
+                if rank is not None and rank not in links:
                     links[rank] = link
                 else:  # none of us
                     link.close()

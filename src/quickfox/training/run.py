@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quickfox.config import TrainingRequest
 from quickfox.errors import DataError, UsageError
@@ -25,16 +26,18 @@ from quickfox.text.corpus import STANDARD_INPUT, Corpus
 from quickfox.text.token_store import count_training_tokens, open_corpus_tokens, split_tokens
 from quickfox.text.tokenizers.file import save_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
-from quickfox.threads import available_threads
 from quickfox.training.checkpointing import CheckpointInterval
+from quickfox.training.control import Control
 from quickfox.training.events import (
     Event,
     RunFinished,
+    RunInterrupted,
     RunStarted,
     Surroundings,
 )
 from quickfox.training.progress import Progress
 from quickfox.training.recorder import Recorder, run_finished
+from quickfox.training.rendezvous import joined
 from quickfox.training.resources import check_disk_space, check_memory
 from quickfox.training.resuming import (
     ResumePoint,
@@ -69,8 +72,22 @@ from quickfox.training.settings import (
     repeated_request,
     repeated_tokenizer,
 )
-from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision, start_tensorflow
+from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision
 from quickfox.training.transfer import open_start, reopen_start, taken_over, transferred
+from quickfox.training.working_together import (
+    all_threads,
+    compare_texts,
+    follow,
+    greeting,
+    refuse_what_cannot_be_shared,
+    start_together,
+    tell_run,
+    tell_text,
+    threads_per_worker,
+)
+
+if TYPE_CHECKING:
+    from quickfox.training.cluster import Cluster
 
 
 def train(
@@ -101,6 +118,41 @@ def train(
     Raises:
         QuickfoxError: any of its children; nothing is created when the input is at fault.
     """
+    spec = surroundings.cluster
+    refuse_what_cannot_be_shared(spec, request.batch_size, corpus.names)
+    with joined(spec, greeting(request, resumes=False), surroundings.leave) as control:
+        if spec is not None and not spec.is_chief:
+            yield from follow(control, spec, corpus, surroundings)
+            return
+        yield from _lead(
+            corpus,
+            request,
+            output=output,
+            vocabulary_path=vocabulary_path,
+            name=name,
+            surroundings=surroundings,
+            checkpoint_every=checkpoint_every,
+            repeats=repeats,
+            init_from=init_from,
+            control=control,
+        )
+
+
+def _lead(
+    corpus: Corpus,
+    request: TrainingRequest,
+    *,
+    output: Path | None,
+    vocabulary_path: Path | None,
+    name: str,
+    surroundings: Surroundings,
+    checkpoint_every: str | None,
+    repeats: Path | None,
+    init_from: Path | None,
+    control: Control,
+) -> Iterator[Event]:
+    """`train`, as the chief of the others."""
+    spec = surroundings.cluster
     interval = CheckpointInterval.parse(checkpoint_every)
     repeated = None if repeats is None else read_record(repeats)
     split = request.validation_split
@@ -120,12 +172,14 @@ def train(
     elif request.freeze_embeddings:
         raise UsageError("--freeze-embeddings is for --init-from: fresh embeddings must be learnt")
     tokenizer = choose_tokenizer(corpus, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
-    threads = request.threads or available_threads()
+    threads = request.threads or all_threads(spec)
+    tell_text(control, tokenizer)
     directory, made = _make_directory(output, name)
     kept = STANDARD_INPUT in corpus.names
     with _new_run(directory, made), tokens_file(directory, keep=kept) as tokens_path:
         encoded = encode_new(corpus, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
-        start_tensorflow(threads)
+        compare_texts(control, spec, encoded.digest)
+        cluster = start_together(control, spec, threads)
         if repeated is not None and repeated.corpus.sha256 != encoded.digest:
             surroundings.notice(f"the text is not the one of {repeats}: its settings are used, the run will differ")
         training_tokens = count_training_tokens(encoded.tokens, split)
@@ -137,10 +191,11 @@ def train(
             validation_tokens=encoded.tokens - training_tokens,
             threads=threads,
             precision=precision,
-            flops=matmul_speed(precision, threads),
+            flops=matmul_speed(precision, threads_per_worker(spec, threads)) * cluster.size,
             seconds_gone=time.monotonic() - surroundings.started,
             is_transferred=start is not None,
             repeated=None if repeated is None else repeated.training,
+            replicas=cluster.replicas,
         )
         check_memory(plan.model, plan.training)
         check_disk_space(directory, plan.model, plan.training)
@@ -158,7 +213,7 @@ def train(
         )
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
         write_record(directory, record)
-        yield from _train(directory, record, tokenizer, tokens_path, None, surroundings)
+        yield from _train(directory, record, tokenizer, tokens_path, None, surroundings, cluster)
 
 
 def resume(
@@ -181,10 +236,26 @@ def resume(
         DataError: the text or vocabulary is not the run's, or no checkpoint is undamaged.
         QuickfoxError: any of its other children.
     """
-    directory = find_run(run, surroundings.notice)
+    spec = surroundings.cluster
+    with joined(spec, greeting(request, resumes=True), surroundings.leave) as control:
+        if spec is not None and not spec.is_chief:
+            yield from follow(control, spec, None, surroundings)
+        else:
+            yield from _lead_on(find_run(run, surroundings.notice), request, surroundings, checkpoint_every, control)
+
+
+def _lead_on(
+    directory: Path,
+    request: TrainingRequest,
+    surroundings: Surroundings,
+    checkpoint_every: str | None,
+    control: Control,
+) -> Iterator[Event]:
+    """`resume`, as the chief of the others."""
     with locked(directory):
         record = read_record(directory)
         refuse_changes(request, record)
+        refuse_what_cannot_be_shared(surroundings.cluster, record.training.batch_size, record.corpus.files)
         if checkpoint_every is not None:
             record = dataclasses.replace(record, checkpoint_every=str(CheckpointInterval.parse(checkpoint_every)))
         point = newest_resume_point(directory, record, surroundings.notice)
@@ -194,15 +265,21 @@ def resume(
             point = dataclasses.replace(point, progress=progress)
             if progress.is_finished(record.training.patience):
                 surroundings.notice(f"{directory} is finished; to go on, ask for more --epochs, --steps or --budget")
+                control.tell(nothing_to_do=True)
                 yield run_finished(directory, record, progress)
                 return
         if record.versions != current_versions():
             surroundings.notice("other versions of programs than before: the run will not be the same to the last bit")
-        yield from _resume(directory, record, point, progress, surroundings)
+        yield from _resume(directory, record, point, progress, surroundings, control)
 
 
 def _resume(
-    directory: Path, record: RunRecord, point: ResumePoint | None, progress: Progress, surroundings: Surroundings
+    directory: Path,
+    record: RunRecord,
+    point: ResumePoint | None,
+    progress: Progress,
+    surroundings: Surroundings,
+    control: Control,
 ) -> Iterator[Event]:
     kept = record.corpus.tokens_sha256 is not None
     with tokens_file(directory, keep=kept) as tokens_path:
@@ -210,12 +287,14 @@ def _resume(
         if point and point.bundle.tokenizer != tokenizer:
             raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
         check_disk_space(directory, record.model, record.training)
-        start_tensorflow(record.training.threads)
+        tell_text(control, tokenizer, record.corpus.files)
+        compare_texts(control, surroundings.cluster, record.corpus.sha256)
+        cluster = start_together(control, surroundings.cluster, record.training.threads)
         discard_after(directory, progress.step)
         write_record(directory, record)
         cut_history(directory, progress.step)
         earlier = dataclasses.replace(surroundings, started=surroundings.started - progress.seconds)
-        yield from _train(directory, record, tokenizer, tokens_path, point, earlier)
+        yield from _train(directory, record, tokenizer, tokens_path, point, earlier, cluster)
 
 
 def _train(
@@ -225,8 +304,9 @@ def _train(
     tokens_path: Path,
     point: ResumePoint | None,
     surroundings: Surroundings,
+    cluster: "Cluster",
 ) -> Iterator[Event]:
-    """Trains as recorded, from `point` on; TensorFlow has been started."""
+    """Trains as recorded, from `point` on."""
     tokens = open_corpus_tokens(tokens_path, tokenizer.token_dtype, has_loss_mask=record.corpus.has_documents)
     training_tokens, validation_tokens = split_tokens(tokens, record.validation_split)
     yield RunStarted(
@@ -241,6 +321,8 @@ def _train(
     )
     from quickfox.training.trainer import Trainer  # needs TensorFlow, which has been started by now
 
+    control = cluster.control
+    tell_run(control, directory, record)
     interval = CheckpointInterval.parse(record.checkpoint_every)
     trainer = Trainer(
         record.model,
@@ -250,14 +332,21 @@ def _train(
         surroundings.started,
         record.budget_seconds,
         interval.steps,
+        cluster,
     )
     if point is not None:
         trainer.restore(point.bundle.parameters, point.tensors, point.progress)
     elif record.init_from is not None:
         trainer.start_from(transferred(trainer.model_tensors(), tokenizer, reopen_start(record.init_from).bundle))
-    for event in Recorder(directory, record, tokenizer, trainer, interval).events(surroundings.stop_requested):
+
+    def stop_requested() -> bool:
+        return surroundings.stop_requested() or control.stop_requested()
+
+    for event in Recorder(directory, record, tokenizer, trainer, interval).events(stop_requested):
         if isinstance(event, RunFinished):
             tokens_path.unlink(missing_ok=True)  # now also those of a text that cannot be read again
+        if isinstance(event, RunFinished | RunInterrupted):
+            control.tell(do="end", interrupted=isinstance(event, RunInterrupted))
         yield event
 
 

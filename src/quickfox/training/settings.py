@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quickfox.config import SIZED, ModelConfig, Precision, Replans, TokenizerKind, TrainingConfig, TrainingRequest
+from quickfox.errors import UsageError
 from quickfox.models.parameters import parameter_count
 from quickfox.training.sizes import SUITED, choose_model, operations_per_token
 
@@ -76,9 +77,10 @@ def choose_window(request: TrainingRequest) -> int:
     return request.window or SUITED[request.architecture or "lstm"].window
 
 
-def choose_batch_size(tokens: float, window: int) -> int:
-    """Streams side by side, for a training on so many tokens."""
-    return SMALL_BATCH_SIZE if tokens < FEW_STEPS * BATCH_SIZE * window else BATCH_SIZE
+def choose_batch_size(tokens: float, window: int, replicas: int = 1) -> int:
+    """Streams side by side, for a training on so many tokens: a number that divides by the replicas."""
+    suited = SMALL_BATCH_SIZE if tokens < FEW_STEPS * BATCH_SIZE * window else BATCH_SIZE
+    return math.ceil(suited / replicas) * replicas
 
 
 def choose_dropout(passes: float, parameters_per_token: float) -> float:
@@ -102,6 +104,7 @@ def choose_settings(
     seconds_gone: float,
     is_transferred: bool = False,
     repeated: TrainingConfig | None = None,
+    replicas: int = 1,
 ) -> Plan:
     """Decides everything that `request` leaves open.
 
@@ -116,25 +119,28 @@ def choose_settings(
         is_transferred: whether it starts from a trained model, to which smaller steps are due.
         repeated: the training of an earlier run: its values that have no option are taken over, and its length too
             unless `request` names one.
+        replicas: devices that share each batch.
 
     Raises:
-        UsageError: a value is out of range.
+        UsageError: a value is out of range, or the batch does not divide by the replicas.
     """
     suited = SUITED[request.architecture or "lstm"]
     window = choose_window(request)
-    steps, replans = _asked_steps(request, training_tokens, window, repeated)
+    batch_size = request.batch_size or choose_batch_size(math.inf, window, replicas)
+    if batch_size % replicas:
+        raise UsageError(f"--batch-size {batch_size} does not divide by {replicas} devices: choose a multiple")
+    steps, replans = _asked_steps(request, training_tokens, batch_size * window, repeated)
     budget, compute = None, 0.0
     if steps is not None:
-        weights = steps * (request.batch_size or BATCH_SIZE) * window / suited.tokens_per_parameter
+        weights = steps * batch_size * window / suited.tokens_per_parameter
     else:
         budget = default_budget(training_tokens) if request.budget is None else request.budget
         compute = flops * EFFICIENCY * max(1.0, budget - seconds_gone - STARTUP_SECONDS)
         weights = math.sqrt(compute / (6 * suited.tokens_per_parameter))  # 6 operations a weight and token
     model = choose_model(request, vocabulary_size, weights, window)
-    batch_size = request.batch_size or BATCH_SIZE
     if steps is None:
         tokens = compute / operations_per_token(model)
-        batch_size = request.batch_size or choose_batch_size(tokens, window)
+        batch_size = request.batch_size or choose_batch_size(tokens, window, replicas)
         steps = max(1, round(tokens / (batch_size * window)))
     tokens_per_step = batch_size * window
     dropout = request.dropout
@@ -165,13 +171,12 @@ def choose_settings(
 
 
 def _asked_steps(
-    request: TrainingRequest, training_tokens: int, window: int, repeated: TrainingConfig | None
+    request: TrainingRequest, training_tokens: int, tokens_per_step: int, repeated: TrainingConfig | None
 ) -> tuple[int | None, Replans]:
     """The steps that are asked for, if any are: by number, by epochs, or as in the run to repeat."""
     if request.steps is not None:
         return request.steps, ()
     if request.epochs is not None:
-        tokens_per_step = (request.batch_size or BATCH_SIZE) * window
         return max(1, round(request.epochs * training_tokens / tokens_per_step)), ()
     if request.budget is None and repeated is not None:
         return repeated.steps, repeated.replans

@@ -16,13 +16,17 @@ from quickfox.native_output import quiet_stderr
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
-def start_tensorflow(threads: int) -> None:
+def start_tensorflow(threads: int, *, alone: bool = True) -> None:
     """Imports TensorFlow without its banner and gives it `threads` processor threads; call it once, first.
 
     An operation runs on ONE thread, and up to `threads` operations run at a time: the training step is cut
     into that many independent lanes (see `trainer.py`). One lane a core keeps each core's working set in its
     own cache and never waits for another at the end of a small matrix product: measured on 2 cores, 1.3 to
     1.5 times the tokens per second of two threads sharing every product (benchmarks/LOG.md).
+
+    Args:
+        threads: operations at a time.
+        alone: whether it may compute; if not, `cluster.open_cluster` must come first.
 
     Raises:
         UnavailableError: TensorFlow is not installed.
@@ -38,7 +42,8 @@ def start_tensorflow(threads: int) -> None:
                 f"TensorFlow already runs in this process and cannot change to {threads} threads: "
                 f"train in a new process, or with the same number of threads"
             ) from None
-        tf.constant(0.0)  # the first operation prints too
+        if alone:
+            tf.constant(0.0)  # the first operation prints too
 
 
 def import_tensorflow() -> Any:

@@ -110,7 +110,7 @@ def start_together(control: Control, spec: ClusterSpec | None, threads: int) -> 
     """
     each = threads_per_worker(spec, threads)
     control.tell(threads=each)
-    start_tensorflow(each)
+    start_tensorflow(each, alone=spec is None)
     from quickfox.training.cluster import open_cluster  # needs TensorFlow, which has been started by now
 
     return open_cluster(spec, control)
@@ -149,6 +149,9 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
     """
     surroundings.notice(f"worker {spec.rank} of {len(spec.addresses)}; how it goes is shown by {spec.describe(0)}")
     [text] = control.hear()
+    if "nothing_to_do" in text:
+        yield WorkerFinished()
+        return
     tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
     if corpus is None:
         corpus = open_corpus(text["files"], surroundings.notice)
@@ -156,14 +159,14 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
         path = Path(folder, "tokens.bin")
         control.tell(text=encode_corpus(corpus, tokenizer, path).digest)
         [start] = control.hear()
-        start_tensorflow(start["threads"])
+        start_tensorflow(start["threads"], alone=False)
         from quickfox.training.cluster import open_cluster  # needs TensorFlow
         from quickfox.training.trainer import Trainer
 
         cluster = open_cluster(spec, control)
         [run] = control.hear()
         control.advice = _advice(run["directory"])
-        training = from_dict(TrainingConfig, _with_tuples(run["training"]), spec.describe(0))
+        training = from_dict(TrainingConfig, run["training"], spec.describe(0))
         tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=run["has_documents"])
         trainer = Trainer(
             from_dict(ModelConfig, run["model"], spec.describe(0)),

@@ -19,9 +19,18 @@ from quickfox.cli.streams import notify, write_product
 from quickfox.cli.training_lines import PlainDisplay, describe_end
 from quickfox.config import Architecture, Precision, Size, TokenizerKind, TrainingRequest
 from quickfox.durations import parse_duration
-from quickfox.errors import UsageError
+from quickfox.errors import QuickfoxError, UsageError
 from quickfox.threads import pin_numpy_threads
-from quickfox.training.events import Event, RunFinished, RunInterrupted, RunStarted, Surroundings
+from quickfox.training.cluster_spec import read_cluster_spec
+from quickfox.training.events import (
+    Event,
+    RunFinished,
+    RunInterrupted,
+    RunStarted,
+    Surroundings,
+    WorkerFinished,
+    WorkerStarted,
+)
 
 if TYPE_CHECKING:
     from quickfox.cli.display import LiveDisplay
@@ -119,6 +128,10 @@ def run(
         Literal["auto", Precision], typer.Option(help="Of the matrix products.")
     ] = TrainingRequest.precision,
     threads: ThreadsOption = None,
+    local_workers: Annotated[
+        int | None,
+        _option("--local-workers", "Train with so many processes of this machine, to try out what several would do."),
+    ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -149,8 +162,17 @@ def run(
     pin_numpy_threads(1)  # NumPy only draws samples here; TensorFlow's threads are its own
     from quickfox.api import iter_resumed_training, iter_training
 
+    if local_workers is not None:
+        from quickfox.cli.local_workers import run_local_workers
+
+        run_local_workers(local_workers, sys.argv[1:])
+        return
+    cluster = read_cluster_spec(os.environ)
+    quiet = quiet or (cluster is not None and not cluster.is_chief)
     stop = StopRequest()
-    surroundings = Surroundings(notice=notify, started=STARTED, stop_requested=stop.is_set)
+    surroundings = Surroundings(
+        notice=notify, started=STARTED, stop_requested=stop.is_set, cluster=cluster, leave=_leave
+    )
     if resume:
         for option, value in (
             ("--output", output),
@@ -179,20 +201,30 @@ def run(
         raise UsageError("no CORPUS: name a text file or a folder of them, or - for standard input; or --resume a run")
     with second_signal_ends_at_once():
         finished = _watch(events, stop, quiet=quiet)
+    if isinstance(finished, WorkerFinished):
+        return
     if as_json:
         write_product(json.dumps(_summary(finished)) + "\n")
     elif not quiet:
         notify("\n".join(describe_end(finished)))
 
 
-def _watch(events: Generator[Event], stop: StopRequest, *, quiet: bool) -> RunFinished:
+def _leave(error: QuickfoxError) -> None:
+    """Ends the process now: the main thread waits for a peer in a call that does not return."""
+    try:
+        notify(str(error))
+    finally:
+        os._exit(error.exit_status)
+
+
+def _watch(events: Generator[Event], stop: StopRequest, *, quiet: bool) -> RunFinished | WorkerFinished:
     """Shows the events of a run until its last, and returns that one; an interrupted run raises Stopped."""
     with closing(events), _open_display(quiet) as display:
         for event in events:
-            if isinstance(event, RunStarted):
+            if isinstance(event, RunStarted | WorkerStarted):
                 stop.wait_for_saving()
             display.show(event)
-            if isinstance(event, RunFinished):
+            if isinstance(event, RunFinished | WorkerFinished):
                 return event
             if isinstance(event, RunInterrupted):
                 break
@@ -224,5 +256,5 @@ def _summary(finished: RunFinished) -> dict[str, Any]:
         "validation_loss": finished.validation_loss,
         "best_validation_loss": finished.best_validation_loss,
         "parameters": finished.parameters,
-        "workers": 1,
+        "workers": finished.workers,
     }
