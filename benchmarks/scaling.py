@@ -1,9 +1,9 @@
 """Several workers on this machine: what they cost each other, and whether a lost one ends the run as promised.
 
-usage: python benchmarks/scaling.py [TEXT] [--workers 1,2] [--steps 300] [--rounds 3] [--size small] [--kills 10] [--seed N]
+usage: python benchmarks/scaling.py [TEXT] [--workers 1,2] [--steps 300] [--rounds 3] [--size small] [--kills 10]
 Throughput: `llm train` by N workers, against N independent runs at the same time, each with a worker's share of the
-batch and of the threads: they compute the same and send nothing, so communication_share is the part of a step's time that
-the workers spend on each other.
+batch and of the threads: they compute the same and send nothing, so communication_share is the part of a step's time
+that the workers spend on each other.
 
 Kills: a random one of two workers gets SIGKILL, or in turn SIGSTOP (it hangs), after a random number of steps. The
 other must end within 30 seconds with status 75 and the line to resume by; then the run is resumed, by one, two or three
@@ -99,7 +99,7 @@ def measure_throughput(text: Path, workers: list[int], arguments: argparse.Names
 
 def unused(folder: Path) -> str:
     """A name for a run."""
-    return tempfile.mktemp(prefix="run-", dir=folder)  # noqa: S306 - the folder is ours
+    return tempfile.mktemp(prefix="run-", dir=folder)
 
 
 def kill_once(number: int, text: Path, generator: random.Random, folder: Path) -> dict[str, Any]:
