@@ -1,6 +1,6 @@
 """One training run from corpus to finished model, new or resumed: what is decided, checked and prepared for it.
 
-    run.json  tokenizer.json  history.jsonl  tokens.bin, lock (while it trains)  checkpoints/step-00001200/
+    run.json  tokenizer.json  history.jsonl  checkpoints/step-00001200/  tokens.bin, lock (until it has finished)
 
 The trainer trains and writes nothing, the recorder writes and trains nothing. A resumed run takes the same way as a
 new one, only from a checkpoint on.
@@ -22,8 +22,8 @@ from quickfox.runs import (
     make_run_directory,
     new_run_directory,
 )
-from quickfox.text.corpus import STANDARD_INPUT, Corpus
-from quickfox.text.token_store import count_training_tokens, open_corpus_tokens, split_tokens
+from quickfox.text.corpus import Corpus
+from quickfox.text.token_store import count_training_tokens, open_corpus_tokens, remove_tokens, split_tokens
 from quickfox.text.tokenizers.file import save_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.training.checkpointing import CheckpointInterval
@@ -60,10 +60,9 @@ from quickfox.training.run_text import (
     TOKENS_FILE,
     choose_tokenizer,
     describe_corpus,
-    encode_again,
     encode_new,
+    reuse_tokens,
     tokenizer_digest,
-    tokens_file,
 )
 from quickfox.training.settings import (
     DEFAULT_VALIDATION_SPLIT,
@@ -175,8 +174,8 @@ def _lead(
     threads = request.threads or all_threads(spec)
     tell_text(control, tokenizer)
     directory, made = _make_directory(output, name)
-    kept = STANDARD_INPUT in corpus.names
-    with _new_run(directory, made), tokens_file(directory, keep=kept) as tokens_path:
+    tokens_path = directory / TOKENS_FILE
+    with _new_run(directory, made):
         encoded = encode_new(corpus, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
         compare_texts(control, spec, encoded.digest)
         cluster = start_together(control, spec, threads)
@@ -204,7 +203,7 @@ def _lead(
             training=plan.training,
             budget_seconds=plan.budget_seconds,
             validation_split=split,
-            corpus=describe_corpus(corpus, encoded, tokens_path if kept else None),
+            corpus=describe_corpus(corpus, encoded, tokens_path),
             tokenizer=tokenizer.kind,
             vocabulary_sha256=tokenizer_digest(tokenizer),
             init_from=None if start is None else start.record,
@@ -281,20 +280,19 @@ def _resume(
     surroundings: Surroundings,
     control: Control,
 ) -> Iterator[Event]:
-    kept = record.corpus.tokens_sha256 is not None
-    with tokens_file(directory, keep=kept) as tokens_path:
-        tokenizer = encode_again(directory, record, tokens_path, surroundings.notice)
-        if point and point.bundle.tokenizer != tokenizer:
-            raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
-        check_disk_space(directory, record.model, record.training)
-        tell_text(control, tokenizer, record.corpus.files)
-        compare_texts(control, surroundings.cluster, record.corpus.sha256)
-        cluster = start_together(control, surroundings.cluster, record.training.threads)
-        discard_after(directory, progress.step)
-        write_record(directory, record)
-        cut_history(directory, progress.step)
-        earlier = dataclasses.replace(surroundings, started=surroundings.started - progress.seconds)
-        yield from _train(directory, record, tokenizer, tokens_path, point, earlier, cluster)
+    tokens_path = directory / TOKENS_FILE
+    tokenizer = reuse_tokens(directory, record, tokens_path, surroundings.notice)
+    if point and point.bundle.tokenizer != tokenizer:
+        raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
+    check_disk_space(directory, record.model, record.training)
+    tell_text(control, tokenizer, record.corpus.files)
+    compare_texts(control, surroundings.cluster, record.corpus.sha256)
+    cluster = start_together(control, surroundings.cluster, record.training.threads)
+    discard_after(directory, progress.step)
+    write_record(directory, record)
+    cut_history(directory, progress.step)
+    earlier = dataclasses.replace(surroundings, started=surroundings.started - progress.seconds)
+    yield from _train(directory, record, tokenizer, tokens_path, point, earlier, cluster)
 
 
 def _train(
@@ -343,8 +341,8 @@ def _train(
         return surroundings.stop_requested() or control.stop_requested()
 
     for event in Recorder(directory, record, tokenizer, trainer, interval).events(stop_requested):
-        if isinstance(event, RunFinished):
-            tokens_path.unlink(missing_ok=True)  # now also those of a text that cannot be read again
+        if isinstance(event, RunFinished) and not surroundings.keep_tokens:
+            remove_tokens(tokens_path)
         if isinstance(event, RunFinished | RunInterrupted):
             control.tell(do="end", interrupted=isinstance(event, RunInterrupted))
         yield event
@@ -367,8 +365,8 @@ def _new_run(directory: Path, made: list[Path]) -> Iterator[None]:
                 yield
             finally:
                 if not record.exists():
-                    for name in (TOKENS_FILE, TOKENIZER_FILE):
-                        (directory / name).unlink(missing_ok=True)
+                    remove_tokens(directory / TOKENS_FILE)
+                    (directory / TOKENIZER_FILE).unlink(missing_ok=True)
     finally:
         if not record.exists():
             with suppress(OSError):  # somebody else's file is in it; the first failure is the one to tell

@@ -91,6 +91,9 @@ def run(
         str | None,
         _option("--checkpoint-every", "Save after so many steps (500) or so much time (5m). Default: 3m.", "N|TIME"),
     ] = None,
+    keep_tokens: Annotated[
+        bool, typer.Option("--keep-tokens", help="Keep the encoded text in the run's folder when the run has finished.")
+    ] = False,
     config: Annotated[
         Path | None,
         _option("--config", "Repeat the settings of a run, from its run.json; options given here win.", "FILE"),
@@ -171,7 +174,12 @@ def run(
     quiet = quiet or (cluster is not None and not cluster.is_chief)
     stop = StopRequest()
     surroundings = Surroundings(
-        notice=notify, started=STARTED, stop_requested=stop.is_set, cluster=cluster, leave=_leave
+        notice=notify,
+        started=STARTED,
+        stop_requested=stop.is_set,
+        keep_tokens=keep_tokens,
+        cluster=cluster,
+        leave=_leave,
     )
     if resume:
         for option, value in (
