@@ -170,13 +170,15 @@ def _lead(
         request = taken_over(request, start.bundle.config)
     elif request.freeze_embeddings:
         raise UsageError("--freeze-embeddings is for --init-from: fresh embeddings must be learnt")
-    tokenizer = choose_tokenizer(corpus, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
+    counted = corpus.watched(surroundings.reading("vocabulary", corpus.size))
+    tokenizer = choose_tokenizer(counted, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
     threads = request.threads or all_threads(spec)
     tell_text(control, tokenizer)
     directory, made = _make_directory(output, name)
     tokens_path = directory / TOKENS_FILE
     with _new_run(directory, made):
-        encoded = encode_new(corpus, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
+        read = corpus.watched(surroundings.reading("encoding", corpus.size))
+        encoded = encode_new(read, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
         compare_texts(control, spec, encoded.digest)
         cluster = start_together(control, spec, threads)
         if repeated is not None and repeated.corpus.sha256 != encoded.digest:
@@ -281,7 +283,7 @@ def _resume(
     control: Control,
 ) -> Iterator[Event]:
     tokens_path = directory / TOKENS_FILE
-    tokenizer = reuse_tokens(directory, record, tokens_path, surroundings.notice)
+    tokenizer = reuse_tokens(directory, record, tokens_path, surroundings)
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
     check_disk_space(directory, record.model, record.training)

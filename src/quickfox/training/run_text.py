@@ -16,6 +16,7 @@ from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.tokenizers.file import format_tokenizer, load_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.text.vocabulary import count_characters, describe_characters
+from quickfox.training.events import Surroundings
 from quickfox.training.run_record import CorpusRecord, RunRecord
 from quickfox.training.transfer import grown
 
@@ -106,7 +107,7 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, tokens_path: Path) -
     )
 
 
-def reuse_tokens(run: Path, record: RunRecord, tokens_path: Path, notice: Callable[[str], None]) -> Tokenizer:
+def reuse_tokens(run: Path, record: RunRecord, tokens_path: Path, surroundings: Surroundings) -> Tokenizer:
     """Makes sure that `tokens_path` holds the tokens of a run that was begun before; returns its tokenizer.
 
     They are as the run left them, or else, if they are gone or damaged, encoded from its text once more.
@@ -126,7 +127,8 @@ def reuse_tokens(run: Path, record: RunRecord, tokens_path: Path, notice: Callab
         if found is None:
             raise NoInputError(f"{tokens_path} is gone, and the text came from standard input: start a new run")
         raise DataError(f"{tokens_path} is damaged, and the text came from standard input: start a new run")
-    corpus = open_corpus(record.corpus.files, notice)
+    corpus = open_corpus(record.corpus.files, surroundings.notice)
+    corpus = corpus.watched(surroundings.reading("encoding", corpus.size))
     if encode_corpus(corpus, tokenizer, tokens_path).digest != record.corpus.sha256:
         remove_tokens(tokens_path)
         raise DataError(
