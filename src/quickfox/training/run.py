@@ -78,7 +78,8 @@ from quickfox.training.working_together import (
     compare_texts,
     follow,
     greeting,
-    refuse_what_cannot_be_shared,
+    refuse_indivisible_batch,
+    refuse_standard_input,
     start_together,
     tell_run,
     tell_text,
@@ -118,7 +119,7 @@ def train(
         QuickfoxError: any of its children; nothing is created when the input is at fault.
     """
     spec = surroundings.cluster
-    refuse_what_cannot_be_shared(spec, request.batch_size, corpus.names)
+    refuse_indivisible_batch(spec, request.batch_size)
     with joined(spec, greeting(request, resumes=False), surroundings.leave) as control:
         if spec is not None and not spec.is_chief:
             yield from follow(control, spec, corpus, surroundings)
@@ -256,7 +257,8 @@ def _lead_on(
     with locked(directory):
         record = read_record(directory)
         refuse_changes(request, record)
-        refuse_what_cannot_be_shared(surroundings.cluster, record.training.batch_size, record.corpus.files)
+        refuse_indivisible_batch(surroundings.cluster, record.training.batch_size)
+        refuse_standard_input(surroundings.cluster, record.corpus.files)
         if checkpoint_every is not None:
             record = dataclasses.replace(record, checkpoint_every=str(CheckpointInterval.parse(checkpoint_every)))
         point = newest_resume_point(directory, record, surroundings.notice)
