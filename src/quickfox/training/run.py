@@ -71,7 +71,7 @@ from quickfox.training.settings import (
     repeated_request,
     repeated_tokenizer,
 )
-from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision
+from quickfox.training.tensorflow_runtime import import_tensorflow, matmul_speed, preferred_precision
 from quickfox.training.transfer import open_start, reopen_start, taken_over, transferred
 from quickfox.training.working_together import (
     all_threads,
@@ -285,6 +285,7 @@ def _resume(
     control: Control,
 ) -> Iterator[Event]:
     tokens_path = directory / TOKENS_FILE
+    import_tensorflow()  # before anything is written: it may not be there
     tokenizer = reuse_tokens(directory, record, tokens_path, surroundings)
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
