@@ -1,9 +1,9 @@
 """The model of cost against real runs: what `llm train --dry-run` says of memory and speed, and what a short run takes.
 
-usage: python benchmarks/cost_model.py TEXT [--architectures A,B] [--sizes S,T] [--tokenizers K,L] [--rounds N] [OPTION...]
-Options that are not its own go to `llm train`, such as --batch-size 8. A run's first step is compiled and not timed; its
-memory is that of the whole process at its peak, a validation and a checkpoint included. Of several rounds it reports the
-median speed and the highest memory. Each ratio is the estimate over what was measured.
+usage: python benchmarks/cost_model.py TEXT [--architectures A,B] [--sizes S,T] [--tokenizers K,L] [--rounds N] [...]
+All other options go to `llm train`, such as --batch-size 8. The first step of a run is compiled and not timed; memory
+is that of the whole process at its peak, a validation and a checkpoint included. Of several rounds it reports the median
+speed and the highest memory. Each ratio is the estimate over what was measured.
 """
 
 import argparse
