@@ -91,6 +91,7 @@ def iter_training(
     checkpoint_every: str | None = None,
     repeats: Path | None = None,
     init_from: Path | None = None,
+    dry_run: bool = False,
 ) -> Generator[Event]:
     """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.train.
 
@@ -110,6 +111,7 @@ def iter_training(
         checkpoint_every=checkpoint_every,
         repeats=repeats,
         init_from=init_from,
+        dry_run=dry_run,
     )
 
 

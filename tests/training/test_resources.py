@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from quickfox.config import ATTENTION_ARCHITECTURES, Architecture, ModelConfig, TrainingConfig
+from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import CannotCreateError, StorageError, UsageError
 from quickfox.models.parameters import parameter_count
+from quickfox.training.cost import training_memory
 from quickfox.training.resources import check_disk_space, check_memory
 
 MODEL = ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
@@ -44,17 +45,21 @@ def test_a_small_model_fits(tmp_path: Path) -> None:
     check_disk_space(tmp_path, MODEL, TRAINING)
 
 
-def test_weights_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    have_memory(monkeypatch, 4 * parameter_count(MODEL))
-    with pytest.raises(UsageError, match=r"1,\d\d\d parameters .* smaller --hidden-dim"):
+def test_what_does_not_fit_into_memory_by_a_byte_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = training_memory(MODEL, TRAINING)
+    have_memory(monkeypatch, needed)
+    check_memory(MODEL, TRAINING)
+    have_memory(monkeypatch, needed - 1)
+    with pytest.raises(UsageError, match=r"1,\d\d\d parameters on batches of 4 x 8 tokens .* smaller --hidden-dim"):
         check_memory(MODEL, TRAINING)
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    have_memory(monkeypatch, 2**20)
-    check_memory(MODEL, TRAINING)
-    with pytest.raises(UsageError, match="batches of 4096 x 8 tokens"):
-        check_memory(MODEL, dataclasses.replace(TRAINING, batch_size=4096))
+def test_workers_need_the_memory_of_their_share_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = dataclasses.replace(TRAINING, batch_size=2**16)
+    have_memory(monkeypatch, training_memory(MODEL, large) - 1)
+    with pytest.raises(UsageError, match="batches of 65536 x 8 tokens"):
+        check_memory(MODEL, large)
+    check_memory(MODEL, large, workers=4)
 
 
 def test_the_largest_settings_of_all_are_refused_in_a_line() -> None:
@@ -79,30 +84,12 @@ def test_a_folder_that_is_not_there_has_no_space(tmp_path: Path) -> None:
         check_disk_space(tmp_path / "nowhere", MODEL, TRAINING)
 
 
-def test_the_cache_of_many_streams_takes_its_place_in_memory_and_on_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_of_many_streams_takes_its_place_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ModelConfig(
         architecture="transformer", vocabulary_size=3, embedding_dim=16, hidden_dim=16, num_layers=2, context=1024
     )
     training = dataclasses.replace(TRAINING, window=1, batch_size=64)
-    cache = 4 * 2 * 2 * 64 * 1024 * 16  # bytes of keys and values in two layers
-    have_memory(monkeypatch, 4 * cache)
-    with pytest.raises(UsageError, match="GiB"):
-        check_memory(model, training)
-    have_disk(monkeypatch, 4 * cache)
+    have_disk(monkeypatch, 4 * 4 * 2 * 2 * 64 * 1024 * 16)  # four checkpoints of keys and values in two layers
     with pytest.raises(StorageError, match="make room"):
         check_disk_space(tmp_path, model, training)
-    short = dataclasses.replace(model, context=8)
-    check_memory(short, training)
-    check_disk_space(tmp_path, short, training)
-
-
-@pytest.mark.parametrize("architecture", ["rnn", "gru", "attention-rnn", "transformer"])
-def test_every_architecture_is_estimated(architecture: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = 8 if architecture in ATTENTION_ARCHITECTURES else None
-    model = ModelConfig(architecture=architecture, vocabulary_size=3, embedding_dim=16, hidden_dim=16, context=context)
-    have_memory(monkeypatch, 2**21)
-    check_memory(model, TRAINING)
-    with pytest.raises(UsageError, match="batches of 4096 x 8 tokens"):
-        check_memory(model, dataclasses.replace(TRAINING, batch_size=4096))
+    check_disk_space(tmp_path, dataclasses.replace(model, context=8), training)

@@ -7,7 +7,8 @@ from typing import Self
 
 from quickfox.cli.streams import notify, printable
 from quickfox.durations import format_duration
-from quickfox.training.events import Event, RunFinished, RunStarted, StepsDone, Validated
+from quickfox.training.events import Event, RunFinished, RunPlanned, RunStarted, StepsDone, Validated
+from quickfox.training.resources import format_gibibytes
 
 SAMPLE_LINES = 4
 
@@ -42,7 +43,7 @@ class PlainDisplay:
                 notify(describe_validation(event))
 
 
-def describe_start(event: RunStarted) -> list[str]:
+def describe_start(event: RunStarted | RunPlanned) -> list[str]:
     """What was decided, in a few lines."""
     model, training = event.model, event.training
     layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
@@ -57,6 +58,19 @@ def describe_start(event: RunStarted) -> list[str]:
         f"training  {budget}{training.steps:,} steps of {training.batch_size} x {training.window} tokens "
         f"({passes:.1f} epochs), learning rate {training.learning_rate:g}, dropout {training.dropout:g}{patience}",
         f"machine   {training.precision}, {training.threads} threads; random seed {training.random_seed}",
+    ]
+
+
+def describe_plan(event: RunPlanned) -> list[str]:
+    """What would be decided, and what it would cost."""
+    cost = event.cost
+    each = "" if event.workers == 1 else f" for each of {event.workers} workers"
+    return [
+        *describe_start(event),
+        f"memory    {format_gibibytes(cost.memory_bytes)}{each}; on disk {format_gibibytes(cost.disk_bytes)}",
+        f"time      {format_duration(cost.seconds)} in all, {format_duration(cost.seconds_per_epoch)} an epoch of "
+        f"{cost.tokens_per_epoch:,} tokens: {cost.tokens_per_second:,.0f} tokens/s, "
+        f"{cost.operations_per_token / 1e6:,.2f} million operations each",
     ]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from quickfox.config import ModelConfig, TrainingConfig
 from quickfox.errors import QuickfoxError
 from quickfox.training.cluster_spec import ClusterSpec
+from quickfox.training.cost import Cost
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,21 @@ class RunStarted:
     training_tokens: int
     validation_tokens: int
     step: int = 0  # optimizer steps done in earlier parts of a resumed run
+
+
+@dataclass(frozen=True)
+class RunPlanned:
+    """Everything is decided, and would start now if more than the plan had been asked for."""
+
+    directory: Path
+    model: ModelConfig
+    training: TrainingConfig
+    budget_seconds: float | None
+    parameters: int
+    training_tokens: int
+    validation_tokens: int
+    cost: Cost
+    workers: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +120,17 @@ class WorkerFinished:
     """The run has finished, as its chief tells; the last event of another worker."""
 
 
-Event = RunStarted | StepsDone | Validated | Replanned | RunFinished | RunInterrupted | WorkerStarted | WorkerFinished
+Event = (
+    RunPlanned
+    | RunStarted
+    | StepsDone
+    | Validated
+    | Replanned
+    | RunFinished
+    | RunInterrupted
+    | WorkerStarted
+    | WorkerFinished
+)
 
 
 @dataclass(frozen=True, kw_only=True)

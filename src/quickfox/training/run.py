@@ -28,10 +28,12 @@ from quickfox.text.tokenizers.file import save_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.training.checkpointing import CheckpointInterval
 from quickfox.training.control import Control
+from quickfox.training.cost import estimate_cost
 from quickfox.training.events import (
     Event,
     RunFinished,
     RunInterrupted,
+    RunPlanned,
     RunStarted,
     Surroundings,
 )
@@ -101,6 +103,7 @@ def train(
     checkpoint_every: str | None = None,
     repeats: Path | None = None,
     init_from: Path | None = None,
+    dry_run: bool = False,
 ) -> Iterator[Event]:
     """Trains a model on `corpus`, telling what happens; every `Validated` event follows a committed checkpoint.
 
@@ -114,6 +117,7 @@ def train(
         checkpoint_every: see CheckpointInterval; None: the default.
         repeats: a run or its `run.json`, whose settings are used where `request` leaves them open.
         init_from: a model whose weights to start with; None: fresh ones.
+        dry_run: whether to decide everything, tell it in one `RunPlanned`, and leave nothing behind.
 
     Raises:
         QuickfoxError: any of its children; nothing is created when the input is at fault.
@@ -134,6 +138,7 @@ def train(
             checkpoint_every=checkpoint_every,
             repeats=repeats,
             init_from=init_from,
+            dry_run=dry_run,
             control=control,
         )
 
@@ -149,6 +154,7 @@ def _lead(
     checkpoint_every: str | None,
     repeats: Path | None,
     init_from: Path | None,
+    dry_run: bool,
     control: Control,
 ) -> Iterator[Event]:
     """`train`, as the chief of the others."""
@@ -186,6 +192,7 @@ def _lead(
             surroundings.notice(f"the text is not the one of {repeats}: its settings are used, the run will differ")
         training_tokens = count_training_tokens(encoded.tokens, split)
         precision = preferred_precision() if request.precision == "auto" else request.precision
+        flops = matmul_speed(precision, threads_per_worker(spec, threads)) * cluster.size
         plan = choose_settings(
             request,
             vocabulary_size=tokenizer.vocabulary_size,
@@ -193,14 +200,39 @@ def _lead(
             validation_tokens=encoded.tokens - training_tokens,
             threads=threads,
             precision=precision,
-            flops=matmul_speed(precision, threads_per_worker(spec, threads)) * cluster.size,
+            flops=flops,
             seconds_gone=time.monotonic() - surroundings.started,
             is_transferred=start is not None,
             repeated=None if repeated is None else repeated.training,
             replicas=cluster.replicas,
         )
-        check_memory(plan.model, plan.training)
+        if dry_run:  # first, so that who asks for too much is told how much it is
+            cost = estimate_cost(
+                plan.model,
+                plan.training,
+                training_tokens=training_tokens,
+                validation_tokens=encoded.tokens - training_tokens,
+                flops=flops,
+                budget_seconds=plan.budget_seconds,
+                seconds_gone=time.monotonic() - surroundings.started,
+                workers=cluster.size,
+            )
+            yield RunPlanned(
+                directory=directory,
+                model=plan.model,
+                training=plan.training,
+                budget_seconds=plan.budget_seconds,
+                parameters=cost.parameters,
+                training_tokens=training_tokens,
+                validation_tokens=encoded.tokens - training_tokens,
+                cost=cost,
+                workers=cluster.size,
+            )
+        check_memory(plan.model, plan.training, cluster.size)
         check_disk_space(directory, plan.model, plan.training)
+        if dry_run:
+            control.tell(nothing_to_do=True)
+            return  # without a record, what was made for the run is removed
         record = RunRecord(
             model=plan.model,
             training=plan.training,

@@ -160,6 +160,9 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
 
         cluster = open_cluster(spec, control)
         [run] = control.hear()
+        if "nothing_to_do" in run:
+            yield WorkerFinished()
+            return
         control.advice = _advice(run["directory"])
         training = from_dict(TrainingConfig, run["training"], spec.describe(0))
         tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=run["has_documents"])

@@ -16,8 +16,8 @@ from quickfox.cli import STARTED
 from quickfox.cli.options import JsonOption, ThreadsOption
 from quickfox.cli.signals import StopRequest, second_signal_ends_at_once
 from quickfox.cli.streams import can_show_progress, notify, write_product
-from quickfox.cli.training_lines import PlainDisplay, describe_end
-from quickfox.config import Architecture, Precision, Size, TokenizerKind, TrainingRequest
+from quickfox.cli.training_lines import PlainDisplay, describe_end, describe_plan
+from quickfox.config import Architecture, Precision, Size, TokenizerKind, TrainingRequest, to_dict
 from quickfox.durations import parse_duration
 from quickfox.errors import QuickfoxError, UsageError
 from quickfox.threads import pin_numpy_threads
@@ -26,6 +26,7 @@ from quickfox.training.events import (
     Event,
     RunFinished,
     RunInterrupted,
+    RunPlanned,
     RunStarted,
     Surroundings,
     WorkerFinished,
@@ -135,6 +136,9 @@ def run(
         int | None,
         _option("--local-workers", "Train with so many processes of this machine, to try out what several would do."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Decide everything, print what it would cost, and train nothing.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -171,7 +175,7 @@ def run(
         run_local_workers(local_workers, sys.argv[1:])
         return
     cluster = read_cluster_spec(os.environ)
-    is_quiet = quiet or (cluster is not None and not cluster.is_chief)
+    is_quiet = quiet or dry_run or (cluster is not None and not cluster.is_chief)
     stop = StopRequest()
     display = _open_display(is_quiet)
     surroundings = Surroundings(
@@ -184,6 +188,8 @@ def run(
         leave=_leave,
     )
     if resume:
+        if dry_run:
+            raise UsageError("--dry-run plans a new run, and cannot be given with --resume")
         for option, value in (
             ("--output", output),
             ("--vocab", vocab),
@@ -206,9 +212,13 @@ def run(
             checkpoint_every=checkpoint_every,
             repeats=config,
             init_from=init_from,
+            dry_run=dry_run,
         )
     else:
         raise UsageError("no CORPUS: name a text file or a folder of them, or - for standard input; or --resume a run")
+    if dry_run:
+        _show_plan(events, as_json=as_json)
+        return
     with second_signal_ends_at_once():
         finished = _watch(events, stop, display)
     if isinstance(finished, WorkerFinished):
@@ -244,6 +254,27 @@ def _watch(
             raise AssertionError("a run ends with RunFinished or RunInterrupted")
     notify(f"stopped and saved at step {event.step:,}; go on with: llm train --resume {shlex.quote(str(event.run))}")
     raise stop.as_exception()
+
+
+def _show_plan(events: Generator[Event], *, as_json: bool) -> None:
+    """Prints what a run would be, of which nothing is done."""
+    with second_signal_ends_at_once(), closing(events):
+        for event in events:
+            if isinstance(event, RunPlanned):
+                write_product(json.dumps(_plan(event)) + "\n" if as_json else "\n".join(describe_plan(event)) + "\n")
+
+
+def _plan(event: RunPlanned) -> dict[str, Any]:
+    """What `--dry-run --json` prints."""
+    return {
+        "run": str(event.directory),
+        **to_dict(event.cost),
+        "validation_tokens": event.validation_tokens,
+        "budget_seconds": event.budget_seconds,
+        "workers": event.workers,
+        "model": to_dict(event.model),
+        "training": to_dict(event.training),
+    }
 
 
 def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":

@@ -1,0 +1,119 @@
+"""`llm train --dry-run`: says what a run would be and what it would cost, and leaves nothing behind."""
+
+import importlib.util
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Llm = Callable[..., subprocess.CompletedProcess[str]]
+
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
+SMALL = ("--hidden-dim", "8", "--embedding-dim", "4", "--window", "8", "--batch-size", "4", "--threads", "1")
+
+needs_tensorflow = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow not installed")
+
+
+@pytest.fixture
+def fox(tmp_path: Path) -> Path:
+    (tmp_path / "fox.txt").write_text(TEXT)
+    return tmp_path
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+@needs_tensorflow
+def test_it_prints_the_settings_and_the_cost_and_leaves_nothing(llm: Llm, fox: Path) -> None:
+    result = llm("train", "fox.txt", "--dry-run", "--steps", "12", *SMALL, "--random-seed", "1")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert list(lines) == ["run", "text", "model", "training", "machine", "memory", "time"]
+    assert lines["run"] == "runs/fox"
+    assert "1 layer of 8, embedding 4, vocabulary 28" in lines["model"]
+    assert "GiB" in lines["memory"]
+    assert "tokens/s" in lines["time"]
+    assert names_in(fox) == ["fox.txt"]
+
+
+@needs_tensorflow
+def test_json_is_what_the_run_will_be(llm: Llm, fox: Path) -> None:
+    arguments = ["train", "fox.txt", "--tokenizer", "word", "--steps", "3", *SMALL, "--random-seed", "1", "--json"]
+    planned = json.loads(llm(*arguments, "--dry-run").stdout)
+    assert list(planned) == [
+        "run",
+        "parameters",
+        "memory_bytes",
+        "disk_bytes",
+        "tokens_per_epoch",
+        "epochs",
+        "operations_per_token",
+        "tokens_per_second",
+        "seconds_per_epoch",
+        "seconds",
+        "validation_tokens",
+        "budget_seconds",
+        "workers",
+        "model",
+        "training",
+    ]
+    assert names_in(fox) == ["fox.txt"]
+    real = json.loads(llm(*arguments).stdout)
+    record = json.loads((fox / real["run"] / "run.json").read_text())
+    assert (planned["model"], planned["training"]) == (record["model"], record["training"])
+    assert {name: planned[name] for name in ("run", "parameters", "epochs")} == {
+        name: real[name] for name in ("run", "parameters", "epochs")
+    }
+
+
+@needs_tensorflow
+def test_a_budget_is_the_time_and_standard_input_leaves_nothing_either(llm: Llm, tmp_path: Path) -> None:
+    result = llm("train", "-", "--dry-run", "--json", "--quiet", "--budget", "2m", "--output", "deep/run", input=TEXT)
+    planned = json.loads(result.stdout)
+    assert (planned["run"], planned["budget_seconds"], planned["seconds"]) == ("deep/run", 120.0, 120.0)
+    assert names_in(tmp_path) == []
+
+
+@needs_tensorflow
+def test_what_is_too_large_is_told_and_then_refused(llm: Llm, fox: Path) -> None:
+    result = llm("train", "fox.txt", "--dry-run", "--hidden-dim", "65536", "--steps", "1")
+    assert result.returncode == 2
+    assert "\nmemory " in result.stdout
+    assert result.stderr.startswith("llm: a model of ")
+    assert result.stderr.count("\n") == 1
+    assert names_in(fox) == ["fox.txt"]
+
+
+@needs_tensorflow
+def test_workers_that_have_met_part_again(llm: Llm, fox: Path) -> None:
+    result = llm("train", "fox.txt", "--dry-run", "--json", "--local-workers", "2", "--steps", "3", *SMALL[:-2])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["workers"] == 2
+    assert names_in(fox) == ["fox.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nowhere.txt"], 66, "nowhere.txt"),
+        (["fox.txt", "--window", "1024", "--vocab", "nowhere.json"], 66, "nowhere.json"),
+        (["short.txt"], 65, "needs at least"),
+        (["fox.txt", "--output", "taken"], 73, "taken"),
+        (["--resume"], 2, "--dry-run"),
+        ([], 2, "no CORPUS"),
+    ],
+)
+def test_bad_input_is_one_line_as_for_a_run(llm: Llm, fox: Path, arguments: list[str], status: int, said: str) -> None:
+    (fox / "short.txt").write_text("short")
+    (fox / "taken").mkdir()
+    (fox / "taken" / "mine").touch()
+    before = names_in(fox)
+    result = llm("train", *arguments, "--dry-run")
+    assert (result.returncode, result.stdout) == (status, "")
+    assert result.stderr.startswith("llm: ")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+    assert names_in(fox) == before
