@@ -9,19 +9,12 @@ new one, only from a checkpoint on.
 import dataclasses
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickfox.config import TrainingRequest
-from quickfox.errors import DataError, UsageError
+from quickfox.errors import DataError
 from quickfox.models.parameters import parameter_count
-from quickfox.runs import (
-    RUN_FILE,
-    RUNS_FOLDER,
-    make_run_directory,
-    new_run_directory,
-)
 from quickfox.text.corpus import Corpus
 from quickfox.text.token_store import count_training_tokens, open_corpus_tokens, remove_tokens, split_tokens
 from quickfox.text.tokenizers.file import save_tokenizer
@@ -37,6 +30,7 @@ from quickfox.training.events import (
     RunStarted,
     Surroundings,
 )
+from quickfox.training.inheritance import inherited
 from quickfox.training.progress import Progress
 from quickfox.training.recorder import Recorder, run_finished
 from quickfox.training.rendezvous import joined
@@ -49,6 +43,7 @@ from quickfox.training.resuming import (
     newest_resume_point,
     refuse_changes,
 )
+from quickfox.training.run_folder import make_directory, new_run
 from quickfox.training.run_lock import locked
 from quickfox.training.run_record import (
     RunRecord,
@@ -67,14 +62,11 @@ from quickfox.training.run_text import (
     tokenizer_digest,
 )
 from quickfox.training.settings import (
-    DEFAULT_VALIDATION_SPLIT,
     choose_settings,
     choose_window,
-    repeated_request,
-    repeated_tokenizer,
 )
 from quickfox.training.tensorflow_runtime import import_tensorflow, matmul_speed, preferred_precision
-from quickfox.training.transfer import open_start, reopen_start, taken_over, transferred
+from quickfox.training.transfer import reopen_start, transferred
 from quickfox.training.working_together import (
     all_threads,
     compare_texts,
@@ -160,30 +152,14 @@ def _lead(
     """`train`, as the chief of the others."""
     spec = surroundings.cluster
     interval = CheckpointInterval.parse(checkpoint_every)
-    repeated = None if repeats is None else read_record(repeats)
-    split = request.validation_split
-    if repeated is not None:
-        request = repeated_request(request, repeated.model, repeated.training)
-        if vocabulary_path is None and init_from is None and repeated.init_from is None:
-            request = repeated_tokenizer(request, repeated.tokenizer, repeated.model.vocabulary_size)
-        split = repeated.validation_split if split is None else split
-    split = DEFAULT_VALIDATION_SPLIT if split is None else split
-    start = None
-    if init_from is not None:
-        start = open_start(init_from)
-    elif repeated is not None and repeated.init_from is not None:
-        start = reopen_start(repeated.init_from)
-    if start is not None:
-        request = taken_over(request, start.bundle.config)
-    elif request.freeze_embeddings:
-        raise UsageError("--freeze-embeddings is for --init-from: fresh embeddings must be learnt")
+    request, split, repeated, start = inherited(request, repeats, init_from, vocabulary_path)
     counted = corpus.watched(surroundings.reading("vocabulary", corpus.size))
     tokenizer = choose_tokenizer(counted, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
     threads = request.threads or all_threads(spec)
     tell_text(control, tokenizer)
-    directory, made = _make_directory(output, name)
+    directory, made = make_directory(output, name)
     tokens_path = directory / TOKENS_FILE
-    with _new_run(directory, made):
+    with new_run(directory, made):
         read = corpus.watched(surroundings.reading("encoding", corpus.size))
         encoded = encode_new(read, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
         compare_texts(control, spec, encoded.digest)
@@ -206,7 +182,7 @@ def _lead(
             repeated=None if repeated is None else repeated.training,
             replicas=cluster.replicas,
         )
-        if dry_run:  # first, so that who asks for too much is told how much it is
+        if dry_run:  # before the checks, so that who asks for too much is told how much it is
             cost = estimate_cost(
                 plan.model,
                 plan.training,
@@ -383,40 +359,3 @@ def _train(
         if isinstance(event, RunFinished | RunInterrupted):
             control.tell(do="end", interrupted=isinstance(event, RunInterrupted))
         yield event
-
-
-@contextmanager
-def _new_run(directory: Path, made: list[Path]) -> Iterator[None]:
-    """Locks the folder of a new run; if there is no record after the block to resume it by, removes what was made.
-
-    Args:
-        directory: the folder.
-        made: the folders that were not there before, the innermost first.
-
-    Raises: as `locked`.
-    """
-    record = directory / RUN_FILE
-    try:
-        with locked(directory):
-            try:
-                yield
-            finally:
-                if not record.exists():
-                    remove_tokens(directory / TOKENS_FILE)
-                    (directory / TOKENIZER_FILE).unlink(missing_ok=True)
-    finally:
-        if not record.exists():
-            with suppress(OSError):  # somebody else's file is in it; the first failure is the one to tell
-                for folder in made:
-                    folder.rmdir()
-
-
-def _make_directory(output: Path | None, name: str) -> tuple[Path, list[Path]]:
-    """The run's folder, and all folders that had to be made for it, the innermost first."""
-    goal = Path(RUNS_FOLDER) if output is None else output
-    missing = [folder for folder in (goal, *goal.parents) if not folder.exists()]
-    if output is None:
-        directory = new_run_directory(name)
-        return directory, [directory, *missing]
-    make_run_directory(output)
-    return output, missing
