@@ -2,8 +2,8 @@
 
 usage: python benchmarks/cost_model.py TEXT [--architectures A,B] [--sizes S,T] [--tokenizers K,L] [--rounds N] [...]
 All other options go to `llm train`, such as --batch-size 8. The first step of a run is compiled and not timed; memory
-is that of the whole process at its peak, a validation and a checkpoint included. Of several rounds it reports the median
-speed and the highest memory. Each ratio is the estimate over what was measured.
+is that of the whole process at its peak, a validation and a checkpoint included. Of several rounds it reports the
+median speed and the highest memory. Each ratio is the estimate over what was measured.
 """
 
 import argparse
