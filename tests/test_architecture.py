@@ -28,7 +28,7 @@ FLOORS = (
     {"trained_model"},
     {"api"},
     {"cli"},
-    {"quickfox"},  # the package's own __init__.py
+    {"__main__", "quickfox"},  # the package's own __main__.py and __init__.py
 )
 """The rooms from the ground up. A room imports from floors below its own only, never from a neighbour."""
 

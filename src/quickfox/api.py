@@ -98,7 +98,9 @@ def iter_training(
     Closing the generator ends the run in an orderly way, without saving once more.
     """
     from quickfox.training import run  # this and the next are the imports here that lead to TensorFlow
+    from quickfox.training.working_together import refuse_standard_input
 
+    refuse_standard_input(surroundings.cluster, sources)
     yield from run.train(
         open_corpus(sources, surroundings.notice),
         request,

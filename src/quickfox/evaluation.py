@@ -21,6 +21,7 @@ from quickfox.models.language_model import LanguageModel
 from quickfox.models.losses import cross_entropy
 from quickfox.models.state import replace_row
 from quickfox.text.batching import iter_validation_windows, validation_lanes
+from quickfox.text.token_file import TokenSource
 from quickfox.text.token_store import Encoded, Tokens, collect_tokens
 from quickfox.text.tokenizers.protocol import Tokenizer
 
@@ -125,13 +126,13 @@ def _sizes(tokenizer: Tokenizer, counts: np.ndarray) -> tuple[int, int]:
     return int(np.dot(counts, begun)), int(np.dot(counts, [len(text) for text in texts]))
 
 
-def mean_loss(model: LanguageModel, ids: np.ndarray) -> float:
+def mean_loss(model: LanguageModel, ids: TokenSource) -> float:
     """The mean cross-entropy alone; see `measure_loss`."""
     return measure_loss(model, ids)[0]
 
 
 def measure_loss(
-    model: LanguageModel, ids: np.ndarray, loss_mask: np.ndarray | None = None
+    model: LanguageModel, ids: TokenSource, loss_mask: TokenSource | None = None
 ) -> tuple[float, float | None]:
     """The mean cross-entropy, in nats per token, of every token of `ids` but the first, and its standard error.
 

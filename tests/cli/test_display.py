@@ -129,6 +129,7 @@ def test_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> No
     with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         with LiveDisplay() as display:
+            display.reading("encoding", 2_000_000)(1_500_000)
             for event in (STARTED, STEPS, VALIDATED, Replanned(step=50, total_steps=90)):
                 display.show(event)
     written = reader.result(timeout=60)
@@ -137,3 +138,23 @@ def test_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> No
     for word in ("epoch", "validation", "1.7500", "2.1250", "Citizen"):
         assert word in written or columns == 20
     assert "\x1b[31mCitizen" not in written
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_bar_for_reading_is_for_long_texts(monkeypatch: pytest.MonkeyPatch, *, is_long: bool) -> None:
+    import pty
+
+    from quickfox.cli import display
+
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(display, "PATIENCE_SECONDS", -1.0 if is_long else 1e6)
+    screen, terminal = pty.openpty()
+    reader = ThreadPoolExecutor(1).submit(read_to_end, screen)
+    with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with display.ReadingBar() as bar:
+            bar.reading("characters", 2_000_000)(1_500_000)
+    written = reader.result(timeout=60)
+    assert ("characters" in written) == ("1.5/2.0 MB" in written) == is_long

@@ -352,3 +352,18 @@ def test_a_corpus_reads_no_more_than_its_chunks_ask_for(tmp_path: Path):
     path = make(tmp_path / "a.gz", gzip.compress(b"a" * 10**8, 1)[:-100])  # damaged at its end
     corpus: Corpus = open_corpus([str(path)], pytest.fail)
     assert next(corpus.iter_text(1000)) == "a" * 1000
+
+
+def test_who_watches_is_told_of_every_byte_as_it_is_stored(tmp_path: Path):
+    text = ("the quick brown fox – " * 20_000).encode()
+    plain = make(tmp_path / "plain.txt", text)
+    packed = make(tmp_path / "packed.txt.gz", gzip.compress(text))
+    corpus = open_corpus([str(plain), str(packed), "-"], pytest.fail, io.BytesIO(text))
+    told: list[int] = []
+    watched = corpus.watched(told.append)
+    assert watched.size == 2 * len(text) + packed.stat().st_size
+    assert "".join(watched.iter_text(1000)).encode() == 3 * text
+    assert sum(told) == watched.size
+    assert len(told) > 1000
+    assert "".join(corpus.iter_text()).encode() == 3 * text
+    assert sum(told) == watched.size  # that reading was nobody's business

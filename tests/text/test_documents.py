@@ -71,8 +71,8 @@ def test_prompts_are_read_and_completions_with_their_end_are_to_be_predicted(tmp
     tokens = open_corpus_tokens(path, TOKENIZER.token_dtype, has_loss_mask=True)
     assert tokens.loss_mask is not None
     text = [END, *b"1+1=2", END, *"a\u2028b".encode(), END, END]
-    assert tokens.ids.tolist() == text
-    assert tokens.loss_mask.tolist() == [False] * 5 + [True] * (len(text) - 5)
+    assert tokens.ids[:].tolist() == text
+    assert tokens.loss_mask[:].tolist() == [False] * 5 + [True] * (len(text) - 5)
     assert tokens.num_targets == len(text) - 5
     first, rest = tokens.split(6)
     assert (first.num_targets, len(rest)) == (1, len(text) - 6)

@@ -1,5 +1,6 @@
 """Corpora encoded to files, read back through the memory map, and split."""
 
+import hashlib
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 
 from quickfox.errors import CannotCreateError, DataError, ExitStatus, NoInputError, StorageError
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.token_store import EncodedCorpus, Tokens, encode_corpus, open_tokens, split_tokens
+from quickfox.text.token_file import TokenFile
+from quickfox.text.token_store import (
+    EncodedCorpus,
+    Tokens,
+    encode_corpus,
+    open_corpus_tokens,
+    remove_tokens,
+    split_tokens,
+    token_paths,
+    tokens_digest,
+)
 from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary, build_vocabulary
 
@@ -29,7 +40,8 @@ def tokenizer_of(text: str) -> CharacterTokenizer:
 def test_encoding_by_hand(tmp_path: Path):
     corpus = corpus_of("abcab", tmp_path)
     encoded = encode_corpus(corpus, tokenizer_of("ab"), tmp_path / "tokens.bin")
-    assert encoded == EncodedCorpus(tokens=4, characters=5, unknown=Counter("c"), digest=corpus.digest())
+    tokens_sha256 = hashlib.sha256(bytes([0, 1, 0, 1])).hexdigest()
+    assert encoded == EncodedCorpus(4, 5, Counter("c"), digest=corpus.digest(), tokens_digest=tokens_sha256)
     assert (tmp_path / "tokens.bin").read_bytes() == bytes([0, 1, 0, 1])
 
 
@@ -37,7 +49,7 @@ def test_ids_of_two_bytes_are_little_endian(tmp_path: Path):
     tokenizer = CharacterTokenizer(Vocabulary(tuple(chr(0x4E00 + i) for i in range(300))))
     encode_corpus(corpus_of("\u4e01\u4f2b", tmp_path), tokenizer, tmp_path / "tokens.bin")
     assert (tmp_path / "tokens.bin").read_bytes() == bytes([1, 0, 0x2B, 1])
-    assert open_tokens(tmp_path / "tokens.bin", tokenizer.token_dtype).tolist() == [1, 0x12B]
+    assert TokenFile(tmp_path / "tokens.bin", tokenizer.token_dtype)[:].tolist() == [1, 0x12B]
 
 
 @given(
@@ -50,7 +62,7 @@ def test_any_text_survives_the_round_trip(tmp_path_factory, text):
     tokenizer = tokenizer_of(text)
     encoded = encode_corpus(corpus_of(text, folder), tokenizer, folder / "tokens.bin")
     assert encoded.tokens == encoded.characters == len(text)
-    assert tokenizer.decode(open_tokens(folder / "tokens.bin", tokenizer.token_dtype)) == text
+    assert tokenizer.decode(TokenFile(folder / "tokens.bin", tokenizer.token_dtype)[:]) == text
 
 
 def test_a_text_of_several_chunks(tmp_path: Path):
@@ -59,42 +71,53 @@ def test_a_text_of_several_chunks(tmp_path: Path):
     corpus = corpus_of(text, tmp_path)
     assert len(list(corpus.iter_text())) > 2
     encoded = encode_corpus(corpus, tokenizer, tmp_path / "tokens.bin")
-    ids = open_tokens(tmp_path / "tokens.bin", tokenizer.token_dtype)
+    ids = TokenFile(tmp_path / "tokens.bin", tokenizer.token_dtype)[:]
     assert encoded.tokens == len(ids) == len(text)
     assert np.array_equal(ids, tokenizer.encode(text))
 
 
-def test_tokens_are_mapped_and_cannot_be_written(tmp_path: Path):
-    (tmp_path / "tokens.bin").write_bytes(bytes([1, 2, 3]))
-    ids = open_tokens(tmp_path / "tokens.bin", np.uint8)
-    assert isinstance(ids, np.memmap)
-    with pytest.raises(ValueError, match="read-only"):
-        ids[0] = 7
+@pytest.mark.parametrize("shard_bytes", [2, 6, 20, 4000])
+def test_shards_hold_the_same_tokens_and_the_digest_tells_if_one_is_not_whole(tmp_path: Path, shard_bytes: int) -> None:
+    tokenizer = CharacterTokenizer(Vocabulary(tuple(chr(0x4E00 + i) for i in range(300))))
+    text = "".join(chr(0x4E00 + i) for i in (1, 299, 3, 256, 5, 6, 7, 8, 9, 10))
+    path = tmp_path / "tokens.bin"
+    encoded = encode_corpus(corpus_of(text, tmp_path), tokenizer, path, shard_bytes)
+    assert len(token_paths(path)) == -(-20 // shard_bytes)
+    tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=False, shard_bytes=shard_bytes)
+    assert tokenizer.decode(tokens.ids[:]) == text
+    assert tokens_digest(path, has_loss_mask=False) == encoded.tokens_digest
+    whole = encode_corpus(corpus_of(text, tmp_path), tokenizer, path)
+    assert token_paths(path) == [path]  # those of the first time are gone
+    assert whole.tokens_digest == encoded.tokens_digest
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert tokens_digest(path, has_loss_mask=False) != encoded.tokens_digest
+    remove_tokens(path)
+    assert tokens_digest(path, has_loss_mask=False) is None
 
 
 def test_no_tokens(tmp_path: Path):
     encoded = encode_corpus(corpus_of("zzz", tmp_path), tokenizer_of("ab"), tmp_path / "tokens.bin")
     assert (encoded.tokens, encoded.characters, encoded.unknown) == (0, 3, {"z": 3})
-    ids = open_tokens(tmp_path / "tokens.bin", np.uint8)
+    ids = TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
     assert ids.shape == (0,)
     assert ids.dtype == np.uint8
 
 
 def test_opening_a_file_that_is_not_there(tmp_path: Path):
     with pytest.raises(NoInputError, match=r"tokens\.bin: no such file"):
-        open_tokens(tmp_path / "tokens.bin", np.uint8)
+        TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
 
 
 def test_opening_a_folder(tmp_path: Path):
     (tmp_path / "tokens.bin").mkdir()
     with pytest.raises((StorageError, DataError), match=r"tokens\.bin"):
-        open_tokens(tmp_path / "tokens.bin", np.uint8)
+        TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
 
 
 def test_a_file_that_was_cut_short_is_refused(tmp_path: Path):
     (tmp_path / "tokens.bin").write_bytes(b"\1\0\2")
     with pytest.raises(DataError, match=r"tokens\.bin: 3 bytes are no whole number of 2-byte token ids") as failure:
-        open_tokens(tmp_path / "tokens.bin", np.uint16)
+        TokenFile(tmp_path / "tokens.bin", np.uint16)[:]
     assert failure.value.exit_status == ExitStatus.BAD_DATA == 65
 
 

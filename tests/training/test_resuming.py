@@ -396,6 +396,7 @@ def test_without_a_name_the_run_last_written_to_is_meant(
 def test_another_text_is_refused_and_nothing_is_lost(
     stopped: Path, text: str | None, error: type[Exception], said: str
 ) -> None:
+    forget_tokens(stopped)
     (stopped / "corpus.txt").unlink()
     if text is not None:
         (stopped / "corpus.txt").write_text(text)
@@ -406,16 +407,36 @@ def test_another_text_is_refused_and_nothing_is_lost(
 
 
 def test_a_text_with_characters_that_the_vocabulary_lacks_is_refused(stopped: Path) -> None:
+    forget_tokens(stopped)
     (stopped / "corpus.txt").write_text(TEXT.replace("q", "Q"))
     with pytest.raises(DataError):
         go_on(stopped)
 
 
 def test_a_text_that_was_restored_is_gone_on_with(whole: Path, stopped: Path) -> None:
+    forget_tokens(stopped)
     (stopped / "corpus.txt").write_text(TEXT[:-1])
     with pytest.raises(DataError):
         go_on(stopped)
     (stopped / "corpus.txt").write_text(TEXT)
+    go_on(stopped)
+    assert outcome(stopped) == outcome(whole)
+
+
+def forget_tokens(folder: Path) -> None:
+    """The run has to read its text again."""
+    (folder / "run" / "tokens.bin").unlink()
+
+
+def test_the_tokens_of_a_stopped_run_are_used_again_and_its_text_is_not_needed(whole: Path, stopped: Path) -> None:
+    (stopped / "corpus.txt").unlink()
+    go_on(stopped)
+    assert outcome(stopped) == outcome(whole)
+    assert not (stopped / "run" / "tokens.bin").exists()
+
+
+def test_damaged_tokens_are_made_again(whole: Path, stopped: Path) -> None:
+    damage(stopped / "run" / "tokens.bin")
     go_on(stopped)
     assert outcome(stopped) == outcome(whole)
 

@@ -115,6 +115,11 @@ def write_live(pieces: Iterable[str]) -> None:
             flushed = time.monotonic()
 
 
+def can_show_progress() -> bool:
+    """Whether standard error is a terminal on which something can move."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def notify(message: str) -> None:
     """Tells the user something, a line for each line of the message, on standard error."""
     for line in message.splitlines():

@@ -1,6 +1,7 @@
 """A training run in plain lines of text: what is said on a terminal and in a log alike."""
 
 import shlex
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,11 @@ class PlainDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Nothing was taken, nothing is given back."""
+
+    def reading(self, stage: str, size: int) -> Callable[[int], None]:
+        """Nobody watches."""
+        del stage, size
+        return lambda _read: None
 
     def show(self, event: Event) -> None:
         """Says what has happened, if it is worth a line that stays."""

@@ -1,6 +1,6 @@
 """Token ids in, arrays for the network out: training batches and validation windows.
 
-Works on any array of token ids, in memory or memory-mapped; knows neither text nor networks. Every batch is a
+Works on any array or file of token ids; knows neither text nor networks. Every batch is a
 pure function of (random seed, step), so the data cursor of a run is one integer and resuming needs no replay.
 
 Training is truncated back-propagation through time (Williams & Peng 1990): a batch is B streams of text read side
@@ -9,12 +9,13 @@ by side, T tokens a step, and the recurrent state of each stream is carried from
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quickfox.errors import DataError
-from quickfox.text.tokenizers.protocol import LossMask, TokenIds
+from quickfox.text.token_file import TokenSource
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
@@ -37,6 +38,7 @@ class StreamBatches:
         window: T, tokens each stream advances in a step.
         random_seed: fixes the phase; >= 0.
         loss_mask: (n,) bool, the tokens that are to be predicted; None: all.
+        rows: which rows of each batch to give.
 
     Raises:
         DataError: the text is shorter than one window and its last target.
@@ -44,11 +46,11 @@ class StreamBatches:
 
     def __init__(
         self,
-        ids: TokenIds,
+        ids: TokenSource,
         batch_size: int,
         window: int,
         random_seed: int,
-        loss_mask: LossMask | None = None,
+        loss_mask: TokenSource | None = None,
         rows: slice = slice(None),
     ) -> None:
         n = len(ids)
@@ -64,7 +66,7 @@ class StreamBatches:
         # SeedSequence's stream is guaranteed never to change between versions of NumPy; a Generator's may.
         phase = int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0]) % n
         stream_starts = phase + np.arange(batch_size, dtype=np.int64) * (n // batch_size)  # (B,)
-        self._offsets = stream_starts[rows, None] + np.arange(window + 1)  # (B, T + 1): the last one is only a target
+        self._stream_starts = stream_starts[rows]
 
     @property
     def steps_per_epoch(self) -> float:
@@ -78,17 +80,26 @@ class StreamBatches:
             step: optimizer steps done before this one, >= 0.
 
         Returns:
-            x: (B, T) int32 token ids; row b goes on where row b of the step before stopped.
+            x: (B, T) int32 token ids, the `rows` of it; row b goes on where row b of the step before stopped.
             y: (B, T) int32, the token that follows each of x, or IGNORED.
         """
         n = len(self._ids)
         advance = step * self._window % n  # a Python integer: no step is too large
-        places = (self._offsets + advance) % n
-        tokens = self._ids[places].astype(np.int32)  # (B, T + 1)
+        starts = ((self._stream_starts + advance) % n).tolist()
+        length = self._window + 1  # the last token of a row is only a target
+        tokens = np.stack([_ring(self._ids, start, length) for start in starts]).astype(np.int32)  # (B, T + 1)
         x, y = np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
         if self._loss_mask is not None:
-            y[~self._loss_mask[places[:, 1:]]] = IGNORED
+            y[~np.stack([_ring(self._loss_mask, start, length)[1:] for start in starts])] = IGNORED
         return x, y
+
+
+def _ring(source: TokenSource, start: int, length: int) -> npt.NDArray[Any]:
+    """`length` numbers from `start` on, over the seam from the end to the start; no more than there are."""
+    over = start + length - len(source)
+    if over <= 0:
+        return source[start : start + length]
+    return np.concatenate([source[start : len(source)], source[:over]])
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def validation_lanes(num_tokens: int, lanes: int, warm_up: int) -> int:
 
 
 def iter_validation_windows(
-    ids: TokenIds, lanes: int, window: int, warm_up: int, loss_mask: LossMask | None = None
+    ids: TokenSource, lanes: int, window: int, warm_up: int, loss_mask: TokenSource | None = None
 ) -> Iterator[ValidationWindow]:
     """Windows over a held-out text in which every token but the first is a target of weight 1 exactly once.
 
@@ -153,11 +164,9 @@ def iter_validation_windows(
         positions = first + np.arange(start, start + window)  # (L, T)
         inside = np.clip(positions, 0, num_targets - 1)  # what lies outside of the text is padding, of weight 0
         counts = (positions >= first) & (positions < end)
+        places = list(zip(inside, inside[:, 0].tolist(), (inside[:, -1] + 2).tolist(), strict=True))
+        rows = [ids[low:high][np.stack([row, row + 1]) - low] for row, low, high in places]  # L of (2, T)
+        x, y = np.stack(rows, axis=1).astype(np.int32)
         if loss_mask is not None:
-            counts &= loss_mask[inside + 1]
-        yield ValidationWindow(
-            x=ids[inside].astype(np.int32),
-            y=ids[inside + 1].astype(np.int32),
-            weight=counts.astype(np.float32),
-            reset_first=start == 0,
-        )
+            counts &= np.stack([loss_mask[low:high][row + 1 - low] for row, low, high in places])
+        yield ValidationWindow(x=x, y=y, weight=counts.astype(np.float32), reset_first=start == 0)

@@ -43,13 +43,25 @@ _SIGNATURES = {
 }
 
 
+OnRead = Callable[[int], None]
+"""Told each time how many more bytes of a file were read."""
+
+
+def _nobody(_size: int) -> None:
+    """Nobody wants to know."""
+
+
 class _Source(Protocol):
     """Bytes with a name, readable from the start any number of times."""
 
     @property
     def name(self) -> str: ...
 
-    def iter_blocks(self, block_bytes: int) -> Iterator[bytes]: ...
+    @property
+    def size(self) -> int:
+        """Bytes as they are stored."""
+
+    def iter_blocks(self, block_bytes: int, on_read: "OnRead" = ...) -> Iterator[bytes]: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,20 @@ class Corpus:
     """A text in one or more sources; made by `open_corpus`."""
 
     _sources: tuple[_Source, ...]
+    _on_read: OnRead = _nobody
+
+    def watched(self, on_read: OnRead) -> "Corpus":
+        """The same, but who reads its text tells `on_read` how many bytes; of compressed files, as they are stored."""
+        return Corpus(self._sources, on_read)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files, as they are stored.
+
+        Raises:
+            NoInputError, StorageError: a file has gone, or cannot be looked at.
+        """
+        return sum(source.size for source in self._sources)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,7 +106,7 @@ class Corpus:
     def iter_files(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[str, Iterator[str]]]:
         """The name of each file and its text, to be read before the next is asked for; raises what `iter_text` does."""
         for source in self._sources:
-            yield source.name, _iter_decoded(source, chunk_bytes)
+            yield source.name, _iter_decoded(source, chunk_bytes, self._on_read)
 
     def digest(self) -> str:
         """The sha256 of the text's UTF-8 bytes, in hexadecimal; raises what `iter_text` does."""
@@ -134,10 +160,21 @@ class _File:
     def name(self) -> str:
         return str(self.path)
 
-    def iter_blocks(self, block_bytes: int) -> Iterator[bytes]:
+    @property
+    def size(self) -> int:
         try:
-            with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
+            return self.path.stat().st_size
+        except OSError as error:
+            raise _reading_failed(self.name, error) from error
+
+    def iter_blocks(self, block_bytes: int, on_read: OnRead = _nobody) -> Iterator[bytes]:
+        position = 0
+        try:
+            with self.path.open("rb") as stored:
+                file = gzip.GzipFile(fileobj=stored) if self.path.suffix == ".gz" else stored
                 while block := file.read(block_bytes):
+                    before, position = position, stored.tell()
+                    on_read(position - before)
                     yield block
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DataError(f"{self.path}: damaged gzip data: {error}") from error
@@ -152,7 +189,11 @@ class _Spool:
     name: str
     file: IO[bytes]
 
-    def iter_blocks(self, block_bytes: int) -> Iterator[bytes]:
+    @property
+    def size(self) -> int:
+        return os.fstat(self.file.fileno()).st_size
+
+    def iter_blocks(self, block_bytes: int, on_read: OnRead = _nobody) -> Iterator[bytes]:
         position = 0  # our own: several readers share the file's
         try:
             while True:
@@ -161,6 +202,7 @@ class _Spool:
                 if not block:
                     return
                 position += len(block)
+                on_read(len(block))
                 yield block
         except OSError as error:
             raise _reading_failed(self.name, error) from error
@@ -236,12 +278,12 @@ def _spool(name: str, stream: BinaryIO) -> _Spool:
 # Text: from bytes to characters.
 
 
-def _iter_decoded(source: _Source, chunk_bytes: int) -> Iterator[str]:
+def _iter_decoded(source: _Source, chunk_bytes: int, on_read: OnRead) -> Iterator[str]:
     """The text of one source, less its byte-order mark, in chunks that are not empty."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     bytes_read = 0
     at_start = True
-    for block in itertools.chain(source.iter_blocks(chunk_bytes), [b""]):
+    for block in itertools.chain(source.iter_blocks(chunk_bytes, on_read), [b""]):
         bytes_read += len(block)
         try:
             text = decoder.decode(block, final=not block)

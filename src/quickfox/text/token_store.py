@@ -1,8 +1,8 @@
-"""Token ids on disk: a corpus encoded once, then read through the memory map whatever its size.
+"""Token ids on disk: a corpus encoded once, in bounded memory, then read in place whatever its size.
 
-The file is raw: the ids one after another, little-endian, in the tokenizer's `token_dtype`, nothing else; beside it, if
-not all of them are to be predicted, the loss mask, a byte an id. They belong to one run of the program on one machine;
-what they mean (tokenizer, corpus) their owner knows.
+The ids are in files as `token_file.py` describes them, in the tokenizer's `token_dtype`; beside them, if not all are to
+be predicted, the loss mask, a byte an id. They belong to one run of the program on one machine; what they mean
+(tokenizer, corpus) their owner knows, and by their digest that they are whole.
 """
 
 import hashlib
@@ -10,19 +10,28 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quickfox.durable import output_errors
-from quickfox.errors import DataError, NoInputError, StorageError
+from quickfox.errors import DataError, StorageError
 from quickfox.text.corpus import Corpus
 from quickfox.text.documents import has_documents, iter_documents
 from quickfox.text.segments import iter_blocks, iter_slices
+from quickfox.text.token_file import (
+    SHARD_BYTES,
+    ShardWriter,
+    TokenFile,
+    TokenSource,
+    iter_pieces,
+    little_endian,
+    remove_shards,
+    shard_paths,
+)
 from quickfox.text.tokenizers.protocol import LossMask, TokenIds, Tokenizer, start_of_text
 from quickfox.threads import map_ahead
 
@@ -38,12 +47,14 @@ class EncodedCorpus:
         characters: number of characters read, those left out included.
         unknown: characters that the vocabulary lacks, left out, and how often each occurs.
         digest: sha256 of the corpus's text in UTF-8, in hexadecimal; equal to `Corpus.digest()` unless a file changed.
+        tokens_digest: what `tokens_digest` finds in the files, as long as they are whole.
     """
 
     tokens: int
     characters: int
     unknown: Counter[str]
     digest: str
+    tokens_digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,26 +62,34 @@ class Tokens:
     """The tokens of a text.
 
     Attributes:
-        ids: (n,) token ids.
+        ids: (n,) token ids, an array or a file.
         loss_mask: (n,) bool, which of them a model is to predict; the others it only reads. None: all.
     """
 
-    ids: TokenIds
-    loss_mask: LossMask | None = None
+    ids: TokenSource
+    loss_mask: TokenSource | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def split(self, at: int) -> tuple["Tokens", "Tokens"]:
         """The first `at` tokens, and the others, as views."""
-        if self.loss_mask is None:
-            return Tokens(self.ids[:at]), Tokens(self.ids[at:])
-        return Tokens(self.ids[:at], self.loss_mask[:at]), Tokens(self.ids[at:], self.loss_mask[at:])
+        return self._part(0, at), self._part(at, len(self))
 
-    @property
+    def _part(self, start: int, stop: int) -> "Tokens":
+        mask = None if self.loss_mask is None else _part(self.loss_mask, start, stop)
+        return Tokens(_part(self.ids, start, stop), mask)
+
+    @cached_property
     def num_targets(self) -> int:
         """How many tokens are predicted by one who reads all: of those to be predicted, all but the text's first."""
-        return max(0, len(self) - 1) if self.loss_mask is None else int(np.count_nonzero(self.loss_mask[1:]))
+        if self.loss_mask is None or len(self) == 0:
+            return max(0, len(self) - 1)
+        return sum(int(np.count_nonzero(piece)) for piece in iter_pieces(self.loss_mask)) - int(self.loss_mask[:1][0])
+
+
+def _part(source: TokenSource, start: int, stop: int) -> TokenSource:
+    return source.part(start, stop) if isinstance(source, TokenFile) else source[start:stop]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +130,16 @@ def iter_encoded(corpus: Corpus, tokenizer: Tokenizer, unknown: Counter[str] | N
         yield Encoded(document.prompt + document.completion, ids, np.arange(len(ids)) >= len(prompt))
 
 
-def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path) -> EncodedCorpus:
+def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path, shard_bytes: int = SHARD_BYTES) -> EncodedCorpus:
     """Write the corpus's token ids to the file `path`, in bounded memory, and the loss mask, if it has one, beside it.
 
     On failure no file is left. The files are not flushed to the disk: a power cut may cost them.
+
+    Args:
+        corpus: the text.
+        tokenizer: knows its characters.
+        path: of the first shard.
+        shard_bytes: most bytes of a file; a multiple of the token's size.
 
     Raises:
         CannotCreateError: `path` cannot be created.
@@ -123,32 +148,72 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path) -> EncodedCo
     """
     tokens = characters = 0
     unknown: Counter[str] = Counter()
-    file_dtype = _little_endian(tokenizer.token_dtype)
+    file_dtype = little_endian(tokenizer.token_dtype)
     with_mask = has_documents(corpus)
-    paths = [path, loss_mask_path(path)] if with_mask else [path]
     sha256 = hashlib.sha256()
-    with output_errors(path), ExitStack() as opened:
-        files = [opened.enter_context(each.open("wb")) for each in paths]
+    remove_tokens(path)  # of an earlier run, perhaps of more shards
+    ids, masks = ShardWriter(path, shard_bytes), ShardWriter(loss_mask_path(path), shard_bytes)
+    with output_errors(path):
 
         def write(piece: Encoded) -> Encoded:
-            files[0].write(piece.ids.astype(file_dtype, copy=False).data)
+            ids.write(piece.ids.astype(file_dtype, copy=False).tobytes())
             if piece.loss_mask is not None:
-                files[1].write(piece.loss_mask.data)
+                masks.write(piece.loss_mask.tobytes())
             else:
                 sha256.update(piece.text.encode())
             return piece
 
         try:
-            for piece in map_ahead(write, iter_encoded(corpus, tokenizer, unknown), threads=1):
-                tokens += len(piece.ids)
-                characters += len(piece.text)
-            for file in files:
-                file.flush()
+            with ids, masks:
+                ids.write(b"")  # a file, if there is nothing to write
+                for piece in map_ahead(write, iter_encoded(corpus, tokenizer, unknown), threads=1):
+                    tokens += len(piece.ids)
+                    characters += len(piece.text)
         except BaseException:
-            for each in paths:
-                each.unlink(missing_ok=True)
+            remove_tokens(path)
             raise
-    return EncodedCorpus(tokens, characters, unknown, corpus.digest() if with_mask else sha256.hexdigest())
+    digest = corpus.digest() if with_mask else sha256.hexdigest()
+    return EncodedCorpus(tokens, characters, unknown, digest, _joint_digest(ids.sha256, masks.sha256, with_mask))
+
+
+def _joint_digest(ids: "hashlib._Hash", masks: "hashlib._Hash", with_mask: bool) -> str:
+    if with_mask:
+        ids.update(masks.digest())
+    return ids.hexdigest()
+
+
+def tokens_digest(path: Path, *, has_loss_mask: bool) -> str | None:
+    """The digest of the files that `encode_corpus` wrote to `path`: a sha256 in hexadecimal; None if there are none.
+
+    Raises:
+        StorageError: reading failed.
+    """
+    try:
+        ids = _files_digest(path)
+        return _joint_digest(ids, _files_digest(loss_mask_path(path)) if has_loss_mask else ids, has_loss_mask)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _files_digest(path: Path) -> "hashlib._Hash":
+    sha256 = hashlib.sha256()
+    for shard in shard_paths(path):
+        with shard.open("rb") as file:
+            hashlib.file_digest(file, lambda: sha256)
+    return sha256
+
+
+def remove_tokens(path: Path) -> None:
+    """Removes what `encode_corpus` wrote to `path`, if it is there."""
+    remove_shards(loss_mask_path(path))
+    remove_shards(path)
+
+
+def token_paths(path: Path) -> list[Path]:
+    """All files that `encode_corpus` wrote to `path`."""
+    return [each for each in (*shard_paths(path), *shard_paths(loss_mask_path(path))) if each.exists()]
 
 
 def loss_mask_path(path: Path) -> Path:
@@ -177,32 +242,12 @@ def collect_tokens(pieces: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds
         raise StorageError(f"cannot keep the text in a temporary file: {error.strerror or error}") from error
 
 
-def open_tokens(path: Path, dtype: npt.DTypeLike) -> TokenIds:
-    """The token ids in the file `path`: (number of tokens,) of `dtype`, read-only, memory-mapped.
-
-    Raises:
-        NoInputError: there is no such file.
-        DataError: the file's size is no whole number of ids.
-        StorageError: the file cannot be opened or mapped.
-    """
-    file_dtype = _little_endian(dtype)
-    try:
-        size = path.stat().st_size
-        if size % file_dtype.itemsize:
-            raise DataError(f"{path}: {size} bytes are no whole number of {file_dtype.itemsize}-byte token ids")
-        if size == 0:  # nothing to map
-            return np.frombuffer(b"", dtype=file_dtype)
-        return np.memmap(path, dtype=file_dtype, mode="r")
-    except FileNotFoundError:
-        raise NoInputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def open_corpus_tokens(path: Path, dtype: npt.DTypeLike, *, has_loss_mask: bool) -> Tokens:
-    """The tokens that `encode_corpus` wrote to `path`, of `dtype`; raises what `open_tokens` does."""
-    mask = open_tokens(loss_mask_path(path), np.uint8).view(np.bool_) if has_loss_mask else None
-    return Tokens(open_tokens(path, dtype), mask)
+def open_corpus_tokens(
+    path: Path, dtype: npt.DTypeLike, *, has_loss_mask: bool, shard_bytes: int = SHARD_BYTES
+) -> Tokens:
+    """The tokens that `encode_corpus` wrote to `path`, of `dtype`; raises what `TokenFile` does."""
+    mask = TokenFile(loss_mask_path(path), np.bool_, shard_bytes) if has_loss_mask else None
+    return Tokens(TokenFile(path, dtype, shard_bytes), mask)
 
 
 def split_tokens(tokens: Tokens, validation_split: float) -> tuple[Tokens, Tokens]:
@@ -221,7 +266,3 @@ def split_tokens(tokens: Tokens, validation_split: float) -> tuple[Tokens, Token
 def count_training_tokens(tokens: int, validation_split: float) -> int:
     """How many of a text's tokens are for training: the first floor(tokens * (1 - validation_split))."""
     return math.floor(round(tokens * (1.0 - validation_split), 6))  # rounded, as 10 * (1 - 0.9) is a hair below 1
-
-
-def _little_endian(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    return np.dtype(dtype).newbyteorder("<")

@@ -6,7 +6,7 @@ what a model reads and writes is what the corpus holds. Knows no files and no to
 
 import reprlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -18,6 +18,9 @@ from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.threads import available_threads, map_ahead
 
 CodePoints = npt.NDArray[np.unsignedinteger[Any]]
+
+_PIECE = 2**18
+"""Characters counted at a time; of Chinese text, a third as many were counted at 0.8 times the speed."""
 
 SURROGATES = range(0xD800, 0xE000)
 """The code points of halves of characters of UTF-16."""
@@ -59,10 +62,23 @@ class Vocabulary:
 def count_characters(chunks: Iterable[str]) -> Counter[str]:
     """How often each character occurs in a text that comes in chunks of any length."""
     totals = np.zeros(0, dtype=np.int64)  # indexed by code point
-    for counts in map_ahead(_count_code_points, chunks, available_threads()):
+    for counts in map_ahead(_count_code_points, _gathered(chunks), available_threads()):
         totals, counts = sorted((totals, counts), key=len, reverse=True)
         totals[: len(counts)] += counts
     return Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
+
+
+def _gathered(chunks: Iterable[str]) -> Iterator[str]:
+    """The text in pieces large enough for their counts, a number for each code point, to be next to nothing."""
+    waiting: list[str] = []
+    length = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        length += len(chunk)
+        if length >= _PIECE:
+            yield "".join(waiting)
+            waiting, length = [], 0
+    yield "".join(waiting)
 
 
 def _count_code_points(text: str) -> npt.NDArray[np.int64]:

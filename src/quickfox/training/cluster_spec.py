@@ -102,11 +102,13 @@ def _member(config: Any, name: str, default: dict[str, Any]) -> dict[str, Any]:
 
 
 def _addresses(kind: str, values: Any) -> list[str]:
-    for value in values if isinstance(values, list) else [values]:
+    if not isinstance(values, list):
+        raise UsageError(f"TF_CONFIG: cluster.{kind} must be a list of addresses host:port, not {values!r:.60}")
+    for value in values:
         match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
         if match is None or not 0 < int(match[1]) < 2**16:
-            raise UsageError(f"TF_CONFIG: cluster.{kind} must be a list of addresses host:port, not {value!r:.60}")
-    return list(values)
+            raise UsageError(f"TF_CONFIG: cluster.{kind}: an address is host:port, not {value!r:.60}")
+    return values
 
 
 def _from_slurm(environment: Mapping[str, str]) -> ClusterSpec:

@@ -16,6 +16,7 @@ from quickfox.text.batching import IGNORED
 from quickfox.training.cluster import Cluster
 from quickfox.training.networks import Network
 from quickfox.training.optimization import Optimizer
+from quickfox.training.tensorflow_runtime import has_gpu
 
 Tensor = Any
 
@@ -53,7 +54,7 @@ class CompiledTraining:
         self._config = config
         self._has_ignored = has_ignored
         self._cluster = cluster
-        self._threads = max(1, config.threads // cluster.size)
+        self._threads = 1 if has_gpu() else max(1, config.threads // cluster.size)
         self._lanes = _largest_divisor(config.batch_size // cluster.replicas, self._threads)  # of a replica
         self._all_lanes = self._lanes * cluster.replicas
         self._lane = tf.function(self._lane_gradients, autograph=False)  # traced once for all lanes

@@ -111,6 +111,7 @@ class Control:
             with suppress(queue.Empty):
                 return link.messages.get(timeout=_POLL_SECONDS)
             if link.is_done:
+                self.check()
                 raise PeerLostError(f"{link.peer} has ended; {self.advice}")
             meanwhile()
 

@@ -141,6 +141,9 @@ class Surroundings:
         notice: told in one line what the person should know.
         started: when the command started, by `time.monotonic`: a budget counts from there.
         stop_requested: asked after some steps; once true, the run saves where it is and ends.
+        reading: asked, before a text is read, with what it is read for and how many bytes it has, for somebody to tell
+            as they are read.
+        keep_tokens: whether the encoded text stays in the run's folder when the run has finished.
         cluster: the workers to train with; None: this process trains alone.
         leave: ends the process with a message, because a peer is lost and this process hangs waiting for it.
     """
@@ -148,5 +151,7 @@ class Surroundings:
     notice: Callable[[str], None]
     started: float
     stop_requested: Callable[[], bool] = lambda: False
+    reading: Callable[[str, int], Callable[[int], None]] = lambda _stage, _size: lambda _read: None
+    keep_tokens: bool = False
     cluster: ClusterSpec | None = None
     leave: Callable[[QuickfoxError], None] = lambda _: None

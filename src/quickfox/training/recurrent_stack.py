@@ -16,6 +16,7 @@ from quickfox.models.parameters import recurrent_cell
 from quickfox.training.dropout import Dropout
 from quickfox.training.products import dense, look_up
 from quickfox.training.recurrent_kernels import gru, lstm, rnn
+from quickfox.training.tensorflow_runtime import has_gpu
 
 Tensor = Any
 LayerState = tuple[Tensor, ...]
@@ -81,7 +82,7 @@ class RecurrentStack:
             state, dropout, place: as for `run`.
         """
         steps, batch_size = token_ids.shape
-        if _has_gpu() or embeddings.shape[0] > steps * batch_size:
+        if has_gpu() or embeddings.shape[0] > steps * batch_size:
             return self.run(tf.gather(embeddings, token_ids), state, dropout, place)
         kernel, bias = self.layers[0].cell.kernel.value, _input_bias(self.layers[0])
         projected = look_up(tf.matmul(embeddings, kernel) + bias, token_ids, self._compute_dtype)
@@ -99,7 +100,7 @@ class RecurrentStack:
         Returns:
             The highest layer's outputs (T, B, H), and the state after the window.
         """
-        if _has_gpu():
+        if has_gpu():
             return self.run_stock(inputs, state, dropout, place)
         return self._run_projected(self._project(inputs, 0), state, dropout, place)
 
@@ -143,7 +144,3 @@ def _input_bias(layer: Any) -> Tensor:
     """Of a gru's two biases the one that goes with the input."""
     bias = layer.cell.bias.value
     return bias[0] if len(bias.shape) == 2 else bias
-
-
-def _has_gpu() -> bool:
-    return bool(tf.config.list_physical_devices("GPU"))

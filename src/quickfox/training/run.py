@@ -1,6 +1,6 @@
 """One training run from corpus to finished model, new or resumed: what is decided, checked and prepared for it.
 
-    run.json  tokenizer.json  history.jsonl  tokens.bin, lock (while it trains)  checkpoints/step-00001200/
+    run.json  tokenizer.json  history.jsonl  checkpoints/step-00001200/  tokens.bin, lock (until it has finished)
 
 The trainer trains and writes nothing, the recorder writes and trains nothing. A resumed run takes the same way as a
 new one, only from a checkpoint on.
@@ -22,8 +22,8 @@ from quickfox.runs import (
     make_run_directory,
     new_run_directory,
 )
-from quickfox.text.corpus import STANDARD_INPUT, Corpus
-from quickfox.text.token_store import count_training_tokens, open_corpus_tokens, split_tokens
+from quickfox.text.corpus import Corpus
+from quickfox.text.token_store import count_training_tokens, open_corpus_tokens, remove_tokens, split_tokens
 from quickfox.text.tokenizers.file import save_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.training.checkpointing import CheckpointInterval
@@ -62,10 +62,9 @@ from quickfox.training.run_text import (
     TOKENS_FILE,
     choose_tokenizer,
     describe_corpus,
-    encode_again,
     encode_new,
+    reuse_tokens,
     tokenizer_digest,
-    tokens_file,
 )
 from quickfox.training.settings import (
     DEFAULT_VALIDATION_SPLIT,
@@ -74,14 +73,15 @@ from quickfox.training.settings import (
     repeated_request,
     repeated_tokenizer,
 )
-from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision
+from quickfox.training.tensorflow_runtime import import_tensorflow, matmul_speed, preferred_precision
 from quickfox.training.transfer import open_start, reopen_start, taken_over, transferred
 from quickfox.training.working_together import (
     all_threads,
     compare_texts,
     follow,
     greeting,
-    refuse_what_cannot_be_shared,
+    refuse_indivisible_batch,
+    refuse_standard_input,
     start_together,
     tell_run,
     tell_text,
@@ -123,7 +123,7 @@ def train(
         QuickfoxError: any of its children; nothing is created when the input is at fault.
     """
     spec = surroundings.cluster
-    refuse_what_cannot_be_shared(spec, request.batch_size, corpus.names)
+    refuse_indivisible_batch(spec, request.batch_size)
     with joined(spec, greeting(request, resumes=False), surroundings.leave) as control:
         if spec is not None and not spec.is_chief:
             yield from follow(control, spec, corpus, surroundings)
@@ -177,13 +177,15 @@ def _lead(
         request = taken_over(request, start.bundle.config)
     elif request.freeze_embeddings:
         raise UsageError("--freeze-embeddings is for --init-from: fresh embeddings must be learnt")
-    tokenizer = choose_tokenizer(corpus, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
+    counted = corpus.watched(surroundings.reading("vocabulary", corpus.size))
+    tokenizer = choose_tokenizer(counted, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
     threads = request.threads or all_threads(spec)
     tell_text(control, tokenizer)
     directory, made = _make_directory(output, name)
-    kept = STANDARD_INPUT in corpus.names
-    with _new_run(directory, made), tokens_file(directory, keep=kept) as tokens_path:
-        encoded = encode_new(corpus, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
+    tokens_path = directory / TOKENS_FILE
+    with _new_run(directory, made):
+        read = corpus.watched(surroundings.reading("encoding", corpus.size))
+        encoded = encode_new(read, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
         compare_texts(control, spec, encoded.digest)
         cluster = start_together(control, spec, threads)
         if repeated is not None and repeated.corpus.sha256 != encoded.digest:
@@ -236,7 +238,7 @@ def _lead(
             training=plan.training,
             budget_seconds=plan.budget_seconds,
             validation_split=split,
-            corpus=describe_corpus(corpus, encoded, tokens_path if kept else None),
+            corpus=describe_corpus(corpus, encoded, tokens_path),
             tokenizer=tokenizer.kind,
             vocabulary_sha256=tokenizer_digest(tokenizer),
             init_from=None if start is None else start.record,
@@ -287,7 +289,8 @@ def _lead_on(
     with locked(directory):
         record = read_record(directory)
         refuse_changes(request, record)
-        refuse_what_cannot_be_shared(surroundings.cluster, record.training.batch_size, record.corpus.files)
+        refuse_indivisible_batch(surroundings.cluster, record.training.batch_size)
+        refuse_standard_input(surroundings.cluster, record.corpus.files)
         if checkpoint_every is not None:
             record = dataclasses.replace(record, checkpoint_every=str(CheckpointInterval.parse(checkpoint_every)))
         point = newest_resume_point(directory, record, surroundings.notice)
@@ -313,20 +316,20 @@ def _resume(
     surroundings: Surroundings,
     control: Control,
 ) -> Iterator[Event]:
-    kept = record.corpus.tokens_sha256 is not None
-    with tokens_file(directory, keep=kept) as tokens_path:
-        tokenizer = encode_again(directory, record, tokens_path, surroundings.notice)
-        if point and point.bundle.tokenizer != tokenizer:
-            raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
-        check_disk_space(directory, record.model, record.training)
-        tell_text(control, tokenizer, record.corpus.files)
-        compare_texts(control, surroundings.cluster, record.corpus.sha256)
-        cluster = start_together(control, surroundings.cluster, record.training.threads)
-        discard_after(directory, progress.step)
-        write_record(directory, record)
-        cut_history(directory, progress.step)
-        earlier = dataclasses.replace(surroundings, started=surroundings.started - progress.seconds)
-        yield from _train(directory, record, tokenizer, tokens_path, point, earlier, cluster)
+    tokens_path = directory / TOKENS_FILE
+    import_tensorflow()  # before anything is written: it may not be there
+    tokenizer = reuse_tokens(directory, record, tokens_path, surroundings)
+    if point and point.bundle.tokenizer != tokenizer:
+        raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
+    check_disk_space(directory, record.model, record.training)
+    tell_text(control, tokenizer, record.corpus.files)
+    compare_texts(control, surroundings.cluster, record.corpus.sha256)
+    cluster = start_together(control, surroundings.cluster, record.training.threads)
+    discard_after(directory, progress.step)
+    write_record(directory, record)
+    cut_history(directory, progress.step)
+    earlier = dataclasses.replace(surroundings, started=surroundings.started - progress.seconds)
+    yield from _train(directory, record, tokenizer, tokens_path, point, earlier, cluster)
 
 
 def _train(
@@ -375,8 +378,8 @@ def _train(
         return surroundings.stop_requested() or control.stop_requested()
 
     for event in Recorder(directory, record, tokenizer, trainer, interval).events(stop_requested):
-        if isinstance(event, RunFinished):
-            tokens_path.unlink(missing_ok=True)  # now also those of a text that cannot be read again
+        if isinstance(event, RunFinished) and not surroundings.keep_tokens:
+            remove_tokens(tokens_path)
         if isinstance(event, RunFinished | RunInterrupted):
             control.tell(do="end", interrupted=isinstance(event, RunInterrupted))
         yield event
@@ -399,8 +402,8 @@ def _new_run(directory: Path, made: list[Path]) -> Iterator[None]:
                 yield
             finally:
                 if not record.exists():
-                    for name in (TOKENS_FILE, TOKENIZER_FILE):
-                        (directory / name).unlink(missing_ok=True)
+                    remove_tokens(directory / TOKENS_FILE)
+                    (directory / TOKENIZER_FILE).unlink(missing_ok=True)
     finally:
         if not record.exists():
             with suppress(OSError):  # somebody else's file is in it; the first failure is the one to tell

@@ -39,7 +39,7 @@ class CorpusRecord:
         characters, tokens: of the whole text, the held-out part included.
         sha256: of the text.
         has_documents: whether it is JSON lines, so that its tokens have a loss mask.
-        tokens_sha256: of the file of its tokens, where that is kept because the text cannot be read again.
+        tokens_sha256: of its tokens; None in runs of older versions.
 
     Raises:
         UsageError: a number is outside its range.

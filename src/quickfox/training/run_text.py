@@ -2,8 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from quickfox.config import TrainingRequest
@@ -11,12 +10,13 @@ from quickfox.durable import output_errors, sync
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
 from quickfox.text.documents import has_documents, iter_texts
-from quickfox.text.token_store import EncodedCorpus, encode_corpus, loss_mask_path
+from quickfox.text.token_store import EncodedCorpus, encode_corpus, remove_tokens, token_paths, tokens_digest
 from quickfox.text.tokenizers.building import build_tokenizer
 from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.tokenizers.file import format_tokenizer, load_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.text.vocabulary import count_characters, describe_characters
+from quickfox.training.events import Surroundings
 from quickfox.training.run_record import CorpusRecord, RunRecord
 from quickfox.training.transfer import grown
 
@@ -87,15 +87,15 @@ def encode_new(
     return encoded
 
 
-def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, kept_tokens: Path | None) -> CorpusRecord:
-    """What a run writes down of its corpus; `kept_tokens` is the file of its tokens, where that is kept, for good.
+def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, tokens_path: Path) -> CorpusRecord:
+    """What a run writes down of its corpus, whose tokens are in `tokens_path`.
 
     Raises:
-        StorageError: the file cannot be flushed to the disk.
+        StorageError: the tokens, of a text that cannot be read again, cannot be flushed to the disk.
     """
-    if kept_tokens is not None:
-        with output_errors(kept_tokens):
-            for path in filter(Path.exists, (kept_tokens, loss_mask_path(kept_tokens))):
+    if STANDARD_INPUT in corpus.names:
+        with output_errors(tokens_path):
+            for path in token_paths(tokens_path):
                 sync(path)
     return CorpusRecord(
         files=tuple(name if name == STANDARD_INPUT else str(Path(name).absolute()) for name in corpus.names),
@@ -103,12 +103,14 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, kept_tokens: Path | 
         tokens=encoded.tokens,
         sha256=encoded.digest,
         has_documents=has_documents(corpus),
-        tokens_sha256=None if kept_tokens is None else _file_digest(kept_tokens),
+        tokens_sha256=encoded.tokens_digest,
     )
 
 
-def encode_again(run: Path, record: RunRecord, tokens_path: Path, notice: Callable[[str], None]) -> Tokenizer:
+def reuse_tokens(run: Path, record: RunRecord, tokens_path: Path, surroundings: Surroundings) -> Tokenizer:
     """Makes sure that `tokens_path` holds the tokens of a run that was begun before; returns its tokenizer.
+
+    They are as the run left them, or else, if they are gone or damaged, encoded from its text once more.
 
     Raises:
         DataError: the text or the tokenizer is not the one the run was begun with.
@@ -118,36 +120,23 @@ def encode_again(run: Path, record: RunRecord, tokens_path: Path, notice: Callab
     tokenizer = load_tokenizer(run / TOKENIZER_FILE)
     if tokenizer_digest(tokenizer) != record.vocabulary_sha256:
         raise DataError(f"{run}: the vocabulary is not the one that this run was begun with")
-    if record.corpus.tokens_sha256 is None:
-        corpus = open_corpus(record.corpus.files, notice)
-        if encode_corpus(corpus, tokenizer, tokens_path).digest != record.corpus.sha256:
-            raise DataError(
-                f"the text has changed since {run} was begun ({record.corpus.files[0]}): restore it, or start a new run"
-            )
-    elif not tokens_path.exists():
-        raise NoInputError(f"{tokens_path} is gone, and the text came from standard input: start a new run")
-    elif _file_digest(tokens_path) != record.corpus.tokens_sha256:
+    found = tokens_digest(tokens_path, has_loss_mask=record.corpus.has_documents)
+    if found is not None and found == record.corpus.tokens_sha256:
+        return tokenizer
+    if STANDARD_INPUT in record.corpus.files:
+        if found is None:
+            raise NoInputError(f"{tokens_path} is gone, and the text came from standard input: start a new run")
         raise DataError(f"{tokens_path} is damaged, and the text came from standard input: start a new run")
+    corpus = open_corpus(record.corpus.files, surroundings.notice)
+    corpus = corpus.watched(surroundings.reading("encoding", corpus.size))
+    if encode_corpus(corpus, tokenizer, tokens_path).digest != record.corpus.sha256:
+        remove_tokens(tokens_path)
+        raise DataError(
+            f"the text has changed since {run} was begun ({record.corpus.files[0]}): restore it, or start a new run"
+        )
     return tokenizer
-
-
-@contextmanager
-def tokens_file(run: Path, *, keep: bool) -> Iterator[Path]:
-    """The place of the encoded text; the file is removed after the block, unless the text cannot be read again."""
-    path = run / TOKENS_FILE
-    try:
-        yield path
-    finally:
-        if not keep:
-            path.unlink(missing_ok=True)
-            loss_mask_path(path).unlink(missing_ok=True)
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
     """The sha256 of the tokenizer's file, in hexadecimal."""
     return hashlib.sha256(format_tokenizer(tokenizer)).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

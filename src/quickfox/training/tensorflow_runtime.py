@@ -65,6 +65,13 @@ def import_tensorflow() -> Any:
     return tf
 
 
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU, which then does the work."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def matmul_speed(precision: Precision, threads: int) -> float:
     """Measured floating-point operations per second of matrix products, all threads together; takes some 50 ms.
 

@@ -14,7 +14,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,26 +47,21 @@ def greeting(request: TrainingRequest, *, resumes: bool) -> Message:
     }
 
 
-def refuse_what_cannot_be_shared(spec: ClusterSpec | None, batch_size: int | None, sources: tuple[str, ...]) -> None:
-    """Refuses what several workers cannot do, as early as it is known.
+def refuse_standard_input(spec: ClusterSpec | None, sources: Sequence[str]) -> None:
+    """Raises UsageError if several workers are to read standard input, which only one can."""
+    if spec is not None and STANDARD_INPUT in sources:
+        raise UsageError("every worker reads the text by itself, and standard input can be read once: name a file")
 
-    Args:
-        spec: the cluster; None: this process is alone, and can.
-        batch_size: sequences over all workers, if it is decided.
-        sources: of the corpus.
 
-    Raises:
-        UsageError: the batch does not divide by the workers; or the text is standard input, which only one can read.
-    """
-    if spec is None:
+def refuse_indivisible_batch(spec: ClusterSpec | None, batch_size: int | None) -> None:
+    """Raises UsageError if a batch of so many sequences, if that is decided, does not divide by the workers."""
+    if spec is None or batch_size is None:
         return
     workers = len(spec.addresses)
-    if batch_size is not None and batch_size % workers:
+    if batch_size % workers:
         below = batch_size // workers * workers
         choices = f"{below} or {below + workers}" if below else f"{workers}"
         raise UsageError(f"--batch-size {batch_size} does not divide by {workers} workers: choose {choices}")
-    if STANDARD_INPUT in sources:
-        raise UsageError("every worker reads the text by itself, and standard input can be read once: name a file")
 
 
 def all_threads(spec: ClusterSpec | None) -> int:

@@ -1,14 +1,15 @@
 """`llm build-vocab`: choose the characters, words or subwords of a text that a model shall know, and save them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quickfox.cli.options import CorpusArgument
-from quickfox.cli.streams import notify, printable, write_stderr
+from quickfox.cli.streams import can_show_progress, notify, printable, write_stderr
 from quickfox.cli.tables import format_table
 from quickfox.config import TokenizerKind
 
@@ -63,10 +64,25 @@ def run(
     from quickfox.text.vocabulary import count_characters
 
     opened = open_corpus(corpus, notify)
-    counts = count_characters(iter_texts(opened))
-    built = build_tokenizer(tokenizer, iter_texts(opened), vocabulary_size, min_count, counts)
+    with _reading_bar() as reading:
+        counts = count_characters(iter_texts(opened.watched(reading("characters", opened.size))))
+        read = opened.watched(reading("vocabulary", opened.size))
+        built = build_tokenizer(tokenizer, iter_texts(read), vocabulary_size, min_count, counts)
+        description = list(_describe(opened.watched(reading("measuring", opened.size)), counts, built))
     save_tokenizer(built, output)
-    write_stderr(format_table([*_describe(opened, counts, built), ("saved", printable(str(output)))]))
+    write_stderr(format_table([*description, ("saved", printable(str(output)))]))
+
+
+@contextmanager
+def _reading_bar() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """What shows how far a text has been read, where that can be seen: see `display.ReadingBar.reading`."""
+    if not can_show_progress():
+        yield lambda _stage, _size: lambda _read: None
+        return
+    from quickfox.cli.display import ReadingBar  # Rich, only where it can be seen
+
+    with ReadingBar() as bar:
+        yield bar.reading
 
 
 def _describe(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") -> Iterator[tuple[str, str]]:

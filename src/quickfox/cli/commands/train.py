@@ -15,7 +15,7 @@ import typer
 from quickfox.cli import STARTED
 from quickfox.cli.options import JsonOption, ThreadsOption
 from quickfox.cli.signals import StopRequest, second_signal_ends_at_once
-from quickfox.cli.streams import notify, write_product
+from quickfox.cli.streams import can_show_progress, notify, write_product
 from quickfox.cli.training_lines import PlainDisplay, describe_end, describe_plan
 from quickfox.config import Architecture, Precision, Size, TokenizerKind, TrainingRequest, to_dict
 from quickfox.durations import parse_duration
@@ -92,6 +92,9 @@ def run(
         str | None,
         _option("--checkpoint-every", "Save after so many steps (500) or so much time (5m). Default: 3m.", "N|TIME"),
     ] = None,
+    keep_tokens: Annotated[
+        bool, typer.Option("--keep-tokens", help="Keep the encoded text in the run's folder when the run has finished.")
+    ] = False,
     config: Annotated[
         Path | None,
         _option("--config", "Repeat the settings of a run, from its run.json; options given here win.", "FILE"),
@@ -172,10 +175,17 @@ def run(
         run_local_workers(local_workers, sys.argv[1:])
         return
     cluster = read_cluster_spec(os.environ)
-    quiet = quiet or (cluster is not None and not cluster.is_chief)
+    is_quiet = quiet or dry_run or (cluster is not None and not cluster.is_chief)
     stop = StopRequest()
+    display = _open_display(is_quiet)
     surroundings = Surroundings(
-        notice=notify, started=STARTED, stop_requested=stop.is_set, cluster=cluster, leave=_leave
+        notice=notify,
+        started=STARTED,
+        stop_requested=stop.is_set,
+        reading=display.reading,
+        keep_tokens=keep_tokens,
+        cluster=cluster,
+        leave=_leave,
     )
     if resume:
         if dry_run:
@@ -210,7 +220,7 @@ def run(
         _show_plan(events, as_json=as_json)
         return
     with second_signal_ends_at_once():
-        finished = _watch(events, stop, quiet=quiet)
+        finished = _watch(events, stop, display)
     if isinstance(finished, WorkerFinished):
         return
     if as_json:
@@ -227,9 +237,11 @@ def _leave(error: QuickfoxError) -> None:
         os._exit(error.exit_status)
 
 
-def _watch(events: Generator[Event], stop: StopRequest, *, quiet: bool) -> RunFinished | WorkerFinished:
+def _watch(
+    events: Generator[Event], stop: StopRequest, display: "PlainDisplay | LiveDisplay"
+) -> RunFinished | WorkerFinished:
     """Shows the events of a run until its last, and returns that one; an interrupted run raises Stopped."""
-    with closing(events), _open_display(quiet) as display:
+    with closing(events), display:
         for event in events:
             if isinstance(event, RunStarted | WorkerStarted):
                 stop.wait_for_saving()
@@ -266,7 +278,7 @@ def _plan(event: RunPlanned) -> dict[str, Any]:
 
 
 def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
-    if quiet or sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if quiet or not can_show_progress():
         return PlainDisplay(quiet=quiet)
     from quickfox.cli.display import LiveDisplay  # Rich, only where it can be seen
 
