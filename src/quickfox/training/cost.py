@@ -26,7 +26,7 @@ ORTHOGONALISATION_STEPS = 2  # of Muon, see `optimization.NEWTON_SCHULZ`
 
 # Memory, in bytes or in numbers of four bytes.
 BASE_BYTES = 690_000_000  # Python, TensorFlow, Keras
-_GRAPH_BYTES_PER_TIME_STEP = 450_000  # of a recurrent layer, whose time loop is unrolled and compiled
+_GRAPH_BYTES_PER_TIME_STEP = 500_000  # of a recurrent layer, whose time loop is unrolled and compiled
 _GRAPH_BYTES_PER_TRANSFORMER_LAYER = 25_000_000
 _COPIES_OF_PARAMETER = 9  # weight and slots, gradients and their sum, copies for a checkpoint
 _ACTIVATIONS_PER_GATE = 3  # a token's gates, their gradients, and in the place of one more gate cell and output
