@@ -19,7 +19,7 @@ PACKAGE = Path(quickfox.__file__).parent
 
 FLOORS = (
     {"errors", "version"},
-    {"config", "durable", "durations", "native_output", "strict_json", "threads"},
+    {"allocator", "config", "durable", "durations", "native_output", "strict_json", "threads"},
     {"manifest", "tensor_file", "text"},
     {"models"},
     {"checkpoint"},

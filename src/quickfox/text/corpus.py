@@ -22,12 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
+from quickfox.allocator import give_back_free_memory
 from quickfox.errors import DataError, NoInputError, QuickfoxError, StorageError, UsageError
 
 STANDARD_INPUT = "-"
 
 CHUNK_BYTES = 2**18
 """Read at a time: what stays in a core's cache from reading to encoding; larger chunks were slower."""
+
+_TRIM_BYTES = 2**25
+"""After so many bytes, free memory is given back."""
 
 _HEAD_BYTES = 8192
 """Enough to tell what a file is; Git looks at as many for its guess."""
@@ -284,6 +288,8 @@ def _iter_decoded(source: _Source, chunk_bytes: int, on_read: OnRead) -> Iterato
     bytes_read = 0
     at_start = True
     for block in itertools.chain(source.iter_blocks(chunk_bytes, on_read), [b""]):
+        if bytes_read // _TRIM_BYTES < (bytes_read + len(block)) // _TRIM_BYTES:
+            give_back_free_memory()
         bytes_read += len(block)
         try:
             text = decoder.decode(block, final=not block)
