@@ -64,6 +64,17 @@ def test_json_is_one_line_with_the_results(trained: subprocess.CompletedProcess[
 
 
 @needs_tensorflow
+def test_the_tokens_of_a_finished_run_are_kept_only_if_asked_for(
+    trained: subprocess.CompletedProcess[str], program: list[str], environment: dict[str, str], home: Path
+) -> None:
+    arguments = ["train", "fox.txt", "--steps", "2", *SMALL, "--keep-tokens", "--quiet", "--output", "kept"]
+    subprocess.run([*program, *arguments], cwd=home, env=environment, check=True, timeout=100)
+    assert (home / "kept" / "tokens.bin").stat().st_size == len(TEXT)
+    assert trained.returncode == 0
+    assert not (home / "runs" / "fox" / "tokens.bin").exists()
+
+
+@needs_tensorflow
 def test_off_a_terminal_it_says_the_settings_and_a_line_a_validation(
     trained: subprocess.CompletedProcess[str],
 ) -> None:
