@@ -87,6 +87,30 @@ def test_asked_to_stop_all_save_at_one_step_and_one_worker_can_go_on(
     assert json.loads(resumed.stdout)["steps"] == step + 20
 
 
+@pytest.mark.parametrize("asked", [None, 0, 1])
+def test_all_workers_end_with_one_status(
+    start: Callable[..., Any], asked: int | None, free_addresses: list[str]
+) -> None:
+    """Finished, or stopped by a signal to any of them."""
+    steps = "30" if asked is None else "900000"
+    workers = [
+        start(
+            *("train", "fox.txt", *SAME, "--steps", steps, "--output", "run"),
+            TF_CONFIG=json.dumps({"cluster": {"worker": free_addresses}, "task": {"type": "worker", "index": rank}}),
+        )
+        for rank in range(2)
+    ]
+    if asked is not None:
+        for line in workers[0].stderr:
+            if line.startswith("epoch "):
+                workers[asked].send_signal(signal.SIGTERM)
+                break
+    said = [worker.communicate(timeout=60)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0 if asked is None else 143] * 2, said
+    assert "Traceback" not in "".join(said)
+    assert said[1].startswith("worker 1 of 2; how it goes is shown by the chief")
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_worker_is_lost_the_other_ends_and_says_how_to_go_on(
     llm: Llm, fox: Path, start: Callable[..., Any], victim: int, free_addresses: list[str]

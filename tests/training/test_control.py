@@ -83,6 +83,13 @@ def test_an_error_that_is_a_bug_is_told_too(pair: tuple[Control, Control]) -> No
         worker.hear()
 
 
+def test_a_peer_that_was_asked_to_stop_has_not_failed(pair: tuple[Control, Control]) -> None:
+    chief, worker = pair
+    chief.fail(KeyboardInterrupt())
+    with pytest.raises(PeerLostError, match="the chief: was stopped; start it again"):
+        worker.hear()
+
+
 def test_a_peer_that_is_gone_is_lost_and_says_how_to_go_on(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.advice = "go on with: llm train --resume fox"

@@ -93,10 +93,14 @@ class Control:
 
     def fail(self, error: BaseException) -> None:
         """Tells the peers that this process fails, and why."""
-        if error is not self._failure:
-            status = error.exit_status if isinstance(error, QuickfoxError) else ExitStatus.FAILURE
-            reason = str(error) if isinstance(error, QuickfoxError) else f"failed: {type(error).__name__}"
-            self.tell(failed=[int(status), reason])
+        if error is self._failure:
+            return
+        status, reason = ExitStatus.FAILURE, f"failed: {type(error).__name__}"
+        if isinstance(error, QuickfoxError):
+            status, reason = error.exit_status, str(error)
+        elif not isinstance(error, Exception):  # asked to stop by a signal, before there was anything to save
+            status, reason = ExitStatus.TEMPORARY, f"was stopped; {self.advice}"
+        self.tell(failed=[int(status), reason])
 
     def close(self) -> None:
         """Ends all connections; the peers are told that this is no loss."""

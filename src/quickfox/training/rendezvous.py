@@ -48,6 +48,8 @@ def joined(
     control = Control(links, leave)
     try:
         yield control
+    except GeneratorExit:  # who asked for the run's events has had the last one
+        raise
     except BaseException as error:
         control.fail(error)
         raise

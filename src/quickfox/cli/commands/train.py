@@ -58,7 +58,8 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="CORPUS... | RUN",
-            help="Text files, folders (every *.txt in them), globs, or - for standard input; UTF-8; .gz is unpacked. "
+            help="Text files, folders (every *.txt in them), globs, or - for standard input; UTF-8; .gz is unpacked; "
+            "*.jsonl is JSON lines of texts that end. "
             "With --resume: the run to go on with.",
             show_default=False,
         ),
