@@ -15,6 +15,7 @@ STATUSES = {
     errors.CannotCreateError: 73,
     errors.StorageError: 74,
     errors.BusyError: 75,
+    errors.PeerLostError: 75,
 }
 
 
