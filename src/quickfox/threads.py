@@ -41,8 +41,8 @@ def pinned_numpy_threads() -> int:
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """`function` of each item, in order, computed on `threads` threads while the caller's makes the items.
 
-    No more than two items a thread are in memory at a time. With one thread the calls come one after the other, too. It
-    pays where the function leaves Python's lock to others, as NumPy's and hashlib's do.
+    No more items than one beyond the threads are in memory at a time. With one thread the calls come one after the
+    other, too. It pays where the function leaves Python's lock to others, as NumPy's and hashlib's do.
     """
     from concurrent.futures import ThreadPoolExecutor  # here: most who import this page need no pool
 
@@ -50,7 +50,7 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], threads
         pending: deque[Future[Result]] = deque()
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) >= 2 * threads:
+            if len(pending) >= threads + 1:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
-from quickfox.allocator import give_back_free_memory
+from quickfox.allocator import give_back_free_memory, reuse_free_memory
 from quickfox.errors import DataError, NoInputError, QuickfoxError, StorageError, UsageError
 
 STANDARD_INPUT = "-"
@@ -284,6 +284,7 @@ def _spool(name: str, stream: BinaryIO) -> _Spool:
 
 def _iter_decoded(source: _Source, chunk_bytes: int, on_read: OnRead) -> Iterator[str]:
     """The text of one source, less its byte-order mark, in chunks that are not empty."""
+    reuse_free_memory()
     decoder = codecs.getincrementaldecoder("utf-8")()
     bytes_read = 0
     at_start = True

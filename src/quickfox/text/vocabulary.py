@@ -19,7 +19,7 @@ from quickfox.threads import available_threads, map_ahead
 
 CodePoints = npt.NDArray[np.unsignedinteger[Any]]
 
-_PIECE = 2**18
+_PIECE = 2**17
 """Characters counted at a time; of Chinese text, a third as many were counted at 0.8 times the speed."""
 
 SURROGATES = range(0xD800, 0xE000)
@@ -68,28 +68,33 @@ def count_characters(chunks: Iterable[str]) -> Counter[str]:
     return Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
 
 
-def _gathered(chunks: Iterable[str]) -> Iterator[str]:
-    """The text in pieces large enough for their counts, a number for each code point, to be next to nothing."""
-    waiting: list[str] = []
+def _gathered(chunks: Iterable[str]) -> Iterator[list[CodePoints]]:
+    """The code points of the text, as arrays of one type that are together large enough for their counts, a number for
+    each code point there is, to be next to nothing."""
+    waiting: list[CodePoints] = []
     length = 0
     for chunk in chunks:
-        waiting.append(chunk)
-        length += len(chunk)
-        if length >= _PIECE:
-            yield "".join(waiting)
+        codes = np.frombuffer(chunk.encode(), np.uint8) if chunk.isascii() else code_points(chunk)
+        if waiting and (length >= _PIECE or codes.dtype != waiting[0].dtype):
+            yield waiting
             waiting, length = [], 0
-    yield "".join(waiting)
+        waiting.append(codes)
+        length += len(codes)
+    if waiting:
+        yield waiting
 
 
-def _count_code_points(text: str) -> npt.NDArray[np.int64]:
+def _count_code_points(parts: list[CodePoints]) -> npt.NDArray[np.int64]:
     """How often each code point occurs, up to the highest that does, or somewhat beyond it."""
-    if not text.isascii():
-        return np.bincount(code_points(text))
-    # Pairs of characters are half as many, and counted almost twice as fast.
-    pairs = np.bincount(np.frombuffer(text.encode(), np.uint16, len(text) // 2), minlength=0x10000)
+    if parts[0].dtype != np.uint8:
+        return np.bincount(np.concatenate(parts, dtype=np.int64))  # the type in which NumPy counts, converted to once
+    # Pairs of ASCII characters are half as many, and counted almost twice as fast.
+    codes = np.concatenate(parts)
+    even = len(codes) // 2 * 2
+    pairs = np.bincount(codes[:even].view(np.uint16), minlength=0x10000)
     by_first_and_second = pairs.reshape(0x100, 0x100)
     counts: npt.NDArray[np.int64] = (by_first_and_second.sum(axis=0) + by_first_and_second.sum(axis=1))[:0x80]
-    counts[[ord(character) for character in text[len(text) // 2 * 2 :]]] += 1
+    counts[codes[even:]] += 1
     return counts
 
 

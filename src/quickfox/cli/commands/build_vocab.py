@@ -12,12 +12,11 @@ from quickfox.cli.options import CorpusArgument
 from quickfox.cli.streams import can_show_progress, notify, printable, write_stderr
 from quickfox.cli.tables import format_table
 from quickfox.config import TokenizerKind
+from quickfox.threads import pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.text.corpus import Corpus
     from quickfox.text.tokenizers.protocol import Tokenizer
-
-NAME = "build-vocab"
 
 EXAMPLES = """\b
 Examples:
@@ -57,6 +56,7 @@ def run(
     ] = None,
 ) -> None:
     """Save the vocabulary of a text. `llm train --vocab` takes it; without one it takes all characters of its text."""
+    pin_numpy_threads(1)  # no product is computed here, and threads for them take time to start
     from quickfox.text.corpus import open_corpus
     from quickfox.text.documents import iter_texts
     from quickfox.text.tokenizers.building import build_tokenizer

@@ -13,8 +13,6 @@ from quickfox.cli.streams import notify, write_product
 from quickfox.cli.tables import format_table
 from quickfox.threads import pin_numpy_threads
 
-NAME = "evaluate"
-
 EXAMPLES = """\b
 Examples:
   llm evaluate new.txt

@@ -9,8 +9,6 @@ import typer
 from quickfox.cli.streams import notify
 from quickfox.export.exporting import ExportFormat
 
-NAME = "export"
-
 EXAMPLES = """\b
 Examples:
   llm export runs/corpus --format huggingface -o fox-hf

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from quickfox.text.prompt_lines import PromptLine
     from quickfox.trained_model import Model, Prompt, Unknown
 
-NAME = "generate"
-
 EXAMPLES = """\b
 Examples:
   llm generate --seed "The quick brown fox"

@@ -14,8 +14,6 @@ from quickfox.errors import NoInputError
 if TYPE_CHECKING:
     from quickfox.text.tokenizers.protocol import Tokenizer
 
-NAME = "info"
-
 EXAMPLES = """\b
 Examples:
   llm info

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from quickfox.scoring import Score
     from quickfox.trained_model import Model
 
-NAME = "score"
-
 EXAMPLES = """\b
 Examples:
   llm score chapter.txt | sort -rn | head

@@ -36,8 +36,6 @@ from quickfox.training.events import (
 if TYPE_CHECKING:
     from quickfox.cli.display import LiveDisplay
 
-NAME = "train"
-
 EXAMPLES = """\b
 Examples:
   llm train corpus.txt
