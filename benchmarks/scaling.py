@@ -5,9 +5,10 @@ Throughput: `llm train` by N workers, against N independent runs at the same tim
 batch and of the threads: they compute the same and send nothing, so communication_share is the part of a step's time
 that the workers spend on each other.
 
-Kills: a random one of two workers gets SIGKILL, or in turn SIGSTOP (it hangs), after a random number of steps. The
-other must end within 30 seconds with status 75 and the line to resume by; then the run is resumed, by one, two or three
-workers in turn, and must finish.
+Kills: a random one of two or three workers gets SIGKILL, or in turn SIGSTOP (it hangs), at a random moment from when
+all have met on: while they read, start TensorFlow, compile, or train. The others must end within 30 seconds with
+status 75, saying how to go on; then the run is resumed, or begun again where it had not been, by one, two or
+three workers in turn, and must finish.
 """
 
 import argparse
@@ -31,6 +32,7 @@ LLM = [str(Path(sys.executable).with_name("llm")), "train"]
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 6000
 BATCH_SIZE = 48  # divides by one, two, three and four workers
 SECONDS_TO_END = 30.0
+SECONDS_OF_A_RUN = 12.0  # by two workers, about
 LONGEST_SECONDS = 300.0
 
 Process = subprocess.Popen[str]
@@ -103,42 +105,48 @@ def unused(folder: Path) -> str:
 
 
 def kill_once(number: int, text: Path, generator: random.Random, folder: Path) -> dict[str, Any]:
-    """Loses one of two workers at a random moment of a run, resumes it, and tells what happened."""
+    """Loses one of several workers at a random moment, goes on, and tells what happened."""
     run = unused(folder)
-    common = ["--size", "tiny", "--batch-size", str(BATCH_SIZE), "--steps", "1500", "--random-seed", "1"]
-    workers = start([str(text), *common, "--checkpoint-every", "50", "--output", run], 2, folder)
-    victim, sign = generator.randrange(2), (signal.SIGKILL, signal.SIGSTOP)[number % 2]
-    wait_for(Path(run, "checkpoints"))
-    time.sleep(generator.uniform(0, 4))
+    command = [str(text), "--size", "tiny", "--batch-size", str(BATCH_SIZE), "--steps", "1500", "--random-seed", "1"]
+    command += ["--checkpoint-every", "50", "--output", run]
+    workers = start(command, 2 + number // 2 % 2, folder)
+    for worker in workers[1:]:
+        assert worker.stderr is not None
+        worker.stderr.readline()  # which they write when all have met
+    moment = generator.uniform(0, SECONDS_OF_A_RUN)
+    time.sleep(moment)
+    victim, sign = generator.randrange(len(workers)), (signal.SIGKILL, signal.SIGSTOP)[number % 2]
     workers[victim].send_signal(sign)
     lost_at = time.monotonic()
-    status, _, error = ended(workers[1 - victim])
+    survivors = [ended(worker) for rank, worker in enumerate(workers) if rank != victim]
     seconds = time.monotonic() - lost_at
     workers[victim].kill()
     ended(workers[victim])
-    says_how = f"llm train --resume {run}" in error.splitlines()[-1]
-    resumed_by = 1 + number % 3
-    endings = [ended(process) for process in start(["--resume", run, "--json"], resumed_by, folder)]
-    is_finished = endings[0][0] == 0 and json.loads(endings[0][1])["steps"] == 1500
-    is_clean = status == 75 and seconds < SECONDS_TO_END and says_how and is_finished
-    return {
-        "victim": "chief" if victim == 0 else "worker",
-        "signal": sign.name,
-        "status": status,
-        "seconds": round(seconds, 1),
-        "says_how_to_resume": says_how,
-        "resumed_by": resumed_by,
-        "resumed_to_the_end": is_finished,
-        "as_promised": is_clean,
-        **({} if is_clean else {"said": error[-600:], "resume_said": endings[0][2][-600:]}),
+    has_begun = Path(run, "run.json").exists()
+    told = f"llm train --resume {run}" if has_begun else "start it again"
+    went_on_by = 1 + number % 3
+    again = ["--resume", run] if has_begun else command
+    endings = [ended(process) for process in start([*again, "--json"], went_on_by, folder)]
+    checks = {
+        "statuses_are_75": all(status == 75 for status, _, _ in survivors),
+        "within_30_seconds": seconds < SECONDS_TO_END,
+        "say_how_to_go_on": all(told in error.splitlines()[-1] for _, _, error in survivors),
+        "one_line_each": not any("Traceback" in error for _, _, error in survivors),
+        "went_on_to_the_end": endings[0][0] == 0 and json.loads(endings[0][1])["steps"] == 1500,
     }
-
-
-def wait_for(path: Path) -> None:
-    """Until it is there."""
-    deadline = time.monotonic() + LONGEST_SECONDS
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    is_clean = all(checks.values())
+    return {
+        "workers": len(workers),
+        "victim": "chief" if victim == 0 else f"worker {victim}",
+        "signal": sign.name,
+        "moment": round(moment, 1),
+        "had_begun": has_begun,
+        "seconds": round(seconds, 1),
+        "went_on_by": went_on_by,
+        **checks,
+        "as_promised": is_clean,
+        **({} if is_clean else {"said": [error[-600:] for _, _, error in [*survivors, *endings]]}),
+    }
 
 
 def main() -> None:

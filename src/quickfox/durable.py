@@ -47,7 +47,7 @@ def write_file(path: Path, data: bytes) -> None:
             _write_device(path, data)
             return
         target = Path(os.path.realpath(path))
-        temporary = _temporary_beside(target)
+        temporary = temporary_beside(target)
         try:
             _write_new_file(temporary, data)
             sync(temporary)
@@ -108,7 +108,7 @@ def new_directory(target: Path) -> Iterator[Path]:
     """
     with output_errors(target):
         _make_directories(target.parent)
-        temporary = _temporary_beside(target)
+        temporary = temporary_beside(target)
         temporary.mkdir()
         try:
             yield temporary
@@ -131,7 +131,7 @@ def remove_directory(path: Path) -> None:
         CannotCreateError, StorageError: it cannot be removed; a temporary may be left for `sweep_temporaries`.
     """
     with output_errors(path, "remove"):
-        temporary = _temporary_beside(path)
+        temporary = temporary_beside(path)
         path.rename(temporary)
         _sync_directory(path.parent)
         _remove(temporary)
@@ -163,7 +163,8 @@ def output_errors(path: Path, action: str = "write") -> Iterator[None]:
         raise kind(f"cannot {action} {path}: {error.strerror or error}") from error
 
 
-def _temporary_beside(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder, as `sweep_temporaries` looks for them."""
     return path.with_name(f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}")
 
 

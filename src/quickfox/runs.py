@@ -9,6 +9,7 @@ checkpoint is checkpoint.py's business.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
@@ -20,11 +21,16 @@ from quickfox.strict_json import input_errors
 
 RUNS_FOLDER = "runs"
 RUN_FILE = "run.json"
+LOCK_FILE = "lock"
+TOKENS_FILE = "tokens.bin"
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_VARIABLE = "LLM_MODEL"
 
 _LONGEST_NAME = 64
 _RECENT_CHECKPOINTS_KEPT = 2
+
+_LEFTOVERS = (LOCK_FILE, "tokens.*", ".quickfox-*.tmp")
+"""What a new run has in its folder before its record, for some time if its text is long; first of all the lock."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,17 @@ def new_run_directory(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
 def make_run_directory(directory: Path) -> None:
     """Make the folder that a person named for a new run; an empty one may be there already.
 
+    As good as empty is one in which a run was killed before it had written its record: see `_LEFTOVERS`.
+
     Raises:
         CannotCreateError: it holds something, or cannot be made.
         StorageError: the storage failed.
     """
     with output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
+        names = {path.name for path in directory.iterdir()}
+        foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in _LEFTOVERS)]
+        if foreign or (names and LOCK_FILE not in names):
             raise CannotCreateError(f"{directory} is not empty: name another folder, or remove it first")
 
 

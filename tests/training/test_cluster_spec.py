@@ -1,7 +1,7 @@
 """A cluster as Kubernetes and Slurm describe it, and descriptions that are none."""
 
 import json
-import os
+import re
 from typing import Any
 
 import pytest
@@ -57,14 +57,29 @@ def test_a_process_that_is_alone(environment: dict[str, str]) -> None:
         (tf_config({"worker": ["a:65536", "b:1"]}), "not 'a:65536'"),
         (tf_config({"worker": [1, "b:1"]}), "not 1"),
         (tf_config({"worker": ["a:1", "a:1"]}), "given twice"),
+        (tf_config({"worker": ["[::1]:1", "[0::1]:1"]}), "given twice"),
+        *[
+            (tf_config({"worker": [address, "b:1"]}), rf"\[host\]:port for IPv6, not '{re.escape(address)}'")
+            for address in (
+                "::1:7000",
+                "[::1]",
+                "[::1]:",
+                "[::1",
+                "[]:1",
+                "[ann]:1",
+                "[1.2.3.4]:1",
+                "[::1]a:1",
+                "a:\u0663",
+            )
+        ],
         (tf_config({"chief": ["a:1", "b:1"]}), "2 chiefs"),
         (tf_config({"worker": ["a:1", "b:1"]}, "evaluator"), "task.type is 'evaluator'"),
         (tf_config({"worker": ["a:1", "b:1"]}, "chief"), "task.index is 0"),
         (tf_config({"worker": ["a:1", "b:1"]}, index=2), "task.index is 2"),
         (tf_config({"worker": ["a:1", "b:1"]}, index=True), "task.index is True"),
         (tf_config({"worker": [f"h{n}:1" for n in range(1025)]}), "more than 1024"),
-        ({"SLURM_STEP_NUM_TASKS": "2"}, "srun"),
-        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "7", "SLURM_PROCID": "x"}, "srun"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "SLURM_PROCID is not set; start the workers with srun"),
+        ({"SLURM_STEP_NUM_TASKS": "1025", "SLURM_PROCID": "0"}, "1025 workers are more than 1024"),
     ],
 )
 def test_what_describes_no_cluster_is_refused(environment: dict[str, str], said: str) -> None:
@@ -72,10 +87,23 @@ def test_what_describes_no_cluster_is_refused(environment: dict[str, str], said:
         read_cluster_spec(environment)
 
 
-def test_the_tasks_of_a_slurm_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their ports differ from task to task of a machine, and from job to job."""
-    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NODELIST": "n[01-02]", "SLURM_STEP_TASKS_PER_NODE": "2(x2)"}
-    for name, value in {**step, "SLURM_PROCID": "3", "SLURM_JOB_ID": "77"}.items():
-        monkeypatch.setenv(name, value)
-    spec = read_cluster_spec(os.environ)
-    assert spec == ClusterSpec(("n01:20077", "n01:20078", "n02:20077", "n02:20078"), 3)
+def test_ipv6_hosts_are_in_brackets() -> None:
+    addresses = ("[::1]:7000", "[fe80::1%eth0]:7000", "[0:0:0:0:0:0:0:1]:7001", "127.0.0.1:7000")
+    spec = read_cluster_spec(tf_config({"worker": list(addresses)}, index=2))
+    assert spec == ClusterSpec(addresses, 2)
+    endpoints = [spec.endpoint(rank) for rank in range(4)]
+    assert endpoints == [("::1", 7000), ("fe80::1%eth0", 7000), ("::1", 7001), ("127.0.0.1", 7000)]
+    assert spec.workers_on_this_host() == 2  # one spelt otherwise
+    assert ClusterSpec(addresses, 3).workers_on_this_host() == 1
+    assert spec.describe(0) == "the chief ([::1]:7000)"
+
+
+def test_the_tasks_of_a_slurm_step() -> None:
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "n[9-10]", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
+    spec = read_cluster_spec({**step, "SLURM_PROCID": "1", "SLURM_JOB_ID": "7"})
+    assert spec == ClusterSpec(("n9:20112", "n10:20112"), 1)
+
+
+def test_tf_config_goes_before_slurm() -> None:
+    spec = read_cluster_spec({**tf_config({"worker": ["ann:1", "bob:1"]}), "SLURM_STEP_NUM_TASKS": "2"})
+    assert spec == ClusterSpec(("ann:1", "bob:1"), 0)

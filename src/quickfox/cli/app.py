@@ -6,7 +6,6 @@ traceback is shown and the status is 1.
 
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,8 +13,9 @@ import typer
 from quickfox.cli.signals import Stopped, raise_on_stop_signals
 from quickfox.cli.streams import (
     ClosedPipeError,
+    failure_line,
     own_standard_output,
-    printable,
+    program_name,
     replace_closed_streams,
     settle_standard_output,
     write_stderr,
@@ -59,7 +59,7 @@ def main() -> None:
     """The entry point of the commands `llm` and `quickfox`."""
     replace_closed_streams()
     own_standard_output()
-    sys.exit(_run(_program_name(), sys.argv[1:]))
+    sys.exit(_run(program_name(), sys.argv[1:]))
 
 
 def _run(program: str, arguments: list[str]) -> int:
@@ -75,23 +75,12 @@ def _run(program: str, arguments: list[str]) -> int:
     except Stopped as stopped:
         return stopped.exit_status
     except QuickfoxError as error:
-        _report(program, str(error))
+        write_stderr(failure_line(str(error)))
         return error.exit_status
     except typer.TyperException as error:
-        _report(program, f"{error.format_message().rstrip('.')} (see {_help_command(error, program)})")
+        write_stderr(failure_line(f"{error.format_message().rstrip('.')} (see {_help_command(error, program)})"))
         return ExitStatus.USAGE
     return status or ExitStatus.SUCCESS
-
-
-def _report(program: str, message: str) -> None:
-    """One line, whatever is in the message."""
-    write_stderr(f"{program}: {printable(message)}\n")
-
-
-def _program_name() -> str:
-    """The name that the user called us by; `llm` where it is not one of ours, as in tests."""
-    name = Path(sys.argv[0]).stem
-    return name if name in ("llm", "quickfox") else "llm"
 
 
 def _help_command(error: typer.TyperException, program: str) -> str:

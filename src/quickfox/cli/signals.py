@@ -3,11 +3,11 @@
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -80,14 +80,25 @@ def second_signal_ends_at_once() -> Iterator[None]:
         sender.close()  # ends the thread
 
 
+def end_at_once(status: int, message: str = "", terminal: int = 2) -> NoReturn:
+    """Ends the process, whatever its main thread waits for, and leaves the terminal as it was.
+
+    Args:
+        status: its exit status.
+        message: a line for the user.
+        terminal: descriptor of standard error, or a copy of it: native libraries may have the former muted.
+    """
+    try:
+        show_cursor = _SHOW_CURSOR if os.isatty(terminal) else b""  # a progress display may have hidden it
+        os.write(terminal, show_cursor + message.encode(errors="backslashreplace"))
+    finally:
+        os._exit(status)
+
+
 def _leave_on_second_signal(receiver: socket.socket) -> None:
     stops = 0
     with receiver:
         while numbers := receiver.recv(1):
             stops += numbers[0] in _STOP_SIGNALS
             if stops == 2:
-                try:
-                    if sys.stderr is not None and sys.stderr.isatty():
-                        os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # a progress display may have hidden it
-                finally:
-                    os._exit(128 + numbers[0])
+                end_at_once(128 + numbers[0])

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TextIO
 
 from quickfox.errors import StorageError
@@ -136,6 +137,17 @@ def write_stderr(text: str) -> None:
     except OSError:
         # Nowhere is left to tell that nothing can be told; the product matters more and goes on.
         _abandon(sys.stderr)
+
+
+def program_name() -> str:
+    """The name that the user called us by; `llm` where it is not one of ours, as in tests."""
+    name = Path(sys.argv[0]).stem
+    return name if name in ("llm", "quickfox") else "llm"
+
+
+def failure_line(message: str) -> str:
+    """What is said of a failure: one line, whatever is in the message."""
+    return f"{program_name()}: {printable(message)}\n"
 
 
 def printable(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from quickfox.durable import temporary_beside
 from quickfox.errors import DataError, NoInputError, StorageError
 
 SHARD_BYTES = 2**32
@@ -106,7 +107,9 @@ class _Shard:
 
 
 class ShardWriter:
-    """Writes bytes to one file after another; a context manager, which closes the last.
+    """Writes bytes to one file after another; a context manager, at whose end all of them are there, or none is.
+
+    Until then they have temporary names. They are not flushed to the disk.
 
     Args:
         path: of the first shard, made when something is written.
@@ -119,7 +122,7 @@ class ShardWriter:
     def __init__(self, path: Path, shard_bytes: int) -> None:
         self._path = path
         self._shard_bytes = shard_bytes
-        self._number = 0
+        self._temporaries: list[Path] = []
         self._file: BinaryIO | None = None
         self._room = shard_bytes
         self.sha256 = hashlib.sha256()
@@ -130,8 +133,15 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None:
+                self._file.close()
+            if error is None:
+                for number in reversed(range(len(self._temporaries))):  # the first one last: it says that all are there
+                    self._temporaries[number].replace(shard_path(self._path, number))
+        finally:
+            for temporary in self._temporaries:
+                temporary.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         """Adds `data`; raises OSError."""
@@ -142,8 +152,8 @@ class ShardWriter:
                 self._file.write(rest[: self._room])
                 self._file.close()
                 rest = rest[self._room :]
-                self._number += 1
-            self._file = shard_path(self._path, self._number).open("wb")
+            self._temporaries.append(temporary_beside(self._path))
+            self._file = self._temporaries[-1].open("wb")
             self._room = self._shard_bytes
         self._file.write(rest)
         self._room -= len(rest)

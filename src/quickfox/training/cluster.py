@@ -7,27 +7,34 @@ for the chief, which tells the others by `control.py` what to do.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import context as eager_context
 
 from quickfox.errors import QuickfoxError, UnavailableError
 from quickfox.training.cluster_spec import ClusterSpec
 from quickfox.training.control import Control
+from quickfox.training.tensorflow_runtime import num_gpus
 
 Tensor = Any
 Nest = Any
+
+REGISTER_SECONDS = 15
+"""How long TensorFlow's servers may take to find each other; all have just said that they are ready to start."""
 
 _BROKEN = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
 )
-"""What a collective operation raises where a peer does not answer."""
+"""What is raised by operations that all workers do together, where a peer does not answer."""
 
 
 class Cluster:
@@ -60,7 +67,7 @@ class Cluster:
 
     def gathered(self, spread: Nest) -> Nest:
         """The opposite of `spread`; all workers must call it."""
-        with self.peer_errors():
+        with self.together():
             return self._gather(spread)
 
     def _gathered(self, spread: Nest) -> Nest:
@@ -113,15 +120,21 @@ class Cluster:
         def chiefs_or_zeros(context: Any) -> Tensor:
             return tensor if context.replica_id_in_sync_group == 0 else tf.zeros_like(tensor)
 
-        with self.peer_errors():
+        with self.together():
             replicas = self.strategy.experimental_distribute_values_from_function(chiefs_or_zeros)
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
 
     @contextmanager
-    def peer_errors(self) -> Iterator[None]:
-        """Turns the failure of a collective operation into that of the peer which is lost, where one is."""
+    def together(self, seconds: float = math.inf) -> Iterator[None]:
+        """For a block that all workers must execute: who does not, within so many seconds, is lost.
+
+        Raises:
+            PeerLostError: a worker is lost, or cannot be reached.
+            QuickfoxError: a worker has failed.
+        """
         try:
-            yield
+            with self.control.answered_within(seconds):
+                yield
         except _BROKEN as error:
             self.control.explain(error)
 
@@ -145,7 +158,8 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
 
     Raises:
         UnavailableError: TensorFlow's server cannot start.
-        QuickfoxError: another worker is lost or has failed.
+        PeerLostError: another worker is lost, or cannot be reached.
+        QuickfoxError: another worker has failed.
     """
     if spec is None:
         several = len(tf.config.list_logical_devices("GPU")) > 1
@@ -155,15 +169,31 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
         task_type="worker",
         task_id=spec.rank,
         rpc_layer="grpc",
+        num_accelerators={"GPU": num_gpus()},
     )
+    _start_without_waiting()
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        with control.answered_within(REGISTER_SECONDS):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except _BROKEN as error:
+        control.explain(error)
     except (tf.errors.OpError, RuntimeError) as error:
         control.check()
         raise UnavailableError(
             f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}"
         ) from None
+    strategy.extended._check_health_thread_should_stop.set()  # control.py notices a lost peer sooner, and says so
     return Cluster(strategy, control, spec.rank, len(spec.addresses))
+
+
+def _start_without_waiting() -> None:
+    """Keeps TensorFlow from starting its coordination service, which a strategy otherwise does.
+
+    That waits up to an hour for all peers, in a call in which no Python runs in the whole process: it would not notice
+    that one was lost, nor take SIGTERM, whose handler the service replaces. What it is for, `control.py` does. Without
+    it the strategy begins with a reduction over all workers, during which Python runs. No public function can say so.
+    """
+    eager_context.context().configure_coordination_service(service_type="")
 
 
 def alone() -> Cluster:

@@ -8,19 +8,16 @@ The first worker, or the one of the job "chief" if there is one, is the chief. K
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
 from quickfox.errors import DataError, UsageError
 from quickfox.strict_json import parse_json
+from quickfox.training.slurm import SLURM_TASKS, read_slurm_step
 
 MAX_WORKERS = 1024
 
-SLURM_TASKS = "SLURM_STEP_NUM_TASKS"
-"""Set by `srun` for each task that it starts, and not within a batch script itself."""
-
-_SLURM_PORTS = range(20_000, 60_000)  # each job has one of its own, so that two may share a machine
-
-_ADDRESS = re.compile(r"[^\s:/]+:(\d{1,5})")
+_ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class ClusterSpec:
     """The workers by rank, and the rank of this process.
 
     Attributes:
-        addresses: host:port of each, where it listens; the chief's is the first.
+        addresses: host:port of each, where it listens, an IPv6 host in brackets; the chief's is the first.
         rank: of this process, from 0.
     """
 
@@ -44,9 +41,13 @@ class ClusterSpec:
         """A worker, named for a message."""
         return f"{'the chief' if rank == 0 else f'worker {rank}'} ({self.addresses[rank]})"
 
+    def endpoint(self, rank: int) -> tuple[str, int]:
+        """The host, without brackets, and the port of a worker, as a socket wants them."""
+        return _endpoint(self.addresses[rank])
+
     def workers_on_this_host(self) -> int:
         """How many share this process's machine, itself included, as far as the hosts' names tell."""
-        hosts = [address.rsplit(":", 1)[0] for address in self.addresses]
+        hosts = [_endpoint(address)[0] for address in self.addresses]
         return hosts.count(hosts[self.rank])
 
 
@@ -59,7 +60,7 @@ def read_cluster_spec(environment: Mapping[str, str]) -> ClusterSpec | None:
     if environment.get("TF_CONFIG", "").strip():
         spec = _from_tf_config(environment["TF_CONFIG"])
     elif environment.get(SLURM_TASKS, "1") != "1":
-        spec = _from_slurm(environment)
+        spec = ClusterSpec(*read_slurm_step(environment, MAX_WORKERS))
     else:
         return None
     return spec if spec is not None and len(spec.addresses) > 1 else None
@@ -79,7 +80,7 @@ def _from_tf_config(text: str) -> ClusterSpec | None:
     if len(jobs["chief"]) > 1:
         raise UsageError(f"TF_CONFIG: there are {len(jobs['chief'])} chiefs, and there can only be one")
     addresses = (*jobs["chief"], *jobs["worker"])
-    if len(set(addresses)) < len(addresses):
+    if len(set(map(_endpoint, addresses))) < len(addresses):
         raise UsageError("TF_CONFIG: an address is given twice")
     if len(addresses) > MAX_WORKERS:
         raise UsageError(f"TF_CONFIG: {len(addresses)} workers are more than {MAX_WORKERS}")
@@ -105,27 +106,25 @@ def _addresses(kind: str, values: Any) -> list[str]:
     if not isinstance(values, list):
         raise UsageError(f"TF_CONFIG: cluster.{kind} must be a list of addresses host:port, not {values!r:.60}")
     for value in values:
-        match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
-        if match is None or not 0 < int(match[1]) < 2**16:
-            raise UsageError(f"TF_CONFIG: cluster.{kind}: an address is host:port, not {value!r:.60}")
+        if not isinstance(value, str) or not _is_address(value):
+            raise UsageError(
+                f"TF_CONFIG: cluster.{kind}: an address is host:port, or [host]:port for IPv6, not {value!r:.60}"
+            )
     return values
 
 
-def _from_slurm(environment: Mapping[str, str]) -> ClusterSpec:
-    """By TensorFlow's own reading of Slurm's lists of hosts."""
-    from quickfox.training.tensorflow_runtime import import_tensorflow
-
-    tf = import_tensorflow()
+def _is_address(text: str) -> bool:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not 0 < int(match[2]) < 2**16:
+        return False
     try:
-        job, rank = int(environment["SLURM_JOB_ID"]), int(environment["SLURM_PROCID"])
-        port = _SLURM_PORTS[job % len(_SLURM_PORTS)]
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-            port_base=port,
-            gpus_per_node=MAX_WORKERS,  # not asked: Slurm itself gives each task its GPUs
-            gpus_per_task=1,
-            auto_set_gpu=False,
-        )
-        addresses = tuple(resolver.cluster_spec().job_tasks("worker"))
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise UsageError(f"Slurm's variables describe no cluster: {error}; start the workers with srun") from None
-    return ClusterSpec(addresses, rank)
+        return match[1] is None or IPv6Address(match[1]).version == 6
+    except AddressValueError:
+        return False
+
+
+def _endpoint(address: str) -> tuple[str, int]:
+    host, port = address.rsplit(":", 1)
+    if host.startswith("["):
+        host = str(IPv6Address(host[1:-1]))  # of its many spellings always the same
+    return host, int(port)

@@ -8,29 +8,42 @@ for the training loop; {}, a sign of life; or one of three that are dealt with h
     {"bye": true}  it ends, and that is no loss
 
 A peer whose connection breaks, or which gives no sign of life for `LOST_SECONDS`, is lost, and so is the run until it
-is resumed: every worker ends. A process that trains alone is the chief of nobody. Knows no TensorFlow.
+is resumed: every worker ends. So it is where a peer lives but does not answer, see `Control.answered_within`. A process
+that trains alone is the chief of nobody. Knows no TensorFlow.
 """
 
 import json
+import math
 import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from quickfox.errors import DataError, ExitStatus, PeerLostError, QuickfoxError, UnavailableError, UsageError
+from quickfox.errors import (
+    CannotCreateError,
+    DataError,
+    ExitStatus,
+    NoInputError,
+    PeerLostError,
+    QuickfoxError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
 from quickfox.strict_json import MAX_JSON_BYTES, parse_json
 
-LOST_SECONDS = 15.0  # without a sign of life
+LOST_SECONDS = 20.0  # without a sign of life; importing TensorFlow from a slow disk may stop all threads for some
 LEAVE_SECONDS = 4.0  # for a process to end by itself when a peer is lost, unless a call of TensorFlow holds it
 _BEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 
 Message = dict[str, Any]
 
-_ERRORS = {kind.exit_status: kind for kind in (UsageError, DataError, UnavailableError, PeerLostError)}
+_KINDS = (UsageError, DataError, NoInputError, UnavailableError, CannotCreateError, StorageError, PeerLostError)
+_ERRORS = {kind.exit_status: kind for kind in _KINDS}
 
 
 class Control:
@@ -48,8 +61,10 @@ class Control:
         self._failure: QuickfoxError | None = None
         self._stop_requested = False
         self._closed = threading.Event()
+        self._answer_due = math.inf  # by `time.monotonic`
         self.advice = "start it again"
         for link in links:
+            link.last_heard = time.monotonic()  # it may have waited for others to come
             threading.Thread(target=self._read, args=(link,), daemon=True).start()
         if links:
             threading.Thread(target=self._watch, daemon=True).start()
@@ -73,13 +88,31 @@ class Control:
         if self._failure is not None:
             raise self._failure
 
+    @contextmanager
+    def answered_within(self, seconds: float) -> Iterator[None]:
+        """Takes a peer for lost if the block, which waits for all of them, takes longer.
+
+        A process may give signs of life while its main thread hangs, on a disk that does not answer for example.
+        """
+        self._answer_due = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._answer_due = math.inf
+
     def explain(self, error: Exception) -> NoReturn:
-        """Raises what became of the peers, if that is why TensorFlow failed, else `error`."""
-        deadline = time.monotonic() + LOST_SECONDS
+        """Raises why what all peers do together has failed: one is lost, or has failed, or cannot be reached.
+
+        Without peers, it is `error` itself.
+        """
+        deadline = time.monotonic() + LOST_SECONDS + 2 * _BEAT_SECONDS
         while self._links and time.monotonic() < deadline:
             self.check()
             time.sleep(_POLL_SECONDS)
-        raise error
+        if not self._links:
+            raise error
+        reason = str(error).splitlines()[0]
+        raise PeerLostError(f"the workers do not reach each other: {reason:.200}; {self.advice}") from error
 
     def request_stop(self) -> None:
         """Asks the chief to save and to stop, once."""
@@ -140,11 +173,14 @@ class Control:
 
     def _watch(self) -> None:
         """Gives signs of life, and looks for those of the peers."""
-        while not self._closed.wait(_BEAT_SECONDS):
+        while not self._closed.is_set():
             for link in self._links:
                 link.send({})
                 if not link.is_done and time.monotonic() - link.last_heard > LOST_SECONDS:
                     self._lose(link, f"no sign of life for {LOST_SECONDS:.0f} seconds")
+            if time.monotonic() > self._answer_due:
+                self._end(PeerLostError(f"a worker hangs, and all wait for it; {self.advice}"))
+            self._closed.wait(_BEAT_SECONDS)
 
     def _lose(self, link: "Link", why: str) -> None:
         self._end(PeerLostError(f"{link.peer} is lost: {why}; {self.advice}"))

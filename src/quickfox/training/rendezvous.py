@@ -1,14 +1,15 @@
 """How the workers of a cluster find each other: the others come to the chief, and all must have been started alike.
 
-The chief listens on its own address of the cluster until all have come. Then TensorFlow's server takes that port, and
-the connections stay, for `control.py`. Like TensorFlow's own, this port has no authentication: it belongs behind a
-firewall.
+The chief listens on its own address of the cluster until all have come; a worker that cannot reach it, or finds another
+program there, tries again until its time is over. Then TensorFlow's server takes that port, and the connections stay,
+for `control.py`. Like TensorFlow's own, this port has no authentication: it belongs behind a firewall.
 """
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from quickfox.errors import DataError, QuickfoxError, UnavailableError, UsageError
 from quickfox.training.cluster_spec import ClusterSpec
@@ -43,8 +44,10 @@ def joined(
     if spec is None:
         yield Control([], leave)
         return
-    deadline = time.monotonic() + join_seconds
-    links = _await_workers(spec, hello, deadline) if spec.is_chief else [_find_chief(spec, hello, deadline)]
+    if spec.is_chief:
+        links = _await_workers(spec, hello, time.monotonic() + join_seconds)
+    else:
+        links = [_find_chief(spec, hello, join_seconds)]
     control = Control(links, leave)
     try:
         yield control
@@ -67,10 +70,12 @@ def _await_workers(spec: ClusterSpec, hello: Message, deadline: float) -> list[L
                 server.settimeout(max(0.01, deadline - time.monotonic()))
                 link = Link("a worker", server.accept()[0])
                 rank = _greeted(link, spec, hello)
-                if rank is not None and rank not in links:
-                    links[rank] = link
-                else:  # none of us
+                if rank is None:  # none of us
                     link.close()
+                    continue
+                if rank in links:  # it ended and was started again, or else two were given one rank
+                    _refuse([links[rank]], UsageError(f"another process has come as {spec.describe(rank)}"))
+                links[rank] = link
         except TimeoutError:
             missing = " and ".join(spec.describe(rank) for rank in others if rank not in links)
             error = UnavailableError(
@@ -87,12 +92,17 @@ def _await_workers(spec: ClusterSpec, hello: Message, deadline: float) -> list[L
 
 
 def _listening(spec: ClusterSpec) -> socket.socket:
-    port = int(spec.addresses[0].rsplit(":", 1)[1])
+    """A server at this process's port, for IPv6 too where there is any."""
+    place = ("", spec.endpoint(spec.rank)[1])
     try:
-        return socket.create_server(("", port), backlog=len(spec.addresses))
+        with suppress(OSError):
+            return socket.create_server(place, family=socket.AF_INET6, dualstack_ipv6=True)
+        return socket.create_server(place)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UnavailableError(f"{spec.describe(0)} cannot listen on its port: {reason}: choose another one") from None
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UnavailableError(
+            f"{spec.describe(spec.rank)} cannot listen on its port: {reason}: choose another one"
+        ) from None
 
 
 def _greeted(link: Link, spec: ClusterSpec, hello: Message) -> int | None:
@@ -122,29 +132,38 @@ def _refuse(links: Iterable[Link], error: QuickfoxError) -> None:
         link.close()
 
 
-def _find_chief(spec: ClusterSpec, hello: Message, deadline: float) -> Link:
+def _find_chief(spec: ClusterSpec, hello: Message, join_seconds: float) -> Link:
     """A worker's part: the link to the chief."""
-    host, port = spec.addresses[0].rsplit(":", 1)
+    with _listening(spec):
+        pass  # TensorFlow's server will need the port: better to know now that it is taken
+    deadline = time.monotonic() + join_seconds
     while True:
         try:
-            connection = socket.create_connection((host, int(port)), timeout=_HELLO_SECONDS)
-            break
+            connection = socket.create_connection(spec.endpoint(0), timeout=_HELLO_SECONDS)
         except OSError as error:  # not there yet, or its name is not known yet
-            if time.monotonic() > deadline:
-                reason = error.strerror or str(error)
-                raise UnavailableError(f"{spec.describe(0)} did not come within the time: {reason}") from None
-            time.sleep(_RETRY_SECONDS)
-    link = Link(spec.describe(0), connection)
-    link.send({**hello, "rank": spec.rank})
-    link.wait_at_most(max(0.0, deadline - time.monotonic()) + 2 * _HELLO_SECONDS)
+            reason = error.strerror or str(error)
+        else:
+            link = Link(spec.describe(0), connection)
+            answer = _answer(link, {**hello, "rank": spec.rank}, join_seconds + 2 * _HELLO_SECONDS)
+            if answer.get("welcome"):
+                return link
+            link.close()
+            if "refused" in answer:
+                status, reason = answer["refused"]
+                raise (UsageError if status == UsageError.exit_status else UnavailableError)(reason)
+            reason = "it ended before all workers had come, or another program is there"
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"{spec.describe(0)} did not come within the time: {reason}")
+        time.sleep(_RETRY_SECONDS)
+
+
+def _answer(link: Link, hello: Message, seconds: float) -> Message:
+    """What the chief says to a greeting, when all have come or its time is over; empty if it says nothing of ours."""
+    link.send(hello)
+    link.wait_at_most(seconds)
     try:
-        answer = next(link.received(), {})
+        return next(link.received(), {})
     except (OSError, DataError):
-        answer = {}
-    link.wait_at_most(None)
-    if "refused" in answer:
-        status, reason = answer["refused"]
-        raise (UsageError if status == UsageError.exit_status else UnavailableError)(reason)
-    if not answer.get("welcome"):
-        raise UnavailableError(f"{link.peer} ended before all workers had come")
-    return link
+        return {}
+    finally:
+        link.wait_at_most(None)

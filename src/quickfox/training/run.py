@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from quickfox.config import TrainingRequest
 from quickfox.errors import DataError
 from quickfox.models.parameters import parameter_count
+from quickfox.runs import TOKENS_FILE
 from quickfox.text.corpus import Corpus
 from quickfox.text.token_store import count_training_tokens, open_corpus_tokens, remove_tokens, split_tokens
 from quickfox.text.tokenizers.file import save_tokenizer
@@ -54,7 +55,6 @@ from quickfox.training.run_record import (
 )
 from quickfox.training.run_text import (
     TOKENIZER_FILE,
-    TOKENS_FILE,
     choose_tokenizer,
     describe_corpus,
     encode_new,
@@ -69,11 +69,14 @@ from quickfox.training.tensorflow_runtime import import_tensorflow, matmul_speed
 from quickfox.training.transfer import reopen_start, transferred
 from quickfox.training.working_together import (
     all_threads,
+    attentive,
     compare_texts,
     follow,
     greeting,
     refuse_indivisible_batch,
+    refuse_indivisible_devices,
     refuse_standard_input,
+    shared_anew,
     start_together,
     tell_run,
     tell_text,
@@ -117,6 +120,7 @@ def train(
     spec = surroundings.cluster
     refuse_indivisible_batch(spec, request.batch_size)
     with joined(spec, greeting(request, resumes=False), surroundings.leave) as control:
+        surroundings = attentive(surroundings, control)
         if spec is not None and not spec.is_chief:
             yield from follow(control, spec, corpus, surroundings)
             return
@@ -219,6 +223,7 @@ def _lead(
             vocabulary_sha256=tokenizer_digest(tokenizer),
             init_from=None if start is None else start.record,
             checkpoint_every=str(interval),
+            workers=cluster.size,
             versions=current_versions(),
         )
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
@@ -248,6 +253,7 @@ def resume(
     """
     spec = surroundings.cluster
     with joined(spec, greeting(request, resumes=True), surroundings.leave) as control:
+        surroundings = attentive(surroundings, control)
         if spec is not None and not spec.is_chief:
             yield from follow(control, spec, None, surroundings)
         else:
@@ -267,6 +273,7 @@ def _lead_on(
         refuse_changes(request, record)
         refuse_indivisible_batch(surroundings.cluster, record.training.batch_size)
         refuse_standard_input(surroundings.cluster, record.corpus.files)
+        record = shared_anew(record, surroundings)
         if checkpoint_every is not None:
             record = dataclasses.replace(record, checkpoint_every=str(CheckpointInterval.parse(checkpoint_every)))
         point = newest_resume_point(directory, record, surroundings.notice)
@@ -301,6 +308,7 @@ def _resume(
     tell_text(control, tokenizer, record.corpus.files)
     compare_texts(control, surroundings.cluster, record.corpus.sha256)
     cluster = start_together(control, surroundings.cluster, record.training.threads)
+    refuse_indivisible_devices(cluster, record.training.batch_size)
     discard_after(directory, progress.step)
     write_record(directory, record)
     cut_history(directory, progress.step)

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from quickfox.runs import RUN_FILE, RUNS_FOLDER, make_run_directory, new_run_directory
+from quickfox.durable import sweep_temporaries
+from quickfox.runs import RUN_FILE, RUNS_FOLDER, TOKENS_FILE, make_run_directory, new_run_directory
 from quickfox.text.token_store import remove_tokens
 from quickfox.training.run_lock import locked
-from quickfox.training.run_text import TOKENIZER_FILE, TOKENS_FILE
+from quickfox.training.run_text import TOKENIZER_FILE
 
 
 def make_directory(output: Path | None, name: str) -> tuple[Path, list[Path]]:
@@ -34,6 +35,7 @@ def new_run(directory: Path, made: list[Path]) -> Iterator[None]:
     record = directory / RUN_FILE
     try:
         with locked(directory):
+            sweep_temporaries(directory)
             try:
                 yield
             finally:

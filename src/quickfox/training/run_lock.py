@@ -15,8 +15,7 @@ from pathlib import Path
 
 from quickfox.durable import output_errors
 from quickfox.errors import BusyError
-
-LOCK_FILE = "lock"
+from quickfox.runs import LOCK_FILE
 
 
 @contextmanager

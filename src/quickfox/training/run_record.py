@@ -17,10 +17,11 @@ from pathlib import Path
 
 from quickfox.config import ADDED_LATER, MAX_INTEGER, ModelConfig, TokenizerKind, TrainingConfig, check_range, from_dict
 from quickfox.durable import append_line, write_file
-from quickfox.errors import DataError, NoInputError
+from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.runs import RUN_FILE
-from quickfox.strict_json import format_json, input_errors, parse_json, read_bounded, read_json
+from quickfox.strict_json import MAX_JSON_BYTES, format_json, input_errors, parse_json, read_bounded, read_json
 from quickfox.training.checkpointing import CheckpointInterval
+from quickfox.training.cluster_spec import MAX_WORKERS
 from quickfox.training.events import Replanned, Validated
 from quickfox.version import __version__
 
@@ -80,6 +81,7 @@ class RunRecord:
         vocabulary_sha256: of the tokenizer, in the format of tokenizer.json.
         init_from: the model whose weights it started with; None: fresh ones.
         checkpoint_every: optimizer steps between checkpoints, or with `s` after it, seconds.
+        workers: processes that share each batch.
         versions: of the programs whose arithmetic the run depends on.
 
     Raises:
@@ -95,12 +97,14 @@ class RunRecord:
     vocabulary_sha256: str
     init_from: StartRecord | None = field(default=None, metadata=ADDED_LATER)
     checkpoint_every: str
+    workers: int = field(default=1, metadata=ADDED_LATER)
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
         if self.budget_seconds is not None:
             check_range(self, "budget_seconds", 0.0, math.inf)
         check_range(self, "validation_split", 0.0, 0.9)
+        check_range(self, "workers", 1, MAX_WORKERS)
         CheckpointInterval.parse(self.checkpoint_every)
 
 
@@ -126,9 +130,13 @@ def write_record(run: Path, record: RunRecord) -> None:
     """Writes `run.json`, atomically.
 
     Raises:
+        UsageError: the corpus has more files than it can name.
         CannotCreateError, StorageError: it cannot be written.
     """
-    write_file(run / RUN_FILE, format_json({"format_version": FORMAT_VERSION, **dataclasses.asdict(record)}))
+    data = format_json({"format_version": FORMAT_VERSION, **dataclasses.asdict(record)})
+    if len(data) > MAX_JSON_BYTES:  # it could not be read again
+        raise UsageError(f"the corpus has {len(record.corpus.files):,} files, too many to record: join some of them")
+    write_file(run / RUN_FILE, data)
 
 
 def read_record(path: Path) -> RunRecord:

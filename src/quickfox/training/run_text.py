@@ -21,7 +21,6 @@ from quickfox.training.run_record import CorpusRecord, RunRecord
 from quickfox.training.transfer import grown
 
 TOKENIZER_FILE = "tokenizer.json"
-TOKENS_FILE = "tokens.bin"
 
 
 def choose_tokenizer(

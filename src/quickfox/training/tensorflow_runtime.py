@@ -65,11 +65,16 @@ def import_tensorflow() -> Any:
     return tf
 
 
-def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU, which then does the work."""
+def num_gpus() -> int:
+    """How many GPUs TensorFlow sees."""
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU, which then does the work."""
+    return num_gpus() > 0
 
 
 def matmul_speed(precision: Precision, threads: int) -> float:
@@ -98,6 +103,15 @@ def preferred_precision() -> Precision:
     instructions alone are not enough: measured without AMX, bfloat16 products ran at 0.55 times the speed of
     float32 (benchmarks/gemm_ceiling.py).
     """
-    if CPU_INFORMATION.exists() and "amx_bf16" in CPU_INFORMATION.read_text(encoding="utf-8", errors="replace"):
-        return "bfloat16"
-    return "float32"
+    return "bfloat16" if "amx_bf16" in vector_extensions() else "float32"
+
+
+def vector_extensions() -> list[str]:
+    """What the processor computes vectors and matrices with, sorted; where Linux does not tell, empty.
+
+    Libraries choose their code by it, so that sums of different processors are rounded differently.
+    """
+    if not CPU_INFORMATION.exists():
+        return []
+    words = set(CPU_INFORMATION.read_text(encoding="utf-8", errors="replace").split())
+    return sorted(word for word in words if word.startswith(("avx", "amx", "fma", "sse4")))

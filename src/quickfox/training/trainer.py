@@ -21,6 +21,7 @@ from quickfox.text.token_store import Tokens
 from quickfox.training.budget import Budget
 from quickfox.training.cluster import Cluster, alone, tensors_digest
 from quickfox.training.compiled import CompiledTraining
+from quickfox.training.control import LOST_SECONDS
 from quickfox.training.events import Replanned, StepsDone, Validated
 from quickfox.training.networks import build_network
 from quickfox.training.optimization import Optimizer, learning_rate
@@ -33,6 +34,7 @@ MAX_STEPS_PER_CALL = 64
 VALIDATION_LANES = 64
 VALIDATION_WARM_UP = 256  # tokens, at least: what a recurrent state remembers is in practice shorter
 RECENT_CALLS = 8
+HANGING_CALLS = 20  # a call hangs that takes as long as so many of late
 
 
 class Trainer:
@@ -79,7 +81,7 @@ class Trainer:
         )
         self.replans = dict(training.replans)  # step -> total steps from there on
         self.progress = Progress(total_steps=training.steps)
-        with self.cluster.strategy.scope():
+        with self.cluster.together(), self.cluster.strategy.scope():
             self.network = build_network(model, training.random_seed, training.precision)
             self.parameters = self.network.parameters()
             frozen = (EMBEDDING,) if training.freeze_embeddings else ()
@@ -188,7 +190,7 @@ class Trainer:
         xs, ys = (np.stack(part) for part in zip(*batches, strict=True))
         rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
         started = time.perf_counter()
-        with self.cluster.peer_errors():
+        with self.cluster.together(self._longest_wait()):
             losses, self.state = self.compiled.steps(
                 tf.constant(xs), tf.constant(ys), tf.constant(rates), tf.constant(progress.step, tf.int64), self.state
             )
@@ -203,6 +205,12 @@ class Trainer:
         self._is_compiled = True
         progress.note_losses(values)
         return seconds
+
+    def _longest_wait(self) -> float:
+        """Seconds after which a call of TensorFlow must have hung, for want of an answer from another worker."""
+        if not self._is_compiled:
+            return math.inf  # the first call traces and compiles, which takes as long as it takes
+        return max(LOST_SECONDS, HANGING_CALLS * max((seconds for _, seconds in self._recent_calls), default=0.0))
 
     def _diverged(self, loss: float, step: int) -> DivergedError:
         return DivergedError(

@@ -3,7 +3,9 @@
     chief                                   each other worker
     tell the tokenizer, and which text  ->  encode the text
     compare                             <-  its digest
-    tell how many threads               ->  start TensorFlow together, and find each other there
+    tell how many threads               ->  import TensorFlow
+    compare                             <-  its devices
+    tell that all are ready             ->  start TensorFlow's servers together, which find each other
     decide on everything, tell it       ->  follow the chief's trainer, write nothing
 
 A worker needs nothing of the run's folder, only the text. See `control.py` for how they talk.
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING
 from quickfox.config import ModelConfig, TrainingConfig, TrainingRequest, from_dict
 from quickfox.errors import DataError, UsageError
 from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
-from quickfox.text.token_store import encode_corpus, open_corpus_tokens, split_tokens
+from quickfox.text.token_store import encode_corpus, open_corpus_tokens, remove_tokens, split_tokens
 from quickfox.text.tokenizers.file import format_tokenizer, parse_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.threads import available_threads
@@ -29,7 +31,7 @@ from quickfox.training.cluster_spec import ClusterSpec
 from quickfox.training.control import Control, Message
 from quickfox.training.events import Event, RunInterrupted, Surroundings, WorkerFinished, WorkerStarted
 from quickfox.training.run_record import RunRecord, current_versions
-from quickfox.training.tensorflow_runtime import start_tensorflow
+from quickfox.training.tensorflow_runtime import num_gpus, start_tensorflow, vector_extensions
 
 if TYPE_CHECKING:
     from quickfox.training.cluster import Cluster
@@ -72,9 +74,40 @@ def all_threads(spec: ClusterSpec | None) -> int:
     return len(spec.addresses) * max(1, min(available_threads(), share))
 
 
+def shared_anew(record: RunRecord, surroundings: Surroundings) -> RunRecord:
+    """A run as the workers there are now go on with it: with all their threads, if there were more or fewer before."""
+    spec = surroundings.cluster
+    workers = 1 if spec is None else len(spec.addresses)
+    if workers == record.workers:
+        return record
+    threads = all_threads(spec)
+    if threads != record.training.threads:
+        surroundings.notice(
+            f"{threads} threads in all, and before {record.training.threads}: sums are rounded differently, so the run "
+            f"will not be the same to the last bit"
+        )
+    training = dataclasses.replace(record.training, threads=threads)
+    return dataclasses.replace(record, workers=workers, training=training)
+
+
 def threads_per_worker(spec: ClusterSpec | None, threads: int) -> int:
     """Of so many in all."""
     return threads if spec is None else max(1, threads // len(spec.addresses))
+
+
+def attentive(surroundings: Surroundings, control: Control) -> Surroundings:
+    """The same, but who reads a text also notices when a peer is lost or has failed meanwhile."""
+
+    def reading(stage: str, size: int) -> Callable[[int], None]:
+        show = surroundings.reading(stage, size)
+
+        def on_read(count: int) -> None:
+            control.check()
+            show(count)
+
+        return on_read
+
+    return dataclasses.replace(surroundings, reading=reading)
 
 
 # The chief ------------------------------------------------------------------------------------------------
@@ -106,9 +139,36 @@ def start_together(control: Control, spec: ClusterSpec | None, threads: int) -> 
     each = threads_per_worker(spec, threads)
     control.tell(threads=each)
     start_tensorflow(each, alone=spec is None)
+    for rank, answer in enumerate(control.hear(), start=1):
+        if answer != _machine():
+            assert spec is not None
+            raise UsageError(
+                f"{spec.describe(rank)} has {_devices(answer)}, and the chief has {_devices(_machine())}: "
+                f"workers must be of one kind, to compute the same"
+            )
+    control.tell(all_ready=True)
     from quickfox.training.cluster import open_cluster  # needs TensorFlow, which has been started by now
 
     return open_cluster(spec, control)
+
+
+def _machine() -> Message:
+    """What must be the same of all workers' machines: how many GPUs there are, or else what the processor computes."""
+    gpus = num_gpus()
+    return {"gpus": gpus, "processor": "" if gpus else " ".join(vector_extensions())}
+
+
+def _devices(machine: Message) -> str:
+    return f"{machine['gpus']} GPUs" if machine["gpus"] else f"a processor with {machine['processor'] or 'none'}"
+
+
+def refuse_indivisible_devices(cluster: "Cluster", batch_size: int) -> None:
+    """Raises UsageError if the batch of a run that is resumed does not divide by the devices there are now."""
+    if batch_size % cluster.replicas:
+        raise UsageError(
+            f"the run's --batch-size {batch_size} does not divide by {cluster.replicas} devices: see "
+            f"CUDA_VISIBLE_DEVICES"
+        )
 
 
 def tell_run(control: Control, directory: Path, record: RunRecord) -> None:
@@ -152,9 +212,12 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
         corpus = open_corpus(text["files"], surroundings.notice)
     with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
         path = Path(folder, "tokens.bin")
+        corpus = corpus.watched(surroundings.reading("encoding", corpus.size))
         control.tell(text=encode_corpus(corpus, tokenizer, path).digest)
         [start] = control.hear()
         start_tensorflow(start["threads"], alone=False)
+        control.tell(**_machine())
+        control.hear()  # that all are ready
         from quickfox.training.cluster import open_cluster  # needs TensorFlow
         from quickfox.training.trainer import Trainer
 
@@ -166,6 +229,7 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
         control.advice = _advice(run["directory"])
         training = from_dict(TrainingConfig, run["training"], spec.describe(0))
         tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=run["has_documents"])
+        remove_tokens(path)  # open files can be read, and their space is free again however this process ends
         trainer = Trainer(
             from_dict(ModelConfig, run["model"], spec.describe(0)),
             training,

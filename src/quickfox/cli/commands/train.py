@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,8 +14,8 @@ import typer
 
 from quickfox.cli import STARTED
 from quickfox.cli.options import JsonOption, ThreadsOption
-from quickfox.cli.signals import StopRequest, second_signal_ends_at_once
-from quickfox.cli.streams import can_show_progress, notify, write_product
+from quickfox.cli.signals import StopRequest, end_at_once, second_signal_ends_at_once
+from quickfox.cli.streams import can_show_progress, failure_line, notify, write_product
 from quickfox.cli.training_lines import PlainDisplay, describe_end, describe_plan
 from quickfox.config import Architecture, Precision, Size, TokenizerKind, TrainingRequest, to_dict
 from quickfox.durations import parse_duration
@@ -184,7 +184,7 @@ def run(
         reading=display.reading,
         keep_tokens=keep_tokens,
         cluster=cluster,
-        leave=_leave,
+        leave=_leaver(),
     )
     if resume:
         if dry_run:
@@ -228,12 +228,10 @@ def run(
         notify("\n".join(describe_end(finished)))
 
 
-def _leave(error: QuickfoxError) -> None:
-    """Ends the process now: the main thread waits for a peer in a call that does not return."""
-    try:
-        notify(str(error))
-    finally:
-        os._exit(error.exit_status)
+def _leaver() -> Callable[[QuickfoxError], None]:
+    """What ends the process if its main thread waits for a lost peer in a call that does not return."""
+    terminal = os.dup(sys.stderr.fileno())
+    return lambda error: end_at_once(error.exit_status, failure_line(str(error)), terminal)
 
 
 def _watch(
