@@ -92,6 +92,21 @@ def test_a_run_goes_into_a_new_or_an_empty_folder_only(tmp_path: Path) -> None:
         make_run_directory(tmp_path / "a" / "run" / "file")
 
 
+def test_what_a_run_left_that_was_killed_before_its_record_is_no_content(tmp_path: Path) -> None:
+    for name in ("lock", "tokens.bin", "tokens.bin.1", "tokens.mask", ".quickfox-0123.tmp"):
+        (tmp_path / name).touch()
+    make_run_directory(tmp_path)
+    (tmp_path / "run.json").touch()
+    with pytest.raises(CannotCreateError, match="is not empty"):
+        make_run_directory(tmp_path)
+
+
+def test_tokens_without_a_lock_are_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").touch()
+    with pytest.raises(CannotCreateError, match="is not empty"):
+        make_run_directory(tmp_path)
+
+
 def test_checkpoints_come_by_step_without_the_damaged_and_the_unfinished(home: Home) -> None:
     run = home.run("a", {10: 2.0, 9: 3.0, 100_000_000: 1.0, 30: 1.5})
     damage(checkpoint_directory(run, 30), "manifest.json")

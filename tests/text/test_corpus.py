@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,14 @@ def test_a_byte_order_mark_is_dropped_with_one_notice_a_file(tmp_path: Path):
     for chunk_bytes in (1, 2, 1000):
         assert "".join(corpus.iter_text(chunk_bytes)) == "one \ufeffmore two three"  # only the one at the start
     assert notices == [f"{path}: dropped the byte-order mark at its start" for path in (one, two)]
+
+
+def test_a_file_that_is_given_twice_is_one_file_to_the_notice(tmp_path: Path):
+    path = make(tmp_path / "1.txt", BOM + b"one")
+    notices: list[str] = []
+    corpus = open_corpus([str(path), str(path)], notices.append)
+    assert "".join(corpus.iter_text()) == "oneone"
+    assert len(notices) == 1
 
 
 def test_the_digest_leaves_out_the_byte_order_mark(tmp_path: Path):
@@ -354,6 +363,19 @@ def test_a_corpus_reads_no_more_than_its_chunks_ask_for(tmp_path: Path):
     assert next(corpus.iter_text(1000)) == "a" * 1000
 
 
+def test_many_files_are_opened_without_keeping_their_heads(tmp_path: Path):
+    for number in range(300):
+        make(tmp_path / f"{number}.txt", b"a" * 8192)
+    tracemalloc.start()
+    try:
+        corpus = open_corpus([str(tmp_path)], pytest.fail)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(corpus.names) == 300
+    assert most_bytes < 150 * 8192
+
+
 def test_who_watches_is_told_of_every_byte_as_it_is_stored(tmp_path: Path):
     text = ("the quick brown fox – " * 20_000).encode()
     plain = make(tmp_path / "plain.txt", text)
@@ -366,4 +388,5 @@ def test_who_watches_is_told_of_every_byte_as_it_is_stored(tmp_path: Path):
     assert sum(told) == watched.size
     assert len(told) > 1000
     assert "".join(corpus.iter_text()).encode() == 3 * text
-    assert sum(told) == watched.size  # that reading was nobody's business
+    assert watched.digest() == hashlib.sha256(3 * text).hexdigest()
+    assert sum(told) == watched.size  # those readings were nobody's business

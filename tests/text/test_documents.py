@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quickfox.errors import DataError
+from quickfox.strict_json import MAX_JSON_BYTES
 from quickfox.text.batching import IGNORED, StreamBatches, iter_validation_windows
-from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.documents import Document, has_documents, iter_documents, iter_texts
+from quickfox.text.corpus import CHUNK_BYTES, Corpus, open_corpus
+from quickfox.text.documents import Document, _iter_lines, has_documents, iter_documents, iter_texts
 from quickfox.text.token_store import Tokens, encode_corpus, iter_encoded, open_corpus_tokens
 from quickfox.text.tokenizers.byte import ByteTokenizer
 
@@ -61,6 +64,42 @@ def test_other_lines_are_refused_by_their_number(tmp_path: Path, line: str, mess
     corpus = corpus_of(tmp_path, '{"text": "fine"}\n' + line + "\n")
     with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: .*{message}"):
         list(iter_documents(corpus))
+
+
+@given(parts=st.lists(st.text(st.sampled_from("a\n\r\u2028"))))
+def test_lines_however_they_are_cut(parts: list[str]) -> None:
+    assert list(_iter_lines("a", parts)) == list(enumerate("".join(parts).split("\n"), start=1))
+
+
+def test_a_long_line_is_one_document(tmp_path: Path) -> None:
+    text = "quick brown fox " * (5 * CHUNK_BYTES // 16)
+    content = f'{{"text": "{text}"}}\n{{"text": "end"}}'
+    assert list(iter_documents(corpus_of(tmp_path, content))) == [Document("", text), Document("", "end")]
+
+
+def test_a_line_that_is_too_long_is_refused_before_its_end(tmp_path: Path) -> None:
+    """After it comes what is no text, which would be refused otherwise."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b'{"text": "fine"}\n{"text": "' + b"a" * (MAX_JSON_BYTES + CHUNK_BYTES) + b"\xff")
+    documents = iter_documents(open_corpus([str(path)], print))
+    assert next(documents) == Document("", "fine")
+    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: larger than the {MAX_JSON_BYTES} bytes"):
+        next(documents)
+
+
+def test_a_line_of_too_many_bytes_but_not_too_many_characters_is_refused(tmp_path: Path) -> None:
+    content = f'{{"text": "{"ä" * (MAX_JSON_BYTES // 2)}"}}'
+    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 1: larger than the {MAX_JSON_BYTES} bytes"):
+        list(iter_documents(corpus_of(tmp_path, content)))
+
+
+def test_who_watches_the_encoding_is_told_of_every_byte_once(tmp_path: Path) -> None:
+    """Though the digest of the text needs another reading."""
+    corpus = corpus_of(tmp_path, LINES)
+    told: list[int] = []
+    encoded = encode_corpus(corpus.watched(told.append), TOKENIZER, tmp_path / "tokens.bin")
+    assert sum(told) == corpus.size
+    assert encoded.digest == corpus.digest()
 
 
 def test_prompts_are_read_and_completions_with_their_end_are_to_be_predicted(tmp_path: Path) -> None:

@@ -61,6 +61,18 @@ def test_a_file_that_shrinks_is_an_error_and_no_wrong_token(tmp_path: Path) -> N
         file[90:110]
 
 
+def test_all_shards_are_there_at_the_end_or_none_is(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "ids", 10) as writer:
+        writer.write(bytes(35))
+        assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert len(list(tmp_path.iterdir())) == 4
+    remove_shards(tmp_path / "ids")
+    writer = ShardWriter(tmp_path / "ids", 10)
+    writer.write(bytes(35))
+    writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_shards_are_removed_together(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "ids", 10) as writer:
         writer.write(bytes(35))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from quickfox.errors import DataError, PeerLostError, QuickfoxError
+from quickfox.errors import DataError, PeerLostError, QuickfoxError, StorageError
 from quickfox.training import control
 from quickfox.training.control import Control, Link
 
@@ -76,6 +76,13 @@ def test_a_failure_is_everybodys(pair: tuple[Control, Control]) -> None:
         chief.hear()
 
 
+def test_a_failure_keeps_its_kind(pair: tuple[Control, Control]) -> None:
+    chief, worker = pair
+    worker.fail(StorageError("the disk is full"))
+    with pytest.raises(StorageError, match="worker 1: the disk is full"):
+        chief.hear()
+
+
 def test_an_error_that_is_a_bug_is_told_too(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.fail(ZeroDivisionError())
@@ -109,6 +116,33 @@ def test_a_peer_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
         chief.hear()
     chief.close()
     ends[1].close()
+
+
+def test_time_before_all_had_come_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = connected()
+    early = Link("worker 1", ends[0])
+    early.last_heard -= 10 * control.LOST_SECONDS
+    chief = Control([early])
+    ends[1].sendall(b'{"text": "abc"}\n')
+    assert chief.hear() == [{"text": "abc"}]
+    chief.check()
+    chief.close()
+    ends[1].close()
+
+
+def test_a_peer_that_lives_and_does_not_do_what_all_do_is_lost(
+    pair: tuple[Control, Control], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_BEAT_SECONDS", 0.02)
+    chief, worker = pair
+    with chief.answered_within(60.0):
+        chief.check()
+    with chief.answered_within(0.0):
+        assert eventually(lambda: chief._failure is not None)
+    for each in pair:
+        with pytest.raises(PeerLostError, match="hangs"):
+            each.hear()
+    assert worker is not chief
 
 
 def test_an_orderly_end_is_no_loss(pair: tuple[Control, Control], left: list[QuickfoxError]) -> None:
@@ -150,3 +184,14 @@ def test_the_failure_of_a_call_is_explained_by_the_peer_that_is_lost(pair: tuple
         chief.explain(RuntimeError("recvmsg: connection reset"))
     with pytest.raises(RuntimeError, match="bug"):
         Control([]).explain(RuntimeError("bug"))
+
+
+def test_where_all_live_and_a_call_fails_they_do_not_reach_each_other(
+    pair: tuple[Control, Control], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "LOST_SECONDS", 0.0)
+    monkeypatch.setattr(control, "_BEAT_SECONDS", 0.01)
+    chief, _ = pair
+    chief.advice = "go on with: llm train --resume fox"
+    with pytest.raises(PeerLostError, match=r"do not reach each other: no route; go on with: llm .* fox"):
+        chief.explain(RuntimeError("no route\nand more lines"))

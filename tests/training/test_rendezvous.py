@@ -1,5 +1,6 @@
 """Workers that find each other, that are missing, that were started otherwise, and strangers at the door."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -34,6 +35,15 @@ def meet(hellos: list[Message], seconds: float = 30.0, size: int | None = None) 
     return [future.result for future in futures]
 
 
+def until_there(address: str) -> socket.socket:
+    """A connection to the chief, as soon as it listens."""
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), timeout=10)
+        except ConnectionRefusedError:
+            threading.Event().wait(0.01)
+
+
 def test_all_who_come_talk_to_the_chief() -> None:
     chief, first, second = meet([{"version": 1}] * 3)
     assert chief() == [{"rank": 1}, {"rank": 2}]
@@ -62,27 +72,86 @@ def test_all_must_have_been_started_alike() -> None:
             outcome()
 
 
-def test_a_taken_port_is_named() -> None:
+@pytest.mark.parametrize(("rank", "name"), [(0, "the chief"), (1, "worker 1")])
+def test_a_taken_port_is_named(rank: int, name: str) -> None:
     with socket.create_server(("", 0)) as taken:
-        port = taken.getsockname()[1]
-        spec = ClusterSpec((f"127.0.0.1:{port}", "127.0.0.1:1"), 0)
-        with pytest.raises(UnavailableError, match="cannot listen"), joined(spec, {}, lambda _: None, 0.5):
+        places = ["127.0.0.1:1", "127.0.0.1:1"]
+        places[rank] = f"127.0.0.1:{taken.getsockname()[1]}"
+        spec = ClusterSpec(tuple(places), rank)
+        with pytest.raises(UnavailableError, match=f"{name} .* cannot listen"), joined(spec, {}, lambda _: None, 0.5):
             pytest.fail("the port is taken")
+
+
+def test_a_worker_that_ended_and_was_started_again_takes_its_place() -> None:
+    places = addresses(3)
+
+    def join(rank: int) -> object:
+        if rank == 1:
+            with until_there(places[0]) as first_attempt:
+                first_attempt.sendall(b'{"rank": 1}\n')
+            ended.set()
+        if rank == 2:
+            ended.wait()
+        with joined(ClusterSpec(places, rank), {}, lambda _: None) as control:
+            control.tell(rank=rank)
+            return control.hear()
+
+    ended = threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        chief, *workers = list(pool.map(join, range(3)))
+    assert chief == [{"rank": 1}, {"rank": 2}]
+    assert workers == [[{"rank": 0}]] * 2
+
+
+def test_two_of_one_rank_are_told() -> None:
+    places = addresses(3)
+    with ThreadPoolExecutor(3) as pool:
+
+        def join(rank: int) -> object:
+            with joined(ClusterSpec(places, rank), {}, lambda _: None, 2.0) as control:
+                return control.hear()
+
+        outcomes = [pool.submit(join, rank) for rank in (0, 1, 1)]
+    said = "\n".join(str(outcome.exception()) for outcome in outcomes)
+    assert re.search("another process has come as worker 1|worker 1 .* cannot listen", said)  # at once, or in turn
+
+
+def test_a_worker_that_finds_another_program_at_the_chiefs_port_tries_again() -> None:
+    places = addresses(2)
+    stranger = socket.create_server(("127.0.0.1", int(places[0].rsplit(":", 1)[1])))
+
+    def join(rank: int) -> object:
+        if rank == 0:
+            with stranger, stranger.accept()[0] as caller:
+                caller.sendall(b"\x00\x00\x12\x04\n")
+        with joined(ClusterSpec(places, rank), {}, lambda _: None) as control:
+            control.tell(rank=rank)
+            return control.hear()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(join, range(2))) == [[{"rank": 1}], [{"rank": 0}]]
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
+def test_addresses_may_be_of_ipv6() -> None:
+    places = tuple(place.replace("127.0.0.1", "[::1]") for place in addresses(2))
+
+    def join(rank: int) -> object:
+        with joined(ClusterSpec(places, rank), {}, lambda _: None) as control:
+            control.tell(rank=rank)
+            return control.hear()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(join, range(2))) == [[{"rank": 1}], [{"rank": 0}]]
 
 
 def test_strangers_are_sent_away() -> None:
     places = addresses(2)
-    port = int(places[0].rsplit(":", 1)[1])
 
     def knock() -> None:
         for words in (b"GET / HTTP/1.1\r\n\r\n", b'{"rank": 7}\n', b'{"rank": 0}\n', b""):
-            while True:
-                try:
-                    with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
-                        stranger.sendall(words)
-                    break
-                except ConnectionRefusedError:
-                    threading.Event().wait(0.01)
+            with until_there(places[0]) as stranger:
+                stranger.sendall(words)
 
     def join(rank: int) -> object:
         if rank:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quickfox.config import ModelConfig, TrainingConfig
-from quickfox.errors import DataError, NoInputError
+from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.training.events import Replanned, Validated
 from quickfox.training.run_record import (
     CorpusRecord,
@@ -148,3 +148,11 @@ def test_a_whole_line_that_is_not_ours_is_refused(tmp_path: Path, line: bytes) -
 def test_without_a_history_there_is_nothing_to_cut(tmp_path: Path) -> None:
     cut_history(tmp_path, 30)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    files = tuple(f"/texts/{number:0100}.txt" for number in range(160_000))
+    many = dataclasses.replace(RECORD, corpus=dataclasses.replace(RECORD.corpus, files=files))
+    with pytest.raises(UsageError, match="160,000 files"):
+        write_record(tmp_path, many)
+    assert not list(tmp_path.iterdir())

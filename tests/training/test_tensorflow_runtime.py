@@ -7,7 +7,12 @@ import pytest
 from quickfox.errors import UsageError
 from quickfox.threads import available_threads
 from quickfox.training import tensorflow_runtime
-from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision, start_tensorflow
+from quickfox.training.tensorflow_runtime import (
+    matmul_speed,
+    preferred_precision,
+    start_tensorflow,
+    vector_extensions,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,7 @@ def test_bfloat16_is_preferred_only_with_amx(
     information.write_text(f"processor: 0\nflags: {flags}\n", encoding="utf-8")
     monkeypatch.setattr(tensorflow_runtime, "CPU_INFORMATION", information)
     assert preferred_precision() == precision
+    assert vector_extensions() == sorted(flags.split())
 
 
 def test_float32_where_the_processor_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

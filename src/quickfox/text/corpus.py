@@ -17,7 +17,7 @@ import sys
 import tempfile
 import weakref
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
@@ -113,9 +113,12 @@ class Corpus:
             yield source.name, _iter_decoded(source, chunk_bytes, self._on_read)
 
     def digest(self) -> str:
-        """The sha256 of the text's UTF-8 bytes, in hexadecimal; raises what `iter_text` does."""
+        """The sha256 of the text's UTF-8 bytes, in hexadecimal; raises what `iter_text` does.
+
+        Nobody is told of this reading: who watches follows the work that is done with the text.
+        """
         sha256 = hashlib.sha256()
-        for text in self.iter_text():
+        for text in self.watched(_nobody).iter_text():
             sha256.update(text.encode())
         return sha256.hexdigest()
 
@@ -140,12 +143,14 @@ def open_corpus(sources: Sequence[str], notice: Callable[[str], None], stdin: Bi
     if sources.count(STANDARD_INPUT) > 1:
         raise UsageError("standard input ('-') can be read only once")
     opened = tuple(found for source in sources for found in _find(source, stdin))
-    heads = {source: next(source.iter_blocks(_HEAD_BYTES), b"") for source in opened}
-    for source, head in heads.items():
+    has_text = False
+    for source in dict.fromkeys(opened):  # perhaps a hundred thousand: nothing of one is kept
+        head = next(source.iter_blocks(_HEAD_BYTES), b"")
         _refuse_what_is_no_text(head, source.name)
         if head.startswith(codecs.BOM_UTF8):
             notice(f"{_shown(source.name)}: dropped the byte-order mark at its start")
-    if not any(head.removeprefix(codecs.BOM_UTF8) for head in heads.values()):
+        has_text = has_text or bool(head.removeprefix(codecs.BOM_UTF8))
+    if not has_text:
         where = f"{_shown(opened[0].name)}: empty" if len(opened) == 1 else f"all {len(opened)} files are empty"
         raise NoInputError(f"{where}: there is no text to read")
     return Corpus(opened)
@@ -154,7 +159,7 @@ def open_corpus(sources: Sequence[str], notice: Callable[[str], None], stdin: Bi
 # Sources: from names to bytes.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _File:
     """A regular file, plain or gzip-compressed."""
 
@@ -240,7 +245,7 @@ def _matches(pattern: str) -> list[Path]:
     """The files that a glob matches, sorted; raises NoInputError when it is no glob or matches none."""
     if not glob.has_magic(pattern):
         raise NoInputError(f"{pattern}: no such file or folder")
-    found = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+    found = _sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
     files = [path for path in found if path.is_file()]
     if not files:
         raise NoInputError(f"{pattern}: matches no file")
@@ -259,7 +264,11 @@ def _texts_in(folder: Path) -> list[Path]:
         texts += [Path(path, name) for name in files if name.endswith(".txt") and not name.startswith(".")]
     if not texts:
         raise NoInputError(f"{folder}: no *.txt file in this folder")
-    return sorted(texts)
+    return _sorted(texts)
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.parts)  # the order of paths themselves, in a quarter of the time
 
 
 def _standard_input() -> BinaryIO:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quickfox.errors import DataError
-from quickfox.strict_json import parse_json
+from quickfox.strict_json import MAX_JSON_BYTES, parse_json
 from quickfox.text.corpus import Corpus
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -50,13 +50,13 @@ def iter_documents(corpus: Corpus) -> Iterator[Document]:
     """The documents of a corpus of JSON lines, in their order; empty lines are none.
 
     Raises:
-        DataError: a line is not JSON, or not of one of the two kinds; named by file and number.
+        DataError: a line is not JSON, or too long, or not of one of the two kinds; named by file and number.
         NoInputError, StorageError: a file has gone, or reading failed.
     """
     for name, chunks in corpus.iter_files():
-        for number, line in enumerate(_iter_lines(chunks), start=1):
+        for number, line in _iter_lines(name, chunks):
             if line.strip():
-                where = f"{name}, line {number}"
+                where = _where(name, number)
                 yield _document(parse_json(line.encode(), where), where)
 
 
@@ -82,10 +82,25 @@ def _document(value: Any, where: str) -> Document:
     return Document("", value["text"]) if "text" in value else Document(value["prompt"], value["completion"])
 
 
-def _iter_lines(chunks: Iterable[str]) -> Iterator[str]:
-    """The lines of a text, which end with a line feed and nothing else: JSON strings may hold other line ends."""
-    rest = ""
+def _iter_lines(name: str, chunks: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The lines of a text with their numbers; they end with a line feed and nothing else: JSON strings may hold other
+    line ends. Never more in memory than a chunk and the longest line that can be read."""
+    held: list[str] = []  # of a line whose end has not come
+    held_characters = 0
+    number = 1
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split("\n")
-        yield from lines
-    yield rest
+        first, *others = chunk.split("\n")
+        held.append(first)
+        held_characters += len(first)
+        if held_characters > MAX_JSON_BYTES:  # characters, which are no more than bytes; parse_json counts those
+            raise DataError(f"{_where(name, number)}: larger than the {MAX_JSON_BYTES} bytes it may have")
+        if others:
+            for line in ("".join(held), *others[:-1]):
+                yield number, line
+                number += 1
+            held, held_characters = others[-1:], len(others[-1])
+    yield number, "".join(held)
+
+
+def _where(name: str, number: int) -> str:
+    return f"{name}, line {number}"

@@ -237,6 +237,15 @@ class Link:
                 raise DataError(f"{self.peer}: not a message")
             yield message
 
+    def has_ended(self) -> bool:
+        """Whether the peer is gone, though nobody has read so; to be asked when it has nothing to say."""
+        try:
+            return not self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def wait_at_most(self, seconds: float | None) -> None:
         """Bounds how long each sending and receiving may take; None: for ever."""
         self._connection.settimeout(seconds)

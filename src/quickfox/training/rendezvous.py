@@ -73,9 +73,11 @@ def _await_workers(spec: ClusterSpec, hello: Message, deadline: float) -> list[L
                 if rank is None:  # none of us
                     link.close()
                     continue
-                if rank in links:  # it ended and was started again, or else two were given one rank
-                    _refuse([links[rank]], UsageError(f"another process has come as {spec.describe(rank)}"))
-                links[rank] = link
+                links = {other: known for other, known in links.items() if not known.has_ended()}
+                if rank in links:
+                    _refuse([link], UsageError(f"another process has come as {spec.describe(rank)} before"))
+                else:
+                    links[rank] = link
         except TimeoutError:
             missing = " and ".join(spec.describe(rank) for rank in others if rank not in links)
             error = UnavailableError(
