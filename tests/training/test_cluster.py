@@ -42,25 +42,24 @@ training = TrainingConfig(
 )
 generator = np.random.default_rng(0)
 ids, mask = generator.integers(0, 3, 3000).astype(np.uint8), generator.random(3000) < 0.5
-texts = [Tokens(ids[:-400]).split(2000)[0], Tokens(ids[:-400], mask[:-400])]
+plain, masked = Tokens(ids[:-400]).split(2000)[0], Tokens(ids[:-400], mask[:-400])
 devices = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-for model in models:
-    for text in texts:
-        outcomes = []
-        for cluster, threads in ((alone(), 2), (Cluster(devices, Control([])), 1)):
-            config = dataclasses.replace(training, threads=threads)
-            trainer = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
-            losses = [event.train_loss for event in trainer.run() if type(event).__name__ == "Validated"]
-            saved = trainer.model_tensors(), trainer.training_tensors()
-            resumed = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
-            resumed.restore(*saved, trainer.progress)
-            assert tensors_digest(saved[1]) == tensors_digest(resumed.training_tensors())
-            if cluster.replicas > 1:
-                for variable in (*trainer.parameters.values(), *trainer.optimizer.slots.values()):
-                    first, second = devices.experimental_local_results(variable)
-                    assert np.array_equal(first.numpy(), second.numpy())
-            outcomes.append(losses)
-        print(json.dumps([model.architecture, *outcomes]))
+for model, text in [*((model, plain) for model in models), (models[0], masked)]:
+    outcomes = []
+    for cluster, threads in ((alone(), 2), (Cluster(devices, Control([])), 1)):
+        config = dataclasses.replace(training, threads=threads)
+        trainer = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
+        losses = [event.train_loss for event in trainer.run() if type(event).__name__ == "Validated"]
+        saved = trainer.model_tensors(), trainer.training_tensors()
+        resumed = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
+        resumed.restore(*saved, trainer.progress)
+        assert tensors_digest(saved[1]) == tensors_digest(resumed.training_tensors())
+        if cluster.replicas > 1:
+            for variable in (*trainer.parameters.values(), *trainer.optimizer.slots.values()):
+                first, second = devices.experimental_local_results(variable)
+                assert np.array_equal(first.numpy(), second.numpy())
+        outcomes.append(losses)
+    print(json.dumps([model.architecture, *outcomes]))
 """
 
 
@@ -69,7 +68,7 @@ def test_two_devices_learn_as_one_does_and_stay_the_same_bit_for_bit() -> None:
     ended = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert len(lines) == 10
+    assert len(lines) == 6
     for architecture, one, two in lines:
         assert two == pytest.approx(one, rel=1e-5), architecture
 

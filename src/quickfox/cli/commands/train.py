@@ -230,7 +230,7 @@ def run(
 
 def _leaver() -> Callable[[QuickfoxError], None]:
     """What ends the process if its main thread waits for a lost peer in a call that does not return."""
-    terminal = os.dup(sys.stderr.fileno())
+    terminal = os.dup(2)
     return lambda error: end_at_once(error.exit_status, failure_line(str(error)), terminal)
 
 
