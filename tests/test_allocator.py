@@ -21,7 +21,7 @@ print(resident() / full)
 
 REUSING = """
 import resource
-from quickfox.allocator import reuse_free_memory
+from quickfox.allocator import reused_memory
 
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -30,9 +30,9 @@ def page_faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 by_itself = page_faults()
-reuse_free_memory()
-page_faults()
-print(page_faults() / by_itself)
+with reused_memory():
+    page_faults()
+    print(page_faults() / by_itself)
 """
 
 only_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc, and at glibc")

@@ -4,27 +4,38 @@ Where the C library is not glibc nothing happens.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ctypes import CDLL
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-_LARGEST_KEPT = 2**25
-"""Bytes: up to here glibc may take its thresholds by itself, as it meets ever larger pieces."""
+_PIECE = 2**22  # bytes; the largest that reading a text makes, about
+_LARGEST = 2**25  # up to which glibc raises the first threshold by itself, as a program uses ever larger pieces
 
 
-@functools.cache
-def reuse_free_memory() -> None:
-    """Keeps pieces of up to 32 MiB for the next ones when they are freed.
+@contextmanager
+def reused_memory() -> Iterator[None]:
+    """Within the block, pieces that are freed are kept for the next ones, if they are as large as those of a text.
 
     By itself glibc maps a piece of a megabyte and unmaps it when it is freed, so that the system clears the same pages
-    again and again: texts were decoded at half the speed.
+    again and again: texts were decoded at half the speed. Afterwards it is as in a program that has long been running.
     """
+    _keep_free(pieces=_PIECE, in_all=_PIECE)
+    try:
+        yield
+    finally:
+        _keep_free(pieces=_LARGEST, in_all=2 * _LARGEST)
+
+
+def _keep_free(pieces: int, in_all: int) -> None:
+    """Sets up to how many bytes freed pieces are kept, and how much is kept at the end of the heap."""
     library = _c_library()
     if library is not None:
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        library.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_KEPT)
+        library.mallopt(_M_MMAP_THRESHOLD, pieces)
+        library.mallopt(_M_TRIM_THRESHOLD, in_all)
 
 
 def give_back_free_memory() -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
-from quickfox.allocator import give_back_free_memory, reuse_free_memory
+from quickfox.allocator import give_back_free_memory, reused_memory
 from quickfox.errors import DataError, NoInputError, QuickfoxError, StorageError, UsageError
 
 STANDARD_INPUT = "-"
@@ -109,8 +109,9 @@ class Corpus:
 
     def iter_files(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[str, Iterator[str]]]:
         """The name of each file and its text, to be read before the next is asked for; raises what `iter_text` does."""
-        for source in self._sources:
-            yield source.name, _iter_decoded(source, chunk_bytes, self._on_read)
+        with reused_memory():
+            for source in self._sources:
+                yield source.name, _iter_decoded(source, chunk_bytes, self._on_read)
 
     def digest(self) -> str:
         """The sha256 of the text's UTF-8 bytes, in hexadecimal; raises what `iter_text` does.
@@ -293,7 +294,6 @@ def _spool(name: str, stream: BinaryIO) -> _Spool:
 
 def _iter_decoded(source: _Source, chunk_bytes: int, on_read: OnRead) -> Iterator[str]:
     """The text of one source, less its byte-order mark, in chunks that are not empty."""
-    reuse_free_memory()
     decoder = codecs.getincrementaldecoder("utf-8")()
     bytes_read = 0
     at_start = True
