@@ -23,7 +23,7 @@ from quickfox.training.tensorflow_runtime import num_gpus
 Tensor = Any
 Nest = Any
 
-REGISTER_SECONDS = 15
+MEETING_SECONDS = 20.0
 """How long TensorFlow's servers may take to find each other; all have just said that they are ready to start."""
 
 _BROKEN = (
@@ -173,7 +173,7 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
     )
     _start_without_waiting()
     try:
-        with control.answered_within(REGISTER_SECONDS):
+        with control.answered_within(MEETING_SECONDS):
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except _BROKEN as error:
         control.explain(error)

@@ -139,6 +139,8 @@ def start_together(control: Control, spec: ClusterSpec | None, threads: int) -> 
     each = threads_per_worker(spec, threads)
     control.tell(threads=each)
     start_tensorflow(each, alone=spec is None)
+    from quickfox.training.cluster import open_cluster  # needs TensorFlow, which has been imported by now
+
     for rank, answer in enumerate(control.hear(), start=1):
         if answer != _machine():
             assert spec is not None
@@ -147,8 +149,6 @@ def start_together(control: Control, spec: ClusterSpec | None, threads: int) -> 
                 f"workers must be of one kind, to compute the same"
             )
     control.tell(all_ready=True)
-    from quickfox.training.cluster import open_cluster  # needs TensorFlow, which has been started by now
-
     return open_cluster(spec, control)
 
 
@@ -216,11 +216,11 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
         control.tell(text=encode_corpus(corpus, tokenizer, path).digest)
         [start] = control.hear()
         start_tensorflow(start["threads"], alone=False)
-        control.tell(**_machine())
-        control.hear()  # that all are ready
         from quickfox.training.cluster import open_cluster  # needs TensorFlow
         from quickfox.training.trainer import Trainer
 
+        control.tell(**_machine())
+        control.hear()  # that all have imported it, and start it now
         cluster = open_cluster(spec, control)
         [run] = control.hear()
         if "nothing_to_do" in run:
