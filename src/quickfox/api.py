@@ -122,10 +122,10 @@ def iter_resumed_training(
     surroundings: Surroundings,
     checkpoint_every: str | None = None,
 ) -> Generator[Event]:
-    """Goes on with a run, telling what happens; see quickfox.training.run.resume."""
-    from quickfox.training import run
+    """Goes on with a run, telling what happens; see quickfox.training.resumed_run.resume."""
+    from quickfox.training import resumed_run
 
-    yield from run.resume(run_directory, request, surroundings=surroundings, checkpoint_every=checkpoint_every)
+    yield from resumed_run.resume(run_directory, request, surroundings=surroundings, checkpoint_every=checkpoint_every)
 
 
 def run_name(source: str) -> str:

@@ -26,7 +26,8 @@ from quickfox.text.tokenizers.file import save_tokenizer
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.training import resources, settings, trainer
 from quickfox.training.events import Event, RunFinished, RunInterrupted, RunStarted, StepsDone, Surroundings, Validated
-from quickfox.training.run import resume, train
+from quickfox.training.resumed_run import resume
+from quickfox.training.run import train
 from quickfox.training.run_lock import locked
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40

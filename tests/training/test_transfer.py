@@ -19,7 +19,8 @@ from quickfox.text.tokenizers.byte import ByteTokenizer
 from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.training.events import RunFinished, Surroundings
-from quickfox.training.run import resume, train
+from quickfox.training.resumed_run import resume
+from quickfox.training.run import train
 from quickfox.training.transfer import grown, transferred
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 120
