@@ -158,3 +158,13 @@ def test_a_bar_for_reading_is_for_long_texts(monkeypatch: pytest.MonkeyPatch, *,
             bar.reading("characters", 2_000_000)(1_500_000)
     written = reader.result(timeout=60)
     assert ("characters" in written) == ("1.5/2.0 MB" in written) == is_long
+
+
+def test_a_bar_is_there_only_when_something_is_read() -> None:
+    with display.ReadingBar() as bar:
+        move = bar.reading("characters", 10)
+        bar.reading("vocabulary", 10)  # which needs no reading: the characters are known
+        move(4)
+        assert [(task.description, task.completed) for task in bar.progress.tasks] == [("characters", 4)]
+        bar.reading("measuring", 10)(3)
+        assert [(task.description, task.completed) for task in bar.progress.tasks] == [("measuring", 3)]

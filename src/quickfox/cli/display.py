@@ -66,12 +66,15 @@ class ReadingBar:
         self.progress.stop()
 
     def reading(self, stage: str, size: int) -> Callable[[int], None]:
-        """A bar for reading `size` bytes, which moves when told how many more were read."""
-        if self._task is not None:
-            self.progress.remove_task(self._task)
-        task = self._task = self.progress.add_task(stage, total=size)
+        """A bar for reading `size` bytes: there once it is told that some were read, in the place of the former one."""
+        task: TaskID | None = None
 
         def move(read: int) -> None:
+            nonlocal task
+            if task is None:
+                if self._task is not None:
+                    self.progress.remove_task(self._task)
+                task = self._task = self.progress.add_task(stage, total=size)
             self.progress.advance(task, read)
             if time.monotonic() > self._appears:
                 self.progress.start()

@@ -96,9 +96,11 @@ def describe_progress(event: StepsDone, last: Validated | None) -> str:
 def describe_end(event: RunFinished) -> list[str]:
     """Where the result is, how good it is, and what to do next."""
     early = ", stopped early: no more progress" if event.stopped_early else ""
+    kind, loss = "best validation", event.best_validation_loss
+    if loss is None:  # no text was held out
+        kind, loss = "training", event.train_loss
     return [
-        f"saved in {event.run} after {event.steps:,} steps{early}; "
-        f"best validation loss {format_loss(event.best_validation_loss)} nats per token",
+        f"saved in {event.run} after {event.steps:,} steps{early}; {kind} loss {format_loss(loss)} nats per token",
         f"next: llm generate --model {shlex.quote(str(event.run))}",
     ]
 

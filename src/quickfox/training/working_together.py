@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from quickfox.config import ModelConfig, TrainingConfig, TrainingRequest, from_dict
 from quickfox.errors import DataError, UsageError
 from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
-from quickfox.text.token_store import encode_corpus, open_corpus_tokens, remove_tokens, split_tokens
+from quickfox.text.documents import has_documents
+from quickfox.text.token_store import Tokens, encode_corpus, open_corpus_tokens, split_tokens
 from quickfox.text.tokenizers.file import format_tokenizer, parse_tokenizer
 from quickfox.text.tokenizers.protocol import Tokenizer
 from quickfox.threads import available_threads
@@ -179,7 +180,6 @@ def tell_run(control: Control, directory: Path, record: RunRecord) -> None:
         model=dataclasses.asdict(record.model),
         training=dataclasses.asdict(record.training),
         validation_split=record.validation_split,
-        has_documents=record.corpus.has_documents,
     )
 
 
@@ -210,36 +210,41 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
     tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
     if corpus is None:
         corpus = open_corpus(text["files"], surroundings.notice)
+    tokens = _encoded(corpus.watched(surroundings.reading("encoding", corpus.size)), tokenizer, control)
+    [start] = control.hear()
+    start_tensorflow(start["threads"], alone=False)
+    from quickfox.training.cluster import open_cluster  # needs TensorFlow
+    from quickfox.training.trainer import Trainer
+
+    control.tell(**_machine())
+    control.hear()  # that all have imported it, and start it now
+    cluster = open_cluster(spec, control)
+    [run] = control.hear()
+    if "nothing_to_do" in run:
+        yield WorkerFinished()
+        return
+    control.advice = _advice(run["directory"])
+    trainer = Trainer(
+        from_dict(ModelConfig, run["model"], spec.describe(0)),
+        from_dict(TrainingConfig, run["training"], spec.describe(0)),
+        *split_tokens(tokens, run["validation_split"]),
+        time.monotonic(),
+        cluster=cluster,
+    )
+    yield WorkerStarted()
+    interrupted = trainer.follow(_passing_on(surroundings.stop_requested, control))
+    yield RunInterrupted(Path(run["directory"]), trainer.progress.step) if interrupted else WorkerFinished()
+
+
+def _encoded(corpus: Corpus, tokenizer: Tokenizer, control: Control) -> Tokens:
+    """A worker's own tokens, whose text's digest it tells the chief.
+
+    Their files have no name any more, so that their space is free again however this process ends.
+    """
     with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
         path = Path(folder, "tokens.bin")
-        corpus = corpus.watched(surroundings.reading("encoding", corpus.size))
         control.tell(text=encode_corpus(corpus, tokenizer, path).digest)
-        [start] = control.hear()
-        start_tensorflow(start["threads"], alone=False)
-        from quickfox.training.cluster import open_cluster  # needs TensorFlow
-        from quickfox.training.trainer import Trainer
-
-        control.tell(**_machine())
-        control.hear()  # that all have imported it, and start it now
-        cluster = open_cluster(spec, control)
-        [run] = control.hear()
-        if "nothing_to_do" in run:
-            yield WorkerFinished()
-            return
-        control.advice = _advice(run["directory"])
-        training = from_dict(TrainingConfig, run["training"], spec.describe(0))
-        tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=run["has_documents"])
-        remove_tokens(path)  # open files can be read, and their space is free again however this process ends
-        trainer = Trainer(
-            from_dict(ModelConfig, run["model"], spec.describe(0)),
-            training,
-            *split_tokens(tokens, run["validation_split"]),
-            time.monotonic(),
-            cluster=cluster,
-        )
-        yield WorkerStarted()
-        interrupted = trainer.follow(_passing_on(surroundings.stop_requested, control))
-        yield RunInterrupted(Path(run["directory"]), trainer.progress.step) if interrupted else WorkerFinished()
+        return open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=has_documents(corpus))
 
 
 def _passing_on(stop_requested: Callable[[], bool], control: Control) -> Callable[[], None]:
