@@ -161,7 +161,9 @@ def test_a_bar_for_reading_is_for_long_texts(monkeypatch: pytest.MonkeyPatch, *,
 
 
 def test_a_bar_is_there_only_when_something_is_read() -> None:
-    with display.ReadingBar() as bar:
+    from quickfox.cli.display import ReadingBar
+
+    with ReadingBar() as bar:
         move = bar.reading("characters", 10)
         bar.reading("vocabulary", 10)  # which needs no reading: the characters are known
         move(4)
