@@ -123,7 +123,7 @@ def kill_once(number: int, text: Path, generator: random.Random, folder: Path) -
     workers[victim].kill()
     ended(workers[victim])
     has_begun = Path(run, "run.json").exists()
-    told = f"llm train --resume {run}" if has_begun else "start it again"
+    told = f"llm train --resume {run}" if has_begun else "start all again"
     went_on_by = 1 + number % 3
     again = ["--resume", run] if has_begun else command
     endings = [ended(process) for process in start([*again, "--json"], went_on_by, folder)]

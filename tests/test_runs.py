@@ -97,7 +97,7 @@ def test_what_a_run_left_that_was_killed_before_its_record_is_no_content(tmp_pat
         (tmp_path / name).touch()
     make_run_directory(tmp_path)
     (tmp_path / "run.json").touch()
-    with pytest.raises(CannotCreateError, match="is not empty"):
+    with pytest.raises(CannotCreateError, match=r"is not empty but a run: go on with it by `llm train --resume"):
         make_run_directory(tmp_path)
 
 

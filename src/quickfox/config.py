@@ -142,6 +142,11 @@ class TrainingConfig:
     threads: int
     freeze_embeddings: bool = field(default=False, metadata=ADDED_LATER)
 
+    @property
+    def planned_steps(self) -> int:
+        """Optimizer steps in all, by the last plan."""
+        return self.replans[-1][1] if self.replans else self.steps
+
     def __post_init__(self) -> None:
         check_range(self, "steps", 1, 2**40)
         _check_replans(self.replans)

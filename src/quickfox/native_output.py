@@ -24,7 +24,7 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # a request to stop says nothing about the libraries
             os.dup2(kept, 2)
             held.seek(0)
             os.write(2, held.read())

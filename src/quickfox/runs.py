@@ -76,6 +76,11 @@ def make_run_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in directory.iterdir()}
         foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in _LEFTOVERS)]
+        if RUN_FILE in names:
+            raise CannotCreateError(
+                f"{directory} is not empty but a run: go on with it by `llm train --resume {directory}`, or name "
+                f"another folder"
+            )
         if foreign or (names and LOCK_FILE not in names):
             raise CannotCreateError(f"{directory} is not empty: name another folder, or remove it first")
 

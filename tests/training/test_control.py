@@ -93,7 +93,7 @@ def test_an_error_that_is_a_bug_is_told_too(pair: tuple[Control, Control]) -> No
 def test_a_peer_that_was_asked_to_stop_has_not_failed(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.fail(KeyboardInterrupt())
-    with pytest.raises(PeerLostError, match="the chief: was stopped; start it again"):
+    with pytest.raises(PeerLostError, match="the chief: was stopped; start all again"):
         worker.hear()
 
 

@@ -65,9 +65,9 @@ def test_a_chief_that_does_not_come_is_named() -> None:
 
 
 def test_all_must_have_been_started_alike() -> None:
-    for outcome in meet([{"the settings": {"steps": 5}}, {"the settings": {"steps": 6}}]):
+    for outcome in meet([{"--steps": 5, "--size": "tiny"}, {"--steps": 6, "--size": "tiny"}]):
         with pytest.raises(
-            UsageError, match=r"the settings is \{'steps': 6\} at worker 1 .* and \{'steps': 5\} at the"
+            UsageError, match=r"--steps is 6 at worker 1 .* and 5 at the chief: start all workers alike"
         ):
             outcome()
 

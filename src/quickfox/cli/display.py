@@ -127,7 +127,7 @@ class LiveDisplay:
             case RunStarted():
                 self._live.update(Group(self._progress, self._numbers))
                 self.say(*describe_start(event))
-                self._progress.update(self._run, total=event.training.steps)
+                self._progress.update(self._run, total=event.training.planned_steps)
                 self._numbers.plain = "compiling the first step"
             case StepsDone():
                 self._move_bars(event)

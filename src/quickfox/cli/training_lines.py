@@ -47,17 +47,20 @@ def describe_start(event: RunStarted | RunPlanned) -> list[str]:
     """What was decided, in a few lines."""
     model, training = event.model, event.training
     layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
-    passes = training.steps * training.batch_size * training.window / event.training_tokens
+    passes = training.planned_steps * training.batch_size * training.window / event.training_tokens
     budget = "" if event.budget_seconds is None else f"ends after {format_duration(event.budget_seconds)}, about "
+    threads = f"{training.threads} threads"
+    if event.workers > 1:
+        threads = f"{event.workers} workers with {threads} in all"
     patience = "" if training.patience is None else f", patience {training.patience}"
     return [
         f"run       {event.directory}",
         f"text      {event.training_tokens:,} tokens to learn from, {event.validation_tokens:,} held out",
         f"model     {model.architecture}, {layers} of {model.hidden_dim}, embedding {model.embedding_dim}, "
         f"vocabulary {model.vocabulary_size:,}: {event.parameters:,} parameters",
-        f"training  {budget}{training.steps:,} steps of {training.batch_size} x {training.window} tokens "
+        f"training  {budget}{training.planned_steps:,} steps of {training.batch_size} x {training.window} tokens "
         f"({passes:.1f} epochs), learning rate {training.learning_rate:g}, dropout {training.dropout:g}{patience}",
-        f"machine   {training.precision}, {training.threads} threads; random seed {training.random_seed}",
+        f"machine   {training.precision}, {threads}; random seed {training.random_seed}",
     ]
 
 

@@ -62,7 +62,7 @@ class Control:
         self._stop_requested = False
         self._closed = threading.Event()
         self._answer_due = math.inf  # by `time.monotonic`
-        self.advice = "start it again"
+        self.advice = "start all again"
         for link in links:
             link.last_heard = time.monotonic()  # it may have waited for others to come
             threading.Thread(target=self._read, args=(link,), daemon=True).start()

@@ -27,6 +27,7 @@ class RunStarted:
     training_tokens: int
     validation_tokens: int
     step: int = 0  # optimizer steps done in earlier parts of a resumed run
+    workers: int = 1
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def train_as_recorded(
         training_tokens=len(training_tokens),
         validation_tokens=len(validation_tokens),
         step=point.progress.step if point else 0,
+        workers=cluster.size,
     )
     from quickfox.training.trainer import Trainer  # needs TensorFlow, which has been started by now
 

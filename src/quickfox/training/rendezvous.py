@@ -44,10 +44,7 @@ def joined(
     if spec is None:
         yield Control([], leave)
         return
-    if spec.is_chief:
-        links = _await_workers(spec, hello, time.monotonic() + join_seconds)
-    else:
-        links = [_find_chief(spec, hello, join_seconds)]
+    links = _await_workers(spec, hello, join_seconds) if spec.is_chief else [_find_chief(spec, hello, join_seconds)]
     control = Control(links, leave)
     try:
         yield control
@@ -60,8 +57,9 @@ def joined(
         control.close()
 
 
-def _await_workers(spec: ClusterSpec, hello: Message, deadline: float) -> list[Link]:
+def _await_workers(spec: ClusterSpec, hello: Message, join_seconds: float) -> list[Link]:
     """The chief's part: links to all workers, by rank."""
+    deadline = time.monotonic() + join_seconds
     links: dict[int, Link] = {}
     others = range(1, len(spec.addresses))
     with _listening(spec) as server:
@@ -81,7 +79,8 @@ def _await_workers(spec: ClusterSpec, hello: Message, deadline: float) -> list[L
         except TimeoutError:
             missing = " and ".join(spec.describe(rank) for rank in others if rank not in links)
             error = UnavailableError(
-                f"{missing} did not come within the time: started, and able to reach {spec.addresses[0]}?"
+                f"{missing} did not come within {join_seconds:.0f} seconds: started, not failed by itself, and able to "
+                f"reach {spec.addresses[0]}?"
             )
             _refuse(links.values(), error)
             raise error from None
@@ -122,8 +121,8 @@ def _greeted(link: Link, spec: ClusterSpec, hello: Message) -> int | None:
     for name in sorted(hello.keys() | theirs.keys()):
         if theirs.get(name) != hello.get(name):
             raise UsageError(
-                f"{name} is {theirs.get(name)!r:.80} at {link.peer} and {hello.get(name)!r:.80} at the chief: "
-                f"start all workers alike"
+                f"{name} is {theirs.get(name, 'not given')!s:.80} at {link.peer} and "
+                f"{hello.get(name, 'not given')!s:.80} at the chief: start all workers alike"
             )
     return rank
 
@@ -155,7 +154,7 @@ def _find_chief(spec: ClusterSpec, hello: Message, join_seconds: float) -> Link:
                 raise (UsageError if status == UsageError.exit_status else UnavailableError)(reason)
             reason = "it ended before all workers had come, or another program is there"
         if time.monotonic() > deadline:
-            raise UnavailableError(f"{spec.describe(0)} did not come within the time: {reason}")
+            raise UnavailableError(f"{spec.describe(0)} did not come within {join_seconds:.0f} seconds: {reason}")
         time.sleep(_RETRY_SECONDS)
 
 

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 def greeting(request: TrainingRequest, *, resumes: bool) -> Message:
     """What must be the same of all workers, by name, for `joined`."""
     versions = current_versions()
-    settings = {name: value for name, value in dataclasses.asdict(request).items() if value is not None}
+    settings = dataclasses.asdict(request).items()
     return {
         "quickfox's version": versions["quickfox"],
         "TensorFlow's version": versions["tensorflow"],
         "--resume": resumes,
-        "the settings": settings,
+        **{f"--{name.replace('_', '-')}": value for name, value in settings if value is not None},
     }
 
 
