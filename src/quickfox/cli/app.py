@@ -29,7 +29,7 @@ COMMANDS = ("build-vocab", "train", "generate", "evaluate", "score", "info", "ex
 
 def build_app(arguments: list[str]) -> typer.Typer:
     """The program, with only the subcommand that the arguments begin with, where they do: the others would take a
-    quarter of the time it takes to start."""
+    third of the time it takes to show its help."""
     app = typer.Typer(
         help="Train a language model on your own text, on your own computer, and sample from it.",
         epilog="\b\nStart here:\n  llm train corpus.txt\n  llm generate --seed 'The quick brown fox'",
