@@ -28,8 +28,8 @@ ENCODE = """
 import json, sys, time
 from pathlib import Path
 from quickfox.text.corpus import open_corpus
-from quickfox.text.token_store import encode_corpus
-from quickfox.text.tokenizers.file import load_tokenizer
+from quickfox.data.dataset import encode_corpus
+from quickfox.tokenizers.serialization import load_tokenizer
 tokenizer = load_tokenizer(Path(sys.argv[2]))
 started = time.perf_counter()
 encode_corpus(open_corpus([sys.argv[1]], print), tokenizer, Path(sys.argv[3]))

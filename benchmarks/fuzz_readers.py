@@ -14,7 +14,7 @@ import tracemalloc
 from pathlib import Path
 
 from measuring import report
-from quickfox.checkpoint import load_model, load_training_state
+from quickfox.checkpoints.checkpoint import load_model, load_training_state
 from quickfox.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

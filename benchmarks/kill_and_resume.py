@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from measuring import report
-from quickfox.checkpoint import load_model, load_training_state
+from quickfox.checkpoints.checkpoint import load_model, load_training_state
+from quickfox.checkpoints.run_directory import RUN_FILE, Checkpoint, best_first, checkpoints_of, step_directories
 from quickfox.errors import QuickfoxError
-from quickfox.runs import RUN_FILE, Checkpoint, best_first, checkpoints_of, step_directories
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 SMALL = ("--hidden-dim", "8", "--embedding-dim", "4", "--window", "8", "--batch-size", "4", "--threads", "1")

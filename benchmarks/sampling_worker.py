@@ -10,17 +10,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from quickfox.threads import pin_numpy_threads
+from quickfox.system.threads import pin_numpy_threads
 
 if TYPE_CHECKING:
-    from quickfox.trained_model import Model
+    from quickfox.model import Model
 
 SEED = "The "
 
 
 def measure(model: "Model", request: dict[str, Any]) -> dict[str, Any]:
     """Tokens per second, and the texts in the order of their samples."""
-    from quickfox.continuation import Completion
+    from quickfox.generation.stopping import Completion
 
     samples = request.pop("samples", None)
     config = model.overridden(model.sampling_config(random_seed=0), request, "request")

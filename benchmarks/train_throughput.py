@@ -32,7 +32,7 @@ WARM_UP_STEPS = 3
 
 def model_config(architecture: Any, window: int, embedding: int, hidden: int, layers: int) -> Any:
     """Our model of that shape."""
-    from quickfox.config import ModelConfig
+    from quickfox.config.model import ModelConfig
 
     attention: dict[str, Any] = {"num_heads": HEADS, "context": window} if architecture == "transformer" else {}
     return ModelConfig(
@@ -45,18 +45,18 @@ def measure_ours(
     architecture: str, precision: Any, batch: int, window: int, embedding: int, hidden: int, layers: int, steps: int
 ) -> float:
     """Tokens per second of our training step."""
-    from quickfox.threads import available_threads
+    from quickfox.system.threads import available_threads
     from quickfox.training.tensorflow_runtime import start_tensorflow
 
     threads = available_threads()
     start_tensorflow(threads)
     import numpy as np
 
-    from quickfox.config import TrainingConfig
-    from quickfox.text.token_store import Tokens
-    from quickfox.training import trainer
-    from quickfox.training.events import StepsDone
-    from quickfox.training.trainer import Trainer
+    from quickfox.config.training import TrainingConfig
+    from quickfox.data.dataset import Tokens
+    from quickfox.training.engine import trainer
+    from quickfox.training.engine.events import StepsDone
+    from quickfox.training.engine.trainer import Trainer
 
     trainer.kernel_maps = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all, as the others have it
     ids = np.random.default_rng(0).integers(0, VOCABULARY, size=1_000_000).astype(np.uint8)

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quickfox.checkpoint import ModelBundle, save_checkpoint
-from quickfox.config import ModelConfig
+from quickfox.checkpoints.checkpoint import ModelBundle, save_checkpoint
+from quickfox.config.model import ModelConfig
 from quickfox.models.parameters import parameter_shapes
-from quickfox.text.tokenizers.character import CharacterTokenizer
 from quickfox.text.vocabulary import Vocabulary
+from quickfox.tokenizers.character import CharacterTokenizer
 
 CHARACTERS = tuple(sorted("\n abcdefghijklmnopqrstuvwxyzäß"))
 

@@ -14,18 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from quickfox.checkpoint import ModelBundle, TrainingState, load_model, load_training_state, save_checkpoint
-from quickfox.config import ModelConfig, TrainingConfig, from_dict, to_dict
+from quickfox.checkpoints.checkpoint import ModelBundle, TrainingState, load_model, load_training_state, save_checkpoint
+from quickfox.checkpoints.manifest import MANIFEST_NAME, MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest
+from quickfox.config.model import ModelConfig
+from quickfox.config.schema import from_dict, to_dict
+from quickfox.config.training import TrainingConfig
 from quickfox.errors import QuickfoxError
-from quickfox.manifest import MANIFEST_NAME, MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest
+from quickfox.files.json import format_json
 from quickfox.models.parameters import parameter_shapes
-from quickfox.strict_json import format_json
-from quickfox.text.tokenizers.building import build_tokenizer
-from quickfox.text.tokenizers.character import CharacterTokenizer
-from quickfox.text.tokenizers.file import format_tokenizer, load_tokenizer
 from quickfox.text.vocabulary import Vocabulary
-from quickfox.training.progress import Progress
-from quickfox.training.run_record import HISTORY_FILE, CorpusRecord, RunRecord, cut_history, read_record
+from quickfox.tokenizers.build import build_tokenizer
+from quickfox.tokenizers.character import CharacterTokenizer
+from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
+from quickfox.training.engine.progress import Progress
+from quickfox.training.run.record import HISTORY_FILE, CorpusRecord, RunRecord, cut_history, read_record
 
 STEP = 5
 CONFIG = ModelConfig(vocabulary_size=4, embedding_dim=2, hidden_dim=3, num_layers=2)

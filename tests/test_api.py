@@ -10,7 +10,7 @@ import pytest
 import quickfox
 from quickfox.api import Model, run_name
 from quickfox.errors import CannotCreateError, DataError, NoInputError, UsageError
-from quickfox.training.events import Event, RunFinished, RunStarted, Validated
+from quickfox.training.engine.events import Event, RunFinished, RunStarted, Validated
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from quickfox.config import TrainingRequest
+from quickfox.config.training import TrainingRequest
+from quickfox.model import Model, load, load_directory
 from quickfox.text.corpus import STANDARD_INPUT, open_corpus
-from quickfox.trained_model import Model, load, load_directory
-from quickfox.training.events import Event, RunFinished, Surroundings
+from quickfox.training.engine.events import Event, RunFinished, Surroundings
 
 __all__ = ["Model", "iter_resumed_training", "iter_training", "load", "resume", "run_name", "train"]
 
@@ -39,7 +39,7 @@ def train(
         output: the folder of the run, new or empty; None: `runs/NAME`.
         vocab: a vocabulary file; None: all characters of the text.
         init_from: a run or model whose weights to start with; None: fresh ones.
-        on_event: called with each event of quickfox.training.events, to watch the run.
+        on_event: called with each event of quickfox.training.engine.events, to watch the run.
         options: the settings of TrainingRequest by name, such as `budget` (seconds), `epochs`, `steps`, `hidden_dim`.
 
     Raises:
@@ -93,15 +93,15 @@ def iter_training(
     init_from: Path | None = None,
     dry_run: bool = False,
 ) -> Generator[Event]:
-    """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.train.
+    """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.start.start_run.
 
     Closing the generator ends the run in an orderly way, without saving once more.
     """
-    from quickfox.training import run  # this and the next are the imports here that lead to TensorFlow
-    from quickfox.training.working_together import refuse_standard_input
+    from quickfox.training.run.start import start_run  # imports TensorFlow when it runs
+    from quickfox.training.run.workers import refuse_standard_input
 
     refuse_standard_input(surroundings.cluster, sources)
-    yield from run.train(
+    yield from start_run(
         open_corpus(sources, surroundings.notice),
         request,
         output=output,
@@ -122,10 +122,10 @@ def iter_resumed_training(
     surroundings: Surroundings,
     checkpoint_every: str | None = None,
 ) -> Generator[Event]:
-    """Goes on with a run, telling what happens; see quickfox.training.resumed_run.resume."""
-    from quickfox.training import resumed_run
+    """Goes on with a run, telling what happens; see quickfox.training.run.resume.resume_run."""
+    from quickfox.training.run.resume import resume_run
 
-    yield from resumed_run.resume(run_directory, request, surroundings=surroundings, checkpoint_every=checkpoint_every)
+    yield from resume_run(run_directory, request, surroundings=surroundings, checkpoint_every=checkpoint_every)
 
 
 def run_name(source: str) -> str:

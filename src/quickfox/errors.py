@@ -35,10 +35,19 @@ class DivergedError(QuickfoxError):
     """The training loss became NaN or infinite."""
 
 
-class UsageError(QuickfoxError):
-    """An option or argument has a value that cannot be used."""
+class UsageError(QuickfoxError, ValueError):
+    """A setting, option or argument has a value that cannot be used.
+
+    Args:
+        message: one line for the user, which names settings as Python does: `hidden_dim`.
+        settings: the settings that it names; the command line shows each as its option, `--hidden-dim`.
+    """
 
     exit_status = ExitStatus.USAGE
+
+    def __init__(self, message: str, *settings: str) -> None:
+        super().__init__(message)
+        self.settings = settings
 
 
 class DataError(QuickfoxError):

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from quickfox.checkpoint import ModelBundle
-from quickfox.config import Architecture, ModelConfig, TokenizerKind
-from quickfox.models.language_model import build_language_model
+from quickfox.checkpoints.checkpoint import ModelBundle
+from quickfox.config.model import Architecture, ModelConfig, TokenizerKind
 from quickfox.models.parameters import parameter_shapes
-from quickfox.text.tokenizers.building import build_tokenizer
-from quickfox.text.tokenizers.protocol import Tokenizer
+from quickfox.models.registry import build_language_model
+from quickfox.tokenizers.base import Tokenizer
+from quickfox.tokenizers.build import build_tokenizer
 
 TEXT = "The quick brown fox, weiß & schnell,\n\tjumps over  the lazy dog: 'tis 日本語 \\x20 done!\n"
 

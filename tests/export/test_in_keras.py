@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from random_models import bundle_of, our_logits, tokenizer_for_text
 
-from quickfox.config import Architecture
-from quickfox.export.exporting import export
+from quickfox.config.model import Architecture
 from quickfox.export.keras import FILE_NAME
+from quickfox.export.registry import export
 from quickfox.training.tensorflow_runtime import start_tensorflow
 
 pytest.importorskip("keras", reason="the subject of these tests")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from random_models import CONTEXT, TEXT, bundle_of, our_greedy_ids, our_logits, tokenizer_for_text
 
-from quickfox.config import TokenizerKind
-from quickfox.export.exporting import export
+from quickfox.config.model import TokenizerKind
 from quickfox.export.gguf import FILE_NAME
+from quickfox.export.registry import export
 
 llama_cpp = pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")

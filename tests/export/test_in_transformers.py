@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from random_models import CONTEXT, TEXT, bundle_of, our_greedy_ids, our_logits, tokenizer_for_text
 
-from quickfox.config import TokenizerKind
-from quickfox.export.exporting import export
-from quickfox.text.tokenizers.protocol import start_of_text
+from quickfox.config.model import TokenizerKind
+from quickfox.export.registry import export
+from quickfox.tokenizers.base import start_of_text
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

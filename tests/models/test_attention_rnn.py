@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from quickfox.config import ModelConfig
+from quickfox.config.model import ModelConfig
 from quickfox.models.attention_rnn import AttentionRNNLanguageModel
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.recurrent import RecurrentLanguageModel

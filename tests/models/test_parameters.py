@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from quickfox.config import ModelConfig
+from quickfox.config.model import ModelConfig
 from quickfox.models.parameters import feed_forward_dim, kernel_maps, parameter_count, parameter_shapes
 
 CONFIG = ModelConfig(vocabulary_size=65, embedding_dim=16, hidden_dim=32, num_layers=2)

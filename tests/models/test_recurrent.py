@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from quickfox.config import ModelConfig
+from quickfox.config.model import ModelConfig
 from quickfox.models import recurrent
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.recurrent import RecurrentLanguageModel

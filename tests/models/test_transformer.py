@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quickfox.config import ModelConfig
+from quickfox.config.model import ModelConfig
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.transformer import TransformerLanguageModel
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from quickfox.errors import UsageError
-from quickfox.threads import available_threads
+from quickfox.system.threads import available_threads
 from quickfox.training import tensorflow_runtime
 from quickfox.training.tensorflow_runtime import (
     matmul_speed,

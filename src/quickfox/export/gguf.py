@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quickfox.checkpoint import ModelBundle
-from quickfox.config import ModelConfig
+from quickfox.checkpoints.checkpoint import ModelBundle
+from quickfox.config.model import ModelConfig
 from quickfox.errors import UnavailableError, UsageError
 from quickfox.export.llama import llama_tensors
-from quickfox.export.tokenizer_definition import end_of_text_name
+from quickfox.export.tokenizer_json import end_of_text_name
 from quickfox.models.attention import RMS_NORM_EPSILON, ROTARY_BASE
 from quickfox.models.parameters import feed_forward_dim
-from quickfox.text.tokenizers.bpe import BpeTokenizer
-from quickfox.text.tokenizers.protocol import Tokenizer
+from quickfox.tokenizers.base import Tokenizer
+from quickfox.tokenizers.bpe import BpeTokenizer
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from quickfox.checkpoint import ModelBundle
-from quickfox.config import ModelConfig
+from quickfox.checkpoints.checkpoint import ModelBundle
+from quickfox.checkpoints.tensors import format_tensors
+from quickfox.config.model import ModelConfig
 from quickfox.export.llama import llama_tensors
-from quickfox.export.tokenizer_definition import end_of_text_name, format_tokenizer_definition
+from quickfox.export.tokenizer_json import end_of_text_name, format_tokenizer_definition
+from quickfox.files.json import format_json
 from quickfox.models.attention import RMS_NORM_EPSILON, ROTARY_BASE
 from quickfox.models.parameters import feed_forward_dim
-from quickfox.strict_json import format_json
-from quickfox.tensor_file import format_tensors
 
 
 def write_huggingface(bundle: ModelBundle, directory: Path) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from quickfox.checkpoint import ModelBundle
-from quickfox.config import Architecture, ModelConfig
+from quickfox.checkpoints.checkpoint import ModelBundle
+from quickfox.config.model import Architecture, ModelConfig
 from quickfox.errors import UnavailableError
-from quickfox.export.tokenizer_definition import format_tokenizer_definition
+from quickfox.export.tokenizer_json import format_tokenizer_definition
 from quickfox.models.attention import RMS_NORM_EPSILON, rotary_frequencies
 from quickfox.models.parameters import ATTENTION_MAPS, EMBEDDING, FEED_FORWARD_MAPS, recurrent_cell
-from quickfox.native_output import quiet_stderr
+from quickfox.system.stderr import quiet_stderr
 
 FILE_NAME = "model.keras"
 

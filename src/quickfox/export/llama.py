@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from quickfox.config import ModelConfig
+from quickfox.config.model import ModelConfig
 from quickfox.models.parameters import ATTENTION_MAPS, EMBEDDING, FEED_FORWARD_MAPS
 
 

@@ -37,7 +37,7 @@ Shapes, with V = vocabulary_size, D = embedding_dim, H = hidden_dim, F = feed_fo
 from collections.abc import Callable
 from math import prod
 
-from quickfox.config import Architecture, ModelConfig
+from quickfox.config.model import Architecture, ModelConfig
 
 Shapes = dict[str, tuple[int, ...]]
 

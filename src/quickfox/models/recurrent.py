@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from quickfox.config import ModelConfig
+from quickfox.config.model import ModelConfig
 from quickfox.models.parameters import recurrent_cell
 from quickfox.models.recurrent_cells import CELLS, CellWeights, cell_weights
 from quickfox.models.state import State

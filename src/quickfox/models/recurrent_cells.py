@@ -32,7 +32,7 @@ import numpy as np
 
 from quickfox.models.parameters import RECURRENT_GATES
 from quickfox.models.state import LayerState
-from quickfox.threads import pinned_numpy_threads
+from quickfox.system.threads import pinned_numpy_threads
 
 _BLOCK_BYTES = 2**20  # half of a core's own cache; OpenBLAS gives a product with so little one thread only
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from quickfox.config import ModelConfig
+from quickfox.config.model import ModelConfig
 from quickfox.models.attention import (
     attend,
     empty_cache,

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
-from quickfox.allocator import give_back_free_memory, reused_memory
 from quickfox.errors import DataError, NoInputError, QuickfoxError, StorageError, UsageError
+from quickfox.system.allocator import give_back_free_memory, reused_memory
 
 STANDARD_INPUT = "-"
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickfox.errors import DataError, NoInputError, UsageError
-from quickfox.threads import available_threads, map_ahead
+from quickfox.system.threads import available_threads, map_ahead
 
 CodePoints = npt.NDArray[np.unsignedinteger[Any]]
 

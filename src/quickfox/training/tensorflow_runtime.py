@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quickfox.config import Precision
+from quickfox.config.training import Precision
 from quickfox.errors import UnavailableError, UsageError
-from quickfox.native_output import quiet_stderr
+from quickfox.system.stderr import quiet_stderr
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quickfox.cli.formatting import format_table
 from quickfox.cli.options import CorpusArgument
 from quickfox.cli.streams import can_show_progress, notify, printable, write_stderr
-from quickfox.cli.tables import format_table
-from quickfox.config import TokenizerKind
-from quickfox.threads import pin_numpy_threads
+from quickfox.config.model import TokenizerKind
+from quickfox.system.threads import pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.text.corpus import Corpus
-    from quickfox.text.tokenizers.protocol import Tokenizer
+    from quickfox.tokenizers.base import Tokenizer
 
 EXAMPLES = """\b
 Examples:
@@ -58,10 +58,10 @@ def run(
     """Save the vocabulary of a text. `llm train --vocab` takes it; without one it takes all characters of its text."""
     pin_numpy_threads(1)  # no product is computed here, and threads for them take time to start
     from quickfox.text.corpus import open_corpus
-    from quickfox.text.documents import iter_texts
-    from quickfox.text.tokenizers.building import build_tokenizer
-    from quickfox.text.tokenizers.file import save_tokenizer
+    from quickfox.text.jsonl import iter_texts
     from quickfox.text.vocabulary import count_characters
+    from quickfox.tokenizers.build import build_tokenizer
+    from quickfox.tokenizers.serialization import save_tokenizer
 
     opened = open_corpus(corpus, notify)
     with _reading_bar() as reading:
@@ -79,22 +79,22 @@ def _reading_bar() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     if not can_show_progress():
         yield lambda _stage, _size: lambda _read: None
         return
-    from quickfox.cli.display import ReadingBar  # Rich, only where it can be seen
+    from quickfox.cli.live_display import ReadingBar  # Rich, only where it can be seen
 
     with ReadingBar() as bar:
         yield bar.reading
 
 
 def _describe(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") -> Iterator[tuple[str, str]]:
-    from quickfox.text.tokenizers.character import CharacterTokenizer
+    from quickfox.tokenizers.character import CharacterTokenizer
 
     yield "characters", f"{counts.total():,}"
     yield "distinct", f"{len(counts):,}"
     if isinstance(tokenizer, CharacterTokenizer):
         yield from _describe_characters(counts, tokenizer.vocabulary.characters)
     else:
-        from quickfox.text.documents import iter_texts
-        from quickfox.text.segments import iter_blocks
+        from quickfox.text.jsonl import iter_texts
+        from quickfox.text.segmentation import iter_blocks
 
         tokens = sum(len(tokenizer.encode(block)) for block in iter_blocks(iter_texts(corpus)))
         yield "in the vocabulary", f"{tokenizer.vocabulary_size:,}"

@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from quickfox.cli.formatting import format_table
 from quickfox.cli.options import CorpusArgument, JsonOption, ModelOption, StrictOption, ThreadsOption
 from quickfox.cli.streams import notify, write_product
-from quickfox.cli.tables import format_table
-from quickfox.threads import pin_numpy_threads
+from quickfox.system.threads import pin_numpy_threads
 
 EXAMPLES = """\b
 Examples:
@@ -29,9 +29,9 @@ def run(
     """Measure how well a model predicts a text. Loss, perplexity, bits per character and per byte: lower is better."""
     if threads is not None:
         pin_numpy_threads(threads)
-    from quickfox.runs import find_model
+    from quickfox.checkpoints.run_directory import find_model
+    from quickfox.model import describe_left_out, load_directory
     from quickfox.text.corpus import open_corpus
-    from quickfox.trained_model import describe_left_out, load_directory
 
     directory, note = find_model(model, os.environ, Path())
     if note:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from quickfox.cli.streams import notify
-from quickfox.export.exporting import ExportFormat
+from quickfox.export.registry import ExportFormat
 
 EXAMPLES = """\b
 Examples:
@@ -29,8 +29,8 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to make.")],
 ) -> None:
     """Write a model for other programs, as a new folder: see docs/export.md."""
-    from quickfox.runs import find_model
-    from quickfox.trained_model import load_directory
+    from quickfox.checkpoints.run_directory import find_model
+    from quickfox.model import load_directory
 
     directory, note = find_model(model, os.environ, Path())
     if note:

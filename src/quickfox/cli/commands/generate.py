@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from quickfox.cli import sampling_options as sampling
+from quickfox.cli import options as sampling
 from quickfox.cli.options import JsonOption, ModelOption, ThreadsOption
 from quickfox.cli.streams import notify, write_live
 from quickfox.errors import DataError, UsageError
-from quickfox.threads import available_threads, pin_numpy_threads
+from quickfox.system.threads import available_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
-    from quickfox.cli.samples import Presentation
-    from quickfox.text.prompt_lines import PromptLine
-    from quickfox.trained_model import Model, Prompt, Unknown
+    from quickfox.cli.generation_output import Presentation
+    from quickfox.cli.inputs import PromptLine
+    from quickfox.model import Model, Prompt, Unknown
 
 EXAMPLES = """\b
 Examples:
@@ -114,10 +114,10 @@ def run(
     options = _sampling_options(context.params)
     side_by_side = max(value or 1 for value in (num_samples, best_of, num_beams))
     pin_numpy_threads(threads or threads_for(side_by_side))
-    from quickfox.cli.samples import Presentation
-    from quickfox.config import SamplingConfig
-    from quickfox.runs import find_model
-    from quickfox.trained_model import load_directory
+    from quickfox.checkpoints.run_directory import find_model
+    from quickfox.cli.generation_output import Presentation
+    from quickfox.config.sampling import SamplingConfig
+    from quickfox.model import load_directory
 
     SamplingConfig(**options)  # refuses a wrong value before anything is read
     directory, note = find_model(model, os.environ, Path())
@@ -125,7 +125,7 @@ def run(
         notify(note)
     loaded = load_directory(directory)
     if interactive:
-        from quickfox.cli.interactive import RecordedModel, run_prompt_loop
+        from quickfox.cli.repl.loop import RecordedModel, run_prompt_loop
 
         recorded = RecordedModel(loaded.path, loaded.bundle)
         presentation = Presentation(recorded, novelty, max_copy, echo=False, as_json=False, in_colour=color)
@@ -181,7 +181,7 @@ def _exclusive(first: str, second: str) -> UsageError:
 
 def _sampling_options(params: dict[str, Any]) -> dict[str, Any]:
     """The fields of SamplingConfig that were given."""
-    from quickfox.config import SamplingConfig
+    from quickfox.config.sampling import SamplingConfig
 
     names = {field.name for field in dataclasses.fields(SamplingConfig)}
     options = {name: value for name, value in params.items() if name in names and value is not None}
@@ -193,7 +193,7 @@ def _sampling_options(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seed_text(seed: str | None, seed_file: Path | None) -> str:
-    from quickfox.cli.prompts import read_seed_file, read_standard_input
+    from quickfox.cli.inputs import read_seed_file, read_standard_input
 
     if seed_file is not None:
         return read_seed_file(seed_file)
@@ -212,9 +212,8 @@ def _answer(
     Raises:
         DataError: at the end, if a line was no prompt; each was told of when it came.
     """
-    from quickfox.cli.prompts import open_prompts
-    from quickfox.text.prompt_lines import iter_prompt_lines
-    from quickfox.trained_model import describe_changes
+    from quickfox.cli.inputs import iter_prompt_lines, open_prompts
+    from quickfox.model import describe_changes
 
     refused = 0
     folded: Counter[tuple[str, str]] = Counter()

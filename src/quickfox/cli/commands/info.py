@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quickfox.cli.formatting import format_table
 from quickfox.cli.streams import printable, write_product
-from quickfox.cli.tables import format_table
 from quickfox.errors import NoInputError
 
 if TYPE_CHECKING:
-    from quickfox.text.tokenizers.protocol import Tokenizer
+    from quickfox.tokenizers.base import Tokenizer
 
 EXAMPLES = """\b
 Examples:
@@ -38,8 +38,8 @@ def run(
 
 
 def _describe(path: Path) -> Rows:
-    from quickfox.runs import RUN_FILE
-    from quickfox.strict_json import input_errors
+    from quickfox.checkpoints.run_directory import RUN_FILE
+    from quickfox.files.json import input_errors
 
     with input_errors(path):
         is_run, is_folder = (path / RUN_FILE).is_file(), path.is_dir()
@@ -49,7 +49,7 @@ def _describe(path: Path) -> Rows:
 
 
 def _runs_here() -> Rows:
-    from quickfox.runs import RUNS_FOLDER, best_first, checkpoints_of, runs_in
+    from quickfox.checkpoints.run_directory import RUNS_FOLDER, best_first, checkpoints_of, runs_in
 
     runs = runs_in(Path(RUNS_FOLDER))
     if not runs:
@@ -68,8 +68,8 @@ def _runs_here() -> Rows:
 
 
 def _describe_run(run_directory: Path, description: str) -> Rows:
-    from quickfox.runs import best_first, checkpoints_of
-    from quickfox.strict_json import read_json
+    from quickfox.checkpoints.run_directory import best_first, checkpoints_of
+    from quickfox.files.json import read_json
 
     yield "run", str(run_directory)
     yield from _flatten(read_json(run_directory / description))
@@ -83,9 +83,9 @@ def _describe_run(run_directory: Path, description: str) -> Rows:
 
 
 def _describe_model(directory: Path) -> Rows:
-    from quickfox.checkpoint import load_model
-    from quickfox.config import to_dict
-    from quickfox.manifest import read_manifest
+    from quickfox.checkpoints.checkpoint import load_model
+    from quickfox.checkpoints.manifest import read_manifest
+    from quickfox.config.schema import to_dict
     from quickfox.models.parameters import parameter_count
 
     bundle = load_model(directory)
@@ -100,7 +100,7 @@ def _describe_model(directory: Path) -> Rows:
 
 
 def _describe_vocabulary(path: Path) -> Rows:
-    from quickfox.text.tokenizers.file import load_tokenizer
+    from quickfox.tokenizers.serialization import load_tokenizer
 
     tokenizer = load_tokenizer(path)
     yield "vocabulary", str(path)
@@ -109,7 +109,7 @@ def _describe_vocabulary(path: Path) -> Rows:
 
 
 def _describe_tokenizer(tokenizer: "Tokenizer") -> Rows:
-    from quickfox.text.tokenizers.character import CharacterTokenizer
+    from quickfox.tokenizers.character import CharacterTokenizer
 
     yield "tokenizer", tokenizer.kind
     if isinstance(tokenizer, CharacterTokenizer):

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from quickfox.cli.heat import paint_surprise
+from quickfox.cli.formatting import paint_surprise
 from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption
 from quickfox.cli.streams import notify, printable, write_live
 from quickfox.errors import UsageError
-from quickfox.threads import pin_numpy_threads
+from quickfox.system.threads import pin_numpy_threads
 
 if TYPE_CHECKING:
-    from quickfox.cli.texts import Text
-    from quickfox.scoring import Score
-    from quickfox.trained_model import Model
+    from quickfox.cli.score_inputs import Text
+    from quickfox.evaluation.scoring import Score
+    from quickfox.model import Model
 
 EXAMPLES = """\b
 Examples:
@@ -120,9 +120,9 @@ def run(
     if heat and as_json:
         raise UsageError("--heat and --json exclude each other: give one")
     pin_numpy_threads(1)  # each of our own threads keeps a processor busy
-    from quickfox.cli.texts import iter_groups, open_sources
-    from quickfox.runs import find_model
-    from quickfox.trained_model import describe_left_out, load_directory
+    from quickfox.checkpoints.run_directory import find_model
+    from quickfox.cli.score_inputs import iter_groups, open_sources
+    from quickfox.model import describe_left_out, load_directory
 
     directory, note = find_model(model, os.environ, Path())
     if note:
@@ -143,7 +143,7 @@ def run(
 def _score(
     model: "Model", groups: Iterable[list["Text"]], unknown: Counter[str] | None, threads: int | None
 ) -> Iterator[list[Record]]:
-    from quickfox.threads import available_threads
+    from quickfox.system.threads import available_threads
 
     for group in groups:
         scores = model.score([text.text for text in group], unknown, threads=threads or available_threads())

@@ -16,13 +16,15 @@ from quickfox.cli import STARTED
 from quickfox.cli.options import JsonOption, ThreadsOption
 from quickfox.cli.signals import StopRequest, end_at_once, second_signal_ends_at_once
 from quickfox.cli.streams import can_show_progress, failure_line, notify, write_product
-from quickfox.cli.training_lines import PlainDisplay, describe_end, describe_plan
-from quickfox.config import Architecture, Precision, Size, TokenizerKind, TrainingRequest, to_dict
-from quickfox.durations import parse_duration
+from quickfox.cli.training_log import PlainDisplay, describe_end, describe_plan
+from quickfox.config.model import Architecture, TokenizerKind
+from quickfox.config.schema import to_dict
+from quickfox.config.training import Precision, Size, TrainingRequest
 from quickfox.errors import QuickfoxError, UsageError
-from quickfox.threads import pin_numpy_threads
-from quickfox.training.cluster_spec import read_cluster_spec
-from quickfox.training.events import (
+from quickfox.system.threads import pin_numpy_threads
+from quickfox.system.units import parse_duration
+from quickfox.training.distributed.cluster_spec import read_cluster_spec
+from quickfox.training.engine.events import (
     Event,
     RunFinished,
     RunInterrupted,
@@ -34,7 +36,7 @@ from quickfox.training.events import (
 )
 
 if TYPE_CHECKING:
-    from quickfox.cli.display import LiveDisplay
+    from quickfox.cli.live_display import LiveDisplay
 
 EXAMPLES = """\b
 Examples:
@@ -277,7 +279,7 @@ def _plan(event: RunPlanned) -> dict[str, Any]:
 def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
     if quiet or not can_show_progress():
         return PlainDisplay(quiet=quiet)
-    from quickfox.cli.display import LiveDisplay  # Rich, only where it can be seen
+    from quickfox.cli.live_display import LiveDisplay  # Rich, only where it can be seen
 
     return LiveDisplay()
 

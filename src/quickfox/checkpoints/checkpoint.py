@@ -1,0 +1,178 @@
+"""A model directory: saved in one step, verified before anything in it is believed.
+
+    config.json  tokenizer.json  model.safetensors  generation_config.json    the model
+    training.safetensors  state.json                                          what training needs to go on
+    manifest.json                                                             size and sha256 of each of them
+
+A directory without the training files is a valid model, only not resumable. Reading detects damage, not malice:
+whoever can change the data can change the manifest with it. Nothing here can run code: no pickle, no Keras file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickfox.checkpoints.manifest import MANIFEST_NAME, Manifest, digest, format_manifest, read_manifest, read_verified
+from quickfox.checkpoints.tensors import MAX_OVERHEAD_BYTES, format_tensors, parse_tensors
+from quickfox.config.model import ModelConfig
+from quickfox.config.sampling import SamplingConfig
+from quickfox.config.schema import from_dict, to_dict
+from quickfox.errors import DataError, DivergedError
+from quickfox.files.atomic import commit_directory
+from quickfox.files.json import MAX_JSON_BYTES, format_json, parse_json
+from quickfox.models.parameters import parameter_count, parameter_shapes
+from quickfox.tokenizers.base import Tokenizer
+from quickfox.tokenizers.serialization import MAX_TOKENIZER_BYTES, format_tokenizer, parse_tokenizer
+
+_MAX_CONFIG_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A model and all that is needed to use it.
+
+    Attributes:
+        config: what fixes the tensors' names and shapes.
+        tokenizer: between text and token ids.
+        parameters: name -> float32 array, as `models/parameters.py` lists them.
+        step: optimizer steps the model was trained for.
+        validation_loss: nats per token on the held-out text; None: not measured.
+        sampling: the settings of SamplingConfig that suit this model, by name; those not named have their defaults.
+    """
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    parameters: Mapping[str, np.ndarray]
+    step: int
+    validation_loss: float | None
+    sampling: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What training needs, beside the model, to go on as if it had never stopped.
+
+    Attributes:
+        tensors: every array but the model's: optimizer slots, carried recurrent state, raw weights.
+        state: everything else, ready for JSON.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    state: Mapping[str, Any]
+
+
+def save_checkpoint(directory: Path, bundle: ModelBundle, training: TrainingState | None) -> None:
+    """Write the model directory `directory`, all of it or nothing; without `training` it is not resumable.
+
+    Raises:
+        DivergedError: a tensor holds NaN or infinity.
+        CannotCreateError: `directory` holds something already, or cannot be made.
+        StorageError: the disk is full or failed.
+    """
+    _check_contract(bundle)
+    _check_finite(bundle.parameters, bundle.step)
+    model_files = {
+        "config.json": format_json(to_dict(bundle.config)),
+        "tokenizer.json": format_tokenizer(bundle.tokenizer),
+        "model.safetensors": format_tensors(bundle.parameters),
+        "generation_config.json": format_json(bundle.sampling),
+    }
+    training_files = {}
+    if training is not None:
+        _check_finite(training.tensors, bundle.step)
+        training_files = {
+            "training.safetensors": format_tensors(training.tensors),
+            "state.json": format_json(training.state),
+        }
+    manifest = Manifest(
+        step=bundle.step,
+        validation_loss=bundle.validation_loss,
+        model={name: digest(data) for name, data in model_files.items()},
+        training={name: digest(data) for name, data in training_files.items()},
+    )
+    commit_directory(directory, model_files | training_files | {MANIFEST_NAME: format_manifest(manifest)})
+
+
+def load_model(directory: Path) -> ModelBundle:
+    """The model in `directory`, verified; the training files are not read, nor need they be there.
+
+    Raises:
+        NoInputError: there is nothing at `directory`.
+        DataError: it is no model directory, or a file in it is damaged or does not fit the others.
+        StorageError: reading failed.
+    """
+    manifest = read_manifest(directory)
+
+    def read_json(name: str, max_bytes: int) -> Any:
+        return parse_json(read_verified(directory, name, manifest.model, max_bytes), str(directory / name), max_bytes)
+
+    config = from_dict(ModelConfig, read_json("config.json", _MAX_CONFIG_BYTES), str(directory / "config.json"))
+    sampling = _parse_sampling(
+        read_json("generation_config.json", _MAX_CONFIG_BYTES), str(directory / "generation_config.json")
+    )
+    tokenizer = parse_tokenizer(
+        read_verified(directory, "tokenizer.json", manifest.model, MAX_TOKENIZER_BYTES),
+        str(directory / "tokenizer.json"),
+    )
+    if tokenizer.vocabulary_size != config.vocabulary_size:
+        raise DataError(
+            f"{directory}: tokenizer.json knows {tokenizer.vocabulary_size} tokens, but config.json says "
+            f"{config.vocabulary_size}"
+        )
+    largest = MAX_OVERHEAD_BYTES + parameter_count(config) * np.dtype(np.float32).itemsize
+    weights = read_verified(directory, "model.safetensors", manifest.model, largest)
+    parameters = parse_tensors(weights, str(directory / "model.safetensors"), parameter_shapes(config))
+    return ModelBundle(config, tokenizer, parameters, manifest.step, manifest.validation_loss, sampling)
+
+
+def load_training_state(directory: Path) -> TrainingState:
+    """What training needs to go on from the checkpoint `directory`, verified.
+
+    The set of tensors is the trainer's own; the caller compares it with what it is about to fill.
+
+    Raises:
+        NoInputError: there is nothing at `directory`.
+        DataError: it was saved without a training state, or a file of it is missing or damaged.
+        StorageError: reading failed.
+    """
+    files = read_manifest(directory).training
+    if not files:
+        raise DataError(f"{directory}: saved without its training state, so that training cannot go on from it")
+    state = parse_json(read_verified(directory, "state.json", files, MAX_JSON_BYTES), str(directory / "state.json"))
+    if not isinstance(state, dict):
+        raise DataError(f"{directory / 'state.json'}: expected a JSON object, found {type(state).__name__}")
+    data = read_verified(directory, "training.safetensors", files, files["training.safetensors"].size)
+    return TrainingState(parse_tensors(data, str(directory / "training.safetensors")), state)
+
+
+def verify_model(directory: Path) -> None:
+    """Check that each file of the model in `directory` is there and undamaged, without looking into it.
+
+    Raises:
+        NoInputError, DataError, StorageError: as `load_model`.
+    """
+    files = read_manifest(directory).model
+    for name, expected in files.items():
+        read_verified(directory, name, files, expected.size)
+
+
+def _parse_sampling(values: Any, where: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(values).__name__}")
+    from_dict(SamplingConfig, to_dict(SamplingConfig()) | values, where)  # refuses what sampling would refuse
+    return values
+
+
+def _check_contract(bundle: ModelBundle) -> None:
+    shapes = {name: tensor.shape for name, tensor in bundle.parameters.items()}
+    assert shapes == parameter_shapes(bundle.config), f"not the model's tensors: {shapes}"
+    assert all(tensor.dtype == np.float32 for tensor in bundle.parameters.values()), "tensors must be float32"
+
+
+def _check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise DivergedError(f"training diverged: at step {step} {name} is no longer finite; nothing was saved")

@@ -1,0 +1,83 @@
+"""The model's configuration: with the weights, all that fixes the function it computes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from quickfox.config.schema import check_settings, setting
+from quickfox.errors import UsageError
+
+Architecture = Literal["lstm", "gru", "rnn", "attention-rnn", "transformer"]
+TokenizerKind = Literal["char", "byte", "word", "bpe"]
+
+ATTENTION_ARCHITECTURES: tuple[Architecture, ...] = ("attention-rnn", "transformer")
+
+MAX_VOCABULARY_SIZE = 2**24
+MAX_DIM = 2**16
+MAX_LAYERS = 64
+MAX_CONTEXT = 2**16
+"""Bounds that no model of this program needs to exceed; a file that claims more is damaged or hostile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that determines the model's tensors and the function they parametrize.
+
+    Attributes:
+        architecture: the kind of network.
+        vocabulary_size: number of distinct tokens.
+        embedding_dim: embedding dimension; for a transformer, equal to `hidden_dim`.
+        hidden_dim: units per layer.
+        num_layers: number of layers; for an attention-rnn, of the encoder and again of the decoder.
+        num_heads: attention heads per layer, which split `hidden_dim` equally; 1 without attention.
+        context: the largest number of positions a token attends to, itself included; None without attention.
+        tied_embeddings: whether a transformer's output layer is its transposed embedding.
+
+    Raises:
+        UsageError: a value is outside its range, or does not fit the architecture.
+    """
+
+    architecture: Architecture = "lstm"
+    vocabulary_size: int = setting(bounds=(1, MAX_VOCABULARY_SIZE))
+    embedding_dim: int = setting(bounds=(1, MAX_DIM))
+    hidden_dim: int = setting(bounds=(1, MAX_DIM))
+    num_layers: int = setting(default=1, bounds=(1, MAX_LAYERS))
+    num_heads: int = setting(default=1, bounds=(1, MAX_DIM), added_later=True)
+    context: int | None = setting(default=None, bounds=(1, MAX_CONTEXT), added_later=True)
+    tied_embeddings: bool = setting(default=False, added_later=True)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.architecture in ATTENTION_ARCHITECTURES:
+            self._check_attention()
+        elif self.num_heads != 1:
+            allowed = " and ".join(ATTENTION_ARCHITECTURES)
+            raise UsageError(f"num_heads is for {allowed}, not for {self.architecture}", "num_heads")
+        elif self.context is not None:
+            raise UsageError(f"context must be None for {self.architecture}, which has no attention", "context")
+        if self.tied_embeddings and self.architecture != "transformer":
+            raise UsageError(f"tied_embeddings is for transformer, not for {self.architecture}", "tied_embeddings")
+
+    def _check_attention(self) -> None:
+        if self.context is None:
+            raise UsageError(f"context is missing: {self.architecture} needs a number of positions", "context")
+        if self.hidden_dim % self.num_heads:
+            raise UsageError(
+                f"num_heads must divide hidden_dim {self.hidden_dim}, and {self.num_heads} does not",
+                "num_heads",
+                "hidden_dim",
+            )
+        if self.architecture == "transformer":
+            self._check_transformer()
+
+    def _check_transformer(self) -> None:
+        if self.embedding_dim != self.hidden_dim:
+            raise UsageError(
+                f"embedding_dim of a transformer must equal its hidden_dim {self.hidden_dim}, not {self.embedding_dim}",
+                "embedding_dim",
+                "hidden_dim",
+            )
+        if self.hidden_dim // self.num_heads % 2:
+            raise UsageError(
+                f"hidden_dim per head of a transformer must be even, not {self.hidden_dim} / {self.num_heads}",
+                "hidden_dim",
+            )

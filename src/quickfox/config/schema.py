@@ -1,0 +1,156 @@
+"""How a setting is declared, once: its range, its help and its group are metadata of a dataclass field.
+
+The configurations check themselves against this metadata, files are read by it, and the command line makes its
+options of it. Nothing here knows a particular setting, a file or an option.
+"""
+
+import dataclasses
+import math
+import reprlib
+import sys
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from quickfox.errors import DataError, UsageError
+
+Config = TypeVar("Config")
+Bounds = tuple[float, float]
+"""The lowest and the highest value of a number, both allowed."""
+
+MAX_INTEGER = 2**63 - 1
+
+
+def setting(
+    help: str = "",
+    *,
+    default: Any = dataclasses.MISSING,
+    bounds: Bounds | None = None,
+    group: str = "",
+    metavar: str = "N",
+    added_later: bool = False,
+) -> Any:
+    """A dataclass field that declares a setting.
+
+    Args:
+        help: one sentence for a person, with the unit and the default.
+        default: as for `dataclasses.field`.
+        bounds: of a number; None: it is not checked.
+        group: the heading under which the option is listed in a help text.
+        metavar: stands for the value in a help text; `TIME` is a duration such as `5m`.
+        added_later: older files lack the setting, and mean its default.
+    """
+    metadata = {"help": help, "bounds": bounds, "group": group, "metavar": metavar, "added_later": added_later}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def requested(config: type, name: str, help: str, *, group: str, metavar: str = "N") -> Any:
+    """A field for a setting of `config` that may be requested; None leaves the choice to the program."""
+    (declared,) = (field for field in dataclasses.fields(config) if field.name == name)
+    return setting(help, default=None, bounds=declared.metadata.get("bounds"), group=group, metavar=metavar)
+
+
+def check_settings(config: Any) -> None:
+    """Checks every field of a configuration against its declaration; None passes.
+
+    Raises:
+        UsageError: a number is out of bounds, or a text is none of the choices.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is None:
+            continue
+        if bounds := field.metadata.get("bounds"):
+            _check_bounds(field.name, value, bounds)
+        if (allowed := choices(field.type)) and value not in allowed:
+            raise UsageError(f"{field.name} must be one of {', '.join(allowed)}, not {value!r}", field.name)
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """The texts that a `Literal` type allows, in a union too; none of another type."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(choice for member in get_args(hint) if get_origin(hint) is not tuple for choice in choices(member))
+
+
+def check_exclusive(config: Any, *names: str) -> None:
+    """Raises UsageError if more than one of these settings is given."""
+    given = [name for name in names if getattr(config, name) is not None]
+    if len(given) > 1:
+        raise exclusive_error(given[0], given[1])
+
+
+def exclusive_error(first: str, second: str, reason: str = "give one") -> UsageError:
+    """The error of two settings of which only one can be given."""
+    return UsageError(f"{first} and {second} exclude each other: {reason}", first, second)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The fields of a configuration, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[Config], values: Any, where: str) -> Config:
+    """The configuration of type `kind` that `values`, read from JSON, describes; nothing is guessed or ignored.
+
+    Only settings that were added later may be missing.
+
+    Args:
+        kind: one of the configuration classes.
+        values: a decoded JSON value.
+        where: the file it came from, for the message.
+
+    Raises:
+        DataError: not an object; a field missing, unknown, of another type (a bool is no integer) or out of range.
+    """
+    if not isinstance(values, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(values).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise DataError(f"{where}: unknown setting {reprlib.repr(unknown[0])}")
+    needed = {name for name, field in fields.items() if not field.metadata.get("added_later")}
+    if missing := sorted(needed - values.keys()):
+        raise DataError(f"{where}: setting {missing[0]!r} is missing")
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not _has_type(value, hints[name]):
+            raise DataError(f"{where}: setting {name!r} cannot be {reprlib.repr(value)}")
+    try:
+        return kind(**{name: _frozen(value) for name, value in values.items()})
+    except UsageError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def _check_bounds(name: str, value: float, bounds: Bounds) -> None:
+    low, high = bounds
+    is_finite = abs(value) <= sys.float_info.max  # math.isfinite fails for an integer beyond that
+    if not (low <= value <= high and is_finite):
+        bound = f"at least {low}" if high == math.inf or value < low else f"at most {high}"
+        finite = "" if is_finite else " and finite"
+        raise UsageError(f"{name} must be {bound}{finite}, not {reprlib.repr(value)}", name)
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return False  # for floats too: Python would fail to convert it
+    if get_origin(hint) is Literal:
+        return value in get_args(hint) and isinstance(value, str)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list | tuple) and _have_types(value, get_args(hint))
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_has_type(member, get_args(hint)[1]) for member in value.values())
+    if args := get_args(hint):  # a union such as int | None
+        return any(_has_type(value, arg) for arg in args)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
+
+
+def _have_types(values: Any, hints: Any) -> bool:
+    """Whether the items are of the types of a tuple; `(int, ...)` stands for any number of integers."""
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    return len(values) == len(hints) and all(map(_has_type, values, hints))
+
+
+def _frozen(value: Any) -> Any:
+    """Lists of JSON as tuples, at any depth."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

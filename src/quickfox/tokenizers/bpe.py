@@ -1,0 +1,214 @@
+"""One token a subword, by byte-pair encoding (Sennrich et al. 2016; of bytes: Radford et al. 2019).
+
+Starting from single bytes, the pair of neighbours that is most frequent in the corpus becomes a token, again and again;
+a text is encoded by the same merges in the same order, within words. The work is the `tokenizers` library's, and the
+file is its own `tokenizer.json`, so that tokenizers come from and go to other programs as they are. Taken are those
+that map bytes to tokens without loss; whatever normalises, adds or drops anything is refused.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy.typing as npt
+
+from quickfox.errors import DataError
+from quickfox.text.segmentation import iter_segments
+from quickfox.tokenizers.byte_level import ByteLevelTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Encoder
+
+END_OF_TEXT = "<|endoftext|>"
+
+_ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
+"""What special tokens that end a text are called."""
+
+_MEMBERS = {
+    "version",
+    "truncation",
+    "padding",
+    "added_tokens",
+    "normalizer",
+    "pre_tokenizer",
+    "post_processor",
+    "decoder",
+    "model",
+}
+
+
+@dataclass(frozen=True)
+class BpeTokenizer(ByteLevelTokenizer):
+    """A tokenizer of the `tokenizers` library.
+
+    Attributes:
+        definition: the content of its tokenizer.json.
+
+    Raises:
+        DataError: the library cannot read it, or it is not one of bytes without loss.
+    """
+
+    definition: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_definition(self.definition)
+        self._tokens_and_end  # noqa: B018 - is what it must be, or refused
+        self._encoder  # noqa: B018
+
+    @property
+    def kind(self) -> Literal["bpe"]:
+        return "bpe"
+
+    @property
+    def tokens(self) -> Sequence[bytes]:
+        return self._tokens_and_end[0]
+
+    @property
+    def end_of_text(self) -> int | None:
+        return self._tokens_and_end[1]
+
+    @property
+    def end_of_text_name(self) -> str | None:
+        """How the definition calls the end of text; None: there is none."""
+        return next(
+            (token["content"] for token in self.definition["added_tokens"] if token["id"] == self.end_of_text), None
+        )
+
+    def with_end_of_text(self) -> "BpeTokenizer":
+        if self.end_of_text is not None:
+            return self
+        from tokenizers import AddedToken, Tokenizer
+
+        extended = Tokenizer.from_str(json.dumps(self.definition))
+        extended.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+        return BpeTokenizer(json.loads(extended.to_str()))
+
+    def to_json(self) -> dict[str, Any]:
+        return self.definition
+
+    def _encode_known(self, text: str) -> npt.ArrayLike:
+        encodings = self._encoder.encode_batch_fast(list(iter_segments([text])), add_special_tokens=False)
+        return [token_id for encoding in encodings for token_id in encoding.ids]
+
+    @cached_property
+    def _encoder(self) -> "Encoder":
+        from tokenizers import Tokenizer
+
+        try:
+            encoder = Tokenizer.from_str(json.dumps(self.definition))
+        except Exception as error:  # the library raises no class of its own
+            raise DataError(f"the tokenizers library cannot read it: {error}") from None
+        encoder.encode_special_tokens = True  # special tokens are ours to give: in a text they are text
+        return encoder
+
+    @cached_property
+    def _tokens_and_end(self) -> tuple[list[bytes], int | None]:
+        """What each token stands for, by its id, and the id of the end of text."""
+        bytes_by_character = {character: value for value, character in byte_characters().items()}
+        added = {token["id"]: token for token in self.definition["added_tokens"]}
+        found: dict[int, bytes] = {}
+        for text, token_id in self.definition["model"]["vocab"].items():
+            try:
+                found[token_id] = b"" if token_id in added else bytes(bytes_by_character[mark] for mark in text)
+            except KeyError:
+                raise DataError(f"token {text[:20]!r} is not written as bytes are") from None
+        found |= {token_id: b"" if token["special"] else token["content"].encode() for token_id, token in added.items()}
+        if sorted(found) != list(range(len(found))):
+            raise DataError("the ids of its tokens are not 0, 1, 2 and so on without a gap")
+        if missing := set(range(256)) - {token[0] for token in found.values() if len(token) == 1}:
+            raise DataError(f"it has no token for the byte 0x{min(missing):02x}, so it cannot encode every text")
+        special = {token["content"]: token["id"] for token in added.values() if token["special"]}
+        ends = [special[name] for name in _ENDS_OF_TEXT if name in special]
+        return [found[token_id] for token_id in range(len(found))], ends[0] if ends else None
+
+
+def build_bpe_tokenizer(segments: Iterable[str], vocabulary_size: int, min_count: int = 2) -> BpeTokenizer:
+    """The byte-pair encoding of a text, split into words as GPT-2 does before pairs are counted.
+
+    Args:
+        segments: the text, as `iter_segments` cuts it.
+        vocabulary_size: most tokens, >= 256; fewer if the text has no more pairs.
+        min_count: how often a pair has to occur, >= 1.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    encoder = Tokenizer(models.BPE())
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    encoder.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=min_count,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    encoder.train_from_iterator(segments, trainer=trainer)
+    return BpeTokenizer(json.loads(encoder.to_str()))
+
+
+def is_definition(value: Any) -> bool:
+    """Whether a JSON value looks like a file of the `tokenizers` library."""
+    return isinstance(value, dict) and "model" in value and "version" in value and "format_version" not in value
+
+
+def byte_characters() -> dict[int, str]:
+    """How GPT-2 writes bytes in its vocabulary: as themselves if they can be seen, else from U+0100 on in order."""
+    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [value for value in range(256) if value not in visible]
+    return {value: chr(value) for value in visible} | {value: chr(256 + n) for n, value in enumerate(others)}
+
+
+def _check_definition(value: dict[str, Any]) -> None:
+    """Raises DataError unless it maps bytes to tokens and back without loss, always in the same way."""
+    if unknown := sorted(value.keys() - _MEMBERS):
+        raise DataError(f"unknown member {unknown[0][:40]!r}")
+    if missing := sorted({"added_tokens", "model"} - value.keys()):
+        raise DataError(f"member {missing[0]!r} is missing")
+    _check_added_tokens(value["added_tokens"])
+    for name in ("normalizer", "truncation", "padding"):
+        if value.get(name) is not None:
+            raise DataError(f"it has a {name}, so that texts would not come back as they were")
+    model = value["model"]
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or "merges" not in model:
+        raise DataError("it is not one of byte-pair encoding")
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
+        if model.get(name):
+            raise DataError(f"its model has {name}, which this program does not know")
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict) or not all(map(_is_id, vocabulary.values())):
+        raise DataError("its model has no vocabulary of texts and ids")
+    if len(set(vocabulary.values())) < len(vocabulary):
+        raise DataError("two tokens of its vocabulary have the same id")
+    if not _is_byte_level(value.get("pre_tokenizer")):
+        raise DataError("its pre_tokenizer does not turn texts into bytes (ByteLevel, without add_prefix_space)")
+
+
+def _check_added_tokens(tokens: Any) -> None:
+    if not isinstance(tokens, list):
+        raise DataError("added_tokens must be a list")
+    for token in tokens:
+        is_token = isinstance(token, dict) and isinstance(token.get("content"), str) and token["content"]
+        if not is_token or not _is_id(token.get("id")) or not isinstance(token.get("special"), bool):
+            raise DataError("added_tokens must have an id, a content and a mark whether they are special")
+        if not token["special"] and (token.get("lstrip") or token.get("rstrip")):
+            raise DataError(f"added token {token['content'][:20]!r} swallows spaces, which would be lost")
+
+
+def _is_byte_level(pre_tokenizer: Any) -> bool:
+    """Whether the text is split without loss, and the pieces are then written as bytes."""
+    if not isinstance(pre_tokenizer, dict):
+        return False
+    steps = pre_tokenizer.get("pretokenizers") if pre_tokenizer.get("type") == "Sequence" else [pre_tokenizer]
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        return False
+    *splits, last = steps
+    keeps_all = all(
+        step.get("type") == "Digits" or (step.get("type") == "Split" and step.get("behavior") != "Removed")
+        for step in splits
+    )
+    return keeps_all and last.get("type") == "ByteLevel" and last.get("add_prefix_space") is False
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,104 @@
+"""Tokenizers whose tokens stand for bytes, those of a part of a character too, so that they know every character."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from quickfox.errors import DataError
+from quickfox.text.vocabulary import SURROGATES, describe_characters
+from quickfox.tokenizers.base import TokenIds, outside_of_vocabulary
+
+SINGLE_BYTES = tuple(bytes([value]) for value in range(256))
+
+
+class _EveryCharacter:
+    """All but halves of characters of UTF-16, which occur in no UTF-8 text."""
+
+    def __contains__(self, character: object) -> bool:
+        return isinstance(character, str) and len(character) == 1 and ord(character) not in SURROGATES
+
+
+class ByteLevelTokenizer(ABC):
+    """What byte, word and subword tokenizers have in common; see the protocol for what the members mean."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> Sequence[bytes]:
+        """What each token stands for, by its id."""
+
+    @abstractmethod
+    def _encode_known(self, text: str) -> npt.ArrayLike:
+        """The token ids of a text that can be written in UTF-8."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def token_dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        return np.min_scalar_type(self.vocabulary_size - 1)
+
+    @property
+    def known_characters(self) -> Container[str]:
+        return _EveryCharacter()
+
+    def encode(self, text: str, unknown: Counter[str] | None = None) -> TokenIds:
+        return np.asarray(self._encode_known(_without_surrogates(text, unknown)), self.token_dtype)
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
+        numbers = ids.tolist() if isinstance(ids, np.ndarray) else ids
+        return b"".join(map(self.token_bytes, numbers)).decode(errors="replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        if not 0 <= token_id < len(self.tokens):
+            raise outside_of_vocabulary(token_id, len(self.tokens))
+        return self.tokens[token_id]
+
+
+def _without_surrogates(text: str, unknown: Counter[str] | None) -> str:
+    """The text less what is no character; raises DataError if there is any, and nowhere to count it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        return text
+    halves = Counter(character for character in text if ord(character) in SURROGATES)
+    if unknown is None:
+        raise DataError(f"the text has what is no character: {describe_characters(halves)}")
+    unknown.update(halves)
+    return "".join(character for character in text if ord(character) not in SURROGATES)
+
+
+@dataclass(frozen=True)
+class ByteTokenizer(ByteLevelTokenizer):
+    """A byte's value is its token id; 256 is the end of text, if `has_end_of_text`."""
+
+    has_end_of_text: bool = False
+
+    @property
+    def kind(self) -> Literal["byte"]:
+        return "byte"
+
+    @cached_property
+    def tokens(self) -> Sequence[bytes]:
+        return (*SINGLE_BYTES, b"") if self.has_end_of_text else SINGLE_BYTES
+
+    @property
+    def end_of_text(self) -> int | None:
+        return len(SINGLE_BYTES) if self.has_end_of_text else None
+
+    def with_end_of_text(self) -> "ByteTokenizer":
+        return replace(self, has_end_of_text=True)
+
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+    def _encode_known(self, text: str) -> npt.ArrayLike:
+        return np.frombuffer(text.encode(), np.uint8)

@@ -1,0 +1,144 @@
+"""The file that keeps a tokenizer beside its model: JSON that a person can read and check.
+
+    {"format_version": 1, "type": "char", ...}
+
+with the members that the type's page tells of, and `"end_of_text": true` if it has such a token; for subwords it is
+the tokenizer.json of the `tokenizers` library instead.
+"""
+
+import json
+import re
+import reprlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from quickfox.errors import DataError
+from quickfox.files.atomic import write_file
+from quickfox.files.json import parse_json, read_bounded
+from quickfox.text.vocabulary import Vocabulary
+from quickfox.tokenizers.base import Tokenizer
+from quickfox.tokenizers.bpe import BpeTokenizer, is_definition
+from quickfox.tokenizers.byte_level import ByteTokenizer
+from quickfox.tokenizers.character import CharacterTokenizer
+from quickfox.tokenizers.word import WordTokenizer
+
+FORMAT_VERSION = 1
+MAX_TOKENIZER_BYTES = 20 * 2**20
+"""Room for every character that there is, each as an escape, and for the subwords of the largest models."""
+
+_MAX_NODES = 2**21
+_END_OF_TEXT = "end_of_text"
+
+
+def format_tokenizer(tokenizer: Tokenizer) -> bytes:
+    """The tokenizer's file, as UTF-8: characters that can be seen stand as they are, all others as JSON escapes."""
+    if isinstance(tokenizer, BpeTokenizer):
+        value = tokenizer.to_json()
+    else:
+        end = {} if tokenizer.end_of_text is None else {_END_OF_TEXT: True}
+        value = {"format_version": FORMAT_VERSION, "type": tokenizer.kind, **tokenizer.to_json(), **end}
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    visible = re.sub(r"[^\n -~]", lambda match: _escape_invisible(match[0]), text)
+    return f"{visible}\n".encode()
+
+
+def parse_tokenizer(data: bytes, where: str) -> Tokenizer:
+    """The tokenizer that a file says; nothing is guessed or ignored.
+
+    Args:
+        data: the file's content.
+        where: its name, for the message.
+
+    Raises:
+        DataError: it does not describe a tokenizer, or one of a later format.
+    """
+    value = parse_json(data, where, MAX_TOKENIZER_BYTES, _MAX_NODES)
+    try:
+        return BpeTokenizer(value) if is_definition(value) else _parse_own(value)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in the file `path`.
+
+    Raises:
+        NoInputError: there is no such file.
+        DataError: the file is not a tokenizer.
+        StorageError: reading failed.
+    """
+    return parse_tokenizer(read_bounded(path, MAX_TOKENIZER_BYTES), str(path))
+
+
+def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+    """Write the tokenizer to the file `path`, whole or not at all.
+
+    Raises:
+        CannotCreateError, StorageError: writing failed.
+    """
+    write_file(path, format_tokenizer(tokenizer))
+
+
+def _parse_own(value: Any) -> Tokenizer:
+    """The tokenizer in a file of our own format."""
+    if not isinstance(value, dict) or "format_version" not in value or "type" not in value:
+        raise DataError("not a vocabulary; `llm build-vocab` writes one")
+    members = dict(value)
+    version, kind = members.pop("format_version"), members.pop("type")
+    if not _is_integer(version) or version < 1:
+        raise DataError(f"format_version cannot be {reprlib.repr(version)}")
+    if version > FORMAT_VERSION:
+        raise DataError(f"written by a later version of quickfox (format {reprlib.repr(version)}): upgrade quickfox")
+    if not isinstance(kind, str) or kind not in _PARSERS:
+        raise DataError(f"unknown type of tokenizer {reprlib.repr(kind)}")
+    has_end_of_text = members.pop(_END_OF_TEXT, False)
+    if not isinstance(has_end_of_text, bool):
+        raise DataError(f"{_END_OF_TEXT} cannot be {reprlib.repr(has_end_of_text)}")
+    return _PARSERS[kind](members, has_end_of_text)
+
+
+def _parse_characters(members: dict[str, Any], has_end_of_text: bool) -> CharacterTokenizer:
+    _check_members(members, {"min_count", "characters"})
+    if not _is_integer(members["min_count"]):
+        raise DataError(f"min_count cannot be {reprlib.repr(members['min_count'])}")
+    return CharacterTokenizer(Vocabulary(_strings(members, "characters"), members["min_count"]), has_end_of_text)
+
+
+def _parse_bytes(members: dict[str, Any], has_end_of_text: bool) -> ByteTokenizer:
+    _check_members(members, set())
+    return ByteTokenizer(has_end_of_text)
+
+
+def _parse_words(members: dict[str, Any], has_end_of_text: bool) -> WordTokenizer:
+    _check_members(members, {"words"})
+    return WordTokenizer(_strings(members, "words"), has_end_of_text)
+
+
+_PARSERS: dict[str, Callable[[dict[str, Any], bool], Tokenizer]] = {
+    "char": _parse_characters,
+    "byte": _parse_bytes,
+    "word": _parse_words,
+}
+
+
+def _strings(members: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = members[name]
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise DataError(f"{name} must be a list of strings")
+    return tuple(value)
+
+
+def _escape_invisible(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+def _check_members(value: dict[str, Any], expected: set[str]) -> None:
+    if unknown := sorted(value.keys() - expected):
+        raise DataError(f"unknown member {reprlib.repr(unknown[0])}")
+    if missing := sorted(expected - value.keys()):
+        raise DataError(f"member {missing[0]!r} is missing")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,231 @@
+"""Which processes train together, and which of them this one is: from `TF_CONFIG`, or from Slurm's variables.
+
+    TF_CONFIG={"cluster": {"worker": ["ann:7000", "bob:7000"]}, "task": {"type": "worker", "index": 0}}
+
+The first worker, or the one of the job "chief" if there is one, is the chief. Knows no sockets.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
+from typing import Any
+
+from quickfox.errors import DataError, UsageError
+from quickfox.files.json import parse_json
+
+MAX_WORKERS = 1024
+
+_ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|[^\s:/\[\]]+):([0-9]{1,5})")
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """The workers by rank, and the rank of this process.
+
+    Attributes:
+        addresses: host:port of each, where it listens, an IPv6 host in brackets; the chief's is the first.
+        rank: of this process, from 0.
+    """
+
+    addresses: tuple[str, ...]
+    rank: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process decides, writes and shows."""
+        return self.rank == 0
+
+    def describe(self, rank: int) -> str:
+        """A worker, named for a message."""
+        return f"{'the chief' if rank == 0 else f'worker {rank}'} ({self.addresses[rank]})"
+
+    def endpoint(self, rank: int) -> tuple[str, int]:
+        """The host, without brackets, and the port of a worker, as a socket wants them."""
+        return _endpoint(self.addresses[rank])
+
+    def workers_on_this_host(self) -> int:
+        """How many share this process's machine, itself included, as far as the hosts' names tell."""
+        hosts = [_endpoint(address)[0] for address in self.addresses]
+        return hosts.count(hosts[self.rank])
+
+
+def read_cluster_spec(environment: Mapping[str, str]) -> ClusterSpec | None:
+    """The cluster that the environment describes; None if there is none, or this process is all of it.
+
+    Raises:
+        UsageError: it is described wrongly.
+    """
+    if environment.get("TF_CONFIG", "").strip():
+        spec = _from_tf_config(environment["TF_CONFIG"])
+    elif environment.get(SLURM_TASKS, "1") != "1":
+        spec = ClusterSpec(*read_slurm_step(environment, MAX_WORKERS))
+    else:
+        return None
+    return spec if spec is not None and len(spec.addresses) > 1 else None
+
+
+def _from_tf_config(text: str) -> ClusterSpec | None:
+    try:
+        config = parse_json(text.encode("utf-8", "surrogateescape"), "TF_CONFIG")
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    cluster, task = _member(config, "cluster", {}), _member(config, "task", {})
+    if not cluster:
+        return None
+    if other := sorted(cluster.keys() - {"chief", "worker"}):
+        raise UsageError(f"TF_CONFIG: the cluster has the job {other[0]!r}; only chief and worker can train a model")
+    jobs = {kind: _addresses(kind, cluster.get(kind, [])) for kind in ("chief", "worker")}
+    if len(jobs["chief"]) > 1:
+        raise UsageError(f"TF_CONFIG: there are {len(jobs['chief'])} chiefs, and there can only be one")
+    addresses = (*jobs["chief"], *jobs["worker"])
+    if len(set(map(_endpoint, addresses))) < len(addresses):
+        raise UsageError("TF_CONFIG: an address is given twice")
+    if len(addresses) > MAX_WORKERS:
+        raise UsageError(f"TF_CONFIG: {len(addresses)} workers are more than {MAX_WORKERS}")
+    kind, index = task.get("type"), task.get("index")
+    if kind not in jobs:
+        raise UsageError(f"TF_CONFIG: task.type is {kind!r}, and must be chief or worker")
+    if type(index) is not int or not 0 <= index < len(jobs[kind]):
+        raise UsageError(f"TF_CONFIG: task.index is {index!r}, and there are {len(jobs[kind])} of the type {kind}")
+    return ClusterSpec(addresses, index + (len(jobs["chief"]) if kind == "worker" else 0))
+
+
+def _member(config: Any, name: str, default: dict[str, Any]) -> dict[str, Any]:
+    value = config.get(name, default) if isinstance(config, dict) else None
+    if not isinstance(value, dict):
+        raise UsageError(
+            f'TF_CONFIG: {name} must be a JSON object, as in {{"cluster": {{"worker": ["host:port", ...]}}, '
+            f'"task": {{"type": "worker", "index": 0}}}}'
+        )
+    return value
+
+
+def _addresses(kind: str, values: Any) -> list[str]:
+    if not isinstance(values, list):
+        raise UsageError(f"TF_CONFIG: cluster.{kind} must be a list of addresses host:port, not {values!r:.60}")
+    for value in values:
+        if not isinstance(value, str) or not _is_address(value):
+            raise UsageError(
+                f"TF_CONFIG: cluster.{kind}: an address is host:port, or [host]:port for IPv6, not {value!r:.60}"
+            )
+    return values
+
+
+def _is_address(text: str) -> bool:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not 0 < int(match[2]) < 2**16:
+        return False
+    try:
+        return match[1] is None or IPv6Address(match[1]).version == 6
+    except AddressValueError:
+        return False
+
+
+def _endpoint(address: str) -> tuple[str, int]:
+    host, port = address.rsplit(":", 1)
+    if host.startswith("["):
+        host = str(IPv6Address(host[1:-1]))  # of its many spellings always the same
+    return host, int(port)
+
+
+SLURM_TASKS = "SLURM_STEP_NUM_TASKS"
+"""Set by `srun` for each task that it starts, and not within a batch script itself."""
+
+_BY_NODE = ("block", "pack", "nopack", "*")  # the distributions that number tasks node by node begin so
+
+_PORTS = range(20_000, 31_200)  # below those that Linux gives to outgoing connections
+_PORTS_OF_A_JOB = 16  # the next job, on the same machine, has the next ports
+_PORTS_OF_A_STEP = 101 * _PORTS_OF_A_JOB  # far from those of the next jobs
+
+_MAX_NODES = 2**16  # as many as Slurm itself takes
+
+
+def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tuple[str, ...], int]:
+    """The tasks of the step that this process is one of.
+
+    Returns:
+        host:port of each, by rank, and the rank of this process. A node's first task has a port that follows from the
+        numbers of the job and the step, each further one the next.
+
+    Raises:
+        UsageError: the variables are not there, contradict each other or name more than `max_tasks` tasks; or Slurm
+            has numbered the tasks otherwise.
+    """
+    try:
+        size, rank = (_number(environment, name) for name in (SLURM_TASKS, "SLURM_PROCID"))
+        if size > max_tasks:
+            raise UsageError(f"Slurm: {size} workers are more than {max_tasks}")
+        hosts = _hosts(environment.get("SLURM_STEP_NODELIST") or _variable(environment, "SLURM_JOB_NODELIST"))
+        tasks = _tasks_per_node(_variable(environment, "SLURM_STEP_TASKS_PER_NODE"))
+        if len(tasks) != len(hosts):
+            raise ValueError(f"{len(hosts)} nodes are listed, and the tasks of {len(tasks)}")
+        if sum(tasks) != size:
+            raise ValueError(f"the nodes have {sum(tasks)} tasks, and the step has {size}")
+        if rank >= size:
+            raise ValueError(f"SLURM_PROCID is {rank}, and there are {size} tasks")
+        port = _first_port(_number(environment, "SLURM_JOB_ID"), _number(environment, "SLURM_STEP_ID", "0"))
+    except ValueError as error:
+        raise UsageError(f"Slurm's variables describe no cluster: {error}; start the workers with srun") from None
+    distribution = environment.get("SLURM_DISTRIBUTION") or "block"
+    if len(tasks) > 1 and max(tasks) > 1 and not distribution.startswith(_BY_NODE):
+        raise UsageError(
+            f"Slurm's tasks are not numbered node by node: SLURM_DISTRIBUTION is {distribution!r:.60}; "
+            f"start the workers with srun --distribution=block"
+        )
+    addresses = (f"{host}:{port + i}" for host, count in zip(hosts, tasks, strict=True) for i in range(count))
+    return tuple(addresses), rank
+
+
+def _first_port(job: int, step: int) -> int:
+    return _PORTS[(job * _PORTS_OF_A_JOB + step * _PORTS_OF_A_STEP) % len(_PORTS)]
+
+
+def _variable(environment: Mapping[str, str], name: str) -> str:
+    if name not in environment:
+        raise ValueError(f"{name} is not set")
+    return environment[name]
+
+
+def _number(environment: Mapping[str, str], name: str, default: str | None = None) -> int:
+    text = _variable(environment, name) if default is None else environment.get(name, default)
+    if re.fullmatch("[0-9]{1,10}", text) is None:
+        raise ValueError(f"{name} is {text!r:.60}")
+    return int(text)
+
+
+def _hosts(text: str) -> list[str]:
+    """The hosts of a list such as `n[1-3,07],gpu[1-2]-ib`; of several brackets in a name the last varies fastest."""
+    names = re.findall(r"(?:[^\s,:\[\]]|\[[0-9,-]+\])+", text)
+    if not names or ",".join(names) != text:
+        raise ValueError(f"{text!r:.60} is no list of nodes")
+    hosts = (host for name in names for host in _expanded(name))
+    return list(itertools.islice(hosts, _MAX_NODES))
+
+
+def _expanded(name: str) -> Iterator[str]:
+    parts = re.split(r"\[(.*?)\]", name)  # each second one was in brackets
+    choices = [list(_numerals(part)) if index % 2 else [part] for index, part in enumerate(parts)]
+    return map("".join, itertools.product(*choices))
+
+
+def _numerals(text: str) -> Iterator[str]:
+    """`9-10,007` -> 9, 10, 007: the first number of a range has the digits that each has at least."""
+    for part in text.split(","):
+        match = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        numbers = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
+        if match is None or not 0 < len(numbers) <= _MAX_NODES:
+            raise ValueError(f"[{text:.60}] is no range of nodes")
+        yield from (str(number).zfill(len(match[1])) for number in numbers)
+
+
+def _tasks_per_node(text: str) -> list[int]:
+    """`2(x3),1` -> 2, 2, 2, 1."""
+    tasks: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,5})(?:\(x([0-9]{1,5})\))?", part)
+        if match is None:
+            raise ValueError(f"SLURM_STEP_TASKS_PER_NODE is {text!r:.60}")
+        tasks += [int(match[1])] * int(match[2] or 1)
+    return tasks

@@ -1,0 +1,337 @@
+"""Damaged and hostile checkpoints: each is refused, by the name of the file, before it costs anything."""
+
+import json
+import random
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mutations import BUNDLE, CONFIG, RECORD, STATE, STEP, build_run, flip_bit, seal
+from quickfox.checkpoints.checkpoint import load_model, load_training_state, verify_model
+from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES, format_manifest, read_manifest
+from quickfox.checkpoints.run_directory import find_model, prune_checkpoints, step_directories
+from quickfox.checkpoints.tensors import format_tensors
+from quickfox.errors import DataError, NoInputError, StorageError
+from quickfox.files.atomic import remove_directory
+from quickfox.files.json import format_json
+from quickfox.tokenizers.serialization import MAX_TOKENIZER_BYTES, format_tokenizer
+from quickfox.training.run.resume_point import newest_resume_point
+
+FEW_BYTES = 2**20
+FILES = (*MODEL_FILES, *TRAINING_FILES, "manifest.json")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The only checkpoint of the run `tmp_path`/run."""
+    return build_run(tmp_path / "run")
+
+
+def load_all(checkpoint: Path) -> None:
+    load_model(checkpoint)
+    load_training_state(checkpoint)
+
+
+def put(checkpoint: Path, **files: bytes) -> None:
+    """Replace files, named with _ for the dot, and make the manifest agree with them."""
+    for name, data in files.items():
+        (checkpoint / ".".join(name.rsplit("_", 1))).write_bytes(data)
+    seal(checkpoint, {name: (checkpoint / name).read_bytes() for name in (*MODEL_FILES, *TRAINING_FILES)})
+
+
+def assert_refused(action: Callable[[], object], reason: str, most_bytes: int = FEW_BYTES) -> None:
+    """The action ends with a DataError that gives the reason, and needs little memory for that."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=reason) as caught:
+            action()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most_bytes
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def tensor_file(header: Any, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(shape: list[int], start: int, stop: int, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_seen(checkpoint: Path) -> None:
+    contents = {checkpoint / name: (checkpoint / name).read_bytes() for name in FILES}
+    randomness = random.Random(0)
+    for path in randomness.choices(list(contents), [len(data) for data in contents.values()], k=400):
+        bit = randomness.randrange(8 * len(contents[path]))
+        path.write_bytes(flip_bit(contents[path], bit))
+        with pytest.raises(DataError, match=path.name):
+            load_all(checkpoint)
+        path.write_bytes(contents[path])
+    load_all(checkpoint)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "damage", [lambda d: b"", lambda d: d[:-1], lambda d: d[: len(d) // 2], lambda d: bytes(len(d))]
+)
+def test_empty_cut_and_zero_filled_files(checkpoint: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
+    path = checkpoint / name
+    path.write_bytes(damage(path.read_bytes()))
+    assert_refused(lambda: load_all(checkpoint), name.replace(".", r"\."))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_has_grown(checkpoint: Path, name: str) -> None:
+    """A terabyte, of which the disk holds nothing, is not read."""
+    with (checkpoint / name).open("r+b") as file:
+        file.truncate(2**40)
+    assert_refused(lambda: load_all(checkpoint), name.replace(".", r"\."))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"output.bias": None}, r"'output\.bias' is missing"),
+        ({"extra": np.zeros(1, np.float32)}, "'extra' is none that this model has"),
+        ({"output.bias": np.zeros(5, np.float32)}, r"\(5,\), the configuration says"),
+        ({"output.bias": np.zeros((4, 1), np.float32)}, r"\(4, 1\), the configuration says"),
+        ({"output.bias": np.zeros(4, np.float64)}, "is float64"),
+        ({"output.bias": np.zeros(4, np.int32)}, "is int32"),
+        ({"output.bias": np.array([0, np.nan, 0, 0], np.float32)}, "NaN or infinity"),
+        ({"output.bias": np.array([0, 0, 0, -np.inf], np.float32)}, "NaN or infinity"),
+    ],
+)
+def test_other_tensors_than_the_models(checkpoint: Path, changes: dict[str, Any], reason: str) -> None:
+    tensors = {name: tensor for name, tensor in {**BUNDLE.parameters, **changes}.items() if tensor is not None}
+    put(checkpoint, model_safetensors=format_tensors(tensors))
+    assert_refused(lambda: load_model(checkpoint), reason)
+
+
+def test_a_tensor_given_twice(checkpoint: Path) -> None:
+    data = format_tensors(BUNDLE.parameters)
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length].rstrip()
+    again = header[:-1] + b',"output.bias":' + json.dumps(json.loads(header)["output.bias"]).encode() + b"}"
+    put(checkpoint, model_safetensors=tensor_file(again, data[8 + length :]))
+    assert_refused(lambda: load_model(checkpoint), r"'output\.bias' is given twice")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_training_tensors_that_are_not_finite(checkpoint: Path, value: float) -> None:
+    tensors = dict(STATE.tensors) | {"carried.h": np.full((2, 3), value, np.float32)}
+    put(checkpoint, training_safetensors=format_tensors(tensors))
+    assert_refused(lambda: load_training_state(checkpoint), r"'carried\.h' holds NaN or infinity")
+
+
+HEADERS = [
+    ((2**63).to_bytes(8, "little") + b"{}", "cut short"),
+    ((2**64 - 1).to_bytes(8, "little") + b"{}", "cut short"),
+    (tensor_file({f"t{i}": entry([1], 4 * i, 4 * i + 4) for i in range(100_000)}, bytes(400_000)), "a header of"),
+    (tensor_file(b'{"a":' + b"[" * 1_000_000 + b"]" * 40_000), "objects, lists and members"),
+    (tensor_file(b'{"a":' * 1000 + b"1" + b"}" * 1000), "nested deeper"),
+    (tensor_file({"a": entry([99] * 250_000, 0, 4)}, bytes(4)), "no usable shape"),
+    (tensor_file({"a": entry([1] * 9, 0, 4)}, bytes(4)), "no usable shape"),
+    (tensor_file({"a": entry([2**63], 0, 2**65)}, bytes(4)), "do not fill"),
+    (tensor_file({"a": entry([0, 2**62, 2**62], 0, 0)}), "do not fill"),
+    (tensor_file({"a": entry([0, 10**4000], 0, 0)}), "do not fill"),
+    (tensor_file({"a": entry([2**40], 0, 2**42)}, bytes(4)), "overlap, leave holes"),
+    (tensor_file({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, bytes(12)), "overlap, leave holes"),
+    (tensor_file({"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, bytes(12)), "overlap, leave holes"),
+    (tensor_file({"a": entry([1], 0, 4)}, bytes(5)), "overlap, leave holes"),
+    (tensor_file({"a" * 10_000: entry([1], 0, 8)}, bytes(8)), "do not fill"),
+    (tensor_file({"a": entry([1], 0, 4, dtype="F" * 10_000)}, bytes(4)), "none of ours"),
+]
+
+
+@pytest.mark.parametrize(("data", "reason"), HEADERS, ids=lambda value: value if isinstance(value, str) else "")
+def test_tensor_files_that_claim_what_cannot_be(checkpoint: Path, data: bytes, reason: str) -> None:
+    """In the training section, where any set of tensors is read."""
+    put(checkpoint, training_safetensors=data)
+    assert_refused(lambda: load_training_state(checkpoint), reason, len(data) + 16 * 2**20)
+
+
+def test_a_header_of_a_hundred_megabytes(checkpoint: Path) -> None:
+    size = 100 * 2**20
+    path = checkpoint / "model.safetensors"
+    for content in (size.to_bytes(8, "little") + b"{", path.read_bytes()):
+        path.write_bytes(content)
+        with path.open("r+b") as file:
+            file.truncate(8 + size)
+        assert_refused(lambda: load_model(checkpoint), "bytes are more than")
+    put(checkpoint, training_safetensors=size.to_bytes(8, "little") + b" " * size)
+    assert_refused(lambda: load_training_state(checkpoint), "a header of 104857600 bytes", size + FEW_BYTES)
+
+
+CONFIGURATIONS = [
+    ({"hidden_dim": 10**9}, "hidden-dim must be at most"),
+    ({"hidden_dim": 10**400}, "'hidden_dim' cannot be 1000"),
+    ({"vocabulary_size": -1}, "vocabulary-size must be at least 1"),
+    ({"num_layers": 0}, "num-layers must be at least 1"),
+    ({"num_layers": True}, "'num_layers' cannot be True"),
+    ({"embedding_dim": 2.0}, r"'embedding_dim' cannot be 2\.0"),
+    ({"embedding_dim": None}, "'embedding_dim' cannot be None"),
+    ({"architecture": ["lstm"]}, "'architecture' cannot be"),
+    ({"architecture": "x" * 10_000}, "'architecture' cannot be"),
+    ({"x" * 10_000: 1}, "unknown setting"),
+    ({"format_version": 2}, "unknown setting 'format_version'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), CONFIGURATIONS)
+def test_configurations_that_cannot_be(checkpoint: Path, changes: dict[str, Any], reason: str) -> None:
+    config = json.loads((checkpoint / "config.json").read_bytes()) | changes
+    put(checkpoint, config_json=format_json(config))
+    assert_refused(lambda: load_model(checkpoint), reason)
+
+
+def test_the_largest_model_that_a_configuration_may_name_is_not_made(checkpoint: Path) -> None:
+    config = {**json.loads((checkpoint / "config.json").read_bytes()), "hidden_dim": 2**16, "num_layers": 64}
+    put(checkpoint, config_json=format_json(config))
+    assert_refused(lambda: load_model(checkpoint), r"'lstm|model\.safetensors: tensor")
+
+
+def test_deep_nesting_and_masses_of_values(checkpoint: Path) -> None:
+    for name in ("config_json", "generation_config_json", "state_json", "tokenizer_json"):
+        before = (checkpoint / ".".join(name.rsplit("_", 1))).read_bytes()
+        put(checkpoint, **{name: b'{"a":' * 2000 + b"1" + b"}" * 2000})
+        assert_refused(lambda: load_all(checkpoint), "nested deeper")
+        put(checkpoint, **{name: before})
+    for masses in (b"[" + b"{}," * 5_000_000 + b"{}]", b'{"a":1,' + b'"b":1,' * 3_000_000 + b'"c":1}'):
+        put(checkpoint, tokenizer_json=masses)
+        assert_refused(lambda: load_model(checkpoint), "objects, lists and members", len(masses) + FEW_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "reason"),
+    [
+        ({"temperature": 10**400}, "'temperature' cannot be 1000"),
+        ({"top_k": 0}, "top-k must be at least 1"),
+        ({"length": True}, "'length' cannot be True"),
+        ({"temperature": None}, "'temperature' cannot be None"),
+    ],
+)
+def test_sampling_settings_that_cannot_be(checkpoint: Path, sampling: dict[str, Any], reason: str) -> None:
+    put(checkpoint, generation_config_json=format_json(sampling))
+    assert_refused(lambda: load_model(checkpoint), reason)
+
+
+def test_a_tokenizer_of_another_size_or_version(checkpoint: Path) -> None:
+    tokenizer = json.loads(format_tokenizer(BUNDLE.tokenizer))
+    for changes, reason in (
+        ({"characters": ["\n", "a", "b"]}, r"knows 3 tokens, but config\.json says 4"),
+        ({"characters": []}, "at least one character"),
+        ({"characters": ["b", "a"]}, "sorted"),
+        ({"characters": ["a", "a"]}, "twice"),
+        ({"format_version": 2}, "upgrade"),
+        ({"format_version": 10**400}, "upgrade"),
+        ({"min_count": -(10**400)}, "min_count must be at least 1"),
+        ({"type": ["char"] * 1000}, "unknown type"),
+    ):
+        put(checkpoint, tokenizer_json=format_json(tokenizer | changes))
+        assert_refused(lambda: load_model(checkpoint), reason)
+    put(checkpoint, tokenizer_json=format_tokenizer(BUNDLE.tokenizer))
+    load_model(checkpoint)
+
+
+def test_the_bound_of_a_tokenizers_file_leaves_out_no_character() -> None:
+    characters = [chr(code) for code in range(0x110000) if code not in range(0xD800, 0xE000)]
+    escaped = json.dumps(characters, separators=(",\n  ", ": "))  # the longest form there is
+    assert len(escaped) + 1000 < MAX_TOKENIZER_BYTES
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "model/../../secret", "config.json/", ""])
+def test_a_manifest_never_leads_out_of_its_folder(checkpoint: Path, name: str) -> None:
+    manifest = read_manifest(checkpoint)
+    for section in ("model", "training"):
+        files = dict(getattr(manifest, section))
+        files[name] = files.popitem()[1]
+        broken = type(manifest)(**{**vars(manifest), section: files})
+        (checkpoint / "manifest.json").write_bytes(format_manifest(broken))
+        assert_refused(lambda: load_all(checkpoint), r"manifest\.json: does not list exactly")
+
+
+def test_a_manifest_with_numbers_that_cannot_be(checkpoint: Path) -> None:
+    manifest = read_manifest(checkpoint)
+    changes: list[dict[str, Any]] = [{"step": 10**400}, {"validation_loss": 10**400}, {"validation_loss": -1.0}]
+    for change in changes:
+        broken = type(manifest)(**{**vars(manifest), **change})
+        (checkpoint / "manifest.json").write_bytes(format_manifest(broken))
+        assert_refused(lambda: load_all(checkpoint), "no usable step or validation_loss")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_out_of_the_folder_gives_nothing_away(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    """A link to the right bytes is as good as they are; of any other file nothing is shown."""
+    (tmp_path / "secret").write_bytes(b"a secret")
+    path = checkpoint / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    load_all(checkpoint)
+    for target in (tmp_path / "secret", tmp_path, Path("/dev/zero"), path, tmp_path / "missing"):
+        path.unlink()
+        path.symlink_to(target)
+        with pytest.raises((DataError, StorageError), match=r"\.json|\.safetensors") as caught:
+            load_all(checkpoint)
+        assert "a secret" not in str(caught.value)
+
+
+def test_removing_a_linked_checkpoint_leaves_what_it_leads_to(checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint.rename(tmp_path / "moved")
+    checkpoint.symlink_to(tmp_path / "moved")
+    remove_directory(checkpoint)
+    assert list(checkpoint.parent.iterdir()) == []
+    load_all(tmp_path / "moved")
+
+
+def test_a_link_to_itself_is_no_checkpoint(checkpoint: Path) -> None:
+    run = checkpoint.parent.parent
+    (run / "checkpoints" / "step-00000009").symlink_to("step-00000009")
+    assert step_directories(run) == [checkpoint]
+    prune_checkpoints(run)
+    load_all(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.pt", "model.pkl", "model.gguf", "notes.txt"])
+def test_files_of_other_programs_are_not_even_opened(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch harm'\ntR.")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_bytes(b"PK\x03\x04")
+    monkeypatch.setattr(Path, "open", lambda *args, **options: pytest.fail("opened"))
+    monkeypatch.setattr(Path, "read_bytes", lambda *args, **options: pytest.fail("read"))
+    for path in (name, "folder"):
+        with pytest.raises(DataError, match="is not a model"):
+            find_model(path, {}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000])
+def test_a_name_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    with pytest.raises((NoInputError, StorageError)):
+        find_model(name, {}, tmp_path)
+
+
+def test_the_newest_undamaged_checkpoint_is_resumed_and_never_step_zero(checkpoint: Path) -> None:
+    run = checkpoint.parent.parent
+    notices: list[str] = []
+    newer = checkpoint.with_name("step-00000009")
+    newer.mkdir()
+    for path in checkpoint.iterdir():
+        (newer / path.name).write_bytes(path.read_bytes()[:-1])
+    point = newest_resume_point(run, RECORD, notices.append)
+    assert point is not None
+    assert point.progress.step == STEP
+    assert point.bundle.config == CONFIG
+    assert [notice.split(":")[0] for notice in notices] == ["warning"]
+    (checkpoint / "training.safetensors").unlink()
+    verify_model(checkpoint)
+    with pytest.raises(DataError, match="no checkpoint is undamaged"):
+        newest_resume_point(run, RECORD, notices.append)

@@ -1,0 +1,229 @@
+"""Which checkpoint a person means, which are kept, and where new runs go."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from quickfox.checkpoints.checkpoint import load_model, save_checkpoint
+from quickfox.checkpoints.run_directory import (
+    best_first,
+    best_model,
+    checkpoint_directory,
+    checkpoints_of,
+    find_model,
+    make_run_directory,
+    new_run_directory,
+    prune_checkpoints,
+    runs_in,
+)
+from quickfox.errors import CannotCreateError, DataError, NoInputError
+
+Losses = dict[int, float | None]
+
+
+class Home:
+    """A folder to work in, with runs of checkpoints that have nothing but their step and loss of their own."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder = folder
+        self._bundle = load_model(model)
+        self._clock = 1_000_000_000
+
+    def run(self, name: str, losses: Losses) -> Path:
+        """A run with a checkpoint for each step; the later it is made, the newer its files."""
+        run = self.folder / "runs" / name
+        for step, loss in losses.items():
+            checkpoint = checkpoint_directory(run, step)
+            save_checkpoint(checkpoint, dataclasses.replace(self._bundle, step=step, validation_loss=loss), None)
+            self._clock += 1
+            os.utime(checkpoint / "manifest.json", (self._clock, self._clock))
+        return run
+
+    def find(self, path: str | None = None, **environ: str) -> tuple[Path, str | None]:
+        return find_model(path, environ, self.folder)
+
+
+@pytest.fixture
+def home(tmp_path: Path, model_directory: Path) -> Home:
+    return Home(tmp_path, model_directory)
+
+
+def damage(checkpoint: Path, name: str = "model.safetensors") -> None:
+    path = checkpoint / name
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+def steps_of(run: Path) -> list[int]:
+    return [checkpoint.manifest.step for checkpoint in checkpoints_of(run)]
+
+
+def test_new_runs_are_numbered(tmp_path: Path) -> None:
+    names = [new_run_directory("corpus", tmp_path / "runs").name for _ in range(3)]
+    assert names == ["corpus", "corpus-2", "corpus-3"]
+    assert all((tmp_path / "runs" / name).is_dir() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("my corpus (1)", "my-corpus-1"),
+        ("../../etc", "etc"),
+        (".hidden", "hidden"),
+        ("红楼梦", "红楼梦"),
+        ("...", "run"),
+        ("", "run"),
+        ("x" * 300, "x" * 64),
+    ],
+)
+def test_names_become_folder_names(tmp_path: Path, name: str, expected: str) -> None:
+    assert new_run_directory(name, tmp_path) == tmp_path / expected
+
+
+def test_a_run_goes_into_a_new_or_an_empty_folder_only(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_run_directory(tmp_path / "a" / "run")
+    (tmp_path / "a" / "run" / "file").write_bytes(b"")
+    with pytest.raises(CannotCreateError, match="is not empty"):
+        make_run_directory(tmp_path / "a" / "run")
+    with pytest.raises(CannotCreateError, match="file"):
+        make_run_directory(tmp_path / "a" / "run" / "file")
+
+
+def test_what_a_run_left_that_was_killed_before_its_record_is_no_content(tmp_path: Path) -> None:
+    for name in ("lock", "tokens.bin", "tokens.bin.1", "tokens.mask", ".quickfox-0123.tmp"):
+        (tmp_path / name).touch()
+    make_run_directory(tmp_path)
+    (tmp_path / "run.json").touch()
+    with pytest.raises(CannotCreateError, match=r"is not empty but a run: go on with it by `llm train --resume"):
+        make_run_directory(tmp_path)
+
+
+def test_tokens_without_a_lock_are_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").touch()
+    with pytest.raises(CannotCreateError, match="is not empty"):
+        make_run_directory(tmp_path)
+
+
+def test_checkpoints_come_by_step_without_the_damaged_and_the_unfinished(home: Home) -> None:
+    run = home.run("a", {10: 2.0, 9: 3.0, 100_000_000: 1.0, 30: 1.5})
+    damage(checkpoint_directory(run, 30), "manifest.json")
+    shutil.copytree(checkpoint_directory(run, 10), run / "checkpoints" / ".quickfox-0123.tmp")
+    damaged: list[DataError] = []
+    assert [checkpoint.manifest.step for checkpoint in checkpoints_of(run, damaged)] == [9, 10, 100_000_000]
+    assert [str(error) for error in damaged if "step-00000030" in str(error)] == [str(damaged[0])]
+
+
+def test_best_first(home: Home) -> None:
+    run = home.run("a", {1: 2.0, 2: None, 3: 1.5, 4: 1.5, 5: None})
+    assert [checkpoint.manifest.step for checkpoint in best_first(checkpoints_of(run))] == [3, 4, 1, 5, 2]
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [
+        ({1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}, [1, 3, 4]),
+        ({1: 4.0, 2: 3.0, 3: 2.0, 4: 1.0}, [3, 4]),
+        ({1: None, 2: None, 3: None}, [2, 3]),
+        ({1: 1.0}, [1]),
+        ({}, []),
+    ],
+)
+def test_the_best_and_the_last_two_are_kept(home: Home, losses: Losses, kept: list[int]) -> None:
+    run = home.run("a", losses)
+    prune_checkpoints(run)
+    assert steps_of(run) == kept
+    assert len(list((run / "checkpoints").glob("*"))) == len(kept)
+
+
+def test_a_run_means_its_best_checkpoint(home: Home) -> None:
+    run = home.run("a", {1: 2.0, 2: 1.0, 3: 1.5})
+    assert home.find("runs/a") == (checkpoint_directory(run, 2), None)
+    assert home.find(str(run)) == (checkpoint_directory(run, 2), None)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "manifest.json"])
+def test_a_run_falls_back_with_a_warning(home: Home, name: str) -> None:
+    run = home.run("a", {1: 2.0, 2: 1.0, 3: 1.5})
+    damage(checkpoint_directory(run, 2), name)
+    model, warning = home.find("runs/a")
+    assert model == checkpoint_directory(run, 3)
+    assert warning is not None
+    assert "step-00000002" in warning
+    assert "step-00000003" in warning
+
+
+def test_an_explicit_checkpoint_never_falls_back(home: Home) -> None:
+    run = home.run("a", {1: 2.0, 2: 1.0})
+    path = checkpoint_directory(run, 2)
+    assert home.find(str(path)) == (path, None)
+    damage(path, "manifest.json")
+    with pytest.raises(DataError, match=r"step-00000002/manifest\.json: "):
+        home.find(str(path))
+
+
+def test_a_run_of_which_all_is_damaged(home: Home) -> None:
+    run = home.run("a", {1: 2.0, 2: 1.0})
+    damage(checkpoint_directory(run, 1))
+    damage(checkpoint_directory(run, 2), "manifest.json")
+    with pytest.raises(DataError, match="no checkpoint is undamaged"):
+        home.find("runs/a")
+
+
+def test_a_run_that_saved_nothing(home: Home) -> None:
+    run = home.folder / "runs" / "a"
+    run.mkdir(parents=True)
+    (run / "run.json").write_bytes(b"{}")
+    with pytest.raises(NoInputError, match="no checkpoint was saved"):
+        home.find("runs/a")
+
+
+def test_a_checkpoint_that_is_pruned_while_we_look(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = home.run("a", {1: 2.0, 2: 1.0})
+    checkpoints = checkpoints_of(run)
+    shutil.rmtree(checkpoint_directory(run, 2))
+    monkeypatch.setattr("quickfox.checkpoints.run_directory.checkpoints_of", lambda run, damaged: checkpoints)
+    assert best_model(run) == (checkpoint_directory(run, 1), None)
+
+
+def test_without_a_path_the_newest_run_counts(home: Home) -> None:
+    newer = home.run("a", {1: 1.0})
+    older = home.run("b", {1: 1.0})
+    home.run("a", {2: 3.0})
+    (home.folder / "runs" / "empty").mkdir()
+    assert runs_in(home.folder / "runs") == [newer, older]
+    model, note = home.find()
+    assert model == checkpoint_directory(newer, 1)
+    assert note == f"model: {model} (the newest run)"
+
+
+def test_the_variable_counts_before_the_newest_run_and_the_path_before_both(home: Home) -> None:
+    home.run("a", {1: 1.0})
+    other = home.run("b", {1: 1.0, 2: 0.5})
+    home.run("a", {2: 1.0})
+    model, note = home.find(LLM_MODEL="runs/b")
+    assert model == checkpoint_directory(other, 2)
+    assert note == f"model: {model} (from $LLM_MODEL)"
+    assert home.find("runs/a", LLM_MODEL="runs/b")[0].parent.parent.name == "a"
+    assert home.find(LLM_MODEL="")[0].parent.parent.name == "a"
+    with pytest.raises(NoInputError, match="nowhere"):
+        home.find(LLM_MODEL="nowhere")
+
+
+def test_the_note_and_the_warning_are_a_line_each(home: Home) -> None:
+    run = home.run("a", {1: 1.0, 2: 2.0})
+    damage(checkpoint_directory(run, 1))
+    _, note = home.find()
+    assert note is not None
+    assert [line.split(":")[0] for line in note.splitlines()] == ["model", "warning"]
+
+
+def test_no_model_anywhere(home: Home) -> None:
+    with pytest.raises(NoInputError, match="llm train"):
+        home.find()
+    with pytest.raises(NoInputError, match="nowhere"):
+        home.find("nowhere")
+    with pytest.raises(DataError, match="is not a model"):
+        home.find(".")

@@ -1,0 +1,91 @@
+"""Settings as they are typed: what is shown can be typed again, and what is no value changes nothing."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quickfox.cli.repl.settings import SETTINGS, changed, shown
+from quickfox.config.sampling import SamplingConfig
+from quickfox.errors import DataError, QuickfoxError
+
+DEFAULT = SamplingConfig()
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+CONFIGS = st.builds(
+    SamplingConfig,
+    length=st.integers(0, 2**40),
+    temperature=st.floats(0, 1e300),
+    top_k=st.none() | st.integers(1, 1000),
+    max_seconds=st.none() | st.floats(0.001, 1e9),
+    stop=st.lists(TEXTS).map(tuple),
+    logit_bias=st.lists(st.tuples(TEXTS, st.floats(-1e9, 1e9) | st.just(-float("inf")))).map(tuple),
+)
+
+
+@given(CONFIGS)
+def test_what_is_shown_can_be_typed_again(config: SamplingConfig) -> None:
+    typed = DEFAULT
+    for name in SETTINGS:
+        for command in shown(config, name).split("\n"):
+            typed = changed(typed, name, command.removeprefix(f"/{name} "))
+    assert typed == config
+
+
+def test_every_field_but_that_of_json_is_a_setting() -> None:
+    assert {*SETTINGS.values(), "logprobs"} == {field.name for field in dataclasses.fields(SamplingConfig)}
+    assert all(name.replace("-", "_") == field for name, field in SETTINGS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("temperature", "1", 1),
+        ("temperature", ".5", 0.5),
+        ("top-k", "40", 40),
+        ("top-k", "none", None),
+        ("stop", "END", ("END",)),
+        ("stop", " a ", (" a ",)),
+        ("stop", '"', ('"',)),
+        ("stop", r'"\n"', ("\n",)),
+        ("stop", '"none"', ("none",)),
+        ("logit-bias", "e=-2", (("e", -2.0),)),
+        ("logit-bias", "==-inf", (("=", -float("inf")),)),
+        ("logit-bias", r'"\n"=3', (("\n", 3.0),)),
+    ],
+)
+def test_values(name: str, text: str, value: object) -> None:
+    assert getattr(changed(DEFAULT, name, text), SETTINGS[name]) == value
+
+
+def test_repeating_gives_several_and_none_gives_up_all() -> None:
+    config = changed(changed(DEFAULT, "stop", "a"), "stop", "b")
+    assert config.stop == ("a", "b")
+    assert changed(config, "stop", "none").stop == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("temperature", "hot", "/temperature: setting 'temperature' cannot be 'hot'"),
+        ("temperature", "-1", "/temperature: temperature must be at least 0.0, not -1"),
+        ("temperature", "nan", "/temperature: temperature must be"),
+        ("temperature", "none", "/temperature: setting 'temperature' cannot be None"),
+        ("temperature", "[1]", "/temperature: setting 'temperature' cannot be '[1]'"),
+        ("length", "1.5", "/length: setting 'length' cannot be 1.5"),
+        ("length", "9" * 5000, "/length: setting 'length' cannot be inf"),
+        ("stop", '""', "/stop: stop must not be empty"),
+        ("stop", r'"\x"', "/stop: not valid JSON"),
+        ("logit-bias", "e", "logit-bias must be TEXT=X, such as e=-2, not 'e'"),
+        ("best-of", "0", "/best-of: best-of must be at least 1, not 0"),
+    ],
+)
+def test_what_is_no_value_is_refused(name: str, text: str, said: str) -> None:
+    with pytest.raises(QuickfoxError) as refused:
+        changed(DEFAULT, name, text)
+    assert str(refused.value).startswith(said)
+
+
+def test_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(DataError):
+        changed(DEFAULT, "temperature", "\udcff")

@@ -1,0 +1,198 @@
+"""Corpora encoded to files, read back through the memory map, and split."""
+
+import hashlib
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quickfox.data import dataset as token_store
+from quickfox.data.dataset import (
+    EncodedCorpus,
+    Tokens,
+    collect_tokens,
+    encode_corpus,
+    open_corpus_tokens,
+    remove_tokens,
+    split_tokens,
+    token_paths,
+    tokens_digest,
+)
+from quickfox.data.token_file import TokenFile
+from quickfox.errors import CannotCreateError, DataError, ExitStatus, NoInputError, StorageError
+from quickfox.text.corpus import Corpus, open_corpus
+from quickfox.text.vocabulary import Vocabulary, build_vocabulary
+from quickfox.tokenizers.character import CharacterTokenizer
+
+
+def corpus_of(text: str, folder: Path) -> Corpus:
+    path = folder / "corpus.txt"
+    path.write_bytes(text.encode())
+    return open_corpus([str(path)], notice=pytest.fail)
+
+
+def tokenizer_of(text: str) -> CharacterTokenizer:
+    return CharacterTokenizer(build_vocabulary(Counter(text)))
+
+
+def test_encoding_by_hand(tmp_path: Path):
+    corpus = corpus_of("abcab", tmp_path)
+    encoded = encode_corpus(corpus, tokenizer_of("ab"), tmp_path / "tokens.bin")
+    tokens_sha256 = hashlib.sha256(bytes([0, 1, 0, 1])).hexdigest()
+    assert encoded == EncodedCorpus(4, 5, Counter("c"), digest=corpus.digest(), tokens_digest=tokens_sha256)
+    assert (tmp_path / "tokens.bin").read_bytes() == bytes([0, 1, 0, 1])
+
+
+def test_ids_of_two_bytes_are_little_endian(tmp_path: Path):
+    tokenizer = CharacterTokenizer(Vocabulary(tuple(chr(0x4E00 + i) for i in range(300))))
+    encode_corpus(corpus_of("\u4e01\u4f2b", tmp_path), tokenizer, tmp_path / "tokens.bin")
+    assert (tmp_path / "tokens.bin").read_bytes() == bytes([1, 0, 0x2B, 1])
+    assert TokenFile(tmp_path / "tokens.bin", tokenizer.token_dtype)[:].tolist() == [1, 0x12B]
+
+
+@given(
+    text=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(
+        lambda t: not t.startswith("\ufeff")
+    )
+)
+def test_any_text_survives_the_round_trip(tmp_path_factory, text):
+    folder = tmp_path_factory.mktemp("store")
+    tokenizer = tokenizer_of(text)
+    encoded = encode_corpus(corpus_of(text, folder), tokenizer, folder / "tokens.bin")
+    assert encoded.tokens == encoded.characters == len(text)
+    assert tokenizer.decode(TokenFile(folder / "tokens.bin", tokenizer.token_dtype)[:]) == text
+
+
+def test_a_text_of_several_chunks(tmp_path: Path):
+    text = "the quick brown fox – " * 100_000  # 2.4 MB; the chunks are of 1 MiB and cut the dash somewhere
+    tokenizer = tokenizer_of(text)
+    corpus = corpus_of(text, tmp_path)
+    assert len(list(corpus.iter_text())) > 2
+    encoded = encode_corpus(corpus, tokenizer, tmp_path / "tokens.bin")
+    ids = TokenFile(tmp_path / "tokens.bin", tokenizer.token_dtype)[:]
+    assert encoded.tokens == len(ids) == len(text)
+    assert np.array_equal(ids, tokenizer.encode(text))
+
+
+@pytest.mark.parametrize("shard_bytes", [2, 6, 20, 4000])
+def test_shards_hold_the_same_tokens_and_the_digest_tells_if_one_is_not_whole(tmp_path: Path, shard_bytes: int) -> None:
+    tokenizer = CharacterTokenizer(Vocabulary(tuple(chr(0x4E00 + i) for i in range(300))))
+    text = "".join(chr(0x4E00 + i) for i in (1, 299, 3, 256, 5, 6, 7, 8, 9, 10))
+    path = tmp_path / "tokens.bin"
+    encoded = encode_corpus(corpus_of(text, tmp_path), tokenizer, path, shard_bytes)
+    assert len(token_paths(path)) == -(-20 // shard_bytes)
+    tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=False, shard_bytes=shard_bytes)
+    assert tokenizer.decode(tokens.ids[:]) == text
+    assert tokens_digest(path, has_loss_mask=False) == encoded.tokens_digest
+    whole = encode_corpus(corpus_of(text, tmp_path), tokenizer, path)
+    assert token_paths(path) == [path]  # those of the first time are gone
+    assert whole.tokens_digest == encoded.tokens_digest
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert tokens_digest(path, has_loss_mask=False) != encoded.tokens_digest
+    remove_tokens(path)
+    assert tokens_digest(path, has_loss_mask=False) is None
+
+
+def test_no_tokens(tmp_path: Path):
+    encoded = encode_corpus(corpus_of("zzz", tmp_path), tokenizer_of("ab"), tmp_path / "tokens.bin")
+    assert (encoded.tokens, encoded.characters, encoded.unknown) == (0, 3, {"z": 3})
+    ids = TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
+    assert ids.shape == (0,)
+    assert ids.dtype == np.uint8
+
+
+def test_opening_a_file_that_is_not_there(tmp_path: Path):
+    with pytest.raises(NoInputError, match=r"tokens\.bin: no such file"):
+        TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
+
+
+def test_opening_a_folder(tmp_path: Path):
+    (tmp_path / "tokens.bin").mkdir()
+    with pytest.raises((StorageError, DataError), match=r"tokens\.bin"):
+        TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path: Path):
+    (tmp_path / "tokens.bin").write_bytes(b"\1\0\2")
+    with pytest.raises(DataError, match=r"tokens\.bin: 3 bytes are no whole number of 2-byte token ids") as failure:
+        TokenFile(tmp_path / "tokens.bin", np.uint16)[:]
+    assert failure.value.exit_status == ExitStatus.BAD_DATA == 65
+
+
+def test_nothing_is_left_when_the_corpus_is_not_text_to_its_end(tmp_path: Path):
+    (tmp_path / "corpus.txt").write_bytes(b"a" * 2**20 + b"\xff")
+    corpus = open_corpus([str(tmp_path / "corpus.txt")], notice=pytest.fail)
+    with pytest.raises(DataError, match="not UTF-8 at byte 1048576 "):
+        encode_corpus(corpus, tokenizer_of("a"), tmp_path / "tokens.bin")
+    assert not (tmp_path / "tokens.bin").exists()
+
+
+def test_a_place_where_no_file_can_be(tmp_path: Path):
+    with pytest.raises(CannotCreateError, match="nowhere") as failure:
+        encode_corpus(corpus_of("a", tmp_path), tokenizer_of("a"), tmp_path / "nowhere" / "tokens.bin")
+    assert failure.value.exit_status == ExitStatus.CANNOT_CREATE == 73
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits on Windows")
+def test_a_full_disk(tmp_path: Path):
+    import resource
+
+    corpus = corpus_of("ab" * 10_000, tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # Python ignores the signal: writing fails
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*tokens\.bin") as failure:
+            encode_corpus(corpus, tokenizer_of("ab"), tmp_path / "tokens.bin")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failure.value.exit_status == ExitStatus.IO_ERROR == 74
+    assert not (tmp_path / "tokens.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "expected"),
+    [(10, 0.1, 1), (10, 0.0, 0), (100, 0.29, 29), (1, 0.1, 1), (0, 0.5, 0), (15, 0.1, 2), (10, 0.9, 9)],
+)
+def test_the_last_share_is_held_out(n, share, expected):
+    ids = np.arange(n, dtype=np.uint8)
+    train, validation = split_tokens(Tokens(ids), share)
+    assert len(validation) == expected
+    assert [*train.ids, *validation.ids] == list(range(n))
+
+
+def test_a_split_copies_nothing():
+    ids = np.arange(10, dtype=np.uint8)
+    assert all(np.shares_memory(part.ids, ids) for part in split_tokens(Tokens(ids), 0.5))
+
+
+PIECES = [np.array(piece, dtype=np.uint16) for piece in ([1, 2, 3], [], [65535])]
+
+
+@pytest.mark.parametrize("bytes_in_memory", [0, 7, 8, 1000])
+def test_the_pieces_one_after_another_wherever_they_are_kept(
+    monkeypatch: pytest.MonkeyPatch, bytes_in_memory: int
+) -> None:
+    monkeypatch.setattr(token_store, "_BYTES_IN_MEMORY", bytes_in_memory)
+    ids = collect_tokens(PIECES, np.uint16)
+    assert ids.tolist() == [1, 2, 3, 65535]
+    assert ids.dtype == np.uint16
+    assert isinstance(ids, np.memmap) == (bytes_in_memory < 8)
+
+
+def test_no_pieces() -> None:
+    assert collect_tokens([], np.uint8).tolist() == []
+
+
+def test_a_full_disk_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(**_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", nowhere)
+    with pytest.raises(StorageError, match="temporary file: No space left"):
+        collect_tokens(PIECES, np.uint16)

@@ -1,0 +1,81 @@
+"""Token ids in files: any part of them is what it would be in an array, and so are the batches cut from them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from quickfox.data.batching import StreamBatches, iter_validation_windows
+from quickfox.data.token_file import ShardWriter, TokenFile, iter_pieces, remove_shards, shard_paths
+from quickfox.errors import StorageError
+
+IDS = np.random.default_rng(0).integers(0, 1000, 501).astype("<u2")
+
+
+@pytest.fixture(params=[2, 64, 1002, 2**20])
+def file(tmp_path: Path, request: pytest.FixtureRequest) -> TokenFile:
+    with ShardWriter(tmp_path / "ids", request.param) as writer:
+        for start in range(0, len(IDS), 37):
+            writer.write(IDS[start : start + 37].tobytes())
+    return TokenFile(tmp_path / "ids", np.uint16, request.param)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(st.integers(0, 501), st.integers(0, 501), st.integers(0, 600), st.integers(0, 600))
+def test_any_slice_of_any_part(file: TokenFile, first: int, last: int, start: int, stop: int) -> None:
+    first, last = sorted((first, last))
+    part = file.part(first, last)
+    assert len(part) == last - first
+    assert np.array_equal(part[start:stop], IDS[first:last][start:stop])
+    assert np.array_equal(np.concatenate([[], *iter_pieces(part)]), IDS[first:last])
+
+
+def test_batches_and_windows_are_those_of_an_array(file: TokenFile) -> None:
+    for step in (0, 7, 1000):
+        for ours, arrays in zip(
+            StreamBatches(file, 3, 20, 1).batch(step), StreamBatches(IDS, 3, 20, 1).batch(step), strict=True
+        ):
+            assert np.array_equal(ours, arrays)
+    pairs = zip(iter_validation_windows(file, 4, 8, 16), iter_validation_windows(IDS, 4, 8, 16), strict=True)
+    assert all(np.array_equal(ours.x, arrays.x) and np.array_equal(ours.y, arrays.y) for ours, arrays in pairs)
+
+
+def test_the_rows_of_all_workers_are_the_batch() -> None:
+    whole = StreamBatches(IDS, 6, 20, 1).batch(5)
+    for workers in (2, 3):
+        share = 6 // workers
+        shares = [StreamBatches(IDS, 6, 20, 1, rows=slice(w * share, (w + 1) * share)) for w in range(workers)]
+        assert all(each.steps_per_epoch == StreamBatches(IDS, 6, 20, 1).steps_per_epoch for each in shares)
+        for part, rows in enumerate(whole):
+            assert np.array_equal(np.concatenate([each.batch(5)[part] for each in shares]), rows)
+
+
+def test_a_file_that_shrinks_is_an_error_and_no_wrong_token(tmp_path: Path) -> None:
+    (tmp_path / "ids").write_bytes(IDS.tobytes())
+    file = TokenFile(tmp_path / "ids", np.uint16)
+    (tmp_path / "ids").write_bytes(IDS[:100].tobytes())
+    assert np.array_equal(file[90:100], IDS[90:100])
+    with pytest.raises(StorageError, match="shorter"):
+        file[90:110]
+
+
+def test_all_shards_are_there_at_the_end_or_none_is(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "ids", 10) as writer:
+        writer.write(bytes(35))
+        assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert len(list(tmp_path.iterdir())) == 4
+    remove_shards(tmp_path / "ids")
+    writer = ShardWriter(tmp_path / "ids", 10)
+    writer.write(bytes(35))
+    writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_are_removed_together(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "ids", 10) as writer:
+        writer.write(bytes(35))
+    assert [path.stat().st_size for path in shard_paths(tmp_path / "ids")] == [10, 10, 10, 5]
+    remove_shards(tmp_path / "ids")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,75 @@
+"""Which models can be exported as what; the files that are written, read back without the programs they are for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_models import bundle_of, tokenizer_for_text
+
+from quickfox.checkpoints.tensors import parse_tensors
+from quickfox.errors import CannotCreateError, UsageError
+from quickfox.export import gguf as gguf_page
+from quickfox.export.registry import export
+from quickfox.models.parameters import parameter_count
+from quickfox.tokenizers.bpe import BpeTokenizer
+
+CHARACTERS = tokenizer_for_text("char", end_of_text=False)
+
+
+@pytest.mark.parametrize("export_format", ["huggingface", "gguf"])
+@pytest.mark.parametrize("architecture", ["rnn", "gru", "lstm", "attention-rnn"])
+def test_formats_of_transformers_refuse_other_architectures(tmp_path: Path, export_format, architecture) -> None:
+    with pytest.raises(UsageError, match=f"this is an? {architecture}; export it with --format keras"):
+        export(bundle_of(CHARACTERS, architecture), export_format, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gguf_refuses_words_and_patterns_that_llama_cpp_does_not_know(tmp_path: Path) -> None:
+    words = tokenizer_for_text("word", end_of_text=False)
+    with pytest.raises(UsageError, match="no tokenizer of words"):
+        export(bundle_of(words), "gguf", tmp_path / "out")
+    subwords = tokenizer_for_text("bpe", end_of_text=False)
+    assert isinstance(subwords, BpeTokenizer)
+    byte_level = {**subwords.definition["pre_tokenizer"], "use_regex": False}
+    digits = {"type": "Digits", "individual_digits": True}
+    other = {**subwords.definition, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, byte_level]}}
+    with pytest.raises(UsageError, match="a way of its own"):
+        export(bundle_of(BpeTokenizer(other)), "gguf", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("precious")
+    with pytest.raises(CannotCreateError, match="out"):
+        export(bundle_of(CHARACTERS), "huggingface", tmp_path / "out")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_huggingface_files_agree_with_each_other(tmp_path: Path, tied: bool) -> None:
+    bundle = bundle_of(tokenizer_for_text("byte", end_of_text=True), tied_embeddings=tied)
+    export(bundle, "huggingface", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["architectures"], config["vocab_size"], config["eos_token_id"]) == (["LlamaForCausalLM"], 257, 256)
+    tensors = parse_tensors((tmp_path / "out" / "model.safetensors").read_bytes(), "model.safetensors")
+    assert sum(tensor.size for tensor in tensors.values()) == parameter_count(bundle.config)
+    assert ("lm_head.weight" in tensors) is not tied
+    assert tensors["model.layers.1.mlp.down_proj.weight"].shape == (32, config["intermediate_size"])
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_a_gguf_file_holds_every_weight_and_token(tmp_path: Path, kind) -> None:
+    gguf = pytest.importorskip("gguf")
+    bundle = bundle_of(tokenizer_for_text(kind, end_of_text=True))
+    export(bundle, "gguf", tmp_path / "out")
+    reader = gguf.GGUFReader(tmp_path / "out" / gguf_page.FILE_NAME)
+    assert sum(int(tensor.n_elements) for tensor in reader.tensors) == parameter_count(bundle.config)
+    tensors = {tensor.name: tensor.data for tensor in reader.tensors}
+    np.testing.assert_array_equal(tensors["token_embd.weight"], bundle.parameters["embedding.weight"])
+    kernel = bundle.parameters["layers.1.attention.output_kernel"]
+    np.testing.assert_array_equal(tensors["blk.1.attn_output.weight"], kernel.T)
+    assert len(reader.fields["tokenizer.ggml.tokens"].contents()) == bundle.config.vocabulary_size
+    assert reader.fields["llama.context_length"].contents() == bundle.config.context
+    assert reader.fields["tokenizer.ggml.eos_token_id"].contents() == bundle.tokenizer.end_of_text

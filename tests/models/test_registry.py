@@ -1,0 +1,85 @@
+"""Every architecture can be built, and states can be taken apart by rows."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
+from quickfox.models.parameters import parameter_shapes
+from quickfox.models.registry import LanguageModel, build_language_model
+from quickfox.models.state import replace_row
+
+
+def random_model(architecture: Architecture) -> LanguageModel:
+    """Two layers; with attention, two heads that see the last three tokens."""
+    has_attention = architecture in ATTENTION_ARCHITECTURES
+    config = ModelConfig(
+        architecture=architecture,
+        vocabulary_size=6,
+        embedding_dim=4,
+        hidden_dim=4,
+        num_layers=2,
+        num_heads=2 if has_attention else 1,
+        context=3 if has_attention else None,
+    )
+    random = np.random.default_rng(0)
+    parameters = {
+        name: random.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()
+    }
+    for array in parameters.values():
+        array.flags.writeable = False  # no model may need to change them
+    return build_language_model(config, parameters)
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_every_architecture_gives_logits_of_the_right_shape(architecture: Architecture) -> None:
+    model = random_model(architecture)
+    logits, state = model.forward(np.array([[0, 5, 1], [2, 2, 4]]), model.initial_state(2))
+    assert logits.shape == (2, 3, 6)
+    assert logits.dtype == np.float32
+    logits, _ = model.forward(np.array([[3], [3]]), state)
+    assert logits.shape == (2, 1, 6)
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_every_architecture_says_how_far_it_looks_back(architecture: Architecture) -> None:
+    assert random_model(architecture).context == (3 if architecture in ATTENTION_ARCHITECTURES else None)
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_a_state_can_be_gone_on_from_twice(architecture: Architecture) -> None:
+    """`forward` changes no state it was given, though it reuses memory inside."""
+    model = random_model(architecture)
+    _, state = model.forward(np.array([[1, 2]]), model.initial_state(1))
+    before = [array.copy() for layer in state for array in layer]
+    first, _ = model.forward(np.array([[3]]), state)
+    kept = first.copy()
+    model.forward(np.array([[4, 0]]), state)
+    second, _ = model.forward(np.array([[3]]), state)
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, second)
+    for array, was in zip((array for layer in state for array in layer), before, strict=True):
+        np.testing.assert_array_equal(array, was)
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_a_row_that_is_replaced_starts_anew(architecture: Architecture) -> None:
+    model = random_model(architecture)
+    _, state = model.forward(np.array([[1, 2, 3, 4], [5, 5, 0, 1]]), model.initial_state(2))
+    logits, _ = model.forward(np.array([[2, 1], [2, 1]]), replace_row(state, 0, model.initial_state(1)))
+    fresh, _ = model.forward(np.array([[2, 1]]), model.initial_state(1))
+    carried, _ = model.forward(np.array([[2, 1], [2, 1]]), state)
+    np.testing.assert_allclose(logits[0], fresh[0], atol=1e-6)
+    np.testing.assert_allclose(logits[1], carried[1], atol=1e-6)
+
+
+def test_replace_row_touches_that_row_alone_and_copies() -> None:
+    state = ((np.ones((3, 2)), np.full((3, 2), 2.0)), (np.full((3, 4), 3.0),))
+    source = ((np.zeros((1, 2)), np.full((1, 2), -1.0)), (np.full((1, 4), -2.0),))
+    replaced = replace_row(state, 1, source)
+    assert [[array[:, 0].tolist() for array in layer] for layer in replaced] == [
+        [[1, 0, 1], [2, -1, 2]],
+        [[3, -2, 3]],
+    ]
+    assert state[0][0].all(), "the state it was given is as it was"

@@ -1,0 +1,137 @@
+"""Corpora of JSON lines: what is a document, what is refused, what a model is to predict of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quickfox.data.batching import IGNORED, StreamBatches, iter_validation_windows
+from quickfox.data.dataset import Tokens, encode_corpus, iter_encoded, open_corpus_tokens
+from quickfox.errors import DataError
+from quickfox.files.json import MAX_JSON_BYTES
+from quickfox.text.corpus import CHUNK_BYTES, Corpus, open_corpus
+from quickfox.text.jsonl import Document, _iter_lines, has_documents, iter_documents, iter_texts
+from quickfox.tokenizers.byte_level import ByteTokenizer
+
+TOKENIZER = ByteTokenizer(has_end_of_text=True)
+END = 256
+LINES = '{"prompt": "1+1=", "completion": "2"}\n\n{"text": "a\\u2028b", "id": 7}\r\n{"prompt": "", "completion": ""}'
+
+
+def corpus_of(folder: Path, content: str, name: str = "pairs.jsonl") -> Corpus:
+    (folder / name).write_text(content, encoding="utf-8", newline="")
+    return open_corpus([str(folder / name)], print)
+
+
+def test_documents_by_hand(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, LINES)
+    assert has_documents(corpus)
+    assert list(iter_documents(corpus)) == [Document("1+1=", "2"), Document("", "a\u2028b"), Document("", "")]
+    assert "".join(iter_texts(corpus)) == "1+1=2a\u2028b"
+
+
+def test_plain_text_has_no_documents(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, LINES, "pairs.txt")
+    assert not has_documents(corpus)
+    assert "".join(iter_texts(corpus)) == LINES
+
+
+def test_one_corpus_is_not_both(tmp_path: Path) -> None:
+    corpus_of(tmp_path, LINES)
+    corpus_of(tmp_path, LINES, "plain.txt")
+    mixed = open_corpus([str(tmp_path / "pairs.jsonl"), str(tmp_path / "plain.txt")], print)
+    with pytest.raises(DataError, match=r"pairs\.jsonl is JSON lines and .*plain\.txt is plain text"):
+        has_documents(mixed)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("no JSON", "not valid JSON"),
+        ('"text"', "expected"),
+        ("{}", "expected"),
+        ('{"prompt": "a"}', "expected"),
+        ('{"completion": "a"}', "expected"),
+        ('{"text": "a", "completion": "b"}', "expected"),
+        ('{"text": "a", "prompt": "b", "completion": "c"}', "expected"),
+        ('{"text": 3}', "'text' must be a string"),
+        ('{"prompt": "a", "completion": null}', "'completion' must be a string"),
+    ],
+)
+def test_other_lines_are_refused_by_their_number(tmp_path: Path, line: str, message: str) -> None:
+    corpus = corpus_of(tmp_path, '{"text": "fine"}\n' + line + "\n")
+    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: .*{message}"):
+        list(iter_documents(corpus))
+
+
+@given(parts=st.lists(st.text(st.sampled_from("a\n\r\u2028"))))
+def test_lines_however_they_are_cut(parts: list[str]) -> None:
+    assert list(_iter_lines("a", parts)) == list(enumerate("".join(parts).split("\n"), start=1))
+
+
+def test_a_long_line_is_one_document(tmp_path: Path) -> None:
+    text = "quick brown fox " * (5 * CHUNK_BYTES // 16)
+    content = f'{{"text": "{text}"}}\n{{"text": "end"}}'
+    assert list(iter_documents(corpus_of(tmp_path, content))) == [Document("", text), Document("", "end")]
+
+
+def test_a_line_that_is_too_long_is_refused_before_its_end(tmp_path: Path) -> None:
+    """After it comes what is no text, which would be refused otherwise."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b'{"text": "fine"}\n{"text": "' + b"a" * (MAX_JSON_BYTES + CHUNK_BYTES) + b"\xff")
+    documents = iter_documents(open_corpus([str(path)], print))
+    assert next(documents) == Document("", "fine")
+    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: larger than the {MAX_JSON_BYTES} bytes"):
+        next(documents)
+
+
+def test_a_line_of_too_many_bytes_but_not_too_many_characters_is_refused(tmp_path: Path) -> None:
+    content = f'{{"text": "{"ä" * (MAX_JSON_BYTES // 2)}"}}'
+    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 1: larger than the {MAX_JSON_BYTES} bytes"):
+        list(iter_documents(corpus_of(tmp_path, content)))
+
+
+def test_who_watches_the_encoding_is_told_of_every_byte_once(tmp_path: Path) -> None:
+    """Though the digest of the text needs another reading."""
+    corpus = corpus_of(tmp_path, LINES)
+    told: list[int] = []
+    encoded = encode_corpus(corpus.watched(told.append), TOKENIZER, tmp_path / "tokens.bin")
+    assert sum(told) == corpus.size
+    assert encoded.digest == corpus.digest()
+
+
+def test_prompts_are_read_and_completions_with_their_end_are_to_be_predicted(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.bin"
+    corpus = corpus_of(tmp_path, LINES)
+    encoded = encode_corpus(corpus, TOKENIZER, path)
+    assert encoded.digest == corpus.digest()
+    tokens = open_corpus_tokens(path, TOKENIZER.token_dtype, has_loss_mask=True)
+    assert tokens.loss_mask is not None
+    text = [END, *b"1+1=2", END, *"a\u2028b".encode(), END, END]
+    assert tokens.ids[:].tolist() == text
+    assert tokens.loss_mask[:].tolist() == [False] * 5 + [True] * (len(text) - 5)
+    assert tokens.num_targets == len(text) - 5
+    first, rest = tokens.split(6)
+    assert (first.num_targets, len(rest)) == (1, len(text) - 6)
+
+
+def test_a_text_without_an_end_cannot_hold_documents(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no end"):
+        list(iter_encoded(corpus_of(tmp_path, LINES), ByteTokenizer()))
+
+
+def test_what_is_not_to_be_predicted_is_no_target() -> None:
+    ids = np.arange(10, dtype=np.uint8)
+    mask = ids % 3 == 0
+    x, y = StreamBatches(ids, 2, 4, 1, mask).batch(3)
+    expected = (x + 1) % 10
+    np.testing.assert_array_equal(y, np.where(expected % 3 == 0, expected, IGNORED))
+    (window,) = iter_validation_windows(ids, 1, 9, 0, mask)
+    np.testing.assert_array_equal(window.weight[0], mask[1:])
+
+
+def test_tokens_that_are_all_to_be_predicted_need_no_mask() -> None:
+    assert Tokens(np.arange(5, dtype=np.uint8)).num_targets == 4
+    assert Tokens(np.zeros(0, np.uint8)).num_targets == 0

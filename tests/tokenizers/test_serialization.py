@@ -1,0 +1,233 @@
+"""The tokenizer's file: what it holds, and what is refused."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quickfox.config.model import TokenizerKind
+from quickfox.errors import CannotCreateError, DataError, ExitStatus, NoInputError
+from quickfox.text.vocabulary import Vocabulary, build_vocabulary, count_characters
+from quickfox.tokenizers.build import build_tokenizer
+from quickfox.tokenizers.character import CharacterTokenizer
+from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer, parse_tokenizer, save_tokenizer
+
+UNICODE_TEXT = st.text(min_size=1)  # any characters but lone surrogates
+
+
+def characters_of(text: str) -> CharacterTokenizer:
+    return CharacterTokenizer(build_vocabulary(count_characters([text])))
+
+
+def test_the_file_is_readable():
+    tokenizer = CharacterTokenizer(Vocabulary(("\n", " ", '"', "\\", "a", "é", "狐", "🦊"), min_count=2))
+    assert format_tokenizer(tokenizer).decode() == (
+        '{\n "format_version": 1,\n "type": "char",\n "min_count": 2,\n "characters": [\n'
+        '  "\\n",\n  " ",\n  "\\"",\n  "\\\\",\n  "a",\n  "é",\n  "狐",\n  "🦊"\n ]\n}\n'
+    )
+
+
+@pytest.mark.parametrize("invisible", ["\0", "\x85", "\xa0", "\u202e", "\u2028", "\ufeff", "\U000e0001"])
+def test_what_cannot_be_seen_is_escaped(invisible):
+    data = format_tokenizer(CharacterTokenizer(Vocabulary(("!", invisible) if invisible > "!" else (invisible, "!"))))
+    assert data.isascii()
+    assert json.dumps(invisible).encode() in data
+
+
+@given(UNICODE_TEXT, st.integers(1, 10**9))
+def test_any_tokenizer_survives_the_file(text, min_count):
+    tokenizer = CharacterTokenizer(Vocabulary(tuple(sorted(set(text))), min_count))
+    assert parse_tokenizer(format_tokenizer(tokenizer), "f") == tokenizer
+
+
+def test_saving_and_loading(tmp_path: Path):
+    path = tmp_path / "vocab.json"
+    tokenizer = characters_of("größe 🦊\r\n\u2028")
+    save_tokenizer(tokenizer, path)
+    assert load_tokenizer(path) == tokenizer
+    assert path.read_bytes() == format_tokenizer(tokenizer)
+
+
+def test_saving_into_a_folder_that_is_not_there(tmp_path: Path):
+    with pytest.raises(CannotCreateError) as failure:
+        save_tokenizer(characters_of("a"), tmp_path / "nowhere" / "vocab.json")
+    assert failure.value.exit_status == ExitStatus.CANNOT_CREATE == 73
+
+
+def test_loading_a_file_that_is_not_there(tmp_path: Path):
+    with pytest.raises(NoInputError, match=r"vocab\.json") as failure:
+        load_tokenizer(tmp_path / "vocab.json")
+    assert failure.value.exit_status == ExitStatus.NO_INPUT == 66
+
+
+GOOD = {"format_version": 1, "type": "char", "min_count": 1, "characters": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, r"later version of quickfox \(format 2\): upgrade"),
+        ({"format_version": 2, "surprise": 1}, "upgrade"),  # whatever else the later format has
+        ({"format_version": 0}, "format_version cannot be 0"),
+        ({"format_version": True}, "format_version cannot be True"),
+        ({"format_version": 1.0}, "format_version cannot be 1.0"),
+        ({"format_version": "1"}, "format_version cannot be '1'"),
+        ({"type": "unigram"}, "unknown type of tokenizer 'unigram'"),
+        ({"end_of_text": 1}, "end_of_text cannot be 1"),
+        ({"type": "byte"}, "unknown member 'characters'"),
+        ({"type": "word"}, "unknown member 'characters'"),
+        ({"type": ["char"]}, r"unknown type of tokenizer \['char'\]"),
+        ({"min_count": 0}, "min_count must be at least 1, not 0"),
+        ({"min_count": False}, "min_count cannot be False"),
+        ({"min_count": "1"}, "min_count cannot be '1'"),
+        ({"characters": "ab"}, "characters must be a list of strings"),
+        ({"characters": None}, "characters must be a list of strings"),
+        ({"characters": ["a", 1]}, "characters must be a list of strings"),
+        ({"characters": []}, "at least one character"),
+        ({"characters": ["a", "a"]}, "twice"),
+        ({"characters": ["b", "a"]}, "sorted"),
+        ({"characters": ["a", "bc"]}, "'bc' is not a single character"),
+        ({"surprise": 1}, "unknown member 'surprise'"),
+    ],
+)
+def test_what_is_no_tokenizer_is_refused_naming_the_file(changes, message):
+    with pytest.raises(DataError, match=rf"^vocab\.json: .*{message}") as failure:
+        parse_tokenizer(json.dumps(GOOD | changes).encode(), "vocab.json")
+    assert failure.value.exit_status == ExitStatus.BAD_DATA == 65
+
+
+@pytest.mark.parametrize("member", ["min_count", "characters"])
+def test_a_missing_member_is_named(member):
+    with pytest.raises(DataError, match=rf"^vocab\.json: member '{member}' is missing"):
+        parse_tokenizer(json.dumps({name: GOOD[name] for name in GOOD if name != member}).encode(), "vocab.json")
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [], {}, {"type": "char"}, {"format_version": 1}])
+def test_other_json_is_not_a_vocabulary(value):
+    with pytest.raises(DataError, match=r"^notes\.json: not a vocabulary; `llm build-vocab` writes one"):
+        parse_tokenizer(json.dumps(value).encode(), "notes.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not valid JSON"),
+        (b"To be, or not to be", "not valid JSON"),
+        (b'{"format_version": 1, "format_version": 1}', "'format_version' is given twice"),
+        (b'{"format_version": 1, "type": "char", "min_count": NaN, "characters": ["a"]}', "NaN"),
+        (b'{"format_version": 1, "type": "char", "min_count": 1, "characters": ["\\ud800"]}', "surrogate"),
+        (b'"caf\xe9"', "not UTF-8 at byte 4"),
+    ],
+)
+def test_a_file_that_holds_no_tokenizer_is_refused_by_name(tmp_path: Path, content, message):
+    path = tmp_path / "vocab.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"vocab\.json: .*{message}"):
+        load_tokenizer(path)
+
+
+WORDS = {"format_version": 1, "type": "word", "words": [" the", "cat", "?!", " \u00e9"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("the", "words must be a list of strings"),
+        ([" the", " the"], "' the' is in the vocabulary twice"),
+        (["a"], "'a' is a byte"),
+        ([""], "'' is not a word"),
+        (["two words"], "'two words' is not a word"),
+        (["  the"], "'  the' is not a word"),
+    ],
+)
+def test_what_is_no_list_of_words_is_refused(words, message):
+    assert parse_tokenizer(json.dumps(WORDS).encode(), "vocab.json").vocabulary_size == 260
+    with pytest.raises(DataError, match=rf"^vocab\.json: .*{re.escape(message)}"):
+        parse_tokenizer(json.dumps(WORDS | {"words": words}).encode(), "vocab.json")
+
+
+@pytest.mark.parametrize("kind", get_args(TokenizerKind))
+@pytest.mark.parametrize("ends", [False, True])
+def test_every_kind_survives_the_file(tmp_path: Path, kind, ends):
+    tokenizer = build_tokenizer(kind, ["the cat, the dog; the caf\u00e9\n"])
+    if ends:
+        tokenizer = tokenizer.with_end_of_text()
+    save_tokenizer(tokenizer, tmp_path / "vocab.json")
+    loaded = load_tokenizer(tmp_path / "vocab.json")
+    assert loaded == tokenizer
+    assert loaded.kind == kind
+    assert (loaded.end_of_text is None) == (not ends)
+    assert format_tokenizer(loaded) == format_tokenizer(tokenizer)
+
+
+# The file of the tokenizers library.
+
+
+def subwords(**changes: Any) -> dict[str, Any]:
+    definition = build_tokenizer("bpe", ["the cat, the dog"]).to_json()
+    return definition | changes
+
+
+def test_pre_tokenizers_that_lose_nothing_are_taken():
+    split = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}"}, "behavior": "Isolated", "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    steps = {"type": "Sequence", "pretokenizers": [split, level]}
+    data = json.dumps(subwords(pre_tokenizer=steps)).encode()
+    tokenizer = parse_tokenizer(data, "tokenizer.json")
+    assert tokenizer.decode(tokenizer.encode("12345 the")) == "12345 the"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"normalizer": {"type": "Lowercase"}}, "it has a normalizer"),
+        ({"truncation": {"max_length": 5}}, "it has a truncation"),
+        ({"pre_tokenizer": None}, "does not turn texts into bytes"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "does not turn texts into bytes"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "does not turn texts into bytes"),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": []}}, "does not turn texts into bytes"),
+        ({"model": {"type": "WordPiece", "vocab": {}}}, "not one of byte-pair encoding"),
+        ({"model": 3}, "not one of byte-pair encoding"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}, "no token for the byte 0x00"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}, "have the same id"),
+        ({"model": {"type": "BPE", "vocab": {"a": 7}, "merges": []}}, "without a gap"),
+        ({"model": {"type": "BPE", "vocab": {"\u72d0": 0}, "merges": []}}, "not written as bytes"),
+        ({"model": {"type": "BPE", "vocab": [1], "merges": []}}, "no vocabulary"),
+        ({"model": {"type": "BPE", "vocab": {"a": "b"}, "merges": []}}, "no vocabulary"),
+        ({"added_tokens": {}}, "added_tokens must be a list"),
+        ({"added_tokens": [{"id": 0}]}, "added_tokens must have"),
+        ({"decoder": {"type": "unheard of"}}, "the tokenizers library cannot read it"),
+        ({"surprise": 1}, "unknown member 'surprise'"),
+    ],
+)
+def test_tokenizers_that_are_not_of_bytes_without_loss_are_refused(changes, message):
+    with pytest.raises(DataError, match=rf"^tokenizer\.json: .*{message}"):
+        parse_tokenizer(json.dumps(subwords(**changes)).encode(), "tokenizer.json")
+
+
+def test_a_model_that_drops_merges_at_random_is_refused():
+    definition = subwords()
+    definition["model"]["dropout"] = 0.1
+    with pytest.raises(DataError, match="dropout"):
+        parse_tokenizer(json.dumps(definition).encode(), "tokenizer.json")
+
+
+def test_an_added_token_is_text_unless_it_is_special():
+    definition = subwords()
+    size = len(definition["model"]["vocab"])
+    marks = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    definition["added_tokens"] = [
+        {"id": size, "content": "<|end_of_text|>", "special": True, **marks},
+        {"id": size + 1, "content": "<think>", "special": False, **marks},
+    ]
+    tokenizer = parse_tokenizer(json.dumps(definition).encode(), "tokenizer.json")
+    assert tokenizer.end_of_text == size
+    assert tokenizer.decode([size, size + 1]) == "<think>"
+    text = "the<|end_of_text|><think>"
+    ids = tokenizer.encode(text)
+    assert size not in ids
+    assert tokenizer.decode(ids) == text

@@ -1,0 +1,95 @@
+"""Replicas compute what one device computes: two logical devices of the processor, in a process of their own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from quickfox.training.distributed.strategy import alone, tensors_digest
+
+SCRIPT = """
+import dataclasses, json, os, sys, time
+
+import numpy as np
+
+from quickfox.config import ModelConfig, TrainingConfig
+from quickfox.data.dataset import Tokens
+from quickfox.training.tensorflow_runtime import import_tensorflow
+
+tf = import_tensorflow()
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(2)
+[processor] = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from quickfox.training.distributed.strategy import Cluster, alone, tensors_digest
+from quickfox.training.distributed.messaging import Control
+from quickfox.training.engine.trainer import Trainer
+
+small = dict(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
+attentive = dict(small, num_heads=2, context=12)
+models = [
+    ModelConfig(**small),
+    ModelConfig(architecture="gru", num_layers=2, **small),
+    ModelConfig(architecture="rnn", **small),
+    ModelConfig(architecture="attention-rnn", **attentive),
+    ModelConfig(architecture="transformer", tied_embeddings=True, num_layers=2, **(attentive | {"embedding_dim": 16})),
+]
+training = TrainingConfig(
+    steps=12, batch_size=4, window=8, learning_rate=0.02, warmup_steps=5, weight_decay=0.1, clip_norm=1.0, dropout=0.3,
+    validation_interval=6, patience=None, random_seed=1, precision="float32", threads=2,
+)
+generator = np.random.default_rng(0)
+ids, mask = generator.integers(0, 3, 3000).astype(np.uint8), generator.random(3000) < 0.5
+plain, masked = Tokens(ids[:-400]).split(2000)[0], Tokens(ids[:-400], mask[:-400])
+devices = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+for model, text in [*((model, plain) for model in models), (models[0], masked)]:
+    outcomes = []
+    for cluster, threads in ((alone(), 2), (Cluster(devices, Control([])), 1)):
+        config = dataclasses.replace(training, threads=threads)
+        trainer = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
+        losses = [event.train_loss for event in trainer.run() if type(event).__name__ == "Validated"]
+        saved = trainer.model_tensors(), trainer.training_tensors()
+        resumed = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
+        resumed.restore(*saved, trainer.progress)
+        assert tensors_digest(saved[1]) == tensors_digest(resumed.training_tensors())
+        if cluster.replicas > 1:
+            for variable in (*trainer.parameters.values(), *trainer.optimizer.slots.values()):
+                first, second = devices.experimental_local_results(variable)
+                assert np.array_equal(first.numpy(), second.numpy())
+        outcomes.append(losses)
+    print(json.dumps([model.architecture, *outcomes]))
+"""
+
+
+def test_two_devices_learn_as_one_does_and_stay_the_same_bit_for_bit() -> None:
+    """With dropout, restarting streams, and targets that are ignored; and they restore what they have saved."""
+    ended = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert len(lines) == 6
+    for architecture, one, two in lines:
+        assert two == pytest.approx(one, rel=1e-5), architecture
+
+
+def test_a_process_that_is_alone_has_all_rows() -> None:
+    cluster = alone()
+    assert (cluster.size, cluster.replicas) == (1, 1)
+    assert list(range(8))[cluster.rows(8)] == list(range(8))
+
+
+def test_the_digest_of_weights_tells_them_apart() -> None:
+    import numpy as np
+
+    ones = np.ones(3, np.float32)
+    assert tensors_digest({"a": ones}) != tensors_digest({"a": np.nextafter(ones, 2)})
+
+
+@pytest.mark.parametrize("batch_size", [2, 4])
+def test_spread_and_gathered_are_opposites(batch_size: int) -> None:
+    import tensorflow as tf
+
+    rows = (tf.reshape(tf.range(batch_size * 3), [batch_size, 3]),)
+    cluster = alone()
+    assert tf.reduce_all(cluster.gathered(cluster.spread(rows))[0] == rows[0])

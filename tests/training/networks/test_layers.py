@@ -1,0 +1,35 @@
+"""Dropout: the right share, scaled up; masks by seed and place alone."""
+
+import numpy as np
+import tensorflow as tf
+
+from quickfox.training.networks.layers import NO_DROPOUT, Dropout
+
+ONES = tf.ones([50, 20, 30])
+
+
+def dropout(*seed: int) -> Dropout:
+    return Dropout(0.25, tf.constant(seed, tf.int32))
+
+
+def test_a_quarter_is_dropped_and_the_rest_makes_up_for_it() -> None:
+    dropped = dropout(1, 2).each(ONES, 0).numpy()
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert abs((dropped == 0).mean() - 0.25) < 0.01
+
+
+def test_over_time_a_mask_stays_the_same() -> None:
+    dropped = dropout(1, 2).same_over_time(ONES, 0).numpy()
+    assert (dropped == dropped[0]).all()
+    assert 0.15 < (dropped[0] == 0).mean() < 0.35
+
+
+def test_masks_depend_on_seed_and_place_alone() -> None:
+    first = dropout(1, 2).each(ONES, 3).numpy()
+    np.testing.assert_array_equal(dropout(1, 2).each(ONES, 3), first)
+    for other in (dropout(2, 2).each(ONES, 3), dropout(1, 3).each(ONES, 3), dropout(1, 2).each(ONES, 4)):
+        assert not np.array_equal(other, first)
+
+
+def test_without_dropout_nothing_is_changed() -> None:
+    assert NO_DROPOUT.each(ONES, 0) is ONES

@@ -1,0 +1,214 @@
+"""The parity suite: both engines, the same weights, the same logits; step by step as in one go, alone as in a batch.
+
+Every architecture is here. Adding one to the contract fails this suite until Keras and NumPy both follow it.
+"""
+
+from collections.abc import Iterator
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from quickfox.config.model import Architecture, ModelConfig
+from quickfox.config.sampling import SamplingConfig
+from quickfox.generation.sampler import generate
+from quickfox.models.parameters import parameter_shapes
+from quickfox.models.registry import LanguageModel, build_language_model
+from quickfox.training.tensorflow_runtime import start_tensorflow
+
+pytest.importorskip("tensorflow", reason="parity needs both engines")
+start_tensorflow(threads=2)
+
+from quickfox.training.networks.layers import NO_DROPOUT  # noqa: E402 - TensorFlow is started first
+from quickfox.training.networks.registry import build_network  # noqa: E402
+
+ATOL = 1e-4
+BATCH, TIME = 3, 9
+CONTEXT = 4  # shorter than the text, so that what lies farther back must be out of sight in both engines
+
+
+def configs(architecture: Architecture) -> Iterator[ModelConfig]:
+    """One layer; and two, with a vocabulary of more tokens than a window holds."""
+    for vocabulary_size, embedding_dim, hidden_dim, num_layers in ((7, 5, 8, 1), (40, 6, 12, 2)):
+        sizes = {"vocabulary_size": vocabulary_size, "hidden_dim": hidden_dim, "num_layers": num_layers}
+        if architecture == "transformer":
+            for tied in (False, True):
+                yield ModelConfig(
+                    architecture=architecture, embedding_dim=hidden_dim, num_heads=2, context=CONTEXT,
+                    tied_embeddings=tied, **sizes,
+                )  # fmt: skip
+        elif architecture == "attention-rnn":
+            for num_heads in (1, 4):
+                yield ModelConfig(
+                    architecture=architecture, embedding_dim=embedding_dim, num_heads=num_heads, context=CONTEXT,
+                    **sizes,
+                )  # fmt: skip
+        else:
+            yield ModelConfig(architecture=architecture, embedding_dim=embedding_dim, **sizes)
+
+
+CONFIGS = [config for name in get_args(Architecture) for config in configs(name)]
+RECURRENT_CONFIGS = [config for config in CONFIGS if config.context is None]
+
+
+def random_parameters(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Weights and biases of which none is zero."""
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.normal(scale=0.4, size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()
+    }
+
+
+def random_tokens(config: ModelConfig) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, config.vocabulary_size, size=(BATCH, TIME)).astype(np.int32)
+
+
+def numpy_model(config: ModelConfig) -> LanguageModel:
+    return build_language_model(config, random_parameters(config))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_both_engines_give_the_same_logits(config: ModelConfig) -> None:
+    network = build_network(config, random_seed=0, precision="float32")
+    for name, value in random_parameters(config).items():
+        network.parameters()[name].assign(value)
+    tokens = random_tokens(config)
+    tensorflow_logits, _ = network.forward(tokens, network.initial_state(BATCH))  # (T, B, V)
+    model = numpy_model(config)
+    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH))  # (B, T, V)
+    np.testing.assert_allclose(numpy_logits, np.transpose(tensorflow_logits, (1, 0, 2)), atol=ATOL)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_the_networks_own_weights_go_over(config: ModelConfig) -> None:
+    """The names and shapes that training saves are those that sampling loads."""
+    network = build_network(config, random_seed=3, precision="float32")
+    weights = {name: variable.numpy() for name, variable in network.parameters().items()}
+    assert {name: weight.shape for name, weight in weights.items()} == parameter_shapes(config)
+    tokens = random_tokens(config)
+    model = build_language_model(config, weights)
+    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH))
+    tensorflow_logits, _ = network.forward(tokens, network.initial_state(BATCH))
+    np.testing.assert_allclose(numpy_logits, np.transpose(tensorflow_logits, (1, 0, 2)), atol=ATOL)
+
+
+@pytest.mark.parametrize("config", RECURRENT_CONFIGS, ids=str)
+def test_stock_keras_layers_agree_with_the_kernels(config: ModelConfig) -> None:
+    """What a GPU would run is what the processor runs."""
+    stack = build_network(config, random_seed=3, precision="float32").stack
+    inputs = np.random.default_rng(2).normal(size=(TIME, BATCH, config.embedding_dim)).astype(np.float32)
+    ours, our_state = stack.run(inputs, stack.initial_state(BATCH), NO_DROPOUT)
+    stock, stock_state = stack.run_stock(inputs, stack.initial_state(BATCH), NO_DROPOUT)
+    np.testing.assert_allclose(ours, stock, atol=ATOL)
+    for layer, stock_layer in zip(our_state, stock_state, strict=True):
+        np.testing.assert_allclose(layer, stock_layer, atol=ATOL)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_windows_of_any_length_give_the_same_in_both_engines(config: ModelConfig) -> None:
+    """Windows shorter and longer than the context, the state carried from one to the next: one function of the text."""
+    network = build_network(config, random_seed=0, precision="float32")
+    for name, value in random_parameters(config).items():
+        network.parameters()[name].assign(value)
+    model, tokens = numpy_model(config), random_tokens(config)
+    whole, _ = model.forward(tokens, model.initial_state(BATCH))
+    state, numpy_state, start = network.initial_state(BATCH), model.initial_state(BATCH), 0
+    for window in (2, 6, 1):
+        part = tokens[:, start : start + window]
+        logits, state = network.forward(part, state)
+        numpy_logits, numpy_state = model.forward(part, numpy_state)
+        expected = whole[:, start : start + window]
+        np.testing.assert_allclose(np.transpose(logits, (1, 0, 2)), expected, atol=ATOL)
+        np.testing.assert_allclose(numpy_logits, expected, atol=ATOL)
+        start += window
+    assert start == TIME
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_step_by_step_equals_the_whole_sequence(config: ModelConfig) -> None:
+    model, tokens = numpy_model(config), random_tokens(config)
+    whole, _ = model.forward(tokens, model.initial_state(BATCH))
+    state, steps = model.initial_state(BATCH), []
+    for t in range(TIME):
+        logits, state = model.forward(tokens[:, t : t + 1], state)
+        steps.append(logits.copy())
+    np.testing.assert_allclose(np.concatenate(steps, axis=1), whole, atol=ATOL)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_a_batch_equals_its_rows_alone(config: ModelConfig) -> None:
+    model, tokens = numpy_model(config), random_tokens(config)
+    batch, _ = model.forward(tokens, model.initial_state(BATCH))
+    for row in range(BATCH):
+        alone, _ = model.forward(tokens[row : row + 1], model.initial_state(1))
+        np.testing.assert_allclose(alone[0], batch[row], atol=ATOL)
+
+
+GOLDEN_CONFIG = ModelConfig(vocabulary_size=11, embedding_dim=4, hidden_dim=6)
+GOLDEN_TOKENS = [
+    5,
+    5,
+    9,
+    5,
+    5,
+    1,
+    5,
+    1,
+    9,
+    5,
+    9,
+    5,
+    5,
+    1,
+    5,
+    1,
+    9,
+    5,
+    5,
+    1,
+    5,
+    1,
+    9,
+    5,
+    5,
+    1,
+    5,
+    1,
+    9,
+    5,
+    5,
+    1,
+    5,
+    1,
+    9,
+    5,
+    5,
+    1,
+    5,
+    1,
+]
+
+
+def formula_parameters() -> dict[str, np.ndarray]:
+    """Weights by a formula, the same wherever it is computed."""
+    return {
+        name: (1.5 * np.sin(1.7 * np.arange(np.prod(shape)) + number)).reshape(shape).astype(np.float32)
+        for number, (name, shape) in enumerate(parameter_shapes(GOLDEN_CONFIG).items())
+    }
+
+
+def test_greedy_text_is_golden_in_numpy() -> None:
+    model = build_language_model(GOLDEN_CONFIG, formula_parameters())
+    assert list(generate(model, [0], SamplingConfig(length=40, temperature=0.0))) == GOLDEN_TOKENS
+
+
+def test_greedy_text_is_golden_in_tensorflow() -> None:
+    network = build_network(GOLDEN_CONFIG, random_seed=0, precision="float32")
+    for name, value in formula_parameters().items():
+        network.parameters()[name].assign(value)
+    token, state, drawn = 0, network.initial_state(1), []
+    for _ in range(40):
+        logits, state = network.forward(np.array([[token]], np.int32), state)
+        token = int(np.argmax(logits[0, 0]))
+        drawn.append(token)
+    assert drawn == GOLDEN_TOKENS

@@ -1,0 +1,238 @@
+"""The model of cost: worked examples by hand, and what must grow when a setting does. No run is measured here."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
+from quickfox.config.training import TrainingConfig
+from quickfox.errors import CannotCreateError, StorageError, UsageError
+from quickfox.models.parameters import parameter_count
+from quickfox.training.engine.optimizer import NEWTON_SCHULZ
+from quickfox.training.planning.cost import (
+    BASE_BYTES,
+    ORTHOGONALISATION_STEPS,
+    Cost,
+    check_disk_space,
+    check_memory,
+    checkpoints_size,
+    estimate_cost,
+    operations_per_step,
+    training_memory,
+    update_operations,
+)
+
+TRAINING = TrainingConfig(
+    steps=100,
+    batch_size=4,
+    window=8,
+    learning_rate=0.01,
+    warmup_steps=5,
+    weight_decay=0.0,
+    clip_norm=1.0,
+    dropout=0.0,
+    validation_interval=50,
+    patience=None,
+    random_seed=1,
+    precision="float32",
+    threads=1,
+)
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
+
+
+def model_of(architecture: Architecture, **settings: Any) -> ModelConfig:
+    values = {"vocabulary_size": 65, "embedding_dim": 32, "hidden_dim": 32, **settings}
+    context = 16 if architecture in ATTENTION_ARCHITECTURES else None
+    return ModelConfig(architecture=architecture, **{"context": context, **values})
+
+
+def cost_of(model: ModelConfig, training: TrainingConfig = TRAINING, **settings: Any) -> Cost:
+    return estimate_cost(
+        model, training, **{"training_tokens": 3200, "validation_tokens": 0, "flops": 1e10, **settings}
+    )
+
+
+def test_memory_of_a_simple_network_by_hand() -> None:
+    model = model_of("rnn", vocabulary_size=3, embedding_dim=4, hidden_dim=16)
+    parameters = 3 * 4 + (4 * 16 + 16 * 16 + 16) + (16 * 3 + 3)
+    per_token = 3 * 2 * 16 + 1.5 * 3 + 1.5 * 3  # a gate, and one for the output; logits; the look-up of three tokens
+    graph = 8 * 500_000  # a layer's eight time steps
+    assert training_memory(model, TRAINING) == round(BASE_BYTES + graph + 4 * (9 * parameters + 32 * per_token))
+
+
+def test_a_vocabulary_larger_than_the_batch_is_not_looked_up() -> None:
+    shorter, longer = (dataclasses.replace(TRAINING, window=window) for window in (15, 16))  # 60 and 64 tokens
+
+    def growth(vocabulary_size: int) -> int:
+        model = model_of("rnn", vocabulary_size=vocabulary_size)
+        return training_memory(model, longer) - training_memory(model, shorter)
+
+    assert growth(64) - growth(65) == pytest.approx(4 * 64 * 1.5 * 64, rel=0.01)
+
+
+def test_checkpoints_by_hand() -> None:
+    model = model_of("transformer", num_layers=2)
+    cache = 2 * 2 * 4 * 16 * 32  # keys and values, layers, streams, context, units
+    assert checkpoints_size(model, TRAINING) == 4 * 4 * (3 * parameter_count(model) + cache)
+
+
+def test_the_update_by_hand() -> None:
+    model = model_of("rnn", embedding_dim=8)
+    input_kernel = 4 * 8 * 8 * 32 + 2 * 8**3  # of a step: x x^T and the last product, then g^2
+    recurrent_kernel = 4 * 32**3 + 2 * 32**3
+    assert update_operations(model) == 1800 * parameter_count(model) + 2 * (input_kernel + recurrent_kernel)
+
+
+def test_the_update_is_that_of_the_optimizer() -> None:
+    assert len(NEWTON_SCHULZ) == ORTHOGONALISATION_STEPS
+
+
+def test_time_follows_from_the_speed() -> None:
+    cost = cost_of(model_of("lstm"), seconds_gone=3.0)
+    assert cost.epochs == 1.0
+    assert cost.seconds_per_epoch == pytest.approx(3200 / cost.tokens_per_second)
+    start_and_end = 3.0 + 2.5 + 0.8 + 0.6
+    assert cost.seconds == pytest.approx(start_and_end + cost.seconds_per_epoch)
+    assert cost_of(model_of("lstm"), flops=2e10).tokens_per_second == pytest.approx(2 * cost.tokens_per_second)
+
+
+def test_validating_takes_a_third_of_the_time_a_token() -> None:
+    without, with_two = (cost_of(model_of("gru"), validation_tokens=tokens) for tokens in (0, 1600))
+    assert with_two.seconds - without.seconds == pytest.approx(without.seconds_per_epoch / 3)
+
+
+def test_a_budget_is_the_time() -> None:
+    assert cost_of(model_of("lstm"), budget_seconds=60.0, seconds_gone=3.0).seconds == 60.0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_parameters_are_those_of_the_contract(architecture: Architecture) -> None:
+    model = model_of(architecture)
+    assert cost_of(model).parameters == parameter_count(model)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_workers_share_the_tokens_but_not_the_weights(architecture: Architecture) -> None:
+    model, training = model_of(architecture), dataclasses.replace(TRAINING, batch_size=64)
+    alone, shared = operations_per_step(model, training), operations_per_step(model, training, workers=4)
+    assert alone < shared < 4 * alone
+    assert BASE_BYTES < training_memory(model, training, workers=4) < training_memory(model, training)
+
+
+LARGER = {"hidden_dim": 64, "num_layers": 2, "vocabulary_size": 130}
+
+
+@given(
+    architecture=st.sampled_from(ARCHITECTURES),
+    grown=st.sampled_from([*LARGER, "context", "batch_size", "window"]),
+    batch_size=st.integers(1, 256),
+    window=st.integers(1, 256),
+)
+def test_more_of_anything_costs_more_memory_and_time(
+    architecture: Architecture, grown: str, batch_size: int, window: int
+) -> None:
+    model, training = model_of(architecture), dataclasses.replace(TRAINING, batch_size=batch_size, window=window)
+    if grown in LARGER:
+        wider = {"embedding_dim": 64} if grown == "hidden_dim" and architecture == "transformer" else {}
+        larger = dataclasses.replace(model, **{grown: LARGER[grown]}, **wider), training
+    elif grown == "context":
+        larger = dataclasses.replace(model, context=model.context and 2 * model.context), training
+    else:
+        larger = model, dataclasses.replace(training, **{grown: 2 * getattr(training, grown)})
+    if grown == "vocabulary_size" and batch_size * window < LARGER[grown]:
+        return  # it may cease to be looked up, which is less work
+    if larger == (model, training):
+        return  # no attention, no context
+    assert training_memory(*larger) > training_memory(model, training)
+    assert operations_per_step(*larger) > operations_per_step(model, training)
+    assert checkpoints_size(*larger) >= checkpoints_size(model, training)
+
+
+SMALL_MODEL = ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
+SMALL_TRAINING = TrainingConfig(
+    steps=40,
+    batch_size=4,
+    window=8,
+    learning_rate=0.02,
+    warmup_steps=5,
+    weight_decay=0.0,
+    clip_norm=1.0,
+    dropout=0.0,
+    validation_interval=20,
+    patience=None,
+    random_seed=1,
+    precision="float32",
+    threads=2,
+)
+
+
+def have_memory(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": size}.__getitem__)
+
+
+def have_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    usage = shutil.disk_usage("/")._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+
+def test_a_small_model_fits(tmp_path: Path) -> None:
+    check_memory(SMALL_MODEL, SMALL_TRAINING)
+    check_disk_space(tmp_path, SMALL_MODEL, SMALL_TRAINING)
+
+
+def test_what_does_not_fit_into_memory_by_a_byte_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = training_memory(SMALL_MODEL, SMALL_TRAINING)
+    have_memory(monkeypatch, needed)
+    check_memory(SMALL_MODEL, SMALL_TRAINING)
+    have_memory(monkeypatch, needed - 1)
+    with pytest.raises(UsageError, match=r"1,\d\d\d parameters on batches of 4 x 8 tokens .* smaller --hidden-dim"):
+        check_memory(SMALL_MODEL, SMALL_TRAINING)
+
+
+def test_workers_need_the_memory_of_their_share_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = dataclasses.replace(SMALL_TRAINING, batch_size=2**16)
+    have_memory(monkeypatch, training_memory(SMALL_MODEL, large) - 1)
+    with pytest.raises(UsageError, match="batches of 65536 x 8 tokens"):
+        check_memory(SMALL_MODEL, large)
+    check_memory(SMALL_MODEL, large, workers=4)
+
+
+def test_the_largest_settings_of_all_are_refused_in_a_line() -> None:
+    model = ModelConfig(vocabulary_size=2**24, embedding_dim=2**16, hidden_dim=2**16, num_layers=64)
+    with pytest.raises(UsageError, match="GiB") as caught:
+        check_memory(model, dataclasses.replace(SMALL_TRAINING, batch_size=2**16, window=2**10))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_checkpoints = (
+        3 * 3 * 4 * parameter_count(SMALL_MODEL)
+    )  # weights and two moments each; a fourth is being written
+    have_disk(monkeypatch, three_checkpoints)
+    with pytest.raises(StorageError, match="make room") as caught:
+        check_disk_space(tmp_path, SMALL_MODEL, SMALL_TRAINING)
+    assert str(tmp_path) in str(caught.value)
+    have_disk(monkeypatch, 2 * three_checkpoints)
+    check_disk_space(tmp_path, SMALL_MODEL, SMALL_TRAINING)
+
+
+def test_a_folder_that_is_not_there_has_no_space(tmp_path: Path) -> None:
+    with pytest.raises(CannotCreateError, match="nowhere"):
+        check_disk_space(tmp_path / "nowhere", SMALL_MODEL, SMALL_TRAINING)
+
+
+def test_the_cache_of_many_streams_takes_its_place_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ModelConfig(
+        architecture="transformer", vocabulary_size=3, embedding_dim=16, hidden_dim=16, num_layers=2, context=1024
+    )
+    training = dataclasses.replace(SMALL_TRAINING, window=1, batch_size=64)
+    have_disk(monkeypatch, 4 * 4 * 2 * 2 * 64 * 1024 * 16)  # four checkpoints of keys and values in two layers
+    with pytest.raises(StorageError, match="make room"):
+        check_disk_space(tmp_path, model, training)
+    check_disk_space(tmp_path, dataclasses.replace(model, context=8), training)

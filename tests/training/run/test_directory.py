@@ -1,0 +1,89 @@
+"""One trainer a run, whatever became of the one before."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quickfox.errors import BusyError, CannotCreateError
+from quickfox.training.run.directory import LOCK_FILE, locked
+
+HOLDER = """
+import sys
+from pathlib import Path
+from quickfox.training.run.directory import locked
+
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_lock_names_its_holder_and_goes_with_it(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        assert (tmp_path / LOCK_FILE).read_text().startswith(f"pid {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_trainer_is_told_who_holds_it(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        with pytest.raises(BusyError, match=rf"is being trained by pid {os.getpid()} on "), locked(tmp_path):
+            pytest.fail("two trainers of one run")
+        assert (tmp_path / LOCK_FILE).exists(), "the one that was refused must leave the other's lock alone"
+    with locked(tmp_path):
+        pass
+
+
+def test_the_lock_is_given_back_when_training_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locked(tmp_path):
+        raise ZeroDivisionError
+    with locked(tmp_path):
+        pass
+
+
+def test_a_stale_file_locks_nothing(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).write_text("pid 1 on elsewhere, and a line much longer than ours\n" * 9)
+    with locked(tmp_path):
+        assert (tmp_path / LOCK_FILE).read_text().splitlines()[0].startswith(f"pid {os.getpid()} on ")
+        assert len((tmp_path / LOCK_FILE).read_text().splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(BusyError, match=f"pid {holder.pid} "), locked(tmp_path):
+            pytest.fail("two trainers of one run")
+        holder.kill()
+    assert (tmp_path / LOCK_FILE).exists()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_file_that_its_last_holder_removed_meanwhile_is_not_taken_for_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, calls = fcntl.flock, []
+
+    def flock_after_removal(descriptor: int, operation: int) -> None:
+        if not calls:
+            (tmp_path / LOCK_FILE).unlink()
+        calls.append(operation)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_removal)
+    with locked(tmp_path):
+        assert len(calls) == 2
+        with pytest.raises(BusyError), locked(tmp_path):
+            pytest.fail("two trainers of one run")
+
+
+def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
+    with pytest.raises(CannotCreateError, match="nowhere"), locked(tmp_path / "nowhere"):
+        pytest.fail("locked nothing")

@@ -1,0 +1,218 @@
+"""run.json and history.jsonl: what is written is read back, and what is not ours is refused."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quickfox.config.model import ModelConfig
+from quickfox.config.training import TrainingConfig
+from quickfox.errors import DataError, NoInputError, UsageError
+from quickfox.training.engine.events import Replanned, Validated
+from quickfox.training.run.record import (
+    DEFAULT_SECONDS,
+    CheckpointInterval,
+    CorpusRecord,
+    RunRecord,
+    current_versions,
+    cut_history,
+    read_record,
+    record_event,
+    write_record,
+)
+
+RECORD = RunRecord(
+    model=ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=8),
+    training=TrainingConfig(
+        steps=40,
+        replans=((10, 50), (20, 60)),
+        batch_size=4,
+        window=8,
+        learning_rate=0.02,
+        warmup_steps=5,
+        weight_decay=0.0,
+        clip_norm=1.0,
+        dropout=0.0,
+        validation_interval=20,
+        patience=None,
+        random_seed=1,
+        precision="float32",
+        threads=2,
+    ),
+    budget_seconds=60.0,
+    validation_split=0.1,
+    corpus=CorpusRecord(files=("/texts/ä.txt", "-"), characters=9, tokens=8, sha256="ab", tokens_sha256="cd"),
+    vocabulary_sha256="ef",
+    checkpoint_every="3m",
+    versions=current_versions(),
+)
+VALIDATED = Validated(
+    step=20,
+    total_steps=40,
+    epoch=1.5,
+    tokens=640,
+    train_loss=2.0,
+    validation_loss=None,
+    best_validation_loss=None,
+    is_best=True,
+    tokens_per_second=1e6,
+    learning_rate=0.01,
+    seconds=3.5,
+    sample="some text",
+)
+
+
+def test_a_record_is_read_back_as_it_was(tmp_path: Path) -> None:
+    for record in (RECORD, dataclasses.replace(RECORD, budget_seconds=None)):
+        write_record(tmp_path, record)
+        assert read_record(tmp_path) == read_record(tmp_path / "run.json") == record
+
+
+def test_no_record_is_no_input(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "run.json", tmp_path / "nowhere"):
+        with pytest.raises(NoInputError, match=str(path)):
+            read_record(path)
+
+
+def changed(**values: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda record: {**record, **values}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda _: [1], "not a run's record"),
+        (lambda record: {name: record[name] for name in record if name != "format_version"}, "not a run's record"),
+        (changed(format_version=2), "upgrade"),
+        (changed(format_version=True), "format version"),
+        (changed(format_version="1"), "format version"),
+        (changed(unknown=1), "unknown setting 'unknown'"),
+        (lambda record: {name: record[name] for name in record if name != "corpus"}, "'corpus' is missing"),
+        (lambda record: changed(training={**record["training"], "steps": True})(record), "'steps'"),
+        (lambda record: changed(training={**record["training"], "replans": [[5, 4]]})(record), "replans"),
+        (lambda record: changed(training={**record["training"], "replans": [[5]]})(record), "'replans'"),
+        (lambda record: changed(model={**record["model"], "hidden_dim": 10**9})(record), "hidden-dim"),
+        (changed(versions={"python": 3}), "'versions'"),
+    ],
+)
+def test_what_is_no_record_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str) -> None:
+    write_record(tmp_path, RECORD)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(DataError, match=said) as caught:
+        read_record(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_history_is_a_line_an_event_without_what_depends_on_speed(tmp_path: Path) -> None:
+    record_event(tmp_path, Replanned(step=10, total_steps=40))
+    record_event(tmp_path, VALIDATED)
+    replan, validation = map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines())
+    assert replan == {"event": "replan", "step": 10, "total_steps": 40}
+    assert (validation["event"], validation["step"], validation["validation_loss"]) == ("validation", 20, None)
+    assert not {"sample", "tokens_per_second"} & validation.keys()
+
+
+def test_cutting_keeps_the_events_up_to_a_step(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    for step in (10, 20, 30):
+        record_event(tmp_path, Replanned(step=step, total_steps=40))
+    whole = path.read_bytes()
+    cut_history(tmp_path, 30)
+    assert path.read_bytes() == whole
+    cut_history(tmp_path, 20)
+    assert whole.startswith(path.read_bytes())
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
+    cut_history(tmp_path, 0)
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("half", [b"{", b'{"event": "replan", "step": 1, "total_steps": 40}', b"\xff", b"\0" * 9])
+def test_cutting_drops_a_half_written_last_line(tmp_path: Path, half: bytes) -> None:
+    record_event(tmp_path, Replanned(step=10, total_steps=40))
+    path = tmp_path / "history.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + half)
+    cut_history(tmp_path, 30)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", [b"hello", b"[1]", b"{}", b'{"step": true}', b'{"step": "1"}', b"", b"\xff"])
+def test_a_whole_line_that_is_not_ours_is_refused(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "history.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(DataError, match="line 1"):
+        cut_history(tmp_path, 30)
+    assert (tmp_path / "history.jsonl").read_bytes() == line + b"\n"
+
+
+def test_without_a_history_there_is_nothing_to_cut(tmp_path: Path) -> None:
+    cut_history(tmp_path, 30)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    files = tuple(f"/texts/{number:0100}.txt" for number in range(160_000))
+    many = dataclasses.replace(RECORD, corpus=dataclasses.replace(RECORD.corpus, files=files))
+    with pytest.raises(UsageError, match="160,000 files"):
+        write_record(tmp_path, many)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "seconds"),
+    [
+        (None, None, DEFAULT_SECONDS),
+        ("1", 1, None),
+        ("500", 500, None),
+        ("007", 7, None),
+        ("90s", None, 90.0),
+        ("1.5m", None, 90.0),
+        ("2h", None, 7200.0),
+        ("0.5s", None, 0.5),
+    ],
+)
+def test_it_is_a_number_of_steps_or_a_time(text: str | None, steps: int | None, seconds: float | None) -> None:
+    assert CheckpointInterval.parse(text) == CheckpointInterval(steps, seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "0s",
+        "0.0000001s",
+        "-5",
+        "5 steps",
+        "٥",
+        "1e3",
+        "nan",
+        "inf",
+        "9" * 5000,
+        "9" * 400 + "s",
+        "9" * 20 + "h",
+    ],
+)
+def test_what_is_neither_or_beyond_bounds_is_refused_in_a_line(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        CheckpointInterval.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, "1", "1099511627776", "90s", "0.001s", "0.25s", "1000000000000s", "277h"])
+def test_as_text_it_is_read_back_the_same(text: str | None) -> None:
+    interval = CheckpointInterval.parse(text)
+    assert CheckpointInterval.parse(str(interval)) == interval
+
+
+def test_it_is_due_at_multiples_of_its_steps_whatever_the_time() -> None:
+    interval = CheckpointInterval.parse("10")
+    assert [step for step in range(1, 31) if interval.is_due(step, 1e9)] == [10, 20, 30]
+
+
+def test_it_is_due_once_its_time_has_passed_whatever_the_step() -> None:
+    interval = CheckpointInterval.parse("2m")
+    assert [interval.is_due(7, seconds) for seconds in (-5.0, 0.0, 119.9, 120.0, 1e9)] == [False] * 3 + [True] * 2

@@ -1,0 +1,130 @@
+"""The chief, as a real process, and a worker that is played by the test: what it makes of one that is not as it is."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from socket import create_server
+
+import pytest
+from test_run_record import RECORD
+
+from quickfox.config.training import TrainingRequest
+from quickfox.training.distributed.cluster_spec import ClusterSpec
+from quickfox.training.distributed.messaging import Control, Message
+from quickfox.training.distributed.rendezvous import joined
+from quickfox.training.engine.events import Surroundings
+from quickfox.training.run.record import read_record, write_record
+from quickfox.training.run.workers import all_threads, attentive, greeting, shared_anew
+from quickfox.training.tensorflow_runtime import vector_extensions
+
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
+REQUEST = TrainingRequest(hidden_dim=8, embedding_dim=4, window=8, batch_size=4, steps=20, random_seed=1)
+OPTIONS = [
+    f"--{name.replace('_', '-')}={value}"
+    for name, value in dataclasses.asdict(REQUEST).items()
+    if value is not None and name != "precision"
+]
+
+Chief = Callable[[Callable[[Control], None]], tuple[int, str]]
+
+
+@pytest.fixture
+def chief(tmp_path: Path) -> Iterator[Chief]:
+    """Runs a chief with a worker that does as the function says; the chief's exit status and last line."""
+    (tmp_path / "fox.txt").write_text(TEXT)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(create_server(("127.0.0.1", 0))) for _ in range(2)]
+        places = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+    config = {"cluster": {"worker": places}, "task": {"type": "worker", "index": 0}}
+    command = [sys.executable, "-m", "quickfox", "train", "fox.txt", *OPTIONS, "--output", "run"]
+    environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def run(play: Callable[[Control], None]) -> tuple[int, str]:
+        with joined(ClusterSpec(places, 1), greeting(REQUEST, resumes=False), lambda _: None) as control:
+            play(control)
+            _, said = process.communicate(timeout=60)
+        assert "Traceback" not in said
+        return process.returncode, said.splitlines()[-1]
+
+    yield run
+    process.kill()
+    process.communicate()
+
+
+def until_ready(control: Control, **machine: object) -> None:
+    """What a worker says until all are about to start TensorFlow's servers."""
+    [text] = control.hear()
+    assert text["tokenizer"]
+    control.tell(text=hashlib.sha256(TEXT.encode()).hexdigest())
+    assert control.hear()[0]["threads"] >= 1
+    control.tell(**{"gpus": 0, "processor": " ".join(vector_extensions()), **machine})
+
+
+def test_a_worker_lost_just_before_its_server_starts_does_not_keep_the_chief(chief: Chief, tmp_path: Path) -> None:
+    """TensorFlow itself would wait for it for an hour."""
+
+    def play(control: Control) -> None:
+        until_ready(control)
+        control.hear()
+        control._links[0].close()  # as the end of its process would
+
+    status, line = chief(play)
+    assert status == 75
+    assert line.startswith("llm: worker 1 (")
+    assert line.endswith("is lost: the connection broke; start all again")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("machine", "said"),
+    [({"gpus": 2}, "has 2 GPUs"), ({"processor": "sse4_2"}, "has a processor with sse4_2")],
+)
+def test_machines_of_other_kinds_are_refused(chief: Chief, machine: Message, said: str, tmp_path: Path) -> None:
+    status, line = chief(lambda control: until_ready(control, **machine))
+    assert status == 2
+    assert said in line
+    assert not (tmp_path / "run").exists()
+
+
+def surroundings(notices: list[str], spec: ClusterSpec | None) -> Surroundings:
+    return Surroundings(notice=notices.append, started=0.0, cluster=spec)
+
+
+def test_a_run_that_other_workers_go_on_with_gets_all_their_threads(tmp_path: Path) -> None:
+    notices: list[str] = []
+    spec = ClusterSpec(("a:1", "b:1", "c:1"), 0)
+    record = shared_anew(RECORD, surroundings(notices, spec))
+    assert (record.workers, record.training.threads) == (3, all_threads(spec))
+    assert len(notices) == (record.training.threads != RECORD.training.threads)
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+
+
+def test_a_run_that_as_many_go_on_with_stays_as_it_is() -> None:
+    threads = dataclasses.replace(RECORD.training, threads=96)
+    record = dataclasses.replace(RECORD, training=threads)
+    assert shared_anew(record, surroundings([], None)) is record
+
+
+def test_who_reads_a_text_notices_that_a_peer_has_failed() -> None:
+    read: list[int] = []
+
+    class Failed(Control):
+        def check(self) -> None:
+            if len(read) == 2:
+                raise ConnectionError("lost")
+
+    watched = dataclasses.replace(surroundings([], None), reading=lambda stage, size: read.append)
+    on_read = attentive(watched, Failed([])).reading("encoding", 10)
+    on_read(3)
+    on_read(4)
+    with pytest.raises(ConnectionError):
+        on_read(3)
+    assert read == [3, 4]
