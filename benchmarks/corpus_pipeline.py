@@ -67,7 +67,10 @@ def measure(text: Path, rounds: int, folder: Path, *, training: bool) -> None:
             "--quiet",
         ]
         watched = watch(run)
-        first_step = {"train_one_step_seconds": watched.seconds, "train_one_step_peak_mb": watched.peak_memory / 1e6}
+        first_step = {
+            "train_one_step_seconds": watched.seconds,
+            "train_one_step_peak_mb": watched.peak_memory / 1e6,
+        }
     report(
         benchmark="corpus_pipeline", text=text.name, megabytes=round(size / 1e6, 1), rounds=rounds,
         megabytes_per_second={name: round(statistics.median(values), 1) for name, values in rates.items()},

@@ -27,9 +27,9 @@ def measure(text: str, options: list[str], rounds: int) -> dict[str, Any]:
     memory, speeds = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            watched = watch([*train, "--quiet", "--output", str(Path(folder, "run"))])
-        memory.append(watched.peak_memory)
-        speeds.append(json.loads(watched.output)["tokens_per_second"])
+            with_progress = watch([*train, "--quiet", "--output", str(Path(folder, "run"))])
+        memory.append(with_progress.peak_memory)
+        speeds.append(json.loads(with_progress.output)["tokens_per_second"])
     model, training = estimate["model"], estimate["training"]
     return {
         "layers": model["num_layers"],

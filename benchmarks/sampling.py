@@ -72,8 +72,8 @@ def measure_start(options: argparse.Namespace) -> None:
     if found("tensorflow"):
         commands["keras"] = [*KERAS, length]
     results = in_turn({name: partial(watch, command) for name, command in commands.items()}, options.rounds)
-    ends = {name: [watched.seconds for watched in values] for name, values in results.items()}
-    firsts = {name: [watched.first_byte for watched in values] for name, values in results.items()}
+    ends = {name: [with_progress.seconds for with_progress in values] for name, values in results.items()}
+    firsts = {name: [with_progress.first_byte for with_progress in values] for name, values in results.items()}
     for until, times, ours in (("first character", firsts, firsts["quickfox"]), ("end", ends, ends["quickfox"])):
         report(
             benchmark="sampling", result=f"start of llm generate --length {length}, until the {until}",
@@ -174,7 +174,7 @@ def measure_score(options: argparse.Namespace) -> None:
             file.write_text(content, encoding="utf-8", newline="")
             commands[name] = partial(watch, [LLM, "score", "--model", options.model, str(file)])
         results = in_turn(commands, options.rounds)
-    seconds = {name: [watched.seconds for watched in values] for name, values in results.items()}
+    seconds = {name: [with_progress.seconds for with_progress in values] for name, values in results.items()}
     net = [whole - start for whole, start in zip(seconds["whole"], seconds["start"], strict=True)]
     report(
         benchmark="sampling", result="llm score over 1 MB", rounds=options.rounds, text=Path(options.text).name,
@@ -195,7 +195,7 @@ def measure_memory(options: argparse.Namespace) -> None:
     }
     results = in_turn({name: partial(watch, command) for name, command in ways.items()}, options.rounds)
     for name, values in results.items():
-        megabytes = [watched.peak_memory / 1e6 for watched in values]
+        megabytes = [with_progress.peak_memory / 1e6 for with_progress in values]
         report(
             benchmark="sampling", result=f"memory of {name}", rounds=options.rounds,
             megabytes=round(statistics.median(megabytes), 1), most=round(max(megabytes), 1),
@@ -226,9 +226,9 @@ def measure_same(options: argparse.Namespace) -> None:
         )  # fmt: skip
 
 
-def texts_of(watched: Watched, samples: tuple[int, ...]) -> dict[int, str]:
+def texts_of(with_progress: Watched, samples: tuple[int, ...]) -> dict[int, str]:
     """What `llm generate --json` gave for these samples."""
-    texts = {result["sample"]: result["text"] for result in map(json.loads, watched.output.splitlines())}
+    texts = {result["sample"]: result["text"] for result in map(json.loads, with_progress.output.splitlines())}
     return {k: texts[k] for k in samples}
 
 

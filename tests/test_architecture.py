@@ -1,6 +1,6 @@
-"""The house stands as ARCHITECTURE.md draws it: who may import whom, who may print, what a command may load.
+"""The tree is as ARCHITECTURE.md describes it: which modules there are, who imports whom, how long files may be.
 
-Imports are read from the source, those inside of functions and under TYPE_CHECKING too.
+Imports are read from the source, those inside functions and under TYPE_CHECKING too.
 """
 
 import ast
@@ -12,102 +12,80 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from architecture import PACKAGE, layers, mapped_modules, source_modules
 
-import quickfox
+LAYERS = layers()
+TRAINING_LAYERS = layers("layers training")
 
-PACKAGE = Path(quickfox.__file__).parent
-
-FLOORS = (
-    {"errors", "version"},
-    {"allocator", "config", "durable", "durations", "native_output", "strict_json", "threads"},
-    {"manifest", "tensor_file", "text"},
-    {"models"},
-    {"checkpoint"},
-    {"continuation", "evaluation", "novelty", "runs", "sampling", "scoring"},
-    {"completion", "export", "training"},
-    {"trained_model"},
-    {"api"},
-    {"cli"},
-    {"__main__", "quickfox"},  # the package's own __main__.py and __init__.py
-)
-"""The rooms from the ground up. A room imports from floors below its own only, never from a neighbour."""
-
-OUTSIDE = {
-    "gguf": ("export.gguf",),
-    "keras": ("export.keras", "training"),
-    "numpy": (
-        "checkpoint",
-        "completion",
-        "evaluation",
-        "export",
-        "models",
-        "novelty",
-        "sampling",
-        "scoring",
-        "tensor_file",
-        "text",
-        "training",
-    ),
-    "rich": ("cli.display",),
-    "safetensors": ("tensor_file",),
+THIRD_PARTY = {
+    "gguf": ("export/gguf",),
+    "keras": ("export/keras", "training"),
+    "numpy": ("checkpoints", "data", "evaluation", "export", "generation", "models", "text", "tokenizers", "training"),
+    "rich": ("cli/live_display",),
+    "safetensors": ("checkpoints/tensors",),
     "tensorflow": ("training",),
-    "tokenizers": ("export.tokenizer_definition", "text.tokenizers.bpe"),
+    "tokenizers": ("export/tokenizer_json", "tokenizers/bpe"),
     "typer": ("cli",),
 }
-"""What is not ours and not of Python's own library: package -> the rooms, or modules, that may import it."""
+"""Packages that are neither ours nor Python's -> the packages or modules that may import them."""
+
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50
+LONG_FILES = {
+    "src/quickfox/text/corpus.py": "one state machine per kind of source",
+}
+"""Files over the limit, each with the reason."""
+
+LONG_FUNCTIONS: dict[str, str] = {}
+"""Functions over the limit, each with the reason."""
+
+MODULES = source_modules()
+ROOT = PACKAGE.parent.parent
 
 
-def module_name(path: Path) -> str:
-    """The name of a module below the package: `cli.app`; the package's own __init__ is called `quickfox`."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__") or "quickfox"
-
-
-MODULES = {module_name(path): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-def room_of(module: str) -> str:
-    return module.split(".")[0]
-
-
-def floor_of(module: str) -> int:
-    return next(number for number, rooms in enumerate(FLOORS) if room_of(module) in rooms)
+def package_of(module: str) -> str:
+    return module.split("/")[0]
 
 
 def imports_in(source: str) -> Iterator[str]:
-    """The full names of everything that a module imports; `from a import b` counts as `a.b` if that is a module."""
+    """The full names of all imports, slashes for dots; `from a import b` is `a/b` if that is a module of ours."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name.replace(".", "/") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             assert node.module is not None
             for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                yield name if name.removeprefix("quickfox.") in MODULES else node.module
+                name = f"{node.module}.{alias.name}".replace(".", "/")
+                yield name if name.removeprefix("quickfox/") in MODULES else node.module.replace(".", "/")
 
 
 def our_imports(source: str) -> set[str]:
-    return {
-        name.removeprefix("quickfox.")
-        for name in imports_in(source)
-        if name == "quickfox" or name.startswith("quickfox.")
-    }
+    names = (name for name in imports_in(source) if package_of(name) == "quickfox")
+    return {name.removeprefix("quickfox").removeprefix("/") or "__init__" for name in names}
 
 
-def climbing_imports(module: str, source: str) -> list[str]:
-    """The imports of other rooms that are not on a lower floor."""
-    return sorted(
-        imported
-        for imported in our_imports(source)
-        if room_of(imported) != room_of(module) and floor_of(imported) >= floor_of(module)
-    )
+def is_upward(importer: str, imported: str, layer_of: dict[str, int]) -> bool:
+    return importer != imported and layer_of[imported] >= layer_of[importer]
+
+
+def upward_imports(module: str, source: str) -> list[str]:
+    """The imports of other packages that are not on a lower layer."""
+    found = []
+    for imported in our_imports(source):
+        if is_upward(package_of(module), package_of(imported), LAYERS):
+            found.append(imported)
+        elif package_of(module) == package_of(imported) == "training":
+            parts = [name.split("/")[1] for name in (module, imported)]
+            if is_upward(*parts, TRAINING_LAYERS):
+                found.append(imported)
+    return sorted(found)
 
 
 def misplaced_imports(module: str, source: str) -> list[str]:
-    """The imports from outside that do not belong into this module."""
-    packages = {name.split(".")[0] for name in imports_in(source)} - sys.stdlib_module_names - {"quickfox"}
-    return sorted(package for package in packages if not {module, room_of(module)} & set(OUTSIDE.get(package, ())))
+    """The third-party imports that are not allowed in this module."""
+    packages = {package_of(name) for name in imports_in(source)} - sys.stdlib_module_names - {"quickfox"}
+    allowed = {name: {module, package_of(module)} & set(THIRD_PARTY.get(name, ())) for name in packages}
+    return sorted(name for name, places in allowed.items() if not places)
 
 
 def prints(source: str) -> list[int]:
@@ -119,34 +97,38 @@ def prints(source: str) -> list[int]:
     ]
 
 
-def test_every_room_has_a_floor_and_every_floor_its_rooms() -> None:
-    assert {room_of(module) for module in MODULES} == set().union(*FLOORS)
+def test_the_map_lists_the_modules_of_the_tree() -> None:
+    assert sorted(mapped_modules()) == sorted(MODULES)
+
+
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(module) for module in MODULES} == set(LAYERS)
+    training = {module.split("/")[1] for module in MODULES if module.startswith("training/")}
+    assert training == set(TRAINING_LAYERS)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_go_down(module: str) -> None:
-    assert climbing_imports(module, MODULES[module]) == []
+def test_imports_go_to_lower_layers(module: str) -> None:
+    assert upward_imports(module, MODULES[module]) == []
 
 
-def test_imports_close_no_circle() -> None:
+def test_imports_have_no_cycle() -> None:
     graph = {module: our_imports(source) for module, source in MODULES.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+        pytest.fail(f"a cycle: {' -> '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_outside_packages_are_imported_only_where_they_belong(module: str) -> None:
+def test_third_party_packages_are_imported_only_where_allowed(module: str) -> None:
     assert misplaced_imports(module, MODULES[module]) == []
 
 
-def test_no_package_is_allowed_where_nobody_needs_it() -> None:
-    for package, places in OUTSIDE.items():
-        users = {
-            module for module, source in MODULES.items() if package in {n.split(".")[0] for n in imports_in(source)}
-        }
-        assert set(places) == {module if module in places else room_of(module) for module in users}
+def test_every_permission_is_used() -> None:
+    for package, places in THIRD_PARTY.items():
+        users = {module for module, source in MODULES.items() if package in map(package_of, imports_in(source))}
+        assert set(places) == {module if module in places else package_of(module) for module in users}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -154,14 +136,50 @@ def test_nothing_prints_past_the_streams_of_the_command_line(module: str) -> Non
     assert prints(MODULES[module]) == []
 
 
-def test_the_tests_above_see_imports_inside_of_functions() -> None:
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(ast.parse(MODULES[module])) or module == "__init__"
+
+
+def files() -> dict[str, str]:
+    paths = [path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def test_files_are_short_or_have_a_reason() -> None:
+    long = {name for name, source in files().items() if source.count("\n") > MAX_FILE_LINES}
+    assert long == set(LONG_FILES)
+
+
+def test_functions_are_short_or_have_a_reason() -> None:
+    long = set()
+    for name, source in files().items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef) and code_lines(node) > MAX_FUNCTION_LINES:
+                long.add(f"{name}:{node.name}")
+    assert long == set(LONG_FUNCTIONS)
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """The lines of a function, its docstring left out."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        lines -= (function.body[0].end_lineno or 0) - function.body[0].lineno + 1
+    return lines
+
+
+def test_the_tests_above_see_imports_inside_functions() -> None:
     source = "def f():\n    from quickfox.cli import app\n    import rich.console, click\n    print(1)\n"
-    assert climbing_imports("text.corpus", source) == ["cli.app"]
-    assert misplaced_imports("text.corpus", source) == ["click", "rich"]
+    assert upward_imports("text/corpus", source) == ["cli/app"]
+    assert misplaced_imports("text/corpus", source) == ["click", "rich"]
     assert prints(source) == [4]
-    assert climbing_imports("sampling.generation", "from quickfox import runs") == ["runs"]
-    assert climbing_imports("cli.app", "from quickfox import runs") == []
-    assert climbing_imports("api", "import quickfox") == ["quickfox"]
+    run_directory = "from quickfox.checkpoints import run_directory"
+    assert upward_imports("generation/sampler", run_directory) == ["checkpoints/run_directory"]
+    assert upward_imports("cli/app", run_directory) == []
+    assert upward_imports("api", "import quickfox") == ["__init__"]
+    assert upward_imports("training/networks/layers", "import quickfox.training.engine.events") == [
+        "training/engine/events"
+    ]
 
 
 def modules_loaded_by(program: str, *arguments: str, cwd: Path) -> set[str]:
@@ -190,13 +208,10 @@ def test_help_loads_typer_only(tmp_path: Path, arguments: list[str]) -> None:
     assert not loaded & {"numpy", "tensorflow", "keras", "rich", "pydantic"}
 
 
-def test_generating_into_a_pipe_loads_neither_tensorflow_nor_rich(tmp_path: Path, model_directory: Path) -> None:
-    loaded = modules_loaded_by(LLM, "generate", "--model", str(model_directory), "--length", "2", cwd=tmp_path)
-    assert "numpy" in loaded
-    assert not loaded & {"tensorflow", "keras", "rich", "pydantic"}
-
-
-def test_scoring_loads_neither_tensorflow_nor_rich(tmp_path: Path, model_directory: Path) -> None:
-    loaded = modules_loaded_by(LLM, "score", "--model", str(model_directory), "--heat", cwd=tmp_path)
+@pytest.mark.parametrize("command", [["generate", "--length", "2"], ["score", "--heat"]])
+def test_sampling_into_a_pipe_loads_neither_tensorflow_nor_rich(
+    tmp_path: Path, model_directory: Path, command: list[str]
+) -> None:
+    loaded = modules_loaded_by(LLM, *command, "--model", str(model_directory), cwd=tmp_path)
     assert "numpy" in loaded
     assert not loaded & {"tensorflow", "keras", "rich", "pydantic"}

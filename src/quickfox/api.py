@@ -18,7 +18,7 @@ from typing import Any
 from quickfox.config.training import TrainingRequest
 from quickfox.model import Model, load, load_directory
 from quickfox.text.corpus import STANDARD_INPUT, open_corpus
-from quickfox.training.engine.events import Event, RunFinished, Surroundings
+from quickfox.training.engine.events import Event, RunContext, RunFinished
 
 __all__ = ["Model", "iter_resumed_training", "iter_training", "load", "resume", "run_name", "train"]
 
@@ -54,7 +54,7 @@ def train(
             output=None if output is None else Path(output),
             vocabulary_path=None if vocab is None else Path(vocab),
             init_from=None if init_from is None else Path(init_from),
-            surroundings=Surroundings(notice=_warn, started=time.monotonic()),
+            run_context=RunContext(notice=_warn, started=time.monotonic()),
         ),
         on_event,
     )
@@ -75,10 +75,8 @@ def resume(
         TypeError: an option that does not exist.
     """
     directory = None if run is None else Path(run)
-    surroundings = Surroundings(notice=_warn, started=time.monotonic())
-    return _last_model(
-        iter_resumed_training(directory, TrainingRequest(**options), surroundings=surroundings), on_event
-    )
+    run_context = RunContext(notice=_warn, started=time.monotonic())
+    return _last_model(iter_resumed_training(directory, TrainingRequest(**options), run_context=run_context), on_event)
 
 
 def iter_training(
@@ -87,9 +85,9 @@ def iter_training(
     *,
     output: Path | None,
     vocabulary_path: Path | None,
-    surroundings: Surroundings,
+    run_context: RunContext,
     checkpoint_every: str | None = None,
-    repeats: Path | None = None,
+    config_from: Path | None = None,
     init_from: Path | None = None,
     dry_run: bool = False,
 ) -> Generator[Event]:
@@ -98,18 +96,18 @@ def iter_training(
     Closing the generator ends the run in an orderly way, without saving once more.
     """
     from quickfox.training.run.start import start_run  # imports TensorFlow when it runs
-    from quickfox.training.run.workers import refuse_standard_input
+    from quickfox.training.run.workers import check_sources
 
-    refuse_standard_input(surroundings.cluster, sources)
+    check_sources(run_context.cluster, sources)
     yield from start_run(
-        open_corpus(sources, surroundings.notice),
+        open_corpus(sources, run_context.notice),
         request,
         output=output,
         vocabulary_path=vocabulary_path,
         name=run_name(sources[0]),
-        surroundings=surroundings,
+        run_context=run_context,
         checkpoint_every=checkpoint_every,
-        repeats=repeats,
+        config_from=config_from,
         init_from=init_from,
         dry_run=dry_run,
     )
@@ -119,13 +117,13 @@ def iter_resumed_training(
     run_directory: Path | None,
     request: TrainingRequest,
     *,
-    surroundings: Surroundings,
+    run_context: RunContext,
     checkpoint_every: str | None = None,
 ) -> Generator[Event]:
     """Goes on with a run, telling what happens; see quickfox.training.run.resume.resume_run."""
     from quickfox.training.run.resume import resume_run
 
-    yield from resume_run(run_directory, request, surroundings=surroundings, checkpoint_every=checkpoint_every)
+    yield from resume_run(run_directory, request, run_context=run_context, checkpoint_every=checkpoint_every)
 
 
 def run_name(source: str) -> str:

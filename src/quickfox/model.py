@@ -27,7 +27,7 @@ from quickfox.generation.completion import Veto, complete
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.registry import LanguageModel, build_language_model
 from quickfox.text.corpus import Corpus
-from quickfox.text.transliteration import describe_folding, fold
+from quickfox.text.transliteration import describe_transliteration, transliterate
 from quickfox.text.vocabulary import describe_characters
 from quickfox.tokenizers.base import start_of_text
 
@@ -54,12 +54,12 @@ class Prompt:
     text: str
     token_ids: list[int]
     unknown: Counter[str]
-    folded: Counter[tuple[str, str]]
+    transliterated: Counter[tuple[str, str]]
 
     @property
     def warning(self) -> str | None:
         """What was done to the seed, in one line; None: nothing."""
-        return describe_changes(self.folded, self.unknown)
+        return describe_changes(self.transliterated, self.unknown)
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ class Model:
             DataError: fewer than two characters are known; or one is unknown, and `unknown` is not given.
         """
         chunks = [text] if isinstance(text, str) else text
-        left_out: Counter[str] = Counter()
-        pieces = encoded_text(chunks, self.bundle.tokenizer, None if unknown is None else left_out)
-        return self._evaluate(pieces, left_out, unknown)
+        unknown_counts: Counter[str] = Counter()
+        pieces = encoded_text(chunks, self.bundle.tokenizer, None if unknown is None else unknown_counts)
+        return self._evaluate(pieces, unknown_counts, unknown)
 
     def evaluate_corpus(self, corpus: Corpus, unknown: Counter[str] | None = None) -> Evaluation:
         """The same for the text of a corpus; of pairs only the completions count.
@@ -134,14 +134,16 @@ class Model:
         Raises:
             QuickfoxError: what `evaluate` raises, or the corpus cannot be read.
         """
-        left_out: Counter[str] = Counter()
-        pieces = iter_encoded(corpus, self.bundle.tokenizer, None if unknown is None else left_out)
-        return self._evaluate(pieces, left_out, unknown)
+        unknown_counts: Counter[str] = Counter()
+        pieces = iter_encoded(corpus, self.bundle.tokenizer, None if unknown is None else unknown_counts)
+        return self._evaluate(pieces, unknown_counts, unknown)
 
-    def _evaluate(self, pieces: Iterable[Encoded], left_out: Counter[str], unknown: Counter[str] | None) -> Evaluation:
-        evaluation = evaluate(self.language_model, self.bundle.tokenizer, pieces, left_out)
+    def _evaluate(
+        self, pieces: Iterable[Encoded], unknown_counts: Counter[str], unknown: Counter[str] | None
+    ) -> Evaluation:
+        evaluation = evaluate(self.language_model, self.bundle.tokenizer, pieces, unknown_counts)
         if unknown is not None:
-            unknown.update(left_out)
+            unknown.update(unknown_counts)
         return evaluation
 
     def score(self, texts: Sequence[str], unknown: Counter[str] | None = None, *, threads: int = 1) -> list[Score]:
@@ -191,14 +193,14 @@ class Model:
             DataError: `unknown` is "error", and the seed has characters that the model does not know.
         """
         tokenizer = self.bundle.tokenizer
-        folded: Counter[tuple[str, str]] = Counter()
-        left_out: Counter[str] = Counter()
+        transliterated: Counter[tuple[str, str]] = Counter()
+        unknown_counts: Counter[str] = Counter()
         if unknown == "fold":
-            folding = fold(seed, tokenizer.known_characters)
-            seed, folded = folding.text, folding.replaced
-        token_ids = tokenizer.encode(seed, None if unknown == "error" else left_out).tolist()
+            transliteration = transliterate(seed, tokenizer.known_characters)
+            seed, transliterated = transliteration.text, transliteration.replaced
+        token_ids = tokenizer.encode(seed, None if unknown == "error" else unknown_counts).tolist()
         start = start_of_text(tokenizer).tolist() if not token_ids or tokenizer.end_of_text is not None else []
-        return Prompt(tokenizer.decode(token_ids), start + token_ids, left_out, folded)
+        return Prompt(tokenizer.decode(token_ids), start + token_ids, unknown_counts, transliterated)
 
     def complete(
         self,
@@ -248,15 +250,15 @@ def load_directory(directory: Path) -> Model:
     return Model(directory, load_model(directory))
 
 
-def describe_changes(folded: Counter[tuple[str, str]], unknown: Counter[str]) -> str | None:
+def describe_changes(transliterated: Counter[tuple[str, str]], unknown: Counter[str]) -> str | None:
     """The warning that characters were written otherwise or left out; None: neither."""
-    done = [f"replaced {describe_folding(folded)}"] if folded else []
+    done = [f"replaced {describe_transliteration(transliterated)}"] if transliterated else []
     if unknown:
-        done.append(describe_left_out(unknown))
+        done.append(describe_unknown(unknown))
     return "; ".join(done) or None
 
 
-def describe_left_out(unknown: Counter[str]) -> str:
+def describe_unknown(unknown: Counter[str]) -> str:
     """The warning that characters were left out because the model does not know them."""
     characters = describe_characters(character for character, _ in unknown.most_common())
     count = unknown.total()

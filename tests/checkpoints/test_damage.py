@@ -19,7 +19,7 @@ from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.files.atomic import remove_directory
 from quickfox.files.json import format_json
 from quickfox.tokenizers.serialization import MAX_TOKENIZER_BYTES, format_tokenizer
-from quickfox.training.run.resume_point import newest_resume_point
+from quickfox.training.run.resume_point import load_resume_point
 
 FEW_BYTES = 2**20
 FILES = (*MODEL_FILES, *TRAINING_FILES, "manifest.json")
@@ -326,7 +326,7 @@ def test_the_newest_undamaged_checkpoint_is_resumed_and_never_step_zero(checkpoi
     newer.mkdir()
     for path in checkpoint.iterdir():
         (newer / path.name).write_bytes(path.read_bytes()[:-1])
-    point = newest_resume_point(run, RECORD, notices.append)
+    point = load_resume_point(run, RECORD, notices.append)
     assert point is not None
     assert point.progress.step == STEP
     assert point.bundle.config == CONFIG
@@ -334,4 +334,4 @@ def test_the_newest_undamaged_checkpoint_is_resumed_and_never_step_zero(checkpoi
     (checkpoint / "training.safetensors").unlink()
     verify_model(checkpoint)
     with pytest.raises(DataError, match="no checkpoint is undamaged"):
-        newest_resume_point(run, RECORD, notices.append)
+        load_resume_point(run, RECORD, notices.append)

@@ -25,11 +25,11 @@ TOKENIZER = CharacterTokenizer(Vocabulary(("a", "b", "ß", "龍")))
 def evaluate_text(
     model: object, tokenizer: CharacterTokenizer, chunks: list[str], unknown: Counter[str] | None = None
 ) -> Evaluation:
-    left_out: Counter[str] = Counter()
-    pieces = encoded_text(chunks, tokenizer, None if unknown is None else left_out)
-    evaluation = evaluate(model, tokenizer, pieces, left_out)  # type: ignore[arg-type]
+    unknown_counts: Counter[str] = Counter()
+    pieces = encoded_text(chunks, tokenizer, None if unknown is None else unknown_counts)
+    evaluation = evaluate(model, tokenizer, pieces, unknown_counts)  # type: ignore[arg-type]
     if unknown is not None:
-        unknown.update(left_out)
+        unknown.update(unknown_counts)
     return evaluation
 
 

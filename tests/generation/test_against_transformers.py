@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from quickfox.config.sampling import SamplingConfig
-from quickfox.generation.logits_processors import build_processors, build_truncations, rank
+from quickfox.generation.logits_processors import build_processors, build_truncations, sort_descending
 from quickfox.generation.token_history import History
 
 GOLDEN = Path(__file__).with_name("transformers_golden.json")
@@ -30,7 +30,7 @@ def our_probabilities(case: dict[str, Any]) -> np.ndarray:
     )
     for process in build_processors(config, history, np.array(case["bias"])):
         logits = process(logits)
-    weights, token_ids = rank(logits)
+    weights, token_ids = sort_descending(logits)
     for truncate in build_truncations(config, vocabulary_size):
         weights = truncate(weights)
     probabilities = np.zeros(vocabulary_size)

@@ -19,8 +19,8 @@ from quickfox.generation.logits_processors import (
     keep_typical_p,
     penalise_repetition,
     penalise_use,
-    rank,
-    weigh,
+    sort_descending,
+    unnormalized_probs,
 )
 from quickfox.generation.token_history import History
 
@@ -69,13 +69,13 @@ def test_banned_tokens_go_and_the_logits_given_stay() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_weights_are_probabilities_but_for_a_factor() -> None:
-    weights = weigh(np.array([[0.0, math.log(3), -INFINITY], [-INFINITY] * 3]))
+    weights = unnormalized_probs(np.array([[0.0, math.log(3), -INFINITY], [-INFINITY] * 3]))
     np.testing.assert_allclose(weights, [[1 / 3, 1, 0], [0, 0, 0]])
 
 
 @given(LOGITS)
 def test_ranking_is_a_stable_sort(values: list[float]) -> None:
-    weights, token_ids = rank(np.array([values, values[::-1]]))
+    weights, token_ids = sort_descending(np.array([values, values[::-1]]))
     for row, row_values in zip(token_ids.tolist(), (values, values[::-1]), strict=True):
         assert row == sorted(range(len(values)), key=lambda token_id: (-row_values[token_id], token_id))
     np.testing.assert_allclose(weights[1], np.exp(np.sort(values)[::-1] - max(values)))
@@ -83,7 +83,7 @@ def test_ranking_is_a_stable_sort(values: list[float]) -> None:
 
 @given(LOGITS, st.integers(1, 15))
 def test_top_k_keeps_exactly_k_on_ties_too_those_of_the_lowest_ids(values: list[float], top_k: int) -> None:
-    weights, token_ids = rank(np.array([values]))
+    weights, token_ids = sort_descending(np.array([values]))
     assert keep_top_k(weights, top_k).shape == (1, min(top_k, len(values)))
     order = sorted(range(len(values)), key=lambda token_id: (-values[token_id], token_id))
     assert token_ids[0, :top_k].tolist() == order[:top_k]
@@ -115,7 +115,7 @@ def test_typical_p_keeps_the_most_typical(typical_p: float, expected: list[bool]
 @given(st.lists(st.floats(-700, 700), min_size=1, max_size=20), st.floats(1e-6, 1.0), st.integers(0, 2))
 @pytest.mark.filterwarnings("error")
 def test_every_truncation_leaves_something_and_invents_nothing(values: list[float], share: float, which: int) -> None:
-    weights, _ = rank(np.array([values, values]))
+    weights, _ = sort_descending(np.array([values, values]))
     left = (keep_top_p, keep_min_p, keep_typical_p)[which](weights, share)
     assert (left.max(axis=-1) > 0).all()
     assert ((left == weights) | (left == 0)).all()
@@ -127,7 +127,7 @@ def test_rows_do_not_know_of_each_other(rows: list[list[float]]) -> None:
     config = SamplingConfig(top_k=5, top_p=0.9, min_p=0.01, typical_p=0.9)
 
     def truncated(logits: np.ndarray) -> np.ndarray:
-        weights, _ = rank(logits)
+        weights, _ = sort_descending(logits)
         for truncate in build_truncations(config, 7):
             weights = truncate(weights)
         return weights

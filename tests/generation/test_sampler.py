@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from quickfox.config.model import ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError, UsageError
-from quickfox.generation.logits_processors import weigh
-from quickfox.generation.sampler import PREFILL_TOKENS, draw, generate
+from quickfox.generation.logits_processors import unnormalized_probs
+from quickfox.generation.sampler import PREFILL_TOKENS, generate, sample_categorical
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import build_language_model
 from quickfox.models.state import State
@@ -122,7 +122,7 @@ def test_top_k_draws_nothing_else() -> None:
 
 @pytest.mark.parametrize(("uniform", "token_id"), [(0.0, 0), (0.249, 0), (0.25, 2), (0.999, 2), (1 - 2**-53, 2)])
 def test_draw_by_hand(uniform: float, token_id: int) -> None:
-    assert draw(np.array([[1.0, 0.0, 3.0, 0.0]]), [uniform]) == [token_id]
+    assert sample_categorical(np.array([[1.0, 0.0, 3.0, 0.0]]), [uniform]) == [token_id]
 
 
 @given(
@@ -131,8 +131,8 @@ def test_draw_by_hand(uniform: float, token_id: int) -> None:
 )
 def test_draw_never_leaves_the_support(values: list[float], uniform: float) -> None:
     logits = np.array([0.0, *values])
-    weights = weigh(logits[np.newaxis])
-    assert weights[0, draw(weights, [uniform])[0]] > 0
+    weights = unnormalized_probs(logits[np.newaxis])
+    assert weights[0, sample_categorical(weights, [uniform])[0]] > 0
 
 
 @pytest.mark.parametrize("logits", [[np.nan, 1.0], [np.inf, 1.0]])

@@ -38,10 +38,10 @@ def stacked_lstm_logits(parameters: dict[str, np.ndarray], found: Callable[[np.n
     weights |= {"output.kernel": np.eye(4, dtype=np.float32), "output.bias": np.zeros(4, np.float32)}
     model = RecurrentLanguageModel(encoder, weights)
     states, _ = model.forward(TOKENS, model.initial_state(2))  # (B, T, H)
-    joined = np.concatenate([states, found(states)], axis=-1)
+    connect_workers = np.concatenate([states, found(states)], axis=-1)
     decoder = ModelConfig(vocabulary_size=16, embedding_dim=8, hidden_dim=4)  # a text of 16 different "tokens"
     weights = {name.replace("decoder", "recurrent"): value for name, value in parameters.items() if "decoder" in name}
-    weights |= {"embedding.weight": joined.reshape(16, 8)}
+    weights |= {"embedding.weight": connect_workers.reshape(16, 8)}
     weights |= {name: parameters[name] for name in ("output.kernel", "output.bias")}
     model = RecurrentLanguageModel(decoder, weights)
     return model.forward(np.arange(16).reshape(2, 8), model.initial_state(2))[0]

@@ -382,11 +382,11 @@ def test_who_watches_is_told_of_every_byte_as_it_is_stored(tmp_path: Path):
     packed = make(tmp_path / "packed.txt.gz", gzip.compress(text))
     corpus = open_corpus([str(plain), str(packed), "-"], pytest.fail, io.BytesIO(text))
     told: list[int] = []
-    watched = corpus.watched(told.append)
-    assert watched.size == 2 * len(text) + packed.stat().st_size
-    assert "".join(watched.iter_text(1000)).encode() == 3 * text
-    assert sum(told) == watched.size
+    with_progress = corpus.with_progress(told.append)
+    assert with_progress.size == 2 * len(text) + packed.stat().st_size
+    assert "".join(with_progress.iter_text(1000)).encode() == 3 * text
+    assert sum(told) == with_progress.size
     assert len(told) > 1000
     assert "".join(corpus.iter_text()).encode() == 3 * text
-    assert watched.digest() == hashlib.sha256(3 * text).hexdigest()
-    assert sum(told) == watched.size  # those readings were nobody's business
+    assert with_progress.digest() == hashlib.sha256(3 * text).hexdigest()
+    assert sum(told) == with_progress.size  # those readings were nobody's business

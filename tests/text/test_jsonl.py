@@ -97,7 +97,7 @@ def test_who_watches_the_encoding_is_told_of_every_byte_once(tmp_path: Path) -> 
     """Though the digest of the text needs another reading."""
     corpus = corpus_of(tmp_path, LINES)
     told: list[int] = []
-    encoded = encode_corpus(corpus.watched(told.append), TOKENIZER, tmp_path / "tokens.bin")
+    encoded = encode_corpus(corpus.with_progress(told.append), TOKENIZER, tmp_path / "tokens.bin")
     assert sum(told) == corpus.size
     assert encoded.digest == corpus.digest()
 

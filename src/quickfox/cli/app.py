@@ -14,10 +14,10 @@ from quickfox.cli.signals import Stopped, raise_on_stop_signals
 from quickfox.cli.streams import (
     ClosedPipeError,
     failure_line,
-    own_standard_output,
+    flush_standard_output,
+    install_product_stream,
     program_name,
     replace_closed_streams,
-    settle_standard_output,
     write_stderr,
 )
 from quickfox.errors import ExitStatus, QuickfoxError
@@ -58,7 +58,7 @@ def root(
 def main() -> None:
     """The entry point of the commands `llm` and `quickfox`."""
     replace_closed_streams()
-    own_standard_output()
+    install_product_stream()
     sys.exit(_run(program_name(), sys.argv[1:]))
 
 
@@ -69,7 +69,7 @@ def _run(program: str, arguments: list[str]) -> int:
             raise_on_stop_signals()
             status = typer.main.get_command(build_app(arguments)).main(arguments, program, standalone_mode=False)
         finally:
-            settle_standard_output()
+            flush_standard_output()
     except ClosedPipeError:
         return ExitStatus.CLOSED_PIPE
     except Stopped as stopped:

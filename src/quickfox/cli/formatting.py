@@ -24,7 +24,7 @@ _BLACK = 16
 _RESET = "\x1b[0m"
 
 
-def paint_surprise(text: str, bits: Iterable[float]) -> str:
+def paint_surprisal(text: str, bits: Iterable[float]) -> str:
     """The text in colour, fit for a terminal: of its control characters tabs and line ends stay, others are escaped.
 
     Args:

@@ -65,7 +65,7 @@ def replace_closed_streams() -> None:
             sys.stderr = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
-def own_standard_output() -> None:
+def install_product_stream() -> None:
     """Makes `sys.stdout` a ProductStream; from here on whatever prints to it, help texts too, fails in our way."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         buffer = sys.stdout.detach()
@@ -74,7 +74,7 @@ def own_standard_output() -> None:
         sys.stdout = ProductStream(buffer, encoding="utf-8", newline="")
 
 
-def settle_standard_output() -> None:
+def flush_standard_output() -> None:
     """Writes out what standard output still holds.
 
     Raises:
@@ -102,7 +102,7 @@ def write_product(text: str) -> None:
     sys.stdout.write(text)
 
 
-def write_live(pieces: Iterable[str]) -> None:
+def stream_product(pieces: Iterable[str]) -> None:
     """Writes pieces of the product as they come, for somebody who watches.
 
     Raises:

@@ -119,7 +119,7 @@ class ValidationWindow:
     reset_first: bool
 
 
-def validation_lanes(num_tokens: int, lanes: int, warm_up: int) -> int:
+def validation_segments(num_tokens: int, lanes: int, warm_up: int) -> int:
     """How many lanes `iter_validation_windows` reads a text in: as many of `lanes` as it is long enough for, >= 1."""
     num_targets = num_tokens - 1
     return max(1, min(lanes, num_targets // max(1, warm_up)))
@@ -137,7 +137,7 @@ def iter_validation_windows(
 
     Args:
         ids: (n,) token ids of the held-out text, n >= 2.
-        lanes: lanes wanted; `validation_lanes` of them are used, so that no piece is shorter than the warm-up. A
+        lanes: lanes wanted; `validation_segments` of them are used, so that no piece is shorter than the warm-up. A
             single lane needs no warm-up and gets none.
         window: T, tokens in a window.
         warm_up: tokens, a multiple of `window`.
@@ -153,7 +153,7 @@ def iter_validation_windows(
     num_targets = len(ids) - 1
     if num_targets < 1:
         raise DataError(f"a text of at least 2 tokens is needed to measure a loss, this one has {len(ids)}")
-    lanes = validation_lanes(len(ids), lanes, warm_up)
+    lanes = validation_segments(len(ids), lanes, warm_up)
     if lanes == 1:
         warm_up = 0
     # Input position p has the target ids[p + 1]; lane l owns the positions bounds[l] <= p < bounds[l + 1].

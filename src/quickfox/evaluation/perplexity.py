@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from quickfox.data.batching import iter_validation_windows, validation_lanes
+from quickfox.data.batching import iter_validation_windows, validation_segments
 from quickfox.data.dataset import Encoded, Tokens, collect_tokens
 from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
@@ -69,7 +69,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: LanguageModel, tokenizer: Tokenizer, pieces: Iterable[Encoded], left_out: Counter[str]
+    model: LanguageModel, tokenizer: Tokenizer, pieces: Iterable[Encoded], unknown_counts: Counter[str]
 ) -> Evaluation:
     """Measure how well `model` predicts a text.
 
@@ -108,7 +108,7 @@ def evaluate(
         tokens=tokens.num_targets,
         characters=characters,
         bytes=num_bytes,
-        unknown_characters=left_out.total(),
+        unknown_characters=unknown_counts.total(),
         nats_per_token=nats_per_token,
         perplexity=perplexity,
         bits_per_character=bits / characters,
@@ -148,7 +148,7 @@ def measure_loss(
         DataError: there is nothing to predict.
     """
     warm_up = math.ceil(max(WARM_UP, model.context or 0) / WINDOW) * WINDOW
-    lanes = validation_lanes(len(ids), LANES, warm_up)
+    lanes = validation_segments(len(ids), LANES, warm_up)
     sections = math.ceil(BLOCKS / lanes)  # a block is a section of a lane: tokens that follow each other
     block_sums, block_counts = np.zeros((2, sections, lanes))
     state = model.initial_state(lanes)

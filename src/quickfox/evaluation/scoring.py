@@ -118,15 +118,15 @@ class _Encoding:
     """The token ids of a text, (n,), and the characters that were left out."""
 
     ids: np.ndarray
-    left_out: Counter[str]
+    unknown_counts: Counter[str]
 
 
 def _encode(tokenizer: Tokenizer, text: str, unknown: Counter[str] | None) -> _Encoding:
-    left_out: Counter[str] = Counter()
-    ids = [tokenizer.encode(block, None if unknown is None else left_out) for block in iter_blocks([text])]
+    unknown_counts: Counter[str] = Counter()
+    ids = [tokenizer.encode(block, None if unknown is None else unknown_counts) for block in iter_blocks([text])]
     if unknown is not None:
-        unknown.update(left_out)
-    return _Encoding(np.concatenate([np.zeros(0, tokenizer.token_dtype), *ids]), left_out)
+        unknown.update(unknown_counts)
+    return _Encoding(np.concatenate([np.zeros(0, tokenizer.token_dtype), *ids]), unknown_counts)
 
 
 def _attribute(text: str, encoding: _Encoding, surprise: np.ndarray, start: int, token_lengths: np.ndarray) -> Score:
@@ -137,9 +137,9 @@ def _attribute(text: str, encoding: _Encoding, surprise: np.ndarray, start: int,
     lengths = token_lengths[encoding.ids]  # (n,) bytes
     bits = surprise[start:]
     is_known = np.ones(len(text), bool)
-    if encoding.left_out:
-        is_known = ~np.isin(code_points(text), code_points("".join(encoding.left_out)))
-    known = "".join(itertools.compress(text, is_known)) if encoding.left_out else text
+    if encoding.unknown_counts:
+        is_known = ~np.isin(code_points(text), code_points("".join(encoding.unknown_counts)))
+    known = "".join(itertools.compress(text, is_known)) if encoding.unknown_counts else text
     first_bytes = _first_bytes(known)
     if len(first_bytes) < len(bits) or (lengths != 1).any():
         bits = np.repeat(bits / lengths, lengths)  # (bytes,)
@@ -151,7 +151,7 @@ def _attribute(text: str, encoding: _Encoding, surprise: np.ndarray, start: int,
         bits=of_characters,
         tokens=len(encoding.ids[not_predicted:]),
         characters=len(known) - int(np.searchsorted(first_bytes, lengths[:not_predicted].sum())),
-        unknown_characters=encoding.left_out.total(),
+        unknown_characters=encoding.unknown_counts.total(),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from quickfox.config.sampling import SamplingConfig
 from quickfox.generation.logits_processors import build_processors
-from quickfox.generation.sampler import build_history, log_softmax, not_a_number, prefill
+from quickfox.generation.sampler import build_history, log_softmax, not_finite_error, prefill
 from quickfox.models.registry import LanguageModel
 from quickfox.models.state import take_rows
 
@@ -70,7 +70,7 @@ def beam_search(
     for length in range(1, config.length + 1):
         logprobs = log_softmax(logits)
         if np.isnan(logprobs).any():
-            raise not_a_number()
+            raise not_finite_error()
         for process in processors:
             logprobs = process(logprobs)
         ended += [text for text, row in zip(beam, logprobs, strict=True) if row.max() == -np.inf]
@@ -80,7 +80,7 @@ def beam_search(
         places = (-flat).argsort(kind="stable")[: 2 * width].tolist()
         candidates = [(*divmod(place, scores.shape[1]), float(flat[place])) for place in places]
         rows: list[int] = []
-        extended: list[Hypothesis] = []
+        extend_run: list[Hypothesis] = []
         for row, token_id, score in candidates:
             if score == -np.inf:
                 break
@@ -89,11 +89,11 @@ def beam_search(
                 ended.append(text)
             else:
                 rows.append(row)
-                extended.append(text)
-            if len(extended) == width:
+                extend_run.append(text)
+            if len(extend_run) == width:
                 break
         ended = sorted(ended, key=lambda text: -text.score)[:width]
-        beam = extended
+        beam = extend_run
         if not beam or is_out_of_time() or length == config.length or _is_decided(beam, ended, width):
             break
         history.take(rows)

@@ -13,7 +13,7 @@ import numpy as np
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import UsageError
 from quickfox.generation.beam_search import beam_search
-from quickfox.generation.sampler import NOTHING, Sampler, log_softmax, prefill
+from quickfox.generation.sampler import NO_TOKEN, Sampler, log_softmax, prefill
 from quickfox.generation.stopping import Completion, Continuation, Token
 from quickfox.models.registry import LanguageModel
 from quickfox.tokenizers.base import StreamingDecoder, Tokenizer
@@ -53,7 +53,7 @@ def complete(
         DataError: the model's logits are no numbers.
     """
     deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
-    drawing = _Drawing(model, tokenizer, prompt_ids, config, deadline, veto)
+    drawing = GenerationRequest(model, tokenizer, prompt_ids, config, deadline, veto)
     if samples is None:
         samples = range(config.best_of or config.num_samples)
     if config.num_beams > 1:
@@ -80,7 +80,7 @@ class _Text(Continuation):
         self.decoder = StreamingDecoder(tokenizer)
 
 
-class _Drawing:
+class GenerationRequest:
     """One request: what all its continuations share."""
 
     def __init__(
@@ -137,13 +137,13 @@ class _Drawing:
         """One more token of each text that has not ended."""
         token_ids = sampler.step()
         pieces = [
-            "" if token_id == NOTHING else texts[sample].decoder.add(token_id)
+            "" if token_id == NO_TOKEN else texts[sample].decoder.add(token_id)
             for sample, token_id in zip(sampler.samples, token_ids, strict=True)
         ]
         tokens = self._tokens(token_ids, pieces, sampler.logits)
         is_late = self._is_out_of_time()
         for sample, token in zip(sampler.samples, tokens, strict=True):
-            if token.token_id == NOTHING:
+            if token.token_id == NO_TOKEN:
                 texts[sample].finish("nothing_allowed")
             else:
                 texts[sample].add(token, self._end_of_text, self._config.length, is_late=is_late)

@@ -111,7 +111,7 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     return logits / max(temperature, _COLDEST)
 
 
-def weigh(logits: np.ndarray) -> np.ndarray:
+def unnormalized_probs(logits: np.ndarray) -> np.ndarray:
     """Probabilities but for a factor: exp(logits) with the largest of each row 1; a row of nothing but -inf is all 0.
 
     Args:
@@ -122,8 +122,8 @@ def weigh(logits: np.ndarray) -> np.ndarray:
     return weights
 
 
-def rank(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of `weigh` in descending order, and whose they are; among equals the lower token id comes first.
+def sort_descending(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of `unnormalized_probs` in descending order, and whose they are; among equals the lower token id comes first.
 
     Args:
         logits: (B, V) float64.

@@ -10,14 +10,19 @@ import numpy as np
 
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError, UsageError
-from quickfox.generation.logits_processors import build_processors, build_truncations, rank, weigh
+from quickfox.generation.logits_processors import (
+    build_processors,
+    build_truncations,
+    sort_descending,
+    unnormalized_probs,
+)
 from quickfox.generation.token_history import History
 from quickfox.models.registry import LanguageModel
 from quickfox.models.state import State, take_rows
 
 PREFILL_TOKENS = 256
 """Prompt tokens read at a time: enough to be fast, few enough for the memory to stay small whatever the prompt."""
-NOTHING = -1
+NO_TOKEN = -1
 """Drawn in place of a token where none is allowed."""
 
 _UNIFORMS = 64  # drawn at a time
@@ -44,7 +49,7 @@ def generate(
     sampler = Sampler(model, prompt_ids, config, [sample])
     for _ in range(config.length):
         (token_id,) = sampler.step()
-        if token_id == NOTHING:
+        if token_id == NO_TOKEN:
             return
         yield token_id
 
@@ -110,7 +115,7 @@ class Sampler:
         token_ids = self._choose(logits, self._uniforms)
         if self._veto is not None:
             for row, sample in enumerate(self.samples):
-                while token_ids[row] != NOTHING and self._veto(sample, token_ids[row]):
+                while token_ids[row] != NO_TOKEN and self._veto(sample, token_ids[row]):
                     logits[row, token_ids[row]] = -np.inf
                     token_ids[row] = self._choose(logits[[row]], self._uniforms[row : row + 1])[0]
         self._unread = token_ids
@@ -128,15 +133,15 @@ class Sampler:
     def _choose(self, logits: np.ndarray, uniforms: Sequence[Iterator[float]]) -> list[int]:
         """A token for each row of processed logits, (B, V)."""
         if self._is_greedy:
-            return likeliest(logits)
+            return argmax(logits)
         uniform = [next(stream) for stream in uniforms]
         if not self._truncations:
-            return draw(weigh(logits), uniform)
-        weights, token_ids = rank(logits)
+            return sample_categorical(unnormalized_probs(logits), uniform)
+        weights, token_ids = sort_descending(logits)
         for truncate in self._truncations:
             weights = truncate(weights)
-        places = draw(weights, uniform)
-        return [place if place == NOTHING else int(row[place]) for row, place in zip(token_ids, places, strict=True)]
+        places = sample_categorical(weights, uniform)
+        return [place if place == NO_TOKEN else int(row[place]) for row, place in zip(token_ids, places, strict=True)]
 
 
 def build_history(prompt_ids: np.ndarray, num_texts: int, vocabulary_size: int, config: SamplingConfig) -> History:
@@ -165,7 +170,7 @@ def prefill(model: LanguageModel, prompt_ids: np.ndarray) -> tuple[np.ndarray, S
     return logits[0, -1], state
 
 
-def draw(weights: np.ndarray, uniforms: Sequence[float]) -> list[int]:
+def sample_categorical(weights: np.ndarray, uniforms: Sequence[float]) -> list[int]:
     """For each row the place that is so far on the way through its weights (inverse transform sampling).
 
     Args:
@@ -182,13 +187,13 @@ def draw(weights: np.ndarray, uniforms: Sequence[float]) -> list[int]:
     for cumulative, uniform in zip(weights.cumsum(axis=-1), uniforms, strict=True):
         total = float(cumulative[-1])
         if not math.isfinite(total):
-            raise not_a_number()
+            raise not_finite_error()
         # A factor below 1 is at most 1 - 2**-53: the product stays below the total, also when it is rounded.
-        places.append(int(cumulative.searchsorted(uniform * total, "right")) if total > 0 else NOTHING)
+        places.append(int(cumulative.searchsorted(uniform * total, "right")) if total > 0 else NO_TOKEN)
     return places
 
 
-def likeliest(logits: np.ndarray) -> list[int]:
+def argmax(logits: np.ndarray) -> list[int]:
     """For each row of logits, (B, V), the place of the largest, the first of equals; NOTHING if all are -inf.
 
     Raises:
@@ -199,8 +204,8 @@ def likeliest(logits: np.ndarray) -> list[int]:
         place = int(row.argmax())  # that of a NaN, if there is one
         largest = float(row[place])
         if math.isnan(largest) or largest == math.inf:
-            raise not_a_number()
-        places.append(NOTHING if largest == -math.inf else place)
+            raise not_finite_error()
+        places.append(NO_TOKEN if largest == -math.inf else place)
     return places
 
 
@@ -211,7 +216,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return result
 
 
-def not_a_number() -> DataError:
+def not_finite_error() -> DataError:
     """The error of a model whose logits are NaN or infinite."""
     return DataError("the model's output is not a number: its weights are damaged or too large")
 

@@ -51,7 +51,7 @@ OnRead = Callable[[int], None]
 """Told each time how many more bytes of a file were read."""
 
 
-def _nobody(_size: int) -> None:
+def _ignore_progress(_size: int) -> None:
     """Nobody wants to know."""
 
 
@@ -73,9 +73,9 @@ class Corpus:
     """A text in one or more sources; made by `open_corpus`."""
 
     _sources: tuple[_Source, ...]
-    _on_read: OnRead = _nobody
+    _on_read: OnRead = _ignore_progress
 
-    def watched(self, on_read: OnRead) -> "Corpus":
+    def with_progress(self, on_read: OnRead) -> "Corpus":
         """The same, but who reads its text tells `on_read` how many bytes; of compressed files, as they are stored."""
         return Corpus(self._sources, on_read)
 
@@ -119,7 +119,7 @@ class Corpus:
         Nobody is told of this reading: who watches follows the work that is done with the text.
         """
         sha256 = hashlib.sha256()
-        for text in self.watched(_nobody).iter_text():
+        for text in self.with_progress(_ignore_progress).iter_text():
             sha256.update(text.encode())
         return sha256.hexdigest()
 
@@ -177,7 +177,7 @@ class _File:
         except OSError as error:
             raise _reading_failed(self.name, error) from error
 
-    def iter_blocks(self, block_bytes: int, on_read: OnRead = _nobody) -> Iterator[bytes]:
+    def iter_blocks(self, block_bytes: int, on_read: OnRead = _ignore_progress) -> Iterator[bytes]:
         position = 0
         try:
             with self.path.open("rb") as stored:
@@ -203,7 +203,7 @@ class _Spool:
     def size(self) -> int:
         return os.fstat(self.file.fileno()).st_size
 
-    def iter_blocks(self, block_bytes: int, on_read: OnRead = _nobody) -> Iterator[bytes]:
+    def iter_blocks(self, block_bytes: int, on_read: OnRead = _ignore_progress) -> Iterator[bytes]:
         position = 0  # our own: several readers share the file's
         try:
             while True:

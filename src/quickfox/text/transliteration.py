@@ -57,7 +57,7 @@ _TO_FULLWIDTH = 0xFEE0
 
 
 @dataclass(frozen=True)
-class Folded:
+class Transliteration:
     """A text after folding.
 
     Attributes:
@@ -69,7 +69,7 @@ class Folded:
     replaced: Counter[tuple[str, str]]
 
 
-def fold(text: str, known: Container[str]) -> Folded:
+def transliterate(text: str, known: Container[str]) -> Transliteration:
     """The text, with characters that are not known replaced by such that are, where any are like them.
 
     Args:
@@ -78,21 +78,21 @@ def fold(text: str, known: Container[str]) -> Folded:
     """
     replaced: Counter[tuple[str, str]] = Counter()
     if _are_known(text, known):
-        return Folded(text, replaced)
+        return Transliteration(text, replaced)
     spellings: dict[tuple[str, bool], str] = {}  # a text in another script has the same few over and over
-    folded: list[str] = []
+    transliterated: list[str] = []
     for cluster in _clusters(text):
-        opens = not folded or folded[-1].isspace() or folded[-1].endswith(("(", "[", "{"))
+        opens = not transliterated or transliterated[-1].isspace() or transliterated[-1].endswith(("(", "[", "{"))
         spelling = spellings.get((cluster, opens))
         if spelling is None:
             spelling = spellings[cluster, opens] = _spell(cluster, known, opens)
         if spelling != cluster:
             replaced[cluster, spelling] += 1
-        folded.append(spelling)
-    return Folded("".join(folded), replaced)
+        transliterated.append(spelling)
+    return Transliteration("".join(transliterated), replaced)
 
 
-def describe_folding(replaced: Counter[tuple[str, str]], limit: int = 5) -> str:
+def describe_transliteration(replaced: Counter[tuple[str, str]], limit: int = 5) -> str:
     """Replacements named for a message, the most frequent first, fit for one line: `'’' by "'" (3), 'É' by 'E'`."""
     names = []
     for (cluster, spelling), count in replaced.most_common(limit):

@@ -93,7 +93,7 @@ def start_of_text(tokenizer: Tokenizer) -> TokenIds:
     return tokenizer.encode("\n", Counter())
 
 
-def outside_of_vocabulary(token_id: int, vocabulary_size: int) -> DataError:
+def out_of_vocabulary_error(token_id: int, vocabulary_size: int) -> DataError:
     """The error of an id that is not that of a token."""
     return DataError(f"token id {token_id} is outside of the vocabulary of {vocabulary_size} tokens")
 

@@ -81,9 +81,9 @@ class BpeTokenizer(ByteLevelTokenizer):
             return self
         from tokenizers import AddedToken, Tokenizer
 
-        extended = Tokenizer.from_str(json.dumps(self.definition))
-        extended.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
-        return BpeTokenizer(json.loads(extended.to_str()))
+        extend_run = Tokenizer.from_str(json.dumps(self.definition))
+        extend_run.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+        return BpeTokenizer(json.loads(extend_run.to_str()))
 
     def to_json(self) -> dict[str, Any]:
         return self.definition

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from quickfox.errors import DataError
 from quickfox.text.vocabulary import SURROGATES, describe_characters
-from quickfox.tokenizers.base import TokenIds, outside_of_vocabulary
+from quickfox.tokenizers.base import TokenIds, out_of_vocabulary_error
 
 SINGLE_BYTES = tuple(bytes([value]) for value in range(256))
 
@@ -57,7 +57,7 @@ class ByteLevelTokenizer(ABC):
 
     def token_bytes(self, token_id: int) -> bytes:
         if not 0 <= token_id < len(self.tokens):
-            raise outside_of_vocabulary(token_id, len(self.tokens))
+            raise out_of_vocabulary_error(token_id, len(self.tokens))
         return self.tokens[token_id]
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from quickfox.errors import DataError
 from quickfox.text.vocabulary import CodePoints, Vocabulary, code_points, describe_characters
-from quickfox.tokenizers.base import TokenIds, outside_of_vocabulary
+from quickfox.tokenizers.base import TokenIds, out_of_vocabulary_error
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class CharacterTokenizer:
 
     def _token(self, token_id: int) -> str:
         if not 0 <= token_id < len(self._tokens):
-            raise outside_of_vocabulary(token_id, len(self._tokens))
+            raise out_of_vocabulary_error(token_id, len(self._tokens))
         return self._tokens[token_id]
 
     @cached_property

@@ -172,55 +172,6 @@ def test_colour_is_not_in_the_text_so_far(converse, model) -> None:
     assert re.sub("\x1b\\[[0-9;]*m", "", coloured) == converse("fox", "")[0]
 
 
-def likeliest(model: Model, text: str) -> list[str]:
-    """The nine tokens most likely after a text, by whichever setting."""
-    from quickfox.config.sampling import SamplingConfig
-
-    config = SamplingConfig(length=1, temperature=0, logprobs=9)
-    token = next(model.complete(model.read_prompt(text), config))
-    return [piece for piece, _ in token.alternatives]
-
-
-def test_picking_adds_what_is_chosen_by_number_by_enter_or_typed(converse, model) -> None:
-    text = "fox"
-    for number in (3, 9, 1):
-        text += likeliest(model, text)[number - 1]
-    text += "dog"
-    rest = model.generate(text, length=10, random_seed=1, echo=False)
-    assert converse("/pick fox", "3", "9", "", "dog", "/done", "")[0] == f"{text}\n{rest}\n"
-
-
-def test_picking_goes_on_with_the_text_so_far_and_writes_what_is_new(converse, model) -> None:
-    drawn = model.generate("fox", length=10, random_seed=1)
-    assert converse("fox", "/pick", "2", "/pick")[0] == f"{drawn}\n{likeliest(model, drawn)[1]}\n"
-
-
-def test_picking_ends_with_the_lines_and_is_lost_for_nobody(converse) -> None:
-    assert converse("/pick fox", "dog")[0] == "foxdog\n"
-    assert converse("/pick fox", "dog", "/reset", "/length 0", "")[0] == "foxdog\n\n"
-    assert converse("/pick fox", "/pick dog", "/quit")[0] == "fox\ndog\n"
-    assert converse("/pick", "/done")[0] == ""
-
-
-def test_the_choices_are_shown_with_their_probabilities_whatever_the_temperature(converse, model) -> None:
-    told = converse("/temperature 0", "/pick fox")[1]
-    end, *rows = told.splitlines()
-    assert end == "fox"
-    assert [row.split()[0] for row in rows] == [str(number) for number in range(1, 10)]
-    pieces = re.findall(r"^\d  ('.*?') +[\d.]+%$", told, re.MULTILINE)
-    assert pieces == [repr(piece) for piece in likeliest(model, "fox")]
-    shares = [float(row.split()[-1].rstrip("%")) for row in rows]
-    assert shares == sorted(shares, reverse=True)
-    assert 0 < sum(shares) < 100
-
-
-def test_what_is_typed_in_pick_mode_is_folded_and_what_is_unknown_adds_nothing(converse) -> None:
-    texts, told = converse("/pick fox", "ò", "€", "/done")
-    assert texts == "foxo\n"
-    assert "warning: replaced 'ò' by 'o'" in told
-    assert "warning: left out 1 character" in told
-
-
 class Terminal:
     """`llm generate --interactive` at a pseudo-terminal that controls it, as a window does."""
 
@@ -303,8 +254,10 @@ def test_a_text_that_was_stopped_is_the_text_so_far(terminal, model) -> None:
     window.read_until("fox" + model.generate("fox", length=8, temperature=0, echo=False)[:4].split("\n")[0])
     window.type(CTRL_C)
     window.read_until("\n> ")
-    window.type("/pick\n")
-    assert "..." in window.read_until("pick> ")
+    window.type("/length 0\n")
+    window.read_until("> ")
+    window.type("/length\n")
+    assert "/length 0" in window.read_until("> ")
 
 
 @pytest.mark.parametrize("is_drawing", [True, False])

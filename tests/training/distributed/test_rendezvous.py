@@ -12,7 +12,7 @@ import pytest
 from quickfox.errors import UnavailableError, UsageError
 from quickfox.training.distributed.cluster_spec import ClusterSpec
 from quickfox.training.distributed.messaging import Message
-from quickfox.training.distributed.rendezvous import joined
+from quickfox.training.distributed.rendezvous import connect_workers
 
 
 def addresses(count: int) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def meet(hellos: list[Message], seconds: float = 30.0, size: int | None = None) 
     places = addresses(size or len(hellos))
 
     def join(rank: int) -> object:
-        with joined(ClusterSpec(places, rank), hellos[rank], lambda _: None, seconds) as control:
+        with connect_workers(ClusterSpec(places, rank), hellos[rank], lambda _: None, seconds) as control:
             control.tell(rank=rank)
             return control.hear()
 
@@ -59,7 +59,7 @@ def test_one_that_does_not_come_is_named_to_all() -> None:
 def test_a_chief_that_does_not_come_is_named() -> None:
     with (
         pytest.raises(UnavailableError, match=r"the chief \(127\.0\.0\.1:\d+\) did not come"),
-        joined(ClusterSpec(addresses(2), 1), {}, lambda _: None, 0.5),
+        connect_workers(ClusterSpec(addresses(2), 1), {}, lambda _: None, 0.5),
     ):
         pytest.fail("nobody is there")
 
@@ -78,7 +78,10 @@ def test_a_taken_port_is_named(rank: int, name: str) -> None:
         places = ["127.0.0.1:1", "127.0.0.1:1"]
         places[rank] = f"127.0.0.1:{taken.getsockname()[1]}"
         spec = ClusterSpec(tuple(places), rank)
-        with pytest.raises(UnavailableError, match=f"{name} .* cannot listen"), joined(spec, {}, lambda _: None, 0.5):
+        with (
+            pytest.raises(UnavailableError, match=f"{name} .* cannot listen"),
+            connect_workers(spec, {}, lambda _: None, 0.5),
+        ):
             pytest.fail("the port is taken")
 
 
@@ -92,7 +95,7 @@ def test_a_worker_that_ended_and_was_started_again_takes_its_place() -> None:
             ended.set()
         if rank == 2:
             ended.wait()
-        with joined(ClusterSpec(places, rank), {}, lambda _: None) as control:
+        with connect_workers(ClusterSpec(places, rank), {}, lambda _: None) as control:
             control.tell(rank=rank)
             return control.hear()
 
@@ -108,7 +111,7 @@ def test_two_of_one_rank_are_told() -> None:
     with ThreadPoolExecutor(3) as pool:
 
         def join(rank: int) -> object:
-            with joined(ClusterSpec(places, rank), {}, lambda _: None, 2.0) as control:
+            with connect_workers(ClusterSpec(places, rank), {}, lambda _: None, 2.0) as control:
                 return control.hear()
 
         outcomes = [pool.submit(join, rank) for rank in (0, 1, 1)]
@@ -124,7 +127,7 @@ def test_a_worker_that_finds_another_program_at_the_chiefs_port_tries_again() ->
         if rank == 0:
             with stranger, stranger.accept()[0] as caller:
                 caller.sendall(b"\x00\x00\x12\x04\n")
-        with joined(ClusterSpec(places, rank), {}, lambda _: None) as control:
+        with connect_workers(ClusterSpec(places, rank), {}, lambda _: None) as control:
             control.tell(rank=rank)
             return control.hear()
 
@@ -137,7 +140,7 @@ def test_addresses_may_be_of_ipv6() -> None:
     places = tuple(place.replace("127.0.0.1", "[::1]") for place in addresses(2))
 
     def join(rank: int) -> object:
-        with joined(ClusterSpec(places, rank), {}, lambda _: None) as control:
+        with connect_workers(ClusterSpec(places, rank), {}, lambda _: None) as control:
             control.tell(rank=rank)
             return control.hear()
 
@@ -156,7 +159,7 @@ def test_strangers_are_sent_away() -> None:
     def join(rank: int) -> object:
         if rank:
             knock()
-        with joined(ClusterSpec(places, rank), {}, lambda _: None) as control:
+        with connect_workers(ClusterSpec(places, rank), {}, lambda _: None) as control:
             control.tell(rank=rank)
             return control.hear()
 
@@ -165,5 +168,5 @@ def test_strangers_are_sent_away() -> None:
 
 
 def test_a_process_that_is_alone_waits_for_nobody() -> None:
-    with joined(None, {}, lambda _: None) as control:
+    with connect_workers(None, {}, lambda _: None) as control:
         assert control.hear() == []

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from quickfox.training.distributed.strategy import alone, tensors_digest
+from quickfox.training.distributed.strategy import single_process, tensors_sha256
 
 SCRIPT = """
 import dataclasses, json, os, sys, time
@@ -23,7 +23,7 @@ tf.config.threading.set_inter_op_parallelism_threads(2)
 [processor] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from quickfox.training.distributed.strategy import Cluster, alone, tensors_digest
+from quickfox.training.distributed.strategy import Cluster, single_process, tensors_digest
 from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.trainer import Trainer
 
@@ -46,7 +46,7 @@ plain, masked = Tokens(ids[:-400]).split(2000)[0], Tokens(ids[:-400], mask[:-400
 devices = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 for model, text in [*((model, plain) for model in models), (models[0], masked)]:
     outcomes = []
-    for cluster, threads in ((alone(), 2), (Cluster(devices, Control([])), 1)):
+    for cluster, threads in ((single_process(), 2), (Cluster(devices, Control([])), 1)):
         config = dataclasses.replace(training, threads=threads)
         trainer = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
         losses = [event.train_loss for event in trainer.run() if type(event).__name__ == "Validated"]
@@ -74,7 +74,7 @@ def test_two_devices_learn_as_one_does_and_stay_the_same_bit_for_bit() -> None:
 
 
 def test_a_process_that_is_alone_has_all_rows() -> None:
-    cluster = alone()
+    cluster = single_process()
     assert (cluster.size, cluster.replicas) == (1, 1)
     assert list(range(8))[cluster.rows(8)] == list(range(8))
 
@@ -83,7 +83,7 @@ def test_the_digest_of_weights_tells_them_apart() -> None:
     import numpy as np
 
     ones = np.ones(3, np.float32)
-    assert tensors_digest({"a": ones}) != tensors_digest({"a": np.nextafter(ones, 2)})
+    assert tensors_sha256({"a": ones}) != tensors_sha256({"a": np.nextafter(ones, 2)})
 
 
 @pytest.mark.parametrize("batch_size", [2, 4])
@@ -91,5 +91,5 @@ def test_spread_and_gathered_are_opposites(batch_size: int) -> None:
     import tensorflow as tf
 
     rows = (tf.reshape(tf.range(batch_size * 3), [batch_size, 3]),)
-    cluster = alone()
-    assert tf.reduce_all(cluster.gathered(cluster.spread(rows))[0] == rows[0])
+    cluster = single_process()
+    assert tf.reduce_all(cluster.gather(cluster.scatter(rows))[0] == rows[0])

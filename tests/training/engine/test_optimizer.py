@@ -15,7 +15,7 @@ from quickfox.training.engine.optimizer import (
     MUON_RATE,
     Optimizer,
     learning_rate,
-    orthogonalised,
+    orthogonalize,
 )
 
 CONFIG = TrainingConfig(
@@ -78,7 +78,7 @@ def test_orthogonalising_evens_out_singular_values() -> None:
     before = np.geomspace(0.001, 1.0, 24)
     before /= np.linalg.norm(before)
     matrix = (u * before) @ vt
-    values = u.T @ orthogonalised(tf.constant(matrix, tf.float32)).numpy() @ vt.T
+    values = u.T @ orthogonalize(tf.constant(matrix, tf.float32)).numpy() @ vt.T
     np.testing.assert_allclose(values, np.diag(np.diag(values)), atol=1e-4)  # along the same directions
     after = np.diag(values)
     assert after[0] / before[0] == pytest.approx(34, rel=0.05)
@@ -88,7 +88,7 @@ def test_orthogonalising_evens_out_singular_values() -> None:
 
 def test_orthogonalising_a_tall_matrix_is_that_of_its_transpose() -> None:
     matrix = tf.constant(np.random.default_rng(0).normal(size=(9, 4)), tf.float32)
-    np.testing.assert_allclose(orthogonalised(matrix), tf.transpose(orthogonalised(tf.transpose(matrix))), atol=1e-5)
+    np.testing.assert_allclose(orthogonalize(matrix), tf.transpose(orthogonalize(tf.transpose(matrix))), atol=1e-5)
 
 
 def test_muon_follows_its_equations_block_by_block() -> None:
@@ -101,7 +101,7 @@ def test_muon_follows_its_equations_block_by_block() -> None:
         optimizer.apply({"kernel": tf.constant(gradient)}, tf.constant(0.01), tf.constant(step))
         momentum = MOMENTUM * momentum + (1 - MOMENTUM) * gradient
         update = MOMENTUM * momentum + (1 - MOMENTUM) * gradient
-        direction = np.hstack([orthogonalised(tf.constant(half)) for half in np.split(update, 2, axis=1)])
+        direction = np.hstack([orthogonalize(tf.constant(half)) for half in np.split(update, 2, axis=1)])
         weight = weight - MUON_RATE * 0.01 * (direction + MUON_DECAY * 0.1 * weight)
     np.testing.assert_allclose(variable, weight, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(optimizer.slots["momentum.kernel"], momentum, rtol=1e-5)

@@ -18,7 +18,7 @@ from quickfox.models.registry import build_language_model
 from quickfox.training.engine.events import Replanned, StepsDone, Validated
 from quickfox.training.engine.train_step import STATE_RESET_WINDOWS
 from quickfox.training.engine.trainer import Trainer
-from quickfox.training.planning.presets import SUITED
+from quickfox.training.planning.presets import ARCHITECTURE_DEFAULTS
 
 MODEL = ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
 TRAINING = TrainingConfig(
@@ -68,7 +68,7 @@ def test_it_learns_what_the_patterns_entropy_allows(model: ModelConfig) -> None:
     coins = np.random.default_rng(0).integers(0, 2, size=4000).astype(np.uint8)
     ids = np.empty(3 * len(coins), np.uint8)
     ids[0::3], ids[1::3], ids[2::3] = 2, coins, coins
-    rate = SUITED[model.architecture].learning_rate
+    rate = ARCHITECTURE_DEFAULTS[model.architecture].learning_rate
     last = validations(make_trainer(ids, model, steps=400, validation_interval=400, learning_rate=rate))[-1]
     assert last.validation_loss == pytest.approx(math.log(2) / 3, abs=0.02)
     assert last.train_loss > math.log(2) / 3 - 0.02
@@ -112,8 +112,8 @@ def test_another_seed_gives_other_weights(pattern_ids: np.ndarray) -> None:
 
 @every_architecture
 def test_lanes_change_nothing_but_rounding(pattern_ids: np.ndarray, model: ModelConfig) -> None:
-    alone, split = (make_trainer(pattern_ids, model, threads=threads, learning_rate=2e-3) for threads in (1, 2))
-    for ours, theirs in zip(validations(alone), validations(split), strict=True):
+    one, two = (make_trainer(pattern_ids, model, threads=threads, learning_rate=2e-3) for threads in (1, 2))
+    for ours, theirs in zip(validations(one), validations(two), strict=True):
         assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-4)
         assert ours.validation_loss == pytest.approx(theirs.validation_loss, abs=1e-3)
 

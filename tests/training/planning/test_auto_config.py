@@ -14,7 +14,7 @@ from quickfox.training.planning.auto_config import (
     choose_dropout,
     choose_settings,
     default_budget,
-    repeated_request,
+    fill_from_run,
 )
 
 MILLION = 1_000_000
@@ -82,7 +82,7 @@ def test_validating_takes_a_small_share_of_the_time() -> None:
 def test_a_repeated_run_keeps_all_that_is_not_asked_anew() -> None:
     earlier = choose(TrainingRequest(budget=60.0, dropout=0.3, patience=4)).training
     earlier = dataclasses.replace(earlier, weight_decay=0.7, replans=((5, 900),))
-    request = repeated_request(TrainingRequest(window=32), choose(TrainingRequest()).model, earlier)
+    request = fill_from_run(TrainingRequest(window=32), choose(TrainingRequest()).model, earlier)
     again = choose(request, repeated=earlier).training
     assert again == dataclasses.replace(earlier, window=32)
 
@@ -160,9 +160,9 @@ def test_a_large_vocabulary_is_learnt_once_by_a_transformer() -> None:
 
 def test_a_repeated_run_of_another_size_or_kind_is_sized_anew() -> None:
     earlier = choose(TrainingRequest(architecture="transformer", hidden_dim=96, num_heads=3))
-    again = repeated_request(TrainingRequest(), earlier.model, earlier.training)
+    again = fill_from_run(TrainingRequest(), earlier.model, earlier.training)
     assert (again.architecture, again.hidden_dim, again.num_heads) == ("transformer", 96, 3)
-    sized = repeated_request(TrainingRequest(size="tiny"), earlier.model, earlier.training)
+    sized = fill_from_run(TrainingRequest(size="tiny"), earlier.model, earlier.training)
     assert (sized.architecture, sized.hidden_dim) == ("transformer", None)
-    other = repeated_request(TrainingRequest(architecture="gru"), earlier.model, earlier.training)
+    other = fill_from_run(TrainingRequest(architecture="gru"), earlier.model, earlier.training)
     assert (other.hidden_dim, other.num_heads, other.batch_size) == (None, None, earlier.training.batch_size)

@@ -130,22 +130,22 @@ LARGER = {"hidden_dim": 64, "num_layers": 2, "vocabulary_size": 130}
 
 @given(
     architecture=st.sampled_from(ARCHITECTURES),
-    grown=st.sampled_from([*LARGER, "context", "batch_size", "window"]),
+    extend_vocabulary=st.sampled_from([*LARGER, "context", "batch_size", "window"]),
     batch_size=st.integers(1, 256),
     window=st.integers(1, 256),
 )
 def test_more_of_anything_costs_more_memory_and_time(
-    architecture: Architecture, grown: str, batch_size: int, window: int
+    architecture: Architecture, extend_vocabulary: str, batch_size: int, window: int
 ) -> None:
     model, training = model_of(architecture), dataclasses.replace(TRAINING, batch_size=batch_size, window=window)
-    if grown in LARGER:
-        wider = {"embedding_dim": 64} if grown == "hidden_dim" and architecture == "transformer" else {}
-        larger = dataclasses.replace(model, **{grown: LARGER[grown]}, **wider), training
-    elif grown == "context":
+    if extend_vocabulary in LARGER:
+        wider = {"embedding_dim": 64} if extend_vocabulary == "hidden_dim" and architecture == "transformer" else {}
+        larger = dataclasses.replace(model, **{extend_vocabulary: LARGER[extend_vocabulary]}, **wider), training
+    elif extend_vocabulary == "context":
         larger = dataclasses.replace(model, context=model.context and 2 * model.context), training
     else:
-        larger = model, dataclasses.replace(training, **{grown: 2 * getattr(training, grown)})
-    if grown == "vocabulary_size" and batch_size * window < LARGER[grown]:
+        larger = model, dataclasses.replace(training, **{extend_vocabulary: 2 * getattr(training, extend_vocabulary)})
+    if extend_vocabulary == "vocabulary_size" and batch_size * window < LARGER[extend_vocabulary]:
         return  # it may cease to be looked up, which is less work
     if larger == (model, training):
         return  # no attention, no context

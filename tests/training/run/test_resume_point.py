@@ -27,11 +27,11 @@ from quickfox.tokenizers.serialization import save_tokenizer
 from quickfox.training.engine import trainer
 from quickfox.training.engine.events import (
     Event,
+    RunContext,
     RunFinished,
     RunInterrupted,
     RunStarted,
     StepsDone,
-    Surroundings,
     Validated,
 )
 from quickfox.training.planning import auto_config as settings
@@ -69,7 +69,7 @@ def begun(event: Event) -> bool:
 
 
 def watch(
-    begin: Callable[[Surroundings], Any],
+    begin: Callable[[RunContext], Any],
     stop: Until = lambda _: False,
     kill: Until = lambda _: False,
     notices: list[str] | None = None,
@@ -78,12 +78,12 @@ def watch(
     """All events of a run, which is asked to stop, or left without a chance to save, at the event that says so."""
     asked = False
     seen: list[Event] = []
-    surroundings = Surroundings(
+    run_context = RunContext(
         notice=[].append if notices is None else notices.append,
         started=time.monotonic() if started is None else started,
         stop_requested=lambda: asked,
     )
-    with closing(begin(surroundings)) as events:
+    with closing(begin(run_context)) as events:
         for event in events:
             seen.append(event)
             asked = asked or stop(event)
@@ -98,7 +98,7 @@ def begin(
     text: str = TEXT,
     corpus: Corpus | None = None,
     checkpoint_every: str | None = None,
-    repeats: Path | None = None,
+    config_from: Path | None = None,
     settings: dict[str, Any] = SMALL,
     options: dict[str, Any] | None = None,
     **watching: Any,
@@ -106,17 +106,17 @@ def begin(
     """A new run in `folder`/run, of the text in `folder`/corpus.txt."""
     source = folder / "corpus.txt"
     source.write_text(text, encoding="utf-8")
-    length = {} if repeats or (options and {"epochs", "budget"} & options.keys()) else {"steps": STEPS}
+    length = {} if config_from or (options and {"epochs", "budget"} & options.keys()) else {"steps": STEPS}
     return watch(
-        lambda surroundings: train(
-            corpus or open_corpus([str(source)], surroundings.notice),
+        lambda run_context: train(
+            corpus or open_corpus([str(source)], run_context.notice),
             TrainingRequest(**{**settings, **length, **(options or {})}),
             output=folder / "run",
             vocabulary_path=None,
             name="corpus",
-            surroundings=surroundings,
+            run_context=run_context,
             checkpoint_every=checkpoint_every,
-            repeats=repeats,
+            config_from=config_from,
         ),
         **watching,
     )
@@ -126,10 +126,10 @@ def go_on(folder: Path, checkpoint_every: str | None = None, *, run: Path | None
     """The run in `folder`/run resumed."""
     watching = {name: options.pop(name) for name in ("stop", "kill", "notices", "started") if name in options}
     return watch(
-        lambda surroundings: resume(
+        lambda run_context: resume(
             run or folder / "run",
             TrainingRequest(**options),
-            surroundings=surroundings,
+            run_context=run_context,
             checkpoint_every=checkpoint_every,
         ),
         **watching,
@@ -299,16 +299,16 @@ def test_a_budgeted_run_is_repeated_exactly_by_its_record(tmp_path: Path) -> Non
     expected = outcome(tmp_path / "first")
     assert expected["plan"]["replans"]
     record = tmp_path / "first" / "run" / "run.json"
-    assert begin(tmp_path / "again", repeats=record, settings={})[-1].steps == last.steps
+    assert begin(tmp_path / "again", config_from=record, settings={})[-1].steps == last.steps
     assert outcome(tmp_path / "again") == expected
     replan = expected["plan"]["replans"][0][0]
-    begin(tmp_path / "parts", repeats=record, settings={}, stop=at(replan))
+    begin(tmp_path / "parts", config_from=record, settings={}, stop=at(replan))
     go_on(tmp_path / "parts")
     assert outcome(tmp_path / "parts") == expected
 
 
 def test_options_win_over_the_repeated_record(whole: Path, tmp_path: Path) -> None:
-    events = begin(tmp_path, repeats=whole / "run", settings={}, options={"steps": 5, "random_seed": 7})
+    events = begin(tmp_path, config_from=whole / "run", settings={}, options={"steps": 5, "random_seed": 7})
     assert (events[-1].steps, events[0].training.random_seed) == (5, 7)
     assert events[0].model.hidden_dim == SMALL["hidden_dim"]
 
@@ -316,7 +316,7 @@ def test_options_win_over_the_repeated_record(whole: Path, tmp_path: Path) -> No
 def test_repeating_on_another_text_is_said(whole: Path, tmp_path: Path) -> None:
     notices: list[str] = []
     text = TEXT.replace("lazy", "idle")
-    begin(tmp_path, text=text, repeats=whole / "run", settings={}, options={"steps": 2}, notices=notices)
+    begin(tmp_path, text=text, config_from=whole / "run", settings={}, options={"steps": 2}, notices=notices)
     assert any("the run will differ" in notice for notice in notices)
 
 
@@ -372,7 +372,7 @@ def test_no_run_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     for run in (tmp_path, None):
         with pytest.raises(NoInputError, match="llm train CORPUS"):
-            watch(lambda surroundings, run=run: resume(run, TrainingRequest(), surroundings=surroundings))
+            watch(lambda run_context, run=run: resume(run, TrainingRequest(), run_context=run_context))
 
 
 def test_without_a_name_the_run_last_written_to_is_meant(
@@ -385,7 +385,7 @@ def test_without_a_name_the_run_last_written_to_is_meant(
     (stopped / "run").rename(tmp_path / "runs" / "newer")
     notices: list[str] = []
     (first,) = watch(
-        lambda surroundings: resume(None, TrainingRequest(), surroundings=surroundings), notices=notices, kill=begun
+        lambda run_context: resume(None, TrainingRequest(), run_context=run_context), notices=notices, kill=begun
     )
     assert first.directory == Path("runs/newer")
     assert "run: runs/newer (the newest)" in notices

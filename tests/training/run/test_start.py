@@ -17,7 +17,7 @@ from quickfox.text.corpus import open_corpus
 from quickfox.text.vocabulary import build_vocabulary, count_characters
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import save_tokenizer
-from quickfox.training.engine.events import Event, RunFinished, RunStarted, Surroundings, Validated
+from quickfox.training.engine.events import Event, RunContext, RunFinished, RunStarted, Validated
 from quickfox.training.run.start import train
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 120
@@ -36,7 +36,7 @@ def run(tmp_path: Path, text: str = TEXT, vocabulary_path: Path | None = None, *
             output=tmp_path / "run",
             vocabulary_path=vocabulary_path,
             name="corpus",
-            surroundings=Surroundings(notice=notices.append, started=time.monotonic()),
+            run_context=RunContext(notice=notices.append, started=time.monotonic()),
         )
     )
 

@@ -19,10 +19,10 @@ from quickfox.text.corpus import open_corpus
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.byte_level import ByteTokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
-from quickfox.training.engine.events import RunFinished, Surroundings
+from quickfox.training.engine.events import RunContext, RunFinished
 from quickfox.training.run.resume import resume
 from quickfox.training.run.start import train
-from quickfox.training.run.transfer import grown, transferred
+from quickfox.training.run.transfer import extend_vocabulary, transfer_weights
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 120
 OTHER = "THE lazy fox, the quick dog!\n" * 60
@@ -38,7 +38,7 @@ def run(folder: Path, text: str, init_from: Path | None = None, vocab: Path | No
         output=folder / "run",
         vocabulary_path=vocab,
         name="corpus",
-        surroundings=Surroundings(notice=lambda line: None, started=time.monotonic()),
+        run_context=RunContext(notice=lambda line: None, started=time.monotonic()),
         init_from=init_from,
     )
     assert isinstance(list(events)[-1], RunFinished)
@@ -71,7 +71,7 @@ def test_known_tokens_keep_their_weights_and_new_ones_their_fresh_ones() -> None
         name: np.full(shape, 7, np.float32)
         for name, shape in parameter_shapes(ModelConfig(vocabulary_size=3, **sizes)).items()
     }
-    weights = transferred(fresh, new, bundle)
+    weights = transfer_weights(fresh, new, bundle)
     for name, axis in (("embedding.weight", 0), ("output.kernel", 1), ("output.bias", 0)):
         assert weights[name].shape == fresh[name].shape
         np.testing.assert_array_equal(np.take(weights[name], [0, 2], axis), trained[name])
@@ -82,8 +82,10 @@ def test_known_tokens_keep_their_weights_and_new_ones_their_fresh_ones() -> None
 
 def test_only_characters_need_to_grow() -> None:
     tokenizer = CharacterTokenizer(Vocabulary(tuple("bd"), min_count=2), has_end_of_text=True)
-    assert grown(tokenizer, set("abc")) == CharacterTokenizer(Vocabulary(tuple("abcd"), 2), has_end_of_text=True)
-    assert grown(ByteTokenizer(), set("abc")) == ByteTokenizer()
+    assert extend_vocabulary(tokenizer, set("abc")) == CharacterTokenizer(
+        Vocabulary(tuple("abcd"), 2), has_end_of_text=True
+    )
+    assert extend_vocabulary(ByteTokenizer(), set("abc")) == ByteTokenizer()
 
 
 def test_what_was_learnt_helps_with_another_text(start: Path, tmp_path: Path) -> None:
@@ -117,8 +119,8 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_same_
         for file in checkpoint.directory.iterdir():
             file.unlink()
         checkpoint.directory.rmdir()
-    surroundings = Surroundings(notice=lambda line: None, started=time.monotonic())
-    list(resume(path, TrainingRequest(), surroundings=surroundings))
+    run_context = RunContext(notice=lambda line: None, started=time.monotonic())
+    list(resume(path, TrainingRequest(), run_context=run_context))
     np.testing.assert_array_equal(embedding(path), expected)
 
 

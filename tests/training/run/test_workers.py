@@ -17,10 +17,10 @@ from test_run_record import RECORD
 from quickfox.config.training import TrainingRequest
 from quickfox.training.distributed.cluster_spec import ClusterSpec
 from quickfox.training.distributed.messaging import Control, Message
-from quickfox.training.distributed.rendezvous import joined
-from quickfox.training.engine.events import Surroundings
+from quickfox.training.distributed.rendezvous import connect_workers
+from quickfox.training.engine.events import RunContext
 from quickfox.training.run.record import read_record, write_record
-from quickfox.training.run.workers import all_threads, attentive, greeting, shared_anew
+from quickfox.training.run.workers import check_peers_while_reading, handshake, rescale_to_workers, total_threads
 from quickfox.training.tensorflow_runtime import vector_extensions
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
@@ -47,7 +47,7 @@ def chief(tmp_path: Path) -> Iterator[Chief]:
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
     def run(play: Callable[[Control], None]) -> tuple[int, str]:
-        with joined(ClusterSpec(places, 1), greeting(REQUEST, resumes=False), lambda _: None) as control:
+        with connect_workers(ClusterSpec(places, 1), handshake(REQUEST, resumes=False), lambda _: None) as control:
             play(control)
             _, said = process.communicate(timeout=60)
         assert "Traceback" not in said
@@ -93,15 +93,15 @@ def test_machines_of_other_kinds_are_refused(chief: Chief, machine: Message, sai
     assert not (tmp_path / "run").exists()
 
 
-def surroundings(notices: list[str], spec: ClusterSpec | None) -> Surroundings:
-    return Surroundings(notice=notices.append, started=0.0, cluster=spec)
+def run_context(notices: list[str], spec: ClusterSpec | None) -> RunContext:
+    return RunContext(notice=notices.append, started=0.0, cluster=spec)
 
 
 def test_a_run_that_other_workers_go_on_with_gets_all_their_threads(tmp_path: Path) -> None:
     notices: list[str] = []
     spec = ClusterSpec(("a:1", "b:1", "c:1"), 0)
-    record = shared_anew(RECORD, surroundings(notices, spec))
-    assert (record.workers, record.training.threads) == (3, all_threads(spec))
+    record = rescale_to_workers(RECORD, run_context(notices, spec))
+    assert (record.workers, record.training.threads) == (3, total_threads(spec))
     assert len(notices) == (record.training.threads != RECORD.training.threads)
     write_record(tmp_path, record)
     assert read_record(tmp_path) == record
@@ -110,7 +110,7 @@ def test_a_run_that_other_workers_go_on_with_gets_all_their_threads(tmp_path: Pa
 def test_a_run_that_as_many_go_on_with_stays_as_it_is() -> None:
     threads = dataclasses.replace(RECORD.training, threads=96)
     record = dataclasses.replace(RECORD, training=threads)
-    assert shared_anew(record, surroundings([], None)) is record
+    assert rescale_to_workers(record, run_context([], None)) is record
 
 
 def test_who_reads_a_text_notices_that_a_peer_has_failed() -> None:
@@ -121,8 +121,8 @@ def test_who_reads_a_text_notices_that_a_peer_has_failed() -> None:
             if len(read) == 2:
                 raise ConnectionError("lost")
 
-    watched = dataclasses.replace(surroundings([], None), reading=lambda stage, size: read.append)
-    on_read = attentive(watched, Failed([])).reading("encoding", 10)
+    with_progress = dataclasses.replace(run_context([], None), reading=lambda stage, size: read.append)
+    on_read = check_peers_while_reading(with_progress, Failed([])).reading("encoding", 10)
     on_read(3)
     on_read(4)
     with pytest.raises(ConnectionError):

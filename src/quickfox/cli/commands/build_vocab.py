@@ -65,10 +65,10 @@ def run(
 
     opened = open_corpus(corpus, notify)
     with _reading_bar() as reading:
-        counts = count_characters(iter_texts(opened.watched(reading("characters", opened.size))))
-        read = opened.watched(reading("vocabulary", opened.size))
+        counts = count_characters(iter_texts(opened.with_progress(reading("characters", opened.size))))
+        read = opened.with_progress(reading("vocabulary", opened.size))
         built = build_tokenizer(tokenizer, iter_texts(read), vocabulary_size, min_count, counts)
-        description = list(_describe(opened.watched(reading("measuring", opened.size)), counts, built))
+        description = list(_describe(opened.with_progress(reading("measuring", opened.size)), counts, built))
     save_tokenizer(built, output)
     write_stderr(format_table([*description, ("saved", printable(str(output)))]))
 

@@ -30,7 +30,7 @@ def run(
     if threads is not None:
         pin_numpy_threads(threads)
     from quickfox.checkpoints.run_directory import find_model
-    from quickfox.model import describe_left_out, load_directory
+    from quickfox.model import describe_unknown, load_directory
     from quickfox.text.corpus import open_corpus
 
     directory, note = find_model(model, os.environ, Path())
@@ -40,7 +40,7 @@ def run(
     unknown: Counter[str] = Counter()
     evaluation = loaded.evaluate_corpus(open_corpus(corpus, notify), None if strict else unknown)
     if unknown:
-        notify(f"warning: {describe_left_out(unknown)}")
+        notify(f"warning: {describe_unknown(unknown)}")
     values = dataclasses.asdict(evaluation)
     write_product(_format_json(values) if as_json else _format_table(values))
 

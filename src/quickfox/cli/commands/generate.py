@@ -10,7 +10,7 @@ import typer
 
 from quickfox.cli import options as sampling
 from quickfox.cli.options import JsonOption, ModelOption, ThreadsOption
-from quickfox.cli.streams import notify, write_live
+from quickfox.cli.streams import notify, stream_product
 from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import available_threads, pin_numpy_threads
 
@@ -147,7 +147,7 @@ def run(
         config = loaded.sampling_config(**options)
         if random_seed is None and config.temperature > 0 and config.num_beams == 1:
             notify(f"random seed: {config.random_seed}")
-        write_live(presentation.show(prompt, config))
+        stream_product(presentation.show(prompt, config))
 
 
 BATCH_OF_THREADS = 8
@@ -216,8 +216,8 @@ def _answer(
     from quickfox.model import describe_changes
 
     refused = 0
-    folded: Counter[tuple[str, str]] = Counter()
-    left_out: Counter[str] = Counter()
+    transliterated: Counter[tuple[str, str]] = Counter()
+    unknown_counts: Counter[str] = Counter()
     with open_prompts(name) as (file, shown_name):
         for line in iter_prompt_lines(file, shown_name):
             try:
@@ -229,9 +229,9 @@ def _answer(
                 refused += 1
                 notify(str(error))
             else:
-                folded += prompt.folded
-                left_out += prompt.unknown
-    if warning := describe_changes(folded, left_out):
+                transliterated += prompt.transliterated
+                unknown_counts += prompt.unknown
+    if warning := describe_changes(transliterated, unknown_counts):
         notify(f"warning: {warning}")
     if refused:
         raise DataError(f"{shown_name}: {refused:,} of its prompts could not be answered, see above")
@@ -248,7 +248,7 @@ def _answer_line(
     try:
         config = model.overridden(model.sampling_config(**options), line.options, where)
         prompt = model.read_prompt(line.text, unknown)
-        write_live(presentation.show(prompt, config, line.number))
+        stream_product(presentation.show(prompt, config, line.number))
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None
     return prompt

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from quickfox.cli.formatting import paint_surprise
+from quickfox.cli.formatting import paint_surprisal
 from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption
-from quickfox.cli.streams import notify, printable, write_live
+from quickfox.cli.streams import notify, printable, stream_product
 from quickfox.errors import UsageError
 from quickfox.system.threads import pin_numpy_threads
 
@@ -122,7 +122,7 @@ def run(
     pin_numpy_threads(1)  # each of our own threads keeps a processor busy
     from quickfox.checkpoints.run_directory import find_model
     from quickfox.cli.score_inputs import iter_groups, open_sources
-    from quickfox.model import describe_left_out, load_directory
+    from quickfox.model import describe_unknown, load_directory
 
     directory, note = find_model(model, os.environ, Path())
     if note:
@@ -135,9 +135,9 @@ def run(
     filtered = above is not None or below is not None
     show = _presentation(heat=heat, as_json=as_json, filtered=filtered, name_files=len(sources) > 1)
     for group in groups if top is None else [_most_surprising(groups, top)]:
-        write_live(["".join(map(show, group))])  # shown at once, whoever waits at the pipe
+        stream_product(["".join(map(show, group))])  # shown at once, whoever waits at the pipe
     if unknown:
-        notify(f"warning: {describe_left_out(unknown)}")
+        notify(f"warning: {describe_unknown(unknown)}")
 
 
 def _score(
@@ -209,7 +209,7 @@ def _as_json(record: Record) -> str:
 
 
 def _in_colour(record: Record) -> str:
-    return _ended(paint_surprise(record.text.text, record.score.bits))
+    return _ended(paint_surprisal(record.text.text, record.score.bits))
 
 
 def _unchanged(record: Record) -> str:

@@ -26,11 +26,11 @@ from quickfox.system.units import parse_duration
 from quickfox.training.distributed.cluster_spec import read_cluster_spec
 from quickfox.training.engine.events import (
     Event,
+    RunContext,
     RunFinished,
     RunInterrupted,
     RunPlanned,
     RunStarted,
-    Surroundings,
     WorkerFinished,
     WorkerStarted,
 )
@@ -179,7 +179,7 @@ def run(
     is_quiet = quiet or dry_run or (cluster is not None and not cluster.is_chief)
     stop = StopRequest()
     display = _open_display(is_quiet)
-    surroundings = Surroundings(
+    run_context = RunContext(
         notice=notify,
         started=STARTED,
         stop_requested=stop.is_set,
@@ -202,16 +202,16 @@ def run(
         if sources and len(sources) > 1:
             raise UsageError(f"--resume goes on with one run, not with {len(sources)}: {' '.join(sources)}")
         run_path = Path(sources[0]) if sources else None
-        events = iter_resumed_training(run_path, request, surroundings=surroundings, checkpoint_every=checkpoint_every)
+        events = iter_resumed_training(run_path, request, run_context=run_context, checkpoint_every=checkpoint_every)
     elif sources:
         events = iter_training(
             sources,
             request,
             output=output,
             vocabulary_path=vocab,
-            surroundings=surroundings,
+            run_context=run_context,
             checkpoint_every=checkpoint_every,
-            repeats=config,
+            config_from=config,
             init_from=init_from,
             dry_run=dry_run,
         )

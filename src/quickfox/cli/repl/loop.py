@@ -14,7 +14,7 @@ from quickfox.cli.generation_output import Presentation
 from quickfox.cli.repl.line_reader import open_lines, read_joined
 from quickfox.cli.repl.settings import SETTINGS, changed, shown
 from quickfox.cli.signals import Stopped
-from quickfox.cli.streams import notify, write_live, write_product
+from quickfox.cli.streams import notify, stream_product, write_product
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import MAX_INTEGER
 from quickfox.errors import DataError, ExitStatus, UsageError
@@ -166,7 +166,7 @@ class Conversation:
         config = self._config
         self._config = dataclasses.replace(config, random_seed=(config.random_seed + 1) % (MAX_INTEGER + 1))
         try:
-            write_live(_headed(head, self._presentation.show(prompt, config)))
+            stream_product(_headed(head, self._presentation.show(prompt, config)))
         except Stopped:
             write_product("\n")
             raise

@@ -19,7 +19,7 @@ SETTINGS = {
 }
 """The name of each command, and that of the field it sets."""
 
-NOTHING = "none"
+NO_TOKEN = "none"
 """Switches a setting off that can be."""
 
 
@@ -31,9 +31,9 @@ def changed(config: SamplingConfig, name: str, text: str) -> SamplingConfig:
     """
     value: Any
     if name in ("stop", "logit-bias"):
-        value = () if text == NOTHING else (*getattr(config, SETTINGS[name]), _parse_item(name, text))
+        value = () if text == NO_TOKEN else (*getattr(config, SETTINGS[name]), _parse_item(name, text))
     else:
-        value = None if text == NOTHING else _parse_number(text)
+        value = None if text == NO_TOKEN else _parse_number(text)
     return from_dict(SamplingConfig, to_dict(config) | {SETTINGS[name]: value}, f"/{name}")
 
 
@@ -46,7 +46,7 @@ def shown(config: SamplingConfig, name: str) -> str:
         items = [f"{_quote(text)}={bias}" for text, bias in value]
     else:
         items = [] if value is None else [str(value)]
-    return "\n".join(f"/{name} {item}" for item in items or [NOTHING])
+    return "\n".join(f"/{name} {item}" for item in items or [NO_TOKEN])
 
 
 def _parse_number(text: str) -> int | float | str:

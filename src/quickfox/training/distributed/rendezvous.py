@@ -23,7 +23,7 @@ _RETRY_SECONDS = 0.2
 
 
 @contextmanager
-def joined(
+def connect_workers(
     spec: ClusterSpec | None,
     hello: Message,
     leave: Callable[[QuickfoxError], None],
@@ -67,7 +67,7 @@ def _await_workers(spec: ClusterSpec, hello: Message, join_seconds: float) -> li
             while len(links) < len(others):
                 server.settimeout(max(0.01, deadline - time.monotonic()))
                 link = Link("a worker", server.accept()[0])
-                rank = _greeted(link, spec, hello)
+                rank = _accept_handshakes(link, spec, hello)
                 if rank is None:  # none of us
                     link.close()
                     continue
@@ -106,7 +106,7 @@ def _listening(spec: ClusterSpec) -> socket.socket:
         ) from None
 
 
-def _greeted(link: Link, spec: ClusterSpec, hello: Message) -> int | None:
+def _accept_handshakes(link: Link, spec: ClusterSpec, hello: Message) -> int | None:
     """The rank of who has connected; None if it is nobody of ours. Raises UsageError if it was started otherwise."""
     link.wait_at_most(_HELLO_SECONDS)
     try:

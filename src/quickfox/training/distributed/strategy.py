@@ -52,7 +52,7 @@ class Cluster:
         self.rank = rank
         self.size = size
         self.replicas: int = strategy.num_replicas_in_sync
-        self._gather = tf.function(self._gathered, autograph=False)
+        self._compiled_gather = tf.function(self._gather, autograph=False)
 
     # What this worker has ---------------------------------------------------------------------------------
 
@@ -61,19 +61,19 @@ class Cluster:
         share = batch_size // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    def spread(self, whole: Nest) -> Nest:
+    def scatter(self, whole: Nest) -> Nest:
         """Tensors (B, ...) -> on each replica its share of the rows (B / replicas, ...)."""
-        return tf.nest.map_structure(self._spread, whole)
+        return tf.nest.map_structure(self._scatter, whole)
 
-    def gathered(self, spread: Nest) -> Nest:
+    def gather(self, spread: Nest) -> Nest:
         """The opposite of `spread`; all workers must call it."""
-        with self.together():
-            return self._gather(spread)
+        with self.collective():
+            return self._compiled_gather(spread)
 
-    def _gathered(self, spread: Nest) -> Nest:
+    def _gather(self, spread: Nest) -> Nest:
         return tf.nest.map_structure(lambda rows: self.strategy.gather(rows, axis=0), spread)
 
-    def _spread(self, whole: Tensor) -> Tensor:
+    def _scatter(self, whole: Tensor) -> Tensor:
         share = whole.shape[0] // self.replicas
 
         def rows(context: Any) -> Tensor:
@@ -91,14 +91,14 @@ class Cluster:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group  # without a strategy, a tensor
         return int(tf.get_static_value(number))
 
-    def share(self, rows: Tensor) -> Tensor:
+    def local_shard(self, rows: Tensor) -> Tensor:
         """This replica's rows of those of its worker."""
         local = self.replicas // self.size
         share = rows.shape[0] // local
         first = self.replica() % local * share
         return rows[first : first + share]
 
-    def summed(self, tensors: list[Tensor]) -> list[Tensor]:
+    def all_reduce_sum(self, tensors: list[Tensor]) -> list[Tensor]:
         """The sum of each float32 tensor over all replicas.
 
         They go as one vector: a reduction of their sum costs less than one of each.
@@ -120,12 +120,12 @@ class Cluster:
         def chiefs_or_zeros(context: Any) -> Tensor:
             return tensor if context.replica_id_in_sync_group == 0 else tf.zeros_like(tensor)
 
-        with self.together():
+        with self.collective():
             replicas = self.strategy.experimental_distribute_values_from_function(chiefs_or_zeros)
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
 
     @contextmanager
-    def together(self, seconds: float = math.inf) -> Iterator[None]:
+    def collective(self, seconds: float = math.inf) -> Iterator[None]:
         """For a block that all workers must execute: who does not, within so many seconds, is lost.
 
         Raises:
@@ -182,7 +182,7 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
         raise UnavailableError(
             f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}"
         ) from None
-    strategy.extended._check_health_thread_should_stop.set()  # control.py notices a lost peer sooner, and says so
+    strategy.extend_run._check_health_thread_should_stop.set()  # control.py notices a lost peer sooner, and says so
     return Cluster(strategy, control, spec.rank, len(spec.addresses))
 
 
@@ -196,12 +196,12 @@ def _start_without_waiting() -> None:
     eager_context.context().configure_coordination_service(service_type="")
 
 
-def alone() -> Cluster:
+def single_process() -> Cluster:
     """This process by itself, with its first device."""
     return Cluster(tf.distribute.get_strategy(), Control([]))
 
 
-def tensors_digest(tensors: Mapping[str, Any]) -> str:
+def tensors_sha256(tensors: Mapping[str, Any]) -> str:
     """The sha256 of arrays, in hexadecimal."""
     sha256 = hashlib.sha256()
     for array in tensors.values():

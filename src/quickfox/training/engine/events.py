@@ -136,7 +136,7 @@ Event = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class RunContext:
     """What a run needs to know of the program it runs in.
 
     Attributes:

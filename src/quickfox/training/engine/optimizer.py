@@ -116,13 +116,13 @@ class Optimizer:
         variable, slot = self._parameters[name], self._slots[f"momentum.{name}"]
         momentum = MOMENTUM * slot + (1 - MOMENTUM) * gradient
         update = tf.cast(MOMENTUM * momentum + (1 - MOMENTUM) * gradient, self._compute_dtype)
-        direction = tf.concat([orthogonalised(block) for block in tf.split(update, blocks, axis=1)], axis=1)
+        direction = tf.concat([orthogonalize(block) for block in tf.split(update, blocks, axis=1)], axis=1)
         decay = MUON_DECAY * self._weight_decay * variable
         slot.assign(momentum)
         variable.assign(variable - MUON_RATE * rate * (tf.cast(direction, tf.float32) + decay))
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
+def orthogonalize(matrix: Tensor) -> Tensor:
     """The matrix with its singular values brought to the order of 1: with U S V^T its decomposition, roughly U V^T.
 
     By a few steps of x <- a x + (b g + c g^2) x, g = x x^T, from the matrix divided by its Frobenius norm on. Two
@@ -136,7 +136,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """
     rows, columns = matrix.shape
     if rows > columns:  # the smaller of the two Gram matrices costs less
-        return transposed(orthogonalised(transposed(matrix)))
+        return transposed(orthogonalize(transposed(matrix)))
     norm = tf.norm(tf.cast(matrix, tf.float32))
     x = matrix / tf.cast(1.01 * norm + 1e-7, matrix.dtype)
     for a, b, c in NEWTON_SCHULZ:

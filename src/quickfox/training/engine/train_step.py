@@ -57,7 +57,7 @@ class CompiledTraining:
         self._threads = 1 if has_gpu() else max(1, config.threads // cluster.size)
         self._lanes = _largest_divisor(config.batch_size // cluster.replicas, self._threads)  # of a replica
         self._all_lanes = self._lanes * cluster.replicas
-        self._lane = tf.function(self._lane_gradients, autograph=False)  # traced once for all lanes
+        self._lane = tf.function(self._microbatch_gradients, autograph=False)  # traced once for all lanes
         self.steps = tf.function(self._steps, input_signature=self._steps_signature(), autograph=False)
         self.validation_window = tf.function(self._validation_window, autograph=False)
 
@@ -66,7 +66,7 @@ class CompiledTraining:
         rows = self._config.batch_size // self._cluster.size
         batches = tf.TensorSpec([None, rows, self._config.window], tf.int32)
         whole_state = self._network.initial_state(self._config.batch_size)
-        state = tf.nest.map_structure(tf.type_spec_from_value, self._cluster.spread(whole_state))
+        state = tf.nest.map_structure(tf.type_spec_from_value, self._cluster.scatter(whole_state))
         return [batches, batches, tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64), state]
 
     def _steps(self, xs: Tensor, ys: Tensor, rates: Tensor, first_step: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -87,8 +87,8 @@ class CompiledTraining:
     def _one_step(self, x: Tensor, y: Tensor, rate: Tensor, step: Tensor, state: Any) -> tuple[Tensor, Any]:
         """A replica's part of a step: its worker's rows x, y, its own state."""
         losses, gradients, states = [], [], []
-        x, y = self._cluster.share(x), self._cluster.share(y)
-        count = self._targets_per_lane(y)
+        x, y = self._cluster.local_shard(x), self._cluster.local_shard(y)
+        count = self._targets_per_microbatch(y)
         state = self._with_resets(state, step)
         first_lane = self._cluster.replica() * self._lanes
         for lane, (x_lane, y_lane, state_lane) in enumerate(_split(x, y, state, self._lanes), start=first_lane):
@@ -98,7 +98,7 @@ class CompiledTraining:
             gradients.append(lane_gradients)
             states.append(new_state)
         shares = [tf.add_n(losses), *(tf.add_n([lane[name] for lane in gradients]) for name in self._parameters)]
-        loss, *mean = self._cluster.summed([share / self._all_lanes for share in shares])
+        loss, *mean = self._cluster.all_reduce_sum([share / self._all_lanes for share in shares])
         self._optimizer.apply(dict(zip(self._parameters, mean, strict=True)), rate, step)
         return loss, _joined(states)
 
@@ -108,14 +108,14 @@ class CompiledTraining:
         numbers = tf.range(rows, dtype=tf.int64) + self._cluster.replica() * rows
         return self._network.with_restarts(state, tf.equal((numbers + step + 1) % STATE_RESET_WINDOWS, 0))
 
-    def _targets_per_lane(self, y: Tensor) -> Tensor:
+    def _targets_per_microbatch(self, y: Tensor) -> Tensor:
         """By what each lane divides its sum of losses, so that the mean over lanes is that over the batch."""
         if not self._has_ignored:
             return tf.constant(y.shape[0] * y.shape[1] / self._lanes, tf.float32)
-        [count] = self._cluster.summed([tf.reduce_sum(tf.cast(y != IGNORED, tf.float32))])
+        [count] = self._cluster.all_reduce_sum([tf.reduce_sum(tf.cast(y != IGNORED, tf.float32))])
         return tf.maximum(count, 1.0) / self._all_lanes
 
-    def _lane_gradients(
+    def _microbatch_gradients(
         self, x: Tensor, y: Tensor, state: Any, seed: Tensor, count: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Any]:
         """Loss of a lane's rows x, y (B / lanes, T) over `count`, its gradients by name, and its new state."""

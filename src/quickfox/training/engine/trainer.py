@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
-from quickfox.data.batching import StreamBatches, iter_validation_windows, validation_lanes
+from quickfox.data.batching import StreamBatches, iter_validation_windows, validation_segments
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError, DivergedError
 from quickfox.models.parameters import EMBEDDING, kernel_maps, parameter_shapes
 from quickfox.training.distributed.messaging import LOST_SECONDS
-from quickfox.training.distributed.strategy import Cluster, alone, tensors_digest
+from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
 from quickfox.training.engine.events import Replanned, StepsDone, Validated
 from quickfox.training.engine.optimizer import Optimizer, learning_rate
 from quickfox.training.engine.progress import Progress
@@ -32,7 +32,7 @@ Array = np.ndarray[Any, Any]
 
 CALL_SECONDS = 0.25  # aim for one TensorFlow call
 MAX_STEPS_PER_CALL = 64
-VALIDATION_LANES = 64
+VALIDATION_SEGMENTS = 64
 VALIDATION_WARM_UP = 256  # tokens, at least: what a recurrent state remembers is in practice shorter
 RECENT_CALLS = 8
 HANGING_CALLS = 20  # a call hangs that takes as long as so many of late
@@ -65,7 +65,7 @@ class Trainer:
     ) -> None:
         self.config = training
         self.model = model
-        self.cluster = cluster or alone()
+        self.cluster = cluster or single_process()
         self.batches = StreamBatches(
             training_tokens.ids,
             training.batch_size,
@@ -82,7 +82,7 @@ class Trainer:
         )
         self.replans = dict(training.replans)  # step -> total steps from there on
         self.progress = Progress(total_steps=training.steps)
-        with self.cluster.together(), self.cluster.strategy.scope():
+        with self.cluster.collective(), self.cluster.strategy.scope():
             self.network = build_network(model, training.random_seed, training.precision)
             self.parameters = self.network.parameters()
             frozen = (EMBEDDING,) if training.freeze_embeddings else ()
@@ -97,7 +97,7 @@ class Trainer:
             self.network, self.optimizer, training, self.cluster, has_ignored=training_tokens.loss_mask is not None
         )
         self._start_state = self.network.initial_state(training.batch_size)
-        self.state = self.cluster.spread(self._start_state)
+        self.state = self.cluster.scatter(self._start_state)
         self._recent_calls: deque[tuple[int, float]] = deque(maxlen=RECENT_CALLS)  # steps, seconds
         self._is_compiled = False
 
@@ -132,7 +132,7 @@ class Trainer:
                     self.budget.note_validation(time.perf_counter() - started)
             yield self._steps_done()
 
-    def follow(self, meanwhile: Callable[[], None]) -> bool:
+    def run_as_worker(self, meanwhile: Callable[[], None]) -> bool:
         """Does as the chief's trainer does, until its run ends; returns whether it was interrupted.
 
         Args:
@@ -152,9 +152,9 @@ class Trainer:
                     self._call(order["count"])
                     meanwhile()
                 case "gather":
-                    self.cluster.gathered(self.state)
+                    self.cluster.gather(self.state)
                 case "digest":
-                    control.tell(digest=tensors_digest(self.model_tensors()))
+                    control.tell(digest=tensors_sha256(self.model_tensors()))
                 case "end":
                     return bool(order["interrupted"])
                 case unknown:
@@ -191,7 +191,7 @@ class Trainer:
         xs, ys = (np.stack(part) for part in zip(*batches, strict=True))
         rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
         started = time.perf_counter()
-        with self.cluster.together(self._longest_wait()):
+        with self.cluster.collective(self._longest_wait()):
             losses, self.state = self.compiled.steps(
                 tf.constant(xs), tf.constant(ys), tf.constant(rates), tf.constant(progress.step, tf.int64), self.state
             )
@@ -253,9 +253,9 @@ class Trainer:
             return None
         window = self.config.window
         warm_up = -(-max(VALIDATION_WARM_UP, self.model.context or 0) // window) * window
-        lanes = validation_lanes(len(tokens), VALIDATION_LANES, warm_up)
+        lanes = validation_segments(len(tokens), VALIDATION_SEGMENTS, warm_up)
         state, total = self.network.initial_state(lanes), 0.0
-        for part in iter_validation_windows(tokens.ids, VALIDATION_LANES, window, warm_up, tokens.loss_mask):
+        for part in iter_validation_windows(tokens.ids, VALIDATION_SEGMENTS, window, warm_up, tokens.loss_mask):
             if part.reset_first:
                 state = self.network.with_restarts(state, tf.range(lanes) == 0)
             window_total, state = self.compiled.validation_window(
@@ -296,7 +296,7 @@ class Trainer:
     def training_tensors(self) -> dict[str, Array]:
         """What else a resumed run needs: optimizer slots and the carried state."""
         self.cluster.control.tell(do="gather")
-        tensors = {**self.optimizer.slots, **_named(self.cluster.gathered(self.state))}
+        tensors = {**self.optimizer.slots, **_named(self.cluster.gather(self.state))}
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     def compare_weights(self) -> None:
@@ -306,7 +306,7 @@ class Trainer:
             QuickfoxError: one has not: its machine, or ours, computes something else.
         """
         if self.cluster.size > 1:
-            self.cluster.compare_digests(tensors_digest(self.model_tensors()), self.progress.step)
+            self.cluster.compare_digests(tensors_sha256(self.model_tensors()), self.progress.step)
 
     def start_from(self, model: Mapping[str, Array]) -> None:
         """Begins with these weights, by the contract's names, instead of fresh ones."""
@@ -335,7 +335,7 @@ class Trainer:
             slot.assign(training[name])
         carried = [tf.constant(training[name]) for name in state]
         self._start_state = tf.nest.pack_sequence_as(self._start_state, carried)
-        self.state = self.cluster.spread(self._start_state)
+        self.state = self.cluster.scatter(self._start_state)
         self.progress = progress
 
     def _share_start(self) -> None:
@@ -343,7 +343,7 @@ class Trainer:
         if self.cluster.size > 1:
             for variable in (*self.parameters.values(), *self.optimizer.slots.values()):
                 variable.assign(self.cluster.from_chief(tf.convert_to_tensor(variable)))
-            self.state = self.cluster.spread(tf.nest.map_structure(self.cluster.from_chief, self._start_state))
+            self.state = self.cluster.scatter(tf.nest.map_structure(self.cluster.from_chief, self._start_state))
 
     def _steps_done(self) -> StepsDone:
         progress = self.progress

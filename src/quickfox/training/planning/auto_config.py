@@ -13,7 +13,7 @@ from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.training import SIZED, Precision, Replans, TrainingConfig, TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.models.parameters import parameter_count
-from quickfox.training.planning.presets import SUITED, choose_model, operations_per_token
+from quickfox.training.planning.presets import ARCHITECTURE_DEFAULTS, choose_model, operations_per_token
 
 BATCH_SIZE, SMALL_BATCH_SIZE = 64, 32
 FEW_STEPS = 400  # fewer than so many steps of BATCH_SIZE: twice as many of half the size learn more
@@ -41,7 +41,7 @@ class Plan:
     budget_seconds: float | None
 
 
-def repeated_request(request: TrainingRequest, model: ModelConfig, training: TrainingConfig) -> TrainingRequest:
+def fill_from_run(request: TrainingRequest, model: ModelConfig, training: TrainingConfig) -> TrainingRequest:
     """The request with all it leaves open as in an earlier run, but for the run's length, and sizes of another kind."""
     filled: dict[str, Any] = {}
     decided_otherwise = ["steps", "epochs", "budget", "vocabulary_size"]
@@ -57,7 +57,7 @@ def repeated_request(request: TrainingRequest, model: ModelConfig, training: Tra
     return dataclasses.replace(request, **filled)
 
 
-def repeated_tokenizer(request: TrainingRequest, kind: TokenizerKind, vocabulary_size: int) -> TrainingRequest:
+def fill_tokenizer_from_run(request: TrainingRequest, kind: TokenizerKind, vocabulary_size: int) -> TrainingRequest:
     """The request with the tokenizer as in an earlier run, if it leaves it open."""
     if request.tokenizer not in (None, kind):
         return request
@@ -75,13 +75,13 @@ def default_budget(training_tokens: int) -> float:
 
 def choose_window(request: TrainingRequest) -> int:
     """Tokens of back-propagation through time: as asked, or what suits the architecture."""
-    return request.window or SUITED[request.architecture or "lstm"].window
+    return request.window or ARCHITECTURE_DEFAULTS[request.architecture or "lstm"].window
 
 
 def choose_batch_size(tokens: float, window: int, replicas: int = 1) -> int:
     """Streams side by side, for a training on so many tokens: a number that divides by the replicas."""
-    suited = SMALL_BATCH_SIZE if tokens < FEW_STEPS * BATCH_SIZE * window else BATCH_SIZE
-    return math.ceil(suited / replicas) * replicas
+    defaults = SMALL_BATCH_SIZE if tokens < FEW_STEPS * BATCH_SIZE * window else BATCH_SIZE
+    return math.ceil(defaults / replicas) * replicas
 
 
 def choose_dropout(passes: float, parameters_per_token: float) -> float:
@@ -125,7 +125,7 @@ def choose_settings(
     Raises:
         UsageError: a value is out of range, or the batch does not divide by the replicas.
     """
-    suited = SUITED[request.architecture or "lstm"]
+    defaults = ARCHITECTURE_DEFAULTS[request.architecture or "lstm"]
     window = choose_window(request)
     batch_size = request.batch_size or choose_batch_size(math.inf, window, replicas)
     if batch_size % replicas:
@@ -133,11 +133,11 @@ def choose_settings(
     steps, replans = _asked_steps(request, training_tokens, batch_size * window, repeated)
     budget, compute = None, 0.0
     if steps is not None:
-        weights = steps * batch_size * window / suited.tokens_per_parameter
+        weights = steps * batch_size * window / defaults.tokens_per_parameter
     else:
         budget = default_budget(training_tokens) if request.budget is None else request.budget
         compute = flops * EFFICIENCY * max(1.0, budget - seconds_gone - STARTUP_SECONDS)
-        weights = math.sqrt(compute / (6 * suited.tokens_per_parameter))  # 6 operations a weight and token
+        weights = math.sqrt(compute / (6 * defaults.tokens_per_parameter))  # 6 operations a weight and token
     model = choose_model(request, vocabulary_size, weights, window)
     if steps is None:
         tokens = compute / operations_per_token(model)
@@ -153,7 +153,7 @@ def choose_settings(
         replans=replans,
         batch_size=batch_size,
         window=window,
-        learning_rate=request.learning_rate or suited.learning_rate * (TRANSFER_RATE if is_transferred else 1.0),
+        learning_rate=request.learning_rate or defaults.learning_rate * (TRANSFER_RATE if is_transferred else 1.0),
         warmup_steps=WARMUP_STEPS,
         weight_decay=WEIGHT_DECAY,
         clip_norm=CLIP_NORM,

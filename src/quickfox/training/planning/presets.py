@@ -17,7 +17,7 @@ TIED_VOCABULARY_SIZE = 1024  # from so many tokens on, a transformer's embedding
 
 
 @dataclass(frozen=True)
-class Suited:
+class ArchitectureDefaults:
     """What suits an architecture where nothing is asked.
 
     Attributes:
@@ -43,14 +43,14 @@ _RECURRENT_SIZES: dict[Size, tuple[int, int]] = {
     "medium": (1, 512),
     "large": (2, 768),
 }
-SUITED: dict[Architecture, Suited] = {
-    "rnn": Suited(3e-3, 64, 1, 6.0, _RECURRENT_SIZES),
-    "gru": Suited(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
-    "lstm": Suited(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
-    "attention-rnn": Suited(
+ARCHITECTURE_DEFAULTS: dict[Architecture, ArchitectureDefaults] = {
+    "rnn": ArchitectureDefaults(3e-3, 64, 1, 6.0, _RECURRENT_SIZES),
+    "gru": ArchitectureDefaults(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
+    "lstm": ArchitectureDefaults(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
+    "attention-rnn": ArchitectureDefaults(
         1e-2, 64, 1, 6.0, {"tiny": (1, 64), "small": (1, 128), "medium": (1, 256), "large": (2, 512)}, contexts=2
     ),
-    "transformer": Suited(
+    "transformer": ArchitectureDefaults(
         3e-3, 128, 4, 6.0, {"tiny": (2, 64), "small": (4, 128), "medium": (4, 256), "large": (8, 512)}
     ),
 }
@@ -69,11 +69,11 @@ def choose_model(request: TrainingRequest, vocabulary_size: int, weights: float,
         UsageError: a value is out of range, or does not fit the architecture.
     """
     architecture = request.architecture or "lstm"
-    suited = SUITED[architecture]
+    defaults = ARCHITECTURE_DEFAULTS[architecture]
     if request.size is not None:
-        num_layers, hidden_dim = suited.sizes[request.size]
+        num_layers, hidden_dim = defaults.sizes[request.size]
     else:
-        num_layers = request.num_layers or suited.num_layers
+        num_layers = request.num_layers or defaults.num_layers
         hidden_dim = request.hidden_dim or choose_hidden_dim(architecture, num_layers, weights)
     has_attention, is_transformer = architecture in ATTENTION_ARCHITECTURES, architecture == "transformer"
     embedding_dim = hidden_dim if is_transformer else choose_embedding_dim(vocabulary_size)
@@ -84,7 +84,7 @@ def choose_model(request: TrainingRequest, vocabulary_size: int, weights: float,
         hidden_dim=hidden_dim,
         num_layers=num_layers,
         num_heads=request.num_heads or (choose_num_heads(hidden_dim) if has_attention else 1),
-        context=suited.contexts * window if has_attention else None,
+        context=defaults.contexts * window if has_attention else None,
         tied_embeddings=is_transformer and vocabulary_size >= TIED_VOCABULARY_SIZE,
     )
 

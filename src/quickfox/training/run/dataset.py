@@ -16,9 +16,9 @@ from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.build import build_tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
-from quickfox.training.engine.events import Surroundings
+from quickfox.training.engine.events import RunContext
 from quickfox.training.run.record import CorpusRecord, RunRecord
-from quickfox.training.run.transfer import grown
+from quickfox.training.run.transfer import extend_vocabulary
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -33,7 +33,7 @@ def choose_tokenizer(
         QuickfoxError: any of its other children: the file or the corpus cannot be read, or is not what it should be.
     """
     if vocabulary_path is None and start is not None and request.tokenizer is None and request.vocabulary_size is None:
-        return _ending(corpus, grown(start, set(count_characters(iter_texts(corpus)))))
+        return _ending(corpus, extend_vocabulary(start, set(count_characters(iter_texts(corpus)))))
     if vocabulary_path is None:
         return _ending(
             corpus, build_tokenizer(request.tokenizer or "char", iter_texts(corpus), request.vocabulary_size)
@@ -49,7 +49,7 @@ def _ending(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer.with_end_of_text() if has_documents(corpus) else tokenizer
 
 
-def encode_new(
+def encode_corpus_checked(
     corpus: Corpus,
     tokenizer: Tokenizer,
     path: Path,
@@ -72,8 +72,8 @@ def encode_new(
                 f"the vocabulary lacks characters of the corpus: {description}; "
                 f"build one with `llm build-vocab`, or leave --vocab out"
             )
-        left_out = encoded.unknown.total()
-        notice(f"{left_out:,} characters of the corpus that the vocabulary leaves out as rare: {description}")
+        unknown_counts = encoded.unknown.total()
+        notice(f"{unknown_counts:,} characters of the corpus that the vocabulary leaves out as rare: {description}")
     if encoded.tokens == 0:
         raise NoInputError("the corpus is empty")
     minimum = math.ceil((window + 1) / (1 - validation_split))  # the last target must be in the training share too
@@ -106,7 +106,7 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, tokens_path: Path) -
     )
 
 
-def reuse_tokens(run: Path, record: RunRecord, tokens_path: Path, surroundings: Surroundings) -> Tokenizer:
+def ensure_tokens(run: Path, record: RunRecord, tokens_path: Path, run_context: RunContext) -> Tokenizer:
     """Makes sure that `tokens_path` holds the tokens of a run that was begun before; returns its tokenizer.
 
     They are as the run left them, or else, if they are gone or damaged, encoded from its text once more.
@@ -126,8 +126,8 @@ def reuse_tokens(run: Path, record: RunRecord, tokens_path: Path, surroundings: 
         if found is None:
             raise NoInputError(f"{tokens_path} is gone, and the text came from standard input: start a new run")
         raise DataError(f"{tokens_path} is damaged, and the text came from standard input: start a new run")
-    corpus = open_corpus(record.corpus.files, surroundings.notice)
-    corpus = corpus.watched(surroundings.reading("encoding", corpus.size))
+    corpus = open_corpus(record.corpus.files, run_context.notice)
+    corpus = corpus.with_progress(run_context.reading("encoding", corpus.size))
     if encode_corpus(corpus, tokenizer, tokens_path).digest != record.corpus.sha256:
         remove_tokens(tokens_path)
         raise DataError(

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 from quickfox.data.dataset import open_corpus_tokens, remove_tokens, split_tokens
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.base import Tokenizer
-from quickfox.training.engine.events import Event, RunFinished, RunInterrupted, RunStarted, Surroundings
+from quickfox.training.engine.events import Event, RunContext, RunFinished, RunInterrupted, RunStarted
 from quickfox.training.run.record import CheckpointInterval, RunRecord
 from quickfox.training.run.recorder import Recorder
 from quickfox.training.run.resume_point import ResumePoint
-from quickfox.training.run.transfer import reopen_start, transferred
-from quickfox.training.run.workers import tell_run
+from quickfox.training.run.transfer import reopen_pretrained, transfer_weights
+from quickfox.training.run.workers import send_run_config
 
 if TYPE_CHECKING:
     from quickfox.training.distributed.strategy import Cluster
 
 
-def train_as_recorded(
+def execute_run(
     directory: Path,
     record: RunRecord,
     tokenizer: Tokenizer,
     tokens_path: Path,
     point: ResumePoint | None,
-    surroundings: Surroundings,
+    run_context: RunContext,
     cluster: "Cluster",
 ) -> Iterator[Event]:
     """Trains to the end, telling what happens.
@@ -59,14 +59,14 @@ def train_as_recorded(
     from quickfox.training.engine.trainer import Trainer  # needs TensorFlow, which has been started by now
 
     control = cluster.control
-    tell_run(control, directory, record)
+    send_run_config(control, directory, record)
     interval = CheckpointInterval.parse(record.checkpoint_every)
     trainer = Trainer(
         record.model,
         record.training,
         training_tokens,
         validation_tokens,
-        surroundings.started,
+        run_context.started,
         record.budget_seconds,
         interval.steps,
         cluster,
@@ -74,13 +74,15 @@ def train_as_recorded(
     if point is not None:
         trainer.restore(point.bundle.parameters, point.tensors, point.progress)
     elif record.init_from is not None:
-        trainer.start_from(transferred(trainer.model_tensors(), tokenizer, reopen_start(record.init_from).bundle))
+        trainer.start_from(
+            transfer_weights(trainer.model_tensors(), tokenizer, reopen_pretrained(record.init_from).bundle)
+        )
 
     def stop_requested() -> bool:
-        return surroundings.stop_requested() or control.stop_requested()
+        return run_context.stop_requested() or control.stop_requested()
 
     for event in Recorder(directory, record, tokenizer, trainer, interval).events(stop_requested):
-        if isinstance(event, RunFinished) and not surroundings.keep_tokens:
+        if isinstance(event, RunFinished) and not run_context.keep_tokens:
             remove_tokens(tokens_path)
         if isinstance(event, RunFinished | RunInterrupted):
             control.tell(do="end", interrupted=isinstance(event, RunInterrupted))

@@ -94,7 +94,7 @@ class CorpusRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartRecord:
+class PretrainedRecord:
     """The model that a run started from.
 
     Attributes:
@@ -130,7 +130,7 @@ class RunRecord:
     corpus: CorpusRecord
     tokenizer: TokenizerKind = setting(default="char", added_later=True)
     vocabulary_sha256: str
-    init_from: StartRecord | None = setting(default=None, added_later=True)
+    init_from: PretrainedRecord | None = setting(default=None, added_later=True)
     checkpoint_every: str
     workers: int = setting(default=1, bounds=(1, MAX_WORKERS), added_later=True)
     versions: dict[str, str]
@@ -192,7 +192,7 @@ def read_record(path: Path) -> RunRecord:
     if type(found) is not int or found != FORMAT_VERSION:
         newer = type(found) is int and found > FORMAT_VERSION
         raise DataError(f"{where}: format version {reprlib.repr(found)}; {'upgrade quickfox' if newer else 'damaged'}")
-    parts = {"model": ModelConfig, "training": TrainingConfig, "corpus": CorpusRecord, "init_from": StartRecord}
+    parts = {"model": ModelConfig, "training": TrainingConfig, "corpus": CorpusRecord, "init_from": PretrainedRecord}
     for name, kind in parts.items():
         if values.get(name) is not None or (name in values and name != "init_from"):
             values[name] = from_dict(kind, values[name], f"{where}: {name}")

@@ -12,13 +12,13 @@ from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import DataError
 from quickfox.training.distributed.messaging import Control
-from quickfox.training.distributed.rendezvous import joined
-from quickfox.training.engine.events import Event, Surroundings
+from quickfox.training.distributed.rendezvous import connect_workers
+from quickfox.training.engine.events import Event, RunContext
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
-from quickfox.training.run.dataset import reuse_tokens
+from quickfox.training.run.dataset import ensure_tokens
 from quickfox.training.run.directory import locked
-from quickfox.training.run.execute import train_as_recorded
+from quickfox.training.run.execute import execute_run
 from quickfox.training.run.record import (
     CheckpointInterval,
     RunRecord,
@@ -30,23 +30,23 @@ from quickfox.training.run.record import (
 from quickfox.training.run.recorder import run_finished
 from quickfox.training.run.resume_point import (
     ResumePoint,
+    check_unchanged,
     discard_after,
-    extended,
+    extend_run,
     find_run,
-    newest_resume_point,
-    refuse_changes,
+    load_resume_point,
 )
 from quickfox.training.run.workers import (
-    attentive,
-    compare_texts,
-    follow,
-    greeting,
-    refuse_indivisible_batch,
-    refuse_indivisible_devices,
-    refuse_standard_input,
-    shared_anew,
-    start_together,
-    tell_text,
+    check_batch_divides,
+    check_batch_divides_devices,
+    check_peers_while_reading,
+    check_same_text,
+    check_sources,
+    handshake,
+    rescale_to_workers,
+    run_worker,
+    send_tokenizer,
+    start_tensorflow_on_all,
 )
 from quickfox.training.tensorflow_runtime import import_tensorflow
 
@@ -58,7 +58,7 @@ def resume_run(
     run: Path | None,
     request: TrainingRequest,
     *,
-    surroundings: Surroundings,
+    run_context: RunContext,
     checkpoint_every: str | None = None,
 ) -> Iterator[Event]:
     """Goes on with a run from its newest undamaged checkpoint, as if it had never stopped.
@@ -74,44 +74,44 @@ def resume_run(
         DataError: the text or vocabulary is not the run's, or no checkpoint is undamaged.
         QuickfoxError: any of its other children.
     """
-    spec = surroundings.cluster
-    with joined(spec, greeting(request, resumes=True), surroundings.leave) as control:
-        surroundings = attentive(surroundings, control)
+    spec = run_context.cluster
+    with connect_workers(spec, handshake(request, resumes=True), run_context.leave) as control:
+        run_context = check_peers_while_reading(run_context, control)
         if spec is not None and not spec.is_chief:
-            yield from follow(control, spec, None, surroundings)
+            yield from run_worker(control, spec, None, run_context)
         else:
-            yield from _lead_on(find_run(run, surroundings.notice), request, surroundings, checkpoint_every, control)
+            yield from _resume_chief(find_run(run, run_context.notice), request, run_context, checkpoint_every, control)
 
 
-def _lead_on(
+def _resume_chief(
     directory: Path,
     request: TrainingRequest,
-    surroundings: Surroundings,
+    run_context: RunContext,
     checkpoint_every: str | None,
     control: Control,
 ) -> Iterator[Event]:
     """`resume_run`, as the chief of the others."""
     with locked(directory):
         record = read_record(directory)
-        refuse_changes(request, record)
-        refuse_indivisible_batch(surroundings.cluster, record.training.batch_size)
-        refuse_standard_input(surroundings.cluster, record.corpus.files)
-        record = shared_anew(record, surroundings)
+        check_unchanged(request, record)
+        check_batch_divides(run_context.cluster, record.training.batch_size)
+        check_sources(run_context.cluster, record.corpus.files)
+        record = rescale_to_workers(record, run_context)
         if checkpoint_every is not None:
             record = dataclasses.replace(record, checkpoint_every=str(CheckpointInterval.parse(checkpoint_every)))
-        point = newest_resume_point(directory, record, surroundings.notice)
+        point = load_resume_point(directory, record, run_context.notice)
         progress = point.progress if point else Progress(total_steps=record.training.steps)
-        record, progress = extended(record, progress, request, surroundings.notice)
+        record, progress = extend_run(record, progress, request, run_context.notice)
         if point is not None:
             point = dataclasses.replace(point, progress=progress)
             if progress.is_finished(record.training.patience):
-                surroundings.notice(f"{directory} is finished; to go on, ask for more --epochs, --steps or --budget")
+                run_context.notice(f"{directory} is finished; to go on, ask for more --epochs, --steps or --budget")
                 control.tell(nothing_to_do=True)
                 yield run_finished(directory, record, progress)
                 return
         if record.versions != current_versions():
-            surroundings.notice("other versions of programs than before: the run will not be the same to the last bit")
-        yield from _resume(directory, record, point, progress, surroundings, control)
+            run_context.notice("other versions of programs than before: the run will not be the same to the last bit")
+        yield from _resume(directory, record, point, progress, run_context, control)
 
 
 def _resume(
@@ -119,21 +119,21 @@ def _resume(
     record: RunRecord,
     point: ResumePoint | None,
     progress: Progress,
-    surroundings: Surroundings,
+    run_context: RunContext,
     control: Control,
 ) -> Iterator[Event]:
     tokens_path = directory / TOKENS_FILE
     import_tensorflow()  # before anything is written: it may not be there
-    tokenizer = reuse_tokens(directory, record, tokens_path, surroundings)
+    tokenizer = ensure_tokens(directory, record, tokens_path, run_context)
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
     check_disk_space(directory, record.model, record.training)
-    tell_text(control, tokenizer, record.corpus.files)
-    compare_texts(control, surroundings.cluster, record.corpus.sha256)
-    cluster = start_together(control, surroundings.cluster, record.training.threads)
-    refuse_indivisible_devices(cluster, record.training.batch_size)
+    send_tokenizer(control, tokenizer, record.corpus.files)
+    check_same_text(control, run_context.cluster, record.corpus.sha256)
+    cluster = start_tensorflow_on_all(control, run_context.cluster, record.training.threads)
+    check_batch_divides_devices(cluster, record.training.batch_size)
     discard_after(directory, progress.step)
     write_record(directory, record)
     cut_history(directory, progress.step)
-    earlier = dataclasses.replace(surroundings, started=surroundings.started - progress.seconds)
-    yield from train_as_recorded(directory, record, tokenizer, tokens_path, point, earlier, cluster)
+    earlier = dataclasses.replace(run_context, started=run_context.started - progress.seconds)
+    yield from execute_run(directory, record, tokenizer, tokens_path, point, earlier, cluster)

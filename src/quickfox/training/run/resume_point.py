@@ -64,7 +64,7 @@ def _last_written(run: Path) -> int:
     return max(path.stat().st_mtime_ns for path in paths if path.exists())
 
 
-def refuse_changes(request: TrainingRequest, record: RunRecord) -> None:
+def check_unchanged(request: TrainingRequest, record: RunRecord) -> None:
     """Refuses settings that are not the run's own.
 
     Raises:
@@ -90,7 +90,7 @@ def refuse_changes(request: TrainingRequest, record: RunRecord) -> None:
             )
 
 
-def newest_resume_point(run: Path, record: RunRecord, notice: Callable[[str], None]) -> ResumePoint | None:
+def load_resume_point(run: Path, record: RunRecord, notice: Callable[[str], None]) -> ResumePoint | None:
     """The newest checkpoint of `run` that is whole; None if none was ever committed.
 
     Raises:
@@ -126,7 +126,7 @@ def _read(directory: Path, record: RunRecord) -> ResumePoint:
     return ResumePoint(bundle, training.tensors, progress)
 
 
-def extended(
+def extend_run(
     record: RunRecord, progress: Progress, request: TrainingRequest, notice: Callable[[str], None]
 ) -> tuple[RunRecord, Progress]:
     """The run with another length, if one is asked for: its plan, and so its decay, changes at the present step.

@@ -14,31 +14,31 @@ from quickfox.data.dataset import count_training_tokens
 from quickfox.text.corpus import Corpus
 from quickfox.tokenizers.serialization import save_tokenizer
 from quickfox.training.distributed.messaging import Control
-from quickfox.training.distributed.rendezvous import joined
-from quickfox.training.engine.events import Event, RunPlanned, Surroundings
+from quickfox.training.distributed.rendezvous import connect_workers
+from quickfox.training.engine.events import Event, RunContext, RunPlanned
 from quickfox.training.planning.auto_config import choose_settings, choose_window
 from quickfox.training.planning.cost import check_disk_space, check_memory, estimate_cost
 from quickfox.training.run.dataset import (
     TOKENIZER_FILE,
     choose_tokenizer,
     describe_corpus,
-    encode_new,
+    encode_corpus_checked,
     tokenizer_digest,
 )
 from quickfox.training.run.directory import make_directory, new_run
-from quickfox.training.run.execute import train_as_recorded
+from quickfox.training.run.execute import execute_run
 from quickfox.training.run.record import CheckpointInterval, RunRecord, current_versions, write_record
-from quickfox.training.run.transfer import inherited
+from quickfox.training.run.transfer import resolve_request
 from quickfox.training.run.workers import (
-    all_threads,
-    attentive,
-    compare_texts,
-    follow,
-    greeting,
-    refuse_indivisible_batch,
-    start_together,
-    tell_text,
+    check_batch_divides,
+    check_peers_while_reading,
+    check_same_text,
+    handshake,
+    run_worker,
+    send_tokenizer,
+    start_tensorflow_on_all,
     threads_per_worker,
+    total_threads,
 )
 from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision
 
@@ -53,9 +53,9 @@ def start_run(
     output: Path | None,
     vocabulary_path: Path | None,
     name: str,
-    surroundings: Surroundings,
+    run_context: RunContext,
     checkpoint_every: str | None = None,
-    repeats: Path | None = None,
+    config_from: Path | None = None,
     init_from: Path | None = None,
     dry_run: bool = False,
 ) -> Iterator[Event]:
@@ -76,59 +76,59 @@ def start_run(
     Raises:
         QuickfoxError: any of its children; nothing is created when the input is at fault.
     """
-    spec = surroundings.cluster
-    refuse_indivisible_batch(spec, request.batch_size)
-    with joined(spec, greeting(request, resumes=False), surroundings.leave) as control:
-        surroundings = attentive(surroundings, control)
+    spec = run_context.cluster
+    check_batch_divides(spec, request.batch_size)
+    with connect_workers(spec, handshake(request, resumes=False), run_context.leave) as control:
+        run_context = check_peers_while_reading(run_context, control)
         if spec is not None and not spec.is_chief:
-            yield from follow(control, spec, corpus, surroundings)
+            yield from run_worker(control, spec, corpus, run_context)
             return
-        yield from _lead(
+        yield from _run_chief(
             corpus,
             request,
             output=output,
             vocabulary_path=vocabulary_path,
             name=name,
-            surroundings=surroundings,
+            run_context=run_context,
             checkpoint_every=checkpoint_every,
-            repeats=repeats,
+            config_from=config_from,
             init_from=init_from,
             dry_run=dry_run,
             control=control,
         )
 
 
-def _lead(
+def _run_chief(
     corpus: Corpus,
     request: TrainingRequest,
     *,
     output: Path | None,
     vocabulary_path: Path | None,
     name: str,
-    surroundings: Surroundings,
+    run_context: RunContext,
     checkpoint_every: str | None,
-    repeats: Path | None,
+    config_from: Path | None,
     init_from: Path | None,
     dry_run: bool,
     control: Control,
 ) -> Iterator[Event]:
     """`start_run`, as the chief of the others."""
-    spec = surroundings.cluster
+    spec = run_context.cluster
     interval = CheckpointInterval.parse(checkpoint_every)
-    request, split, repeated, start = inherited(request, repeats, init_from, vocabulary_path)
-    counted = corpus.watched(surroundings.reading("vocabulary", corpus.size))
+    request, split, repeated, start = resolve_request(request, config_from, init_from, vocabulary_path)
+    counted = corpus.with_progress(run_context.reading("vocabulary", corpus.size))
     tokenizer = choose_tokenizer(counted, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
-    threads = request.threads or all_threads(spec)
-    tell_text(control, tokenizer)
+    threads = request.threads or total_threads(spec)
+    send_tokenizer(control, tokenizer)
     directory, made = make_directory(output, name)
     tokens_path = directory / TOKENS_FILE
     with new_run(directory, made):
-        read = corpus.watched(surroundings.reading("encoding", corpus.size))
-        encoded = encode_new(read, tokenizer, tokens_path, choose_window(request), split, surroundings.notice)
-        compare_texts(control, spec, encoded.digest)
-        cluster = start_together(control, spec, threads)
+        read = corpus.with_progress(run_context.reading("encoding", corpus.size))
+        encoded = encode_corpus_checked(read, tokenizer, tokens_path, choose_window(request), split, run_context.notice)
+        check_same_text(control, spec, encoded.digest)
+        cluster = start_tensorflow_on_all(control, spec, threads)
         if repeated is not None and repeated.corpus.sha256 != encoded.digest:
-            surroundings.notice(f"the text is not the one of {repeats}: its settings are used, the run will differ")
+            run_context.notice(f"the text is not the one of {config_from}: its settings are used, the run will differ")
         training_tokens = count_training_tokens(encoded.tokens, split)
         precision = preferred_precision() if request.precision == "auto" else request.precision
         flops = matmul_speed(precision, threads_per_worker(spec, threads)) * cluster.size
@@ -140,7 +140,7 @@ def _lead(
             threads=threads,
             precision=precision,
             flops=flops,
-            seconds_gone=time.monotonic() - surroundings.started,
+            seconds_gone=time.monotonic() - run_context.started,
             is_transferred=start is not None,
             repeated=None if repeated is None else repeated.training,
             replicas=cluster.replicas,
@@ -153,7 +153,7 @@ def _lead(
                 validation_tokens=encoded.tokens - training_tokens,
                 flops=flops,
                 budget_seconds=plan.budget_seconds,
-                seconds_gone=time.monotonic() - surroundings.started,
+                seconds_gone=time.monotonic() - run_context.started,
                 workers=cluster.size,
             )
             yield RunPlanned(
@@ -187,4 +187,4 @@ def _lead(
         )
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
         write_record(directory, record)
-        yield from train_as_recorded(directory, record, tokenizer, tokens_path, None, surroundings, cluster)
+        yield from execute_run(directory, record, tokenizer, tokens_path, None, run_context, cluster)

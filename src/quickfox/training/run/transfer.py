@@ -20,24 +20,24 @@ from quickfox.models.parameters import EMBEDDING
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
-from quickfox.training.planning.auto_config import DEFAULT_VALIDATION_SPLIT, repeated_request, repeated_tokenizer
-from quickfox.training.run.record import RunRecord, StartRecord, read_record
+from quickfox.training.planning.auto_config import DEFAULT_VALIDATION_SPLIT, fill_from_run, fill_tokenizer_from_run
+from quickfox.training.run.record import PretrainedRecord, RunRecord, read_record
 
-_TAKEN_OVER = ("architecture", "embedding_dim", "hidden_dim", "num_layers", "num_heads")
+_ADOPTED = ("architecture", "embedding_dim", "hidden_dim", "num_layers", "num_heads")
 
 _VOCABULARY_AXIS = {EMBEDDING: 0, "output.kernel": 1, "output.bias": 0}
 """The tensors that have an entry for each token, and along which axis."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
+class PretrainedModel:
     """A model to start from, and how a run writes down which that is."""
 
     bundle: ModelBundle
-    record: StartRecord
+    record: PretrainedRecord
 
 
-def open_start(path: Path) -> Start:
+def open_pretrained(path: Path) -> PretrainedModel:
     """The model in `path`: a run (its best checkpoint), a checkpoint or a bare model directory.
 
     Raises:
@@ -47,18 +47,18 @@ def open_start(path: Path) -> Start:
     """
     directory, _ = find_model(str(path), {}, Path())
     sha256 = read_manifest(directory).model["model.safetensors"].sha256
-    return Start(load_model(directory), StartRecord(directory=str(directory.absolute()), sha256=sha256))
+    return PretrainedModel(load_model(directory), PretrainedRecord(directory=str(directory.absolute()), sha256=sha256))
 
 
-def reopen_start(record: StartRecord) -> Start:
-    """The model that a run was begun with; raises DataError if it is another by now, else what `open_start` does."""
-    start = open_start(Path(record.directory))
+def reopen_pretrained(record: PretrainedRecord) -> PretrainedModel:
+    """The model that a run was begun with; raises DataError if it is another by now, else what `open_pretrained` does."""
+    start = open_pretrained(Path(record.directory))
     if start.record.sha256 != record.sha256:
         raise DataError(f"{record.directory} is no longer the model that this run was begun with")
     return start
 
 
-def taken_over(request: TrainingRequest, model: ModelConfig) -> TrainingRequest:
+def adopt_sizes(request: TrainingRequest, model: ModelConfig) -> TrainingRequest:
     """The request for a model of the same architecture and sizes.
 
     Raises:
@@ -66,14 +66,14 @@ def taken_over(request: TrainingRequest, model: ModelConfig) -> TrainingRequest:
     """
     if request.size is not None:
         raise UsageError("--size and --init-from exclude each other: the sizes are those of the model to start from")
-    for name in _TAKEN_OVER:
+    for name in _ADOPTED:
         asked, given = getattr(request, name), getattr(model, name)
         if asked not in (None, given):
             raise UsageError(f"--{name.replace('_', '-')} is {given} in the model to start from, not {asked}")
-    return dataclasses.replace(request, **{name: getattr(model, name) for name in _TAKEN_OVER})
+    return dataclasses.replace(request, **{name: getattr(model, name) for name in _ADOPTED})
 
 
-def grown(tokenizer: Tokenizer, characters: set[str]) -> Tokenizer:
+def extend_vocabulary(tokenizer: Tokenizer, characters: set[str]) -> Tokenizer:
     """The tokenizer, of characters with those that it lacks; all others know every character already."""
     if not isinstance(tokenizer, CharacterTokenizer):
         return tokenizer
@@ -82,7 +82,9 @@ def grown(tokenizer: Tokenizer, characters: set[str]) -> Tokenizer:
     return dataclasses.replace(tokenizer, vocabulary=Vocabulary(union, vocabulary.min_count))
 
 
-def transferred(fresh: Mapping[str, np.ndarray], tokenizer: Tokenizer, start: ModelBundle) -> dict[str, np.ndarray]:
+def transfer_weights(
+    fresh: Mapping[str, np.ndarray], tokenizer: Tokenizer, start: ModelBundle
+) -> dict[str, np.ndarray]:
     """The weights to start with, by name.
 
     Args:
@@ -110,9 +112,9 @@ def transferred(fresh: Mapping[str, np.ndarray], tokenizer: Tokenizer, start: Mo
     return weights
 
 
-def inherited(
-    request: TrainingRequest, repeats: Path | None, init_from: Path | None, vocabulary_path: Path | None
-) -> tuple[TrainingRequest, float, RunRecord | None, Start | None]:
+def resolve_request(
+    request: TrainingRequest, config_from: Path | None, init_from: Path | None, vocabulary_path: Path | None
+) -> tuple[TrainingRequest, float, RunRecord | None, PretrainedModel | None]:
     """The request with what it leaves open taken from the others.
 
     Args:
@@ -128,20 +130,20 @@ def inherited(
         UsageError: embeddings are to be frozen that were never learnt.
         QuickfoxError: any of its other children: the run or the model cannot be read.
     """
-    repeated = None if repeats is None else read_record(repeats)
+    repeated = None if config_from is None else read_record(config_from)
     split = request.validation_split
     if repeated is not None:
-        request = repeated_request(request, repeated.model, repeated.training)
+        request = fill_from_run(request, repeated.model, repeated.training)
         if vocabulary_path is None and init_from is None and repeated.init_from is None:
-            request = repeated_tokenizer(request, repeated.tokenizer, repeated.model.vocabulary_size)
+            request = fill_tokenizer_from_run(request, repeated.tokenizer, repeated.model.vocabulary_size)
         split = repeated.validation_split if split is None else split
     start = None
     if init_from is not None:
-        start = open_start(init_from)
+        start = open_pretrained(init_from)
     elif repeated is not None and repeated.init_from is not None:
-        start = reopen_start(repeated.init_from)
+        start = reopen_pretrained(repeated.init_from)
     if start is not None:
-        request = taken_over(request, start.bundle.config)
+        request = adopt_sizes(request, start.bundle.config)
     elif request.freeze_embeddings:
         raise UsageError("--freeze-embeddings is for --init-from: fresh embeddings must be learnt")
     return request, DEFAULT_VALIDATION_SPLIT if split is None else split, repeated, start

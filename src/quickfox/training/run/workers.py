@@ -32,7 +32,7 @@ from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, parse_tokenizer
 from quickfox.training.distributed.cluster_spec import ClusterSpec
 from quickfox.training.distributed.messaging import Control, Message
-from quickfox.training.engine.events import Event, RunInterrupted, Surroundings, WorkerFinished, WorkerStarted
+from quickfox.training.engine.events import Event, RunContext, RunInterrupted, WorkerFinished, WorkerStarted
 from quickfox.training.run.record import RunRecord, current_versions
 from quickfox.training.tensorflow_runtime import num_gpus, start_tensorflow, vector_extensions
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from quickfox.training.distributed.strategy import Cluster
 
 
-def greeting(request: TrainingRequest, *, resumes: bool) -> Message:
-    """What must be the same of all workers, by name, for `joined`."""
+def handshake(request: TrainingRequest, *, resumes: bool) -> Message:
+    """What must be the same of all workers, by name, for `connect_workers`."""
     versions = current_versions()
     settings = dataclasses.asdict(request).items()
     return {
@@ -52,13 +52,13 @@ def greeting(request: TrainingRequest, *, resumes: bool) -> Message:
     }
 
 
-def refuse_standard_input(spec: ClusterSpec | None, sources: Sequence[str]) -> None:
+def check_sources(spec: ClusterSpec | None, sources: Sequence[str]) -> None:
     """Raises UsageError if several workers are to read standard input, which only one can."""
     if spec is not None and STANDARD_INPUT in sources:
         raise UsageError("every worker reads the text by itself, and standard input can be read once: name a file")
 
 
-def refuse_indivisible_batch(spec: ClusterSpec | None, batch_size: int | None) -> None:
+def check_batch_divides(spec: ClusterSpec | None, batch_size: int | None) -> None:
     """Raises UsageError if a batch of so many sequences, if that is decided, does not divide by the workers."""
     if spec is None or batch_size is None:
         return
@@ -69,7 +69,7 @@ def refuse_indivisible_batch(spec: ClusterSpec | None, batch_size: int | None) -
         raise UsageError(f"--batch-size {batch_size} does not divide by {workers} workers: choose {choices}")
 
 
-def all_threads(spec: ClusterSpec | None) -> int:
+def total_threads(spec: ClusterSpec | None) -> int:
     """Processor threads of all workers together, taking their machines to be like this one."""
     if spec is None:
         return available_threads()
@@ -77,15 +77,15 @@ def all_threads(spec: ClusterSpec | None) -> int:
     return len(spec.addresses) * max(1, min(available_threads(), share))
 
 
-def shared_anew(record: RunRecord, surroundings: Surroundings) -> RunRecord:
+def rescale_to_workers(record: RunRecord, run_context: RunContext) -> RunRecord:
     """A run as the workers there are now go on with it: with all their threads, if there were more or fewer before."""
-    spec = surroundings.cluster
+    spec = run_context.cluster
     workers = 1 if spec is None else len(spec.addresses)
     if workers == record.workers:
         return record
-    threads = all_threads(spec)
+    threads = total_threads(spec)
     if threads != record.training.threads:
-        surroundings.notice(
+        run_context.notice(
             f"{threads} threads in all, and before {record.training.threads}: sums are rounded differently, so the run "
             f"will not be the same to the last bit"
         )
@@ -98,11 +98,11 @@ def threads_per_worker(spec: ClusterSpec | None, threads: int) -> int:
     return threads if spec is None else max(1, threads // len(spec.addresses))
 
 
-def attentive(surroundings: Surroundings, control: Control) -> Surroundings:
+def check_peers_while_reading(run_context: RunContext, control: Control) -> RunContext:
     """The same, but who reads a text also notices when a peer is lost or has failed meanwhile."""
 
     def reading(stage: str, size: int) -> Callable[[int], None]:
-        show = surroundings.reading(stage, size)
+        show = run_context.reading(stage, size)
 
         def on_read(count: int) -> None:
             control.check()
@@ -110,18 +110,18 @@ def attentive(surroundings: Surroundings, control: Control) -> Surroundings:
 
         return on_read
 
-    return dataclasses.replace(surroundings, reading=reading)
+    return dataclasses.replace(run_context, reading=reading)
 
 
 # The chief ------------------------------------------------------------------------------------------------
 
 
-def tell_text(control: Control, tokenizer: Tokenizer, files: tuple[str, ...] | None = None) -> None:
+def send_tokenizer(control: Control, tokenizer: Tokenizer, files: tuple[str, ...] | None = None) -> None:
     """Tells the workers how to encode the text, and which, where their command line does not say so."""
     control.tell(tokenizer=format_tokenizer(tokenizer).decode(), files=files)
 
 
-def compare_texts(control: Control, spec: ClusterSpec | None, digest: str) -> None:
+def check_same_text(control: Control, spec: ClusterSpec | None, digest: str) -> None:
     """Makes sure that all workers have read the text of this digest.
 
     Raises:
@@ -134,7 +134,7 @@ def compare_texts(control: Control, spec: ClusterSpec | None, digest: str) -> No
             raise DataError(f"the text of {spec.describe(rank)} is not the chief's: give all workers the same files")
 
 
-def start_together(control: Control, spec: ClusterSpec | None, threads: int) -> "Cluster":
+def start_tensorflow_on_all(control: Control, spec: ClusterSpec | None, threads: int) -> "Cluster":
     """Starts TensorFlow on all workers, with so many threads in all.
 
     Raises: as `start_tensorflow` and `open_cluster`.
@@ -165,7 +165,7 @@ def _devices(machine: Message) -> str:
     return f"{machine['gpus']} GPUs" if machine["gpus"] else f"a processor with {machine['processor'] or 'none'}"
 
 
-def refuse_indivisible_devices(cluster: "Cluster", batch_size: int) -> None:
+def check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
     """Raises UsageError if the batch of a run that is resumed does not divide by the devices there are now."""
     if batch_size % cluster.replicas:
         raise UsageError(
@@ -174,7 +174,7 @@ def refuse_indivisible_devices(cluster: "Cluster", batch_size: int) -> None:
         )
 
 
-def tell_run(control: Control, directory: Path, record: RunRecord) -> None:
+def send_run_config(control: Control, directory: Path, record: RunRecord) -> None:
     """Tells the workers all that is decided; the next they hear is what the trainer does."""
     control.advice = _advice(str(directory))
     control.tell(
@@ -192,7 +192,7 @@ def _advice(directory: str) -> str:
 # The others -----------------------------------------------------------------------------------------------
 
 
-def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundings: Surroundings) -> Iterator[Event]:
+def run_worker(control: Control, spec: ClusterSpec, corpus: Corpus | None, run_context: RunContext) -> Iterator[Event]:
     """What a worker does that is not the chief.
 
     Args:
@@ -204,15 +204,15 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
     Raises:
         QuickfoxError: any of its children: here, or at another worker.
     """
-    surroundings.notice(f"worker {spec.rank} of {len(spec.addresses)}; how it goes is shown by {spec.describe(0)}")
+    run_context.notice(f"worker {spec.rank} of {len(spec.addresses)}; how it goes is shown by {spec.describe(0)}")
     [text] = control.hear()
     if "nothing_to_do" in text:
         yield WorkerFinished()
         return
     tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
     if corpus is None:
-        corpus = open_corpus(text["files"], surroundings.notice)
-    tokens = _encoded(corpus.watched(surroundings.reading("encoding", corpus.size)), tokenizer, control)
+        corpus = open_corpus(text["files"], run_context.notice)
+    tokens = _encoded(corpus.with_progress(run_context.reading("encoding", corpus.size)), tokenizer, control)
     [start] = control.hear()
     start_tensorflow(start["threads"], alone=False)
     from quickfox.training.distributed.strategy import open_cluster  # needs TensorFlow
@@ -234,7 +234,7 @@ def follow(control: Control, spec: ClusterSpec, corpus: Corpus | None, surroundi
         cluster=cluster,
     )
     yield WorkerStarted()
-    interrupted = trainer.follow(_passing_on(surroundings.stop_requested, control))
+    interrupted = trainer.run_as_worker(_passing_on(run_context.stop_requested, control))
     yield RunInterrupted(Path(run["directory"]), trainer.progress.step) if interrupted else WorkerFinished()
 
 
