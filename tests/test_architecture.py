@@ -12,6 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
 from architecture import PACKAGE, layers, mapped_modules, source_modules
 
 LAYERS = layers()

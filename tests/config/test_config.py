@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.sampling import SamplingConfig
-from quickfox.config.schema import MAX_RANDOM_SEED, from_dict, to_dict
+from quickfox.config.schema import MAX_INTEGER, from_dict, to_dict
 from quickfox.config.training import TrainingConfig, TrainingRequest
 from quickfox.errors import DataError, UsageError
 
@@ -61,7 +61,7 @@ def test_model_values_out_of_range(name: str, value: int) -> None:
         ("validation_interval", 0),
         ("patience", 0),
         ("random_seed", -1),
-        ("random_seed", MAX_RANDOM_SEED + 1),
+        ("random_seed", MAX_INTEGER + 1),
         ("precision", "float8"),
         ("threads", 0),
     ],
@@ -91,7 +91,7 @@ def test_sampling_values_out_of_range(name: str, value: Any) -> None:
 
 
 def test_the_extremes_of_sampling_are_allowed() -> None:
-    SamplingConfig(length=0, temperature=0, top_k=2**40, random_seed=MAX_RANDOM_SEED, num_samples=1)
+    SamplingConfig(length=0, temperature=0, top_k=2**40, random_seed=MAX_INTEGER, num_samples=1)
 
 
 @pytest.mark.parametrize("names", [("steps", "epochs"), ("steps", "budget"), ("epochs", "budget")])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quickfox.evaluation import memorization as novelty
 from quickfox.evaluation.memorization import Copy, CopyIndex, longest_copies
-from quickfox.evaluation.perplexity import memorization as novelty
 from quickfox.text.corpus import open_corpus
 
 CORPUS = ["The quick brown fox ", "", "jumps over", " the lazy dog.\n", "Größe 🦊 狐"]

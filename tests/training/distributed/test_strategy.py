@@ -13,7 +13,8 @@ import dataclasses, json, os, sys, time
 
 import numpy as np
 
-from quickfox.config import ModelConfig, TrainingConfig
+from quickfox.config.model import ModelConfig
+from quickfox.config.training import TrainingConfig
 from quickfox.data.dataset import Tokens
 from quickfox.training.tensorflow_runtime import import_tensorflow
 

@@ -37,8 +37,8 @@ from quickfox.training.engine.events import (
 from quickfox.training.planning import auto_config as settings
 from quickfox.training.planning import cost as resources
 from quickfox.training.run.directory import locked
-from quickfox.training.run.resume import resume
-from quickfox.training.run.start import train
+from quickfox.training.run.resume import resume_run
+from quickfox.training.run.start import start_run
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 SMALL: dict[str, Any] = {"hidden_dim": 16, "embedding_dim": 4, "batch_size": 4, "window": 16, "random_seed": 1}
@@ -108,7 +108,7 @@ def begin(
     source.write_text(text, encoding="utf-8")
     length = {} if config_from or (options and {"epochs", "budget"} & options.keys()) else {"steps": STEPS}
     return watch(
-        lambda run_context: train(
+        lambda run_context: start_run(
             corpus or open_corpus([str(source)], run_context.notice),
             TrainingRequest(**{**settings, **length, **(options or {})}),
             output=folder / "run",
@@ -126,7 +126,7 @@ def go_on(folder: Path, checkpoint_every: str | None = None, *, run: Path | None
     """The run in `folder`/run resumed."""
     watching = {name: options.pop(name) for name in ("stop", "kill", "notices", "started") if name in options}
     return watch(
-        lambda run_context: resume(
+        lambda run_context: resume_run(
             run or folder / "run",
             TrainingRequest(**options),
             run_context=run_context,
@@ -372,7 +372,7 @@ def test_no_run_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     for run in (tmp_path, None):
         with pytest.raises(NoInputError, match="llm train CORPUS"):
-            watch(lambda run_context, run=run: resume(run, TrainingRequest(), run_context=run_context))
+            watch(lambda run_context, run=run: resume_run(run, TrainingRequest(), run_context=run_context))
 
 
 def test_without_a_name_the_run_last_written_to_is_meant(
@@ -385,7 +385,7 @@ def test_without_a_name_the_run_last_written_to_is_meant(
     (stopped / "run").rename(tmp_path / "runs" / "newer")
     notices: list[str] = []
     (first,) = watch(
-        lambda run_context: resume(None, TrainingRequest(), run_context=run_context), notices=notices, kill=begun
+        lambda run_context: resume_run(None, TrainingRequest(), run_context=run_context), notices=notices, kill=begun
     )
     assert first.directory == Path("runs/newer")
     assert "run: runs/newer (the newest)" in notices

@@ -18,7 +18,7 @@ from quickfox.text.vocabulary import build_vocabulary, count_characters
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import save_tokenizer
 from quickfox.training.engine.events import Event, RunContext, RunFinished, RunStarted, Validated
-from quickfox.training.run.start import train
+from quickfox.training.run.start import start_run
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 120
 SMALL: dict[str, Any] = {"hidden_dim": 16, "embedding_dim": 4, "batch_size": 4, "window": 16, "random_seed": 1}
@@ -30,7 +30,7 @@ def run(tmp_path: Path, text: str = TEXT, vocabulary_path: Path | None = None, *
     request = TrainingRequest(**{**SMALL, "steps": 500, **options})
     notices: list[str] = []
     return list(
-        train(
+        start_run(
             open_corpus([str(source)], notices.append),
             request,
             output=tmp_path / "run",

@@ -20,8 +20,8 @@ from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.byte_level import ByteTokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.training.engine.events import RunContext, RunFinished
-from quickfox.training.run.resume import resume
-from quickfox.training.run.start import train
+from quickfox.training.run.resume import resume_run
+from quickfox.training.run.start import start_run
 from quickfox.training.run.transfer import extend_vocabulary, transfer_weights
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 120
@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {"batch_size": 4, "window": 16, "random_seed": 1}
 def run(folder: Path, text: str, init_from: Path | None = None, vocab: Path | None = None, **options: Any) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "corpus.txt").write_text(text, encoding="utf-8")
-    events = train(
+    events = start_run(
         open_corpus([str(folder / "corpus.txt")], print),
         TrainingRequest(**{**SMALL, "steps": 150, **options}),
         output=folder / "run",
@@ -120,7 +120,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_same_
             file.unlink()
         checkpoint.directory.rmdir()
     run_context = RunContext(notice=lambda line: None, started=time.monotonic())
-    list(resume(path, TrainingRequest(), run_context=run_context))
+    list(resume_run(path, TrainingRequest(), run_context=run_context))
     np.testing.assert_array_equal(embedding(path), expected)
 
 

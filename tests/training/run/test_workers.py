@@ -12,7 +12,7 @@ from pathlib import Path
 from socket import create_server
 
 import pytest
-from test_run_record import RECORD
+from test_record import RECORD
 
 from quickfox.config.training import TrainingRequest
 from quickfox.training.distributed.cluster_spec import ClusterSpec

@@ -182,7 +182,7 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
         raise UnavailableError(
             f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}"
         ) from None
-    strategy.extend_run._check_health_thread_should_stop.set()  # control.py notices a lost peer sooner, and says so
+    strategy.extended._check_health_thread_should_stop.set()  # control.py notices a lost peer sooner, and says so
     return Cluster(strategy, control, spec.rank, len(spec.addresses))
 
 
