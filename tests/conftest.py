@@ -1,9 +1,10 @@
-"""What several rooms' tests need: a small model that nobody had to train."""
+"""Settings and fixtures of all tests: reproducible property tests, and a small model with random weights."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from quickfox.checkpoints.checkpoint import ModelBundle, save_checkpoint
 from quickfox.config.model import ModelConfig
@@ -11,11 +12,24 @@ from quickfox.models.parameters import parameter_shapes
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.load_profile("reproducible")
+
 CHARACTERS = tuple(sorted("\n abcdefghijklmnopqrstuvwxyzäß"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselects the tests of several processes, unless the expression after `-m` names them."""
+    if "distributed" in config.option.markexpr:
+        return
+    distributed = [item for item in items if item.get_closest_marker("distributed")]
+    if distributed:
+        config.hook.pytest_deselected(items=distributed)
+        items[:] = [item for item in items if item not in set(distributed)]
+
+
 def random_bundle(random_seed: int = 0, characters: tuple[str, ...] = CHARACTERS) -> ModelBundle:
-    """A model of random weights and biases, none of them zero."""
+    """A model with random weights and biases, all of them non-zero."""
     config = ModelConfig(vocabulary_size=len(characters), embedding_dim=5, hidden_dim=7, num_layers=2)
     random = np.random.default_rng(random_seed)
     parameters = {
@@ -28,7 +42,7 @@ def random_bundle(random_seed: int = 0, characters: tuple[str, ...] = CHARACTERS
 
 @pytest.fixture(scope="session")
 def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory with a random model."""
+    """A model directory with random weights."""
     directory = tmp_path_factory.mktemp("models") / "random"
     save_checkpoint(directory, random_bundle(), None)
     return directory
