@@ -55,7 +55,7 @@ def measure_ours(
     from quickfox.config.training import TrainingConfig
     from quickfox.data.dataset import Tokens
     from quickfox.training.engine import trainer
-    from quickfox.training.engine.events import StepsDone
+    from quickfox.training.engine.events import StepsCompleted
     from quickfox.training.engine.trainer import Trainer
 
     trainer.kernel_maps = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all, as the others have it
@@ -67,7 +67,7 @@ def measure_ours(
         precision=precision, threads=threads,
     )  # fmt: skip
     for event in Trainer(model, training, Tokens(ids), Tokens(ids[:0]), time.monotonic()).run():
-        if isinstance(event, StepsDone):
+        if isinstance(event, StepsCompleted):
             rate = event.tokens_per_second
     return rate
 

@@ -27,7 +27,7 @@ from quickfox.tokenizers.build import build_tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
 from quickfox.training.engine.progress import Progress
-from quickfox.training.run.record import HISTORY_FILE, CorpusRecord, RunRecord, cut_history, read_record
+from quickfox.training.run.record import HISTORY_FILE, CorpusRecord, RunRecord, read_record, truncate_history
 
 STEP = 5
 CONFIG = ModelConfig(vocabulary_size=4, embedding_dim=2, hidden_dim=3, num_layers=2)
@@ -150,7 +150,7 @@ def readers(run: Path) -> list[Reader]:
         Reader("manifest.json, its sha256 put right", contents[MANIFEST_NAME], lambda data: manifest(resealed(data))),
         *(Reader(f"vocabulary file, {each.kind}", format_tokenizer(each), read_vocabulary) for each in tokenizers),
         Reader("run.json", record, alone(run / "run.json", read_record)),
-        Reader("history.jsonl", HISTORY, alone(run / HISTORY_FILE, lambda path: cut_history(path.parent, STEP))),
+        Reader("history.jsonl", HISTORY, alone(run / HISTORY_FILE, lambda path: truncate_history(path.parent, STEP))),
     ]
 
 

@@ -54,7 +54,7 @@ def train(
             output=None if output is None else Path(output),
             vocabulary_path=None if vocab is None else Path(vocab),
             init_from=None if init_from is None else Path(init_from),
-            run_context=RunContext(notice=_warn, started=time.monotonic()),
+            run_context=RunContext(notify=_warn, started=time.monotonic()),
         ),
         on_event,
     )
@@ -75,7 +75,7 @@ def resume(
         TypeError: an option that does not exist.
     """
     directory = None if run is None else Path(run)
-    run_context = RunContext(notice=_warn, started=time.monotonic())
+    run_context = RunContext(notify=_warn, started=time.monotonic())
     return _last_model(iter_resumed_training(directory, TrainingRequest(**options), run_context=run_context), on_event)
 
 
@@ -100,7 +100,7 @@ def iter_training(
 
     check_sources(run_context.cluster, sources)
     yield from start_run(
-        open_corpus(sources, run_context.notice),
+        open_corpus(sources, run_context.notify),
         request,
         output=output,
         vocabulary_path=vocabulary_path,

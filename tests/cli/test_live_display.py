@@ -11,7 +11,7 @@ import pytest
 from quickfox.cli.training_log import PlainDisplay, describe_end, sample_lines
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
-from quickfox.training.engine.events import Replanned, RunFinished, RunStarted, StepsDone, Validated
+from quickfox.training.engine.events import Replanned, RunFinished, RunStarted, StepsCompleted, Validated
 
 STARTED = RunStarted(
     directory=Path("runs/fox"),
@@ -36,7 +36,7 @@ STARTED = RunStarted(
     training_tokens=102_400,
     validation_tokens=10_000,
 )
-STEPS = StepsDone(
+STEPS = StepsCompleted(
     step=25,
     total_steps=100,
     epoch=0.5,

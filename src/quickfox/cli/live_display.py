@@ -30,7 +30,7 @@ from rich.progress import (
 from rich.text import Text
 
 from quickfox.cli.training_log import describe_progress, describe_start, describe_validation, sample_lines
-from quickfox.training.engine.events import Event, Replanned, RunStarted, StepsDone, Validated
+from quickfox.training.engine.events import Event, Replanned, RunStarted, StepsCompleted, Validated
 
 REFRESHES_PER_SECOND = 5
 COLUMNS_FOR_POSITION = 60
@@ -129,7 +129,7 @@ class LiveDisplay:
                 self.say(*describe_start(event))
                 self._progress.update(self._run, total=event.training.planned_steps)
                 self._numbers.plain = "compiling the first step"
-            case StepsDone():
+            case StepsCompleted():
                 self._move_bars(event)
                 self._numbers.plain = describe_progress(event, self._last_validation)
             case Validated():
@@ -145,7 +145,7 @@ class LiveDisplay:
         for line in lines:
             self._console.print(Text(line))
 
-    def _move_bars(self, event: StepsDone) -> None:
+    def _move_bars(self, event: StepsCompleted) -> None:
         epochs = event.epoch * event.total_steps / event.step
         self._progress.update(
             self._run,

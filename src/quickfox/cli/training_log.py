@@ -7,7 +7,7 @@ from typing import Self
 
 from quickfox.cli.streams import notify, printable
 from quickfox.system.units import format_duration
-from quickfox.training.engine.events import Event, RunFinished, RunPlanned, RunStarted, StepsDone, Validated
+from quickfox.training.engine.events import Event, RunFinished, RunPlanned, RunStarted, StepsCompleted, Validated
 from quickfox.training.planning.cost import format_gibibytes
 
 SAMPLE_LINES = 4
@@ -86,7 +86,7 @@ def describe_validation(event: Validated) -> str:
     )
 
 
-def describe_progress(event: StepsDone, last: Validated | None) -> str:
+def describe_progress(event: StepsCompleted, last: Validated | None) -> str:
     """Where training stands between two validations."""
     validation = format_loss(last.validation_loss if last else None)
     best = format_loss(last.best_validation_loss if last else None)

@@ -42,18 +42,18 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 def test_messages_arrive_in_order(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
-    chief.tell(do="steps", count=3)
-    chief.tell(do="end")
-    assert worker.hear() == [{"do": "steps", "count": 3}]
-    assert worker.hear() == [{"do": "end"}]
-    worker.tell(text="é\n")
-    assert chief.hear() == [{"text": "é\n"}]
+    chief.send(do="steps", count=3)
+    chief.send(do="end")
+    assert worker.receive() == [{"do": "steps", "count": 3}]
+    assert worker.receive() == [{"do": "end"}]
+    worker.send(text="é\n")
+    assert chief.receive() == [{"text": "é\n"}]
 
 
 def test_a_process_that_is_alone_talks_to_nobody() -> None:
     alone = Control([])
-    alone.tell(do="steps")
-    assert alone.hear() == []
+    alone.send(do="steps")
+    assert alone.receive() == []
     alone.check()
     assert not alone.stop_requested()
 
@@ -66,35 +66,35 @@ def test_one_who_asks_to_stop_asks_all(pair: tuple[Control, Control]) -> None:
 
 def test_waiting_leaves_time_for_other_things(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
-    assert worker.hear(meanwhile=lambda: chief.tell(at_last=True))[0] == {"at_last": True}
+    assert worker.receive(on_idle=lambda: chief.send(at_last=True))[0] == {"at_last": True}
 
 
 def test_a_failure_is_everybodys(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     worker.fail(DataError("no such text"))
     with pytest.raises(DataError, match="worker 1: no such text"):
-        chief.hear()
+        chief.receive()
 
 
 def test_a_failure_keeps_its_kind(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     worker.fail(StorageError("the disk is full"))
     with pytest.raises(StorageError, match="worker 1: the disk is full"):
-        chief.hear()
+        chief.receive()
 
 
 def test_an_error_that_is_a_bug_is_told_too(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.fail(ZeroDivisionError())
     with pytest.raises(QuickfoxError, match="the chief: failed: ZeroDivisionError"):
-        worker.hear()
+        worker.receive()
 
 
 def test_a_peer_that_was_asked_to_stop_has_not_failed(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.fail(KeyboardInterrupt())
     with pytest.raises(PeerLostError, match="the chief: was stopped; start all again"):
-        worker.hear()
+        worker.receive()
 
 
 def test_a_peer_that_is_gone_is_lost_and_says_how_to_go_on(pair: tuple[Control, Control]) -> None:
@@ -104,7 +104,7 @@ def test_a_peer_that_is_gone_is_lost_and_says_how_to_go_on(pair: tuple[Control, 
     with pytest.raises(
         PeerLostError, match="worker 1 is lost: the connection broke; go on with: llm train --resume fox"
     ):
-        chief.hear()
+        chief.receive()
 
 
 def test_a_peer_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_peer_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = connected()
     chief = Control([Link("worker 1", ends[0])])
     with pytest.raises(PeerLostError, match="no sign of life"):
-        chief.hear()
+        chief.receive()
     chief.close()
     ends[1].close()
 
@@ -121,10 +121,10 @@ def test_a_peer_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_time_before_all_had_come_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = connected()
     early = Link("worker 1", ends[0])
-    early.last_heard -= 10 * control.LOST_SECONDS
+    early.last_received -= 10 * control.LOST_SECONDS
     chief = Control([early])
     ends[1].sendall(b'{"text": "abc"}\n')
-    assert chief.hear() == [{"text": "abc"}]
+    assert chief.receive() == [{"text": "abc"}]
     chief.check()
     chief.close()
     ends[1].close()
@@ -135,13 +135,13 @@ def test_a_peer_that_lives_and_does_not_do_what_all_do_is_lost(
 ) -> None:
     monkeypatch.setattr(control, "_BEAT_SECONDS", 0.02)
     chief, worker = pair
-    with chief.answered_within(60.0):
+    with chief.response_deadline(60.0):
         chief.check()
-    with chief.answered_within(0.0):
+    with chief.response_deadline(0.0):
         assert eventually(lambda: chief._failure is not None)
     for each in pair:
         with pytest.raises(PeerLostError, match="hangs"):
-            each.hear()
+            each.receive()
     assert worker is not chief
 
 
@@ -151,14 +151,14 @@ def test_an_orderly_end_is_no_loss(pair: tuple[Control, Control], left: list[Qui
     assert eventually(lambda: chief._links[0].is_done)
     chief.check()
     with pytest.raises(PeerLostError, match="has ended"):
-        chief.hear()
+        chief.receive()
     assert left == []
 
 
 def test_who_is_stuck_in_a_call_is_made_to_leave(
     pair: tuple[Control, Control], left: list[QuickfoxError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "LEAVE_SECONDS", 0.05)
+    monkeypatch.setattr(control, "ABORT_SECONDS", 0.05)
     chief, worker = pair
     worker._links[0].close()
     assert eventually(lambda: bool(left))
@@ -172,7 +172,7 @@ def test_what_is_no_message_ends_the_connection(left: list[QuickfoxError]) -> No
         chief = Control([Link("worker 1", ends[0])], left.append)
         ends[1].sendall(nonsense)
         with pytest.raises(PeerLostError):
-            chief.hear()
+            chief.receive()
         chief.close()
         ends[1].close()
 
@@ -181,9 +181,9 @@ def test_the_failure_of_a_call_is_explained_by_the_peer_that_is_lost(pair: tuple
     chief, worker = pair
     worker._links[0].close()
     with pytest.raises(PeerLostError):
-        chief.explain(RuntimeError("recvmsg: connection reset"))
+        chief.raise_failure(RuntimeError("recvmsg: connection reset"))
     with pytest.raises(RuntimeError, match="bug"):
-        Control([]).explain(RuntimeError("bug"))
+        Control([]).raise_failure(RuntimeError("bug"))
 
 
 def test_where_all_live_and_a_call_fails_they_do_not_reach_each_other(
@@ -194,4 +194,4 @@ def test_where_all_live_and_a_call_fails_they_do_not_reach_each_other(
     chief, _ = pair
     chief.advice = "go on with: llm train --resume fox"
     with pytest.raises(PeerLostError, match=r"do not reach each other: no route; go on with: llm .* fox"):
-        chief.explain(RuntimeError("no route\nand more lines"))
+        chief.raise_failure(RuntimeError("no route\nand more lines"))

@@ -27,8 +27,8 @@ def meet(hellos: list[Message], seconds: float = 30.0, size: int | None = None) 
 
     def join(rank: int) -> object:
         with connect_workers(ClusterSpec(places, rank), hellos[rank], lambda _: None, seconds) as control:
-            control.tell(rank=rank)
-            return control.hear()
+            control.send(rank=rank)
+            return control.receive()
 
     with ThreadPoolExecutor(len(hellos)) as pool:
         futures = [pool.submit(join, rank) for rank in range(len(hellos))]
@@ -96,8 +96,8 @@ def test_a_worker_that_ended_and_was_started_again_takes_its_place() -> None:
         if rank == 2:
             ended.wait()
         with connect_workers(ClusterSpec(places, rank), {}, lambda _: None) as control:
-            control.tell(rank=rank)
-            return control.hear()
+            control.send(rank=rank)
+            return control.receive()
 
     ended = threading.Event()
     with ThreadPoolExecutor(3) as pool:
@@ -112,7 +112,7 @@ def test_two_of_one_rank_are_told() -> None:
 
         def join(rank: int) -> object:
             with connect_workers(ClusterSpec(places, rank), {}, lambda _: None, 2.0) as control:
-                return control.hear()
+                return control.receive()
 
         outcomes = [pool.submit(join, rank) for rank in (0, 1, 1)]
     said = "\n".join(str(outcome.exception()) for outcome in outcomes)
@@ -128,8 +128,8 @@ def test_a_worker_that_finds_another_program_at_the_chiefs_port_tries_again() ->
             with stranger, stranger.accept()[0] as caller:
                 caller.sendall(b"\x00\x00\x12\x04\n")
         with connect_workers(ClusterSpec(places, rank), {}, lambda _: None) as control:
-            control.tell(rank=rank)
-            return control.hear()
+            control.send(rank=rank)
+            return control.receive()
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(join, range(2))) == [[{"rank": 1}], [{"rank": 0}]]
@@ -141,8 +141,8 @@ def test_addresses_may_be_of_ipv6() -> None:
 
     def join(rank: int) -> object:
         with connect_workers(ClusterSpec(places, rank), {}, lambda _: None) as control:
-            control.tell(rank=rank)
-            return control.hear()
+            control.send(rank=rank)
+            return control.receive()
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(join, range(2))) == [[{"rank": 1}], [{"rank": 0}]]
@@ -160,8 +160,8 @@ def test_strangers_are_sent_away() -> None:
         if rank:
             knock()
         with connect_workers(ClusterSpec(places, rank), {}, lambda _: None) as control:
-            control.tell(rank=rank)
-            return control.hear()
+            control.send(rank=rank)
+            return control.receive()
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(join, range(2))) == [[{"rank": 1}], [{"rank": 0}]]
@@ -169,4 +169,4 @@ def test_strangers_are_sent_away() -> None:
 
 def test_a_process_that_is_alone_waits_for_nobody() -> None:
     with connect_workers(None, {}, lambda _: None) as control:
-        assert control.hear() == []
+        assert control.receive() == []

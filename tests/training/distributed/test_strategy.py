@@ -24,7 +24,7 @@ tf.config.threading.set_inter_op_parallelism_threads(2)
 [processor] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from quickfox.training.distributed.strategy import Cluster, single_process, tensors_digest
+from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
 from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.trainer import Trainer
 
@@ -54,7 +54,7 @@ for model, text in [*((model, plain) for model in models), (models[0], masked)]:
         saved = trainer.model_tensors(), trainer.training_tensors()
         resumed = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
         resumed.restore(*saved, trainer.progress)
-        assert tensors_digest(saved[1]) == tensors_digest(resumed.training_tensors())
+        assert tensors_sha256(saved[1]) == tensors_sha256(resumed.training_tensors())
         if cluster.replicas > 1:
             for variable in (*trainer.parameters.values(), *trainer.optimizer.slots.values()):
                 first, second = devices.experimental_local_results(variable)
@@ -77,7 +77,7 @@ def test_two_devices_learn_as_one_does_and_stay_the_same_bit_for_bit() -> None:
 def test_a_process_that_is_alone_has_all_rows() -> None:
     cluster = single_process()
     assert (cluster.size, cluster.replicas) == (1, 1)
-    assert list(range(8))[cluster.rows(8)] == list(range(8))
+    assert list(range(8))[cluster.local_rows(8)] == list(range(8))
 
 
 def test_the_digest_of_weights_tells_them_apart() -> None:

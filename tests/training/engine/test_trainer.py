@@ -15,7 +15,7 @@ from quickfox.data.dataset import Tokens
 from quickfox.errors import DivergedError
 from quickfox.evaluation.perplexity import mean_loss
 from quickfox.models.registry import build_language_model
-from quickfox.training.engine.events import Replanned, StepsDone, Validated
+from quickfox.training.engine.events import Replanned, StepsCompleted, Validated
 from quickfox.training.engine.train_step import STATE_RESET_WINDOWS
 from quickfox.training.engine.trainer import Trainer
 from quickfox.training.planning.presets import ARCHITECTURE_DEFAULTS
@@ -128,13 +128,13 @@ def test_steps_are_traced_once(pattern_ids: np.ndarray) -> None:
 def test_events_count_steps_tokens_and_epochs(pattern_ids: np.ndarray) -> None:
     events = list(make_trainer(pattern_ids).run())
     assert [event.step for event in events if isinstance(event, Validated)] == [20, 40]
-    assert isinstance(events[-1], StepsDone)
+    assert isinstance(events[-1], StepsCompleted)
     last = events[-2]
     assert isinstance(last, Validated)
     assert last.tokens == 40 * 4 * 8
     assert last.epoch == pytest.approx(40 * 4 * 8 / 2000)
     assert last.learning_rate == 0.0
-    steps = [event.step for event in events if isinstance(event, StepsDone)]
+    steps = [event.step for event in events if isinstance(event, StepsCompleted)]
     assert steps == sorted(set(steps))
     assert steps[-1] == 40
 

@@ -9,44 +9,44 @@ from pathlib import Path
 import pytest
 
 from quickfox.errors import BusyError, CannotCreateError
-from quickfox.training.run.directory import LOCK_FILE, locked
+from quickfox.training.run.directory import LOCK_FILE, run_lock
 
 HOLDER = """
 import sys
 from pathlib import Path
-from quickfox.training.run.directory import locked
+from quickfox.training.run.directory import run_lock
 
-with locked(Path(sys.argv[1])):
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 def test_the_lock_names_its_holder_and_goes_with_it(tmp_path: Path) -> None:
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         assert (tmp_path / LOCK_FILE).read_text().startswith(f"pid {os.getpid()} on ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_trainer_is_told_who_holds_it(tmp_path: Path) -> None:
-    with locked(tmp_path):
-        with pytest.raises(BusyError, match=rf"is being trained by pid {os.getpid()} on "), locked(tmp_path):
+    with run_lock(tmp_path):
+        with pytest.raises(BusyError, match=rf"is being trained by pid {os.getpid()} on "), run_lock(tmp_path):
             pytest.fail("two trainers of one run")
         assert (tmp_path / LOCK_FILE).exists(), "the one that was refused must leave the other's lock alone"
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
 def test_the_lock_is_given_back_when_training_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), locked(tmp_path):
+    with pytest.raises(ZeroDivisionError), run_lock(tmp_path):
         raise ZeroDivisionError
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
 def test_a_stale_file_locks_nothing(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).write_text("pid 1 on elsewhere, and a line much longer than ours\n" * 9)
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         assert (tmp_path / LOCK_FILE).read_text().splitlines()[0].startswith(f"pid {os.getpid()} on ")
         assert len((tmp_path / LOCK_FILE).read_text().splitlines()) == 1
 
@@ -58,11 +58,11 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(BusyError, match=f"pid {holder.pid} "), locked(tmp_path):
+        with pytest.raises(BusyError, match=f"pid {holder.pid} "), run_lock(tmp_path):
             pytest.fail("two trainers of one run")
         holder.kill()
     assert (tmp_path / LOCK_FILE).exists()
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -78,12 +78,12 @@ def test_a_file_that_its_last_holder_removed_meanwhile_is_not_taken_for_the_lock
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock_after_removal)
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         assert len(calls) == 2
-        with pytest.raises(BusyError), locked(tmp_path):
+        with pytest.raises(BusyError), run_lock(tmp_path):
             pytest.fail("two trainers of one run")
 
 
 def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
-    with pytest.raises(CannotCreateError, match="nowhere"), locked(tmp_path / "nowhere"):
+    with pytest.raises(CannotCreateError, match="nowhere"), run_lock(tmp_path / "nowhere"):
         pytest.fail("locked nothing")

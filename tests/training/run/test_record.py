@@ -13,14 +13,14 @@ from quickfox.config.training import TrainingConfig
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.training.engine.events import Replanned, Validated
 from quickfox.training.run.record import (
-    DEFAULT_SECONDS,
+    DEFAULT_CHECKPOINT_SECONDS,
     CheckpointInterval,
     CorpusRecord,
     RunRecord,
     current_versions,
-    cut_history,
     read_record,
     record_event,
+    truncate_history,
     write_record,
 )
 
@@ -94,7 +94,7 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], Any]:
         (lambda record: changed(training={**record["training"], "steps": True})(record), "'steps'"),
         (lambda record: changed(training={**record["training"], "replans": [[5, 4]]})(record), "replans"),
         (lambda record: changed(training={**record["training"], "replans": [[5]]})(record), "'replans'"),
-        (lambda record: changed(model={**record["model"], "hidden_dim": 10**9})(record), "hidden-dim"),
+        (lambda record: changed(model={**record["model"], "hidden_dim": 10**9})(record), "hidden_dim"),
         (changed(versions={"python": 3}), "'versions'"),
     ],
 )
@@ -121,12 +121,12 @@ def test_cutting_keeps_the_events_up_to_a_step(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         record_event(tmp_path, Replanned(step=step, total_steps=40))
     whole = path.read_bytes()
-    cut_history(tmp_path, 30)
+    truncate_history(tmp_path, 30)
     assert path.read_bytes() == whole
-    cut_history(tmp_path, 20)
+    truncate_history(tmp_path, 20)
     assert whole.startswith(path.read_bytes())
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
-    cut_history(tmp_path, 0)
+    truncate_history(tmp_path, 0)
     assert path.read_bytes() == b""
 
 
@@ -136,7 +136,7 @@ def test_cutting_drops_a_half_written_last_line(tmp_path: Path, half: bytes) -> 
     path = tmp_path / "history.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + half)
-    cut_history(tmp_path, 30)
+    truncate_history(tmp_path, 30)
     assert path.read_bytes() == whole
 
 
@@ -144,12 +144,12 @@ def test_cutting_drops_a_half_written_last_line(tmp_path: Path, half: bytes) -> 
 def test_a_whole_line_that_is_not_ours_is_refused(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "history.jsonl").write_bytes(line + b"\n")
     with pytest.raises(DataError, match="line 1"):
-        cut_history(tmp_path, 30)
+        truncate_history(tmp_path, 30)
     assert (tmp_path / "history.jsonl").read_bytes() == line + b"\n"
 
 
 def test_without_a_history_there_is_nothing_to_cut(tmp_path: Path) -> None:
-    cut_history(tmp_path, 30)
+    truncate_history(tmp_path, 30)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,7 +164,7 @@ def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "steps", "seconds"),
     [
-        (None, None, DEFAULT_SECONDS),
+        (None, None, DEFAULT_CHECKPOINT_SECONDS),
         ("1", 1, None),
         ("500", 500, None),
         ("007", 7, None),

@@ -31,12 +31,12 @@ from quickfox.training.engine.events import (
     RunFinished,
     RunInterrupted,
     RunStarted,
-    StepsDone,
+    StepsCompleted,
     Validated,
 )
 from quickfox.training.planning import auto_config as settings
 from quickfox.training.planning import cost as resources
-from quickfox.training.run.directory import locked
+from quickfox.training.run.directory import run_lock
 from quickfox.training.run.resume import resume_run
 from quickfox.training.run.start import start_run
 
@@ -59,8 +59,8 @@ def _short_epochs() -> Iterator[None]:
 
 
 def at(step: int) -> Until:
-    """True from the first `StepsDone` at or after `step` on."""
-    return lambda event: isinstance(event, StepsDone) and event.step >= step
+    """True from the first `StepsCompleted` at or after `step` on."""
+    return lambda event: isinstance(event, StepsCompleted) and event.step >= step
 
 
 def begun(event: Event) -> bool:
@@ -79,7 +79,7 @@ def watch(
     asked = False
     seen: list[Event] = []
     run_context = RunContext(
-        notice=[].append if notices is None else notices.append,
+        notify=[].append if notices is None else notices.append,
         started=time.monotonic() if started is None else started,
         stop_requested=lambda: asked,
     )
@@ -109,7 +109,7 @@ def begin(
     length = {} if config_from or (options and {"epochs", "budget"} & options.keys()) else {"steps": STEPS}
     return watch(
         lambda run_context: start_run(
-            corpus or open_corpus([str(source)], run_context.notice),
+            corpus or open_corpus([str(source)], run_context.notify),
             TrainingRequest(**{**settings, **length, **(options or {})}),
             output=folder / "run",
             vocabulary_path=None,
@@ -675,7 +675,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
 
 
 def test_a_run_that_somebody_else_trains_is_refused(stopped: Path) -> None:
-    with locked(stopped / "run"), pytest.raises(BusyError, match=str(os.getpid())):
+    with run_lock(stopped / "run"), pytest.raises(BusyError, match=str(os.getpid())):
         go_on(stopped)
 
 

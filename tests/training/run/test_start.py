@@ -36,7 +36,7 @@ def run(tmp_path: Path, text: str = TEXT, vocabulary_path: Path | None = None, *
             output=tmp_path / "run",
             vocabulary_path=vocabulary_path,
             name="corpus",
-            run_context=RunContext(notice=notices.append, started=time.monotonic()),
+            run_context=RunContext(notify=notices.append, started=time.monotonic()),
         )
     )
 

@@ -38,7 +38,7 @@ def run(folder: Path, text: str, init_from: Path | None = None, vocab: Path | No
         output=folder / "run",
         vocabulary_path=vocab,
         name="corpus",
-        run_context=RunContext(notice=lambda line: None, started=time.monotonic()),
+        run_context=RunContext(notify=lambda line: None, started=time.monotonic()),
         init_from=init_from,
     )
     assert isinstance(list(events)[-1], RunFinished)
@@ -119,7 +119,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_same_
         for file in checkpoint.directory.iterdir():
             file.unlink()
         checkpoint.directory.rmdir()
-    run_context = RunContext(notice=lambda line: None, started=time.monotonic())
+    run_context = RunContext(notify=lambda line: None, started=time.monotonic())
     list(resume_run(path, TrainingRequest(), run_context=run_context))
     np.testing.assert_array_equal(embedding(path), expected)
 

@@ -60,11 +60,11 @@ def chief(tmp_path: Path) -> Iterator[Chief]:
 
 def until_ready(control: Control, **machine: object) -> None:
     """What a worker says until all are about to start TensorFlow's servers."""
-    [text] = control.hear()
+    [text] = control.receive()
     assert text["tokenizer"]
-    control.tell(text=hashlib.sha256(TEXT.encode()).hexdigest())
-    assert control.hear()[0]["threads"] >= 1
-    control.tell(**{"gpus": 0, "processor": " ".join(vector_extensions()), **machine})
+    control.send(text=hashlib.sha256(TEXT.encode()).hexdigest())
+    assert control.receive()[0]["threads"] >= 1
+    control.send(**{"gpus": 0, "processor": " ".join(vector_extensions()), **machine})
 
 
 def test_a_worker_lost_just_before_its_server_starts_does_not_keep_the_chief(chief: Chief, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_worker_lost_just_before_its_server_starts_does_not_keep_the_chief(chi
 
     def play(control: Control) -> None:
         until_ready(control)
-        control.hear()
+        control.receive()
         control._links[0].close()  # as the end of its process would
 
     status, line = chief(play)
@@ -94,7 +94,7 @@ def test_machines_of_other_kinds_are_refused(chief: Chief, machine: Message, sai
 
 
 def run_context(notices: list[str], spec: ClusterSpec | None) -> RunContext:
-    return RunContext(notice=notices.append, started=0.0, cluster=spec)
+    return RunContext(notify=notices.append, started=0.0, cluster=spec)
 
 
 def test_a_run_that_other_workers_go_on_with_gets_all_their_threads(tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_who_reads_a_text_notices_that_a_peer_has_failed() -> None:
             if len(read) == 2:
                 raise ConnectionError("lost")
 
-    with_progress = dataclasses.replace(run_context([], None), reading=lambda stage, size: read.append)
-    on_read = check_peers_while_reading(with_progress, Failed([])).reading("encoding", 10)
+    with_progress = dataclasses.replace(run_context([], None), start_progress=lambda stage, size: read.append)
+    on_read = check_peers_while_reading(with_progress, Failed([])).start_progress("encoding", 10)
     on_read(3)
     on_read(4)
     with pytest.raises(ConnectionError):

@@ -180,13 +180,13 @@ def run(
     stop = StopRequest()
     display = _open_display(is_quiet)
     run_context = RunContext(
-        notice=notify,
+        notify=notify,
         started=STARTED,
         stop_requested=stop.is_set,
-        reading=display.reading,
+        start_progress=display.reading,
         keep_tokens=keep_tokens,
         cluster=cluster,
-        leave=_leaver(),
+        abort=_leaver(),
     )
     if resume:
         if dry_run:

@@ -8,7 +8,7 @@ for the training loop; {}, a sign of life; or one of three that are dealt with h
     {"bye": true}  it ends, and that is no loss
 
 A peer whose connection breaks, or which gives no sign of life for `LOST_SECONDS`, is lost, and so is the run until it
-is resumed: every worker ends. So it is where a peer lives but does not answer, see `Control.answered_within`. A process
+is resumed: every worker ends. So it is where a peer lives but does not answer, see `Control.response_deadline`. A process
 that trains alone is the chief of nobody. Knows no TensorFlow.
 """
 
@@ -36,7 +36,7 @@ from quickfox.errors import (
 from quickfox.files.json import MAX_JSON_BYTES, parse_json
 
 LOST_SECONDS = 20.0  # without a sign of life; importing TensorFlow from a slow disk may stop all threads for some
-LEAVE_SECONDS = 4.0  # for a process to end by itself when a peer is lost, unless a call of TensorFlow holds it
+ABORT_SECONDS = 4.0  # for a process to end by itself when a peer is lost, unless a call of TensorFlow holds it
 _BEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 
@@ -64,32 +64,32 @@ class Control:
         self._answer_due = math.inf  # by `time.monotonic`
         self.advice = "start all again"
         for link in links:
-            link.last_heard = time.monotonic()  # it may have waited for others to come
+            link.last_received = time.monotonic()  # it may have waited for others to come
             threading.Thread(target=self._read, args=(link,), daemon=True).start()
         if links:
             threading.Thread(target=self._watch, daemon=True).start()
 
-    def tell(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         """Sends a message, of anything JSON can hold, to every peer."""
         for link in self._links:
             link.send(message)
 
-    def hear(self, meanwhile: Callable[[], None] = lambda: None) -> list[Message]:
-        """The next message of each peer, by rank; `meanwhile` is called a few times a second.
+    def receive(self, on_idle: Callable[[], None] = lambda: None) -> list[Message]:
+        """The next message of each peer, by rank; `on_idle` is called a few times a second.
 
         Raises:
             PeerLostError: a peer is lost.
             QuickfoxError: a peer has failed: the kind of its error, where that is one of ours.
         """
-        return [self._next(link, meanwhile) for link in self._links]
+        return [self._next(link, on_idle) for link in self._links]
 
     def check(self) -> None:
-        """Raises what `hear` does if there is a reason."""
+        """Raises what `receive` does if there is a reason."""
         if self._failure is not None:
             raise self._failure
 
     @contextmanager
-    def answered_within(self, seconds: float) -> Iterator[None]:
+    def response_deadline(self, seconds: float) -> Iterator[None]:
         """Takes a peer for lost if the block, which waits for all of them, takes longer.
 
         A process may give signs of life while its main thread hangs, on a disk that does not answer for example.
@@ -100,7 +100,7 @@ class Control:
         finally:
             self._answer_due = math.inf
 
-    def explain(self, error: Exception) -> NoReturn:
+    def raise_failure(self, error: Exception) -> NoReturn:
         """Raises why what all peers do together has failed: one is lost, or has failed, or cannot be reached.
 
         Without peers, it is `error` itself.
@@ -118,7 +118,7 @@ class Control:
         """Asks the chief to save and to stop, once."""
         if not self._stop_requested:
             self._stop_requested = True
-            self.tell(stop=True)
+            self.send(stop=True)
 
     def stop_requested(self) -> bool:
         """Whether any of the peers, or this process by `request_stop`, has asked to stop."""
@@ -133,16 +133,16 @@ class Control:
             status, reason = error.exit_status, str(error)
         elif not isinstance(error, Exception):  # asked to stop by a signal, before there was anything to save
             status, reason = ExitStatus.TEMPORARY, f"was stopped; {self.advice}"
-        self.tell(failed=[int(status), reason])
+        self.send(failed=[int(status), reason])
 
     def close(self) -> None:
         """Ends all connections; the peers are told that this is no loss."""
-        self.tell(bye=True)
+        self.send(bye=True)
         self._closed.set()
         for link in self._links:
             link.close()
 
-    def _next(self, link: "Link", meanwhile: Callable[[], None]) -> Message:
+    def _next(self, link: "Link", on_idle: Callable[[], None]) -> Message:
         while True:
             self.check()
             with suppress(queue.Empty):
@@ -150,13 +150,13 @@ class Control:
             if link.is_done:
                 self.check()
                 raise PeerLostError(f"{link.peer} has ended; {self.advice}")
-            meanwhile()
+            on_idle()
 
     def _read(self, link: "Link") -> None:
         """Takes what a peer says, until it is gone."""
         try:
             for message in link.received():
-                link.last_heard = time.monotonic()
+                link.last_received = time.monotonic()
                 if message.get("stop"):
                     self._stop_requested = True
                 elif "failed" in message:
@@ -176,7 +176,7 @@ class Control:
         while not self._closed.is_set():
             for link in self._links:
                 link.send({})
-                if not link.is_done and time.monotonic() - link.last_heard > LOST_SECONDS:
+                if not link.is_done and time.monotonic() - link.last_received > LOST_SECONDS:
                     self._lose(link, f"no sign of life for {LOST_SECONDS:.0f} seconds")
             if time.monotonic() > self._answer_due:
                 self._end(PeerLostError(f"a worker hangs, and all wait for it; {self.advice}"))
@@ -190,10 +190,10 @@ class Control:
         if self._failure is not None or self._closed.is_set():
             return
         self._failure = failure
-        self.tell(failed=[int(failure.exit_status), str(failure)])
+        self.send(failed=[int(failure.exit_status), str(failure)])
 
         def leave_if_stuck() -> None:
-            if not self._closed.wait(LEAVE_SECONDS):
+            if not self._closed.wait(ABORT_SECONDS):
                 self._leave(failure)
 
         threading.Thread(target=leave_if_stuck, daemon=True).start()
@@ -205,14 +205,14 @@ class Link:
     Attributes:
         peer: its name, for messages.
         messages: those received and not yet taken.
-        last_heard: when it last gave a sign of life, by `time.monotonic`.
+        last_received: when it last gave a sign of life, by `time.monotonic`.
         is_done: whether it has ended in an orderly way.
     """
 
     def __init__(self, peer: str, connection: socket.socket) -> None:
         self.peer = peer
         self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self.last_heard = time.monotonic()
+        self.last_received = time.monotonic()
         self.is_done = False
         self._connection = connection
         self._lines = connection.makefile("rb")

@@ -56,7 +56,7 @@ class Cluster:
 
     # What this worker has ---------------------------------------------------------------------------------
 
-    def rows(self, batch_size: int) -> slice:
+    def local_rows(self, batch_size: int) -> slice:
         """This worker's rows of a batch; `batch_size` is a multiple of the number of replicas."""
         share = batch_size // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
@@ -86,7 +86,7 @@ class Cluster:
 
     # Within a step, on each replica -----------------------------------------------------------------------
 
-    def replica(self) -> int:
+    def replica_index(self) -> int:
         """The number of the replica that is being traced, among all."""
         number = tf.distribute.get_replica_context().replica_id_in_sync_group  # without a strategy, a tensor
         return int(tf.get_static_value(number))
@@ -95,7 +95,7 @@ class Cluster:
         """This replica's rows of those of its worker."""
         local = self.replicas // self.size
         share = rows.shape[0] // local
-        first = self.replica() % local * share
+        first = self.replica_index() % local * share
         return rows[first : first + share]
 
     def all_reduce_sum(self, tensors: list[Tensor]) -> list[Tensor]:
@@ -112,7 +112,7 @@ class Cluster:
 
     # Between steps ----------------------------------------------------------------------------------------
 
-    def from_chief(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         """The chief's tensor, on every worker; all must call it, with tensors of one shape and type."""
         if self.size == 1:
             return tensor
@@ -133,10 +133,10 @@ class Cluster:
             QuickfoxError: a worker has failed.
         """
         try:
-            with self.control.answered_within(seconds):
+            with self.control.response_deadline(seconds):
                 yield
         except _BROKEN as error:
-            self.control.explain(error)
+            self.control.raise_failure(error)
 
     def compare_digests(self, digest: str, step: int) -> None:
         """Makes sure, as the chief, that all workers have weights of this digest.
@@ -144,8 +144,8 @@ class Cluster:
         Raises:
             QuickfoxError: one has not.
         """
-        self.control.tell(do="digest")
-        for rank, answer in enumerate(self.control.hear(), start=1):
+        self.control.send(do="digest")
+        for rank, answer in enumerate(self.control.receive(), start=1):
             if answer != {"digest": digest}:
                 raise QuickfoxError(
                     f"the weights of worker {rank} are not those of the chief at step {step:,}: memory or the network "
@@ -173,10 +173,10 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
     )
     _start_without_waiting()
     try:
-        with control.answered_within(MEETING_SECONDS):
+        with control.response_deadline(MEETING_SECONDS):
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except _BROKEN as error:
-        control.explain(error)
+        control.raise_failure(error)
     except (tf.errors.OpError, RuntimeError) as error:
         control.check()
         raise UnavailableError(

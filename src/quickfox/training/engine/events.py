@@ -47,7 +47,7 @@ class RunPlanned:
 
 
 @dataclass(frozen=True)
-class StepsDone:
+class StepsCompleted:
     """Some optimizer steps are done (several at a time)."""
 
     step: int
@@ -125,7 +125,7 @@ class WorkerFinished:
 Event = (
     RunPlanned
     | RunStarted
-    | StepsDone
+    | StepsCompleted
     | Validated
     | Replanned
     | RunFinished
@@ -150,10 +150,10 @@ class RunContext:
         leave: ends the process with a message, because a peer is lost and this process hangs waiting for it.
     """
 
-    notice: Callable[[str], None]
+    notify: Callable[[str], None]
     started: float
     stop_requested: Callable[[], bool] = lambda: False
-    reading: Callable[[str, int], Callable[[int], None]] = lambda _stage, _size: lambda _read: None
+    start_progress: Callable[[str, int], Callable[[int], None]] = lambda _stage, _size: lambda _read: None
     keep_tokens: bool = False
     cluster: ClusterSpec | None = None
-    leave: Callable[[QuickfoxError], None] = lambda _: None
+    abort: Callable[[QuickfoxError], None] = lambda _: None

@@ -90,7 +90,7 @@ class CompiledTraining:
         x, y = self._cluster.local_shard(x), self._cluster.local_shard(y)
         count = self._targets_per_microbatch(y)
         state = self._with_resets(state, step)
-        first_lane = self._cluster.replica() * self._lanes
+        first_lane = self._cluster.replica_index() * self._lanes
         for lane, (x_lane, y_lane, state_lane) in enumerate(_split(x, y, state, self._lanes), start=first_lane):
             seed = tf.stack([self._config.random_seed % 2**31, tf.cast(step, tf.int32) * self._all_lanes + lane])
             loss, lane_gradients, new_state = self._lane(x_lane, y_lane, state_lane, seed, count)
@@ -105,7 +105,7 @@ class CompiledTraining:
     def _with_resets(self, state: Any, step: Tensor) -> Any:
         """The state, but the initial one in the rows whose turn it is: row b at step s if b + s + 1 is a multiple."""
         rows = self._config.batch_size // self._cluster.replicas
-        numbers = tf.range(rows, dtype=tf.int64) + self._cluster.replica() * rows
+        numbers = tf.range(rows, dtype=tf.int64) + self._cluster.replica_index() * rows
         return self._network.with_restarts(state, tf.equal((numbers + step + 1) % STATE_RESET_WINDOWS, 0))
 
     def _targets_per_microbatch(self, y: Tensor) -> Tensor:

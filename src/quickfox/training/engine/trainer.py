@@ -21,7 +21,7 @@ from quickfox.errors import DataError, DivergedError
 from quickfox.models.parameters import EMBEDDING, kernel_maps, parameter_shapes
 from quickfox.training.distributed.messaging import LOST_SECONDS
 from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
-from quickfox.training.engine.events import Replanned, StepsDone, Validated
+from quickfox.training.engine.events import Replanned, StepsCompleted, Validated
 from quickfox.training.engine.optimizer import Optimizer, learning_rate
 from quickfox.training.engine.progress import Progress
 from quickfox.training.engine.train_step import CompiledTraining
@@ -72,7 +72,7 @@ class Trainer:
             training.window,
             training.random_seed,
             training_tokens.loss_mask,
-            self.cluster.rows(training.batch_size),
+            self.cluster.local_rows(training.batch_size),
         )
         self.validation_tokens = validation_tokens
         self.started = started
@@ -103,10 +103,10 @@ class Trainer:
 
     # The loop ---------------------------------------------------------------------------------------------
 
-    def run(self) -> Iterator[StepsDone | Replanned | Validated]:
+    def run(self) -> Iterator[StepsCompleted | Replanned | Validated]:
         """Trains to the end, telling what happens; between two events everything about the trainer is consistent.
 
-        The `sample` of a `Validated` event is empty, for the caller to fill. `StepsDone` is the last word on the steps
+        The `sample` of a `Validated` event is empty, for the caller to fill. `StepsCompleted` is the last word on the steps
         it speaks of.
 
         Raises:
@@ -117,7 +117,7 @@ class Trainer:
         steps_per_call = 1
         while not self.is_finished:
             count = min(steps_per_call, self._steps_to_next_stop())
-            self.cluster.control.tell(do="steps", first=progress.step, count=count, total_steps=progress.total_steps)
+            self.cluster.control.send(do="steps", first=progress.step, count=count, total_steps=progress.total_steps)
             seconds = self._call(count)
             steps_per_call = max(1, min(MAX_STEPS_PER_CALL, round(CALL_SECONDS * count / seconds)))
             total = self._replanned_total()
@@ -130,7 +130,7 @@ class Trainer:
                 yield self._validated()
                 if self.budget:  # the caller has saved a checkpoint meanwhile, which takes its time too
                     self.budget.note_validation(time.perf_counter() - started)
-            yield self._steps_done()
+            yield self._steps_completed()
 
     def run_as_worker(self, meanwhile: Callable[[], None]) -> bool:
         """Does as the chief's trainer does, until its run ends; returns whether it was interrupted.
@@ -145,7 +145,7 @@ class Trainer:
         self._share_start()
         control = self.cluster.control
         while True:
-            [order] = control.hear(meanwhile)
+            [order] = control.receive(meanwhile)
             match order["do"]:
                 case "steps":
                     self.progress.step, self.progress.total_steps = order["first"], order["total_steps"]
@@ -154,7 +154,7 @@ class Trainer:
                 case "gather":
                     self.cluster.gather(self.state)
                 case "digest":
-                    control.tell(digest=tensors_sha256(self.model_tensors()))
+                    control.send(digest=tensors_sha256(self.model_tensors()))
                 case "end":
                     return bool(order["interrupted"])
                 case unknown:
@@ -295,7 +295,7 @@ class Trainer:
 
     def training_tensors(self) -> dict[str, Array]:
         """What else a resumed run needs: optimizer slots and the carried state."""
-        self.cluster.control.tell(do="gather")
+        self.cluster.control.send(do="gather")
         tensors = {**self.optimizer.slots, **_named(self.cluster.gather(self.state))}
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
@@ -342,14 +342,14 @@ class Trainer:
         """Gives every worker the chief's weights, slots and state, which only the chief may have read from a file."""
         if self.cluster.size > 1:
             for variable in (*self.parameters.values(), *self.optimizer.slots.values()):
-                variable.assign(self.cluster.from_chief(tf.convert_to_tensor(variable)))
-            self.state = self.cluster.scatter(tf.nest.map_structure(self.cluster.from_chief, self._start_state))
+                variable.assign(self.cluster.broadcast(tf.convert_to_tensor(variable)))
+            self.state = self.cluster.scatter(tf.nest.map_structure(self.cluster.broadcast, self._start_state))
 
-    def _steps_done(self) -> StepsDone:
+    def _steps_completed(self) -> StepsCompleted:
         progress = self.progress
         assert progress.running_loss is not None
         left = (progress.total_steps - progress.step) * self.seconds_per_step
-        return StepsDone(
+        return StepsCompleted(
             step=progress.step,
             total_steps=progress.total_steps,
             epoch=self.epoch,

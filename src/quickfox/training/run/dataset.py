@@ -126,8 +126,8 @@ def ensure_tokens(run: Path, record: RunRecord, tokens_path: Path, run_context: 
         if found is None:
             raise NoInputError(f"{tokens_path} is gone, and the text came from standard input: start a new run")
         raise DataError(f"{tokens_path} is damaged, and the text came from standard input: start a new run")
-    corpus = open_corpus(record.corpus.files, run_context.notice)
-    corpus = corpus.with_progress(run_context.reading("encoding", corpus.size))
+    corpus = open_corpus(record.corpus.files, run_context.notify)
+    corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
     if encode_corpus(corpus, tokenizer, tokens_path).digest != record.corpus.sha256:
         remove_tokens(tokens_path)
         raise DataError(

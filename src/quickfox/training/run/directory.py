@@ -44,7 +44,7 @@ def new_run(directory: Path, made: list[Path]) -> Iterator[None]:
     """
     record = directory / RUN_FILE
     try:
-        with locked(directory):
+        with run_lock(directory):
             sweep_temporaries(directory)
             try:
                 yield
@@ -60,7 +60,7 @@ def new_run(directory: Path, made: list[Path]) -> Iterator[None]:
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
+def run_lock(run: Path) -> Iterator[None]:
     """Holds the lock of the folder `run` within the block.
 
     Raises:

@@ -85,5 +85,5 @@ def execute_run(
         if isinstance(event, RunFinished) and not run_context.keep_tokens:
             remove_tokens(tokens_path)
         if isinstance(event, RunFinished | RunInterrupted):
-            control.tell(do="end", interrupted=isinstance(event, RunInterrupted))
+            control.send(do="end", interrupted=isinstance(event, RunInterrupted))
         yield event

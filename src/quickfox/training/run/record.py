@@ -22,7 +22,7 @@ from quickfox.training.distributed.cluster_spec import MAX_WORKERS
 from quickfox.training.engine.events import Replanned, Validated
 from quickfox.version import __version__
 
-DEFAULT_SECONDS = 180.0
+DEFAULT_CHECKPOINT_SECONDS = 180.0
 MAX_STEPS = 2**40
 MIN_SECONDS, MAX_SECONDS = 1e-3, 1e12
 
@@ -42,7 +42,7 @@ class CheckpointInterval:
             UsageError: it is neither, or nothing at all, or beyond all bounds.
         """
         if text is None:
-            return cls(None, DEFAULT_SECONDS)
+            return cls(None, DEFAULT_CHECKPOINT_SECONDS)
         is_number = text.isascii() and text.isdigit()
         amount = float(text) if is_number else parse_duration(text)
         low, high = (1, MAX_STEPS) if is_number else (MIN_SECONDS, MAX_SECONDS)
@@ -208,7 +208,7 @@ def record_event(run: Path, event: Validated | Replanned) -> None:
     append_line(run / HISTORY_FILE, json.dumps({"event": kind, **values}))
 
 
-def cut_history(run: Path, step: int) -> None:
+def truncate_history(run: Path, step: int) -> None:
     """Removes from `history.jsonl` what happened after `step`, and a line that was only half written.
 
     Raises:

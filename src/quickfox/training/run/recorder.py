@@ -18,7 +18,7 @@ from quickfox.generation.sampler import generate
 from quickfox.models.parameters import parameter_count
 from quickfox.models.registry import build_language_model
 from quickfox.tokenizers.base import Tokenizer, start_of_text
-from quickfox.training.engine.events import Event, Replanned, RunFinished, RunInterrupted, StepsDone, Validated
+from quickfox.training.engine.events import Event, Replanned, RunFinished, RunInterrupted, StepsCompleted, Validated
 from quickfox.training.engine.progress import Progress
 from quickfox.training.run.record import CheckpointInterval, RunRecord, record_event, write_record
 
@@ -69,12 +69,12 @@ class Recorder:
                 case Replanned():
                     self._replan()
                     record_event(self._directory, event)
-                case StepsDone():
+                case StepsCompleted():
                     seconds = time.monotonic() - self._saved_at
                     if self._interval.is_due(event.step, seconds) or stop_requested():
                         self._save(None)
             yield event
-            if isinstance(event, StepsDone) and stop_requested() and not self._trainer.is_finished:
+            if isinstance(event, StepsCompleted) and stop_requested() and not self._trainer.is_finished:
                 self._save(None)
                 yield RunInterrupted(self._directory, progress.step)
                 return

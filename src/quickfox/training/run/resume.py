@@ -17,21 +17,21 @@ from quickfox.training.engine.events import Event, RunContext
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
 from quickfox.training.run.dataset import ensure_tokens
-from quickfox.training.run.directory import locked
+from quickfox.training.run.directory import run_lock
 from quickfox.training.run.execute import execute_run
 from quickfox.training.run.record import (
     CheckpointInterval,
     RunRecord,
     current_versions,
-    cut_history,
     read_record,
+    truncate_history,
     write_record,
 )
 from quickfox.training.run.recorder import run_finished
 from quickfox.training.run.resume_point import (
     ResumePoint,
     check_unchanged,
-    discard_after,
+    discard_checkpoints_after,
     extend_run,
     find_run,
     load_resume_point,
@@ -75,12 +75,12 @@ def resume_run(
         QuickfoxError: any of its other children.
     """
     spec = run_context.cluster
-    with connect_workers(spec, handshake(request, resumes=True), run_context.leave) as control:
+    with connect_workers(spec, handshake(request, resumes=True), run_context.abort) as control:
         run_context = check_peers_while_reading(run_context, control)
         if spec is not None and not spec.is_chief:
             yield from run_worker(control, spec, None, run_context)
         else:
-            yield from _resume_chief(find_run(run, run_context.notice), request, run_context, checkpoint_every, control)
+            yield from _resume_chief(find_run(run, run_context.notify), request, run_context, checkpoint_every, control)
 
 
 def _resume_chief(
@@ -91,7 +91,7 @@ def _resume_chief(
     control: Control,
 ) -> Iterator[Event]:
     """`resume_run`, as the chief of the others."""
-    with locked(directory):
+    with run_lock(directory):
         record = read_record(directory)
         check_unchanged(request, record)
         check_batch_divides(run_context.cluster, record.training.batch_size)
@@ -99,18 +99,18 @@ def _resume_chief(
         record = rescale_to_workers(record, run_context)
         if checkpoint_every is not None:
             record = dataclasses.replace(record, checkpoint_every=str(CheckpointInterval.parse(checkpoint_every)))
-        point = load_resume_point(directory, record, run_context.notice)
+        point = load_resume_point(directory, record, run_context.notify)
         progress = point.progress if point else Progress(total_steps=record.training.steps)
-        record, progress = extend_run(record, progress, request, run_context.notice)
+        record, progress = extend_run(record, progress, request, run_context.notify)
         if point is not None:
             point = dataclasses.replace(point, progress=progress)
             if progress.is_finished(record.training.patience):
-                run_context.notice(f"{directory} is finished; to go on, ask for more --epochs, --steps or --budget")
-                control.tell(nothing_to_do=True)
+                run_context.notify(f"{directory} is finished; to go on, ask for more --epochs, --steps or --budget")
+                control.send(nothing_to_do=True)
                 yield run_finished(directory, record, progress)
                 return
         if record.versions != current_versions():
-            run_context.notice("other versions of programs than before: the run will not be the same to the last bit")
+            run_context.notify("other versions of programs than before: the run will not be the same to the last bit")
         yield from _resume(directory, record, point, progress, run_context, control)
 
 
@@ -132,8 +132,8 @@ def _resume(
     check_same_text(control, run_context.cluster, record.corpus.sha256)
     cluster = start_tensorflow_on_all(control, run_context.cluster, record.training.threads)
     check_batch_divides_devices(cluster, record.training.batch_size)
-    discard_after(directory, progress.step)
+    discard_checkpoints_after(directory, progress.step)
     write_record(directory, record)
-    cut_history(directory, progress.step)
+    truncate_history(directory, progress.step)
     earlier = dataclasses.replace(run_context, started=run_context.started - progress.seconds)
     yield from execute_run(directory, record, tokenizer, tokens_path, point, earlier, cluster)

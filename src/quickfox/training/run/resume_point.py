@@ -169,7 +169,7 @@ def extend_run(
     return dataclasses.replace(record, training=training, budget_seconds=request.budget), progress
 
 
-def discard_after(run: Path, step: int) -> None:
+def discard_checkpoints_after(run: Path, step: int) -> None:
     """Removes from `run` what interrupted writes left, and the checkpoints after `step`, which are damaged.
 
     Raises:

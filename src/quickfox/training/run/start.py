@@ -78,7 +78,7 @@ def start_run(
     """
     spec = run_context.cluster
     check_batch_divides(spec, request.batch_size)
-    with connect_workers(spec, handshake(request, resumes=False), run_context.leave) as control:
+    with connect_workers(spec, handshake(request, resumes=False), run_context.abort) as control:
         run_context = check_peers_while_reading(run_context, control)
         if spec is not None and not spec.is_chief:
             yield from run_worker(control, spec, corpus, run_context)
@@ -116,19 +116,19 @@ def _run_chief(
     spec = run_context.cluster
     interval = CheckpointInterval.parse(checkpoint_every)
     request, split, repeated, start = resolve_request(request, config_from, init_from, vocabulary_path)
-    counted = corpus.with_progress(run_context.reading("vocabulary", corpus.size))
+    counted = corpus.with_progress(run_context.start_progress("vocabulary", corpus.size))
     tokenizer = choose_tokenizer(counted, vocabulary_path, request, None if start is None else start.bundle.tokenizer)
     threads = request.threads or total_threads(spec)
     send_tokenizer(control, tokenizer)
     directory, made = make_directory(output, name)
     tokens_path = directory / TOKENS_FILE
     with new_run(directory, made):
-        read = corpus.with_progress(run_context.reading("encoding", corpus.size))
-        encoded = encode_corpus_checked(read, tokenizer, tokens_path, choose_window(request), split, run_context.notice)
+        read = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
+        encoded = encode_corpus_checked(read, tokenizer, tokens_path, choose_window(request), split, run_context.notify)
         check_same_text(control, spec, encoded.digest)
         cluster = start_tensorflow_on_all(control, spec, threads)
         if repeated is not None and repeated.corpus.sha256 != encoded.digest:
-            run_context.notice(f"the text is not the one of {config_from}: its settings are used, the run will differ")
+            run_context.notify(f"the text is not the one of {config_from}: its settings are used, the run will differ")
         training_tokens = count_training_tokens(encoded.tokens, split)
         precision = preferred_precision() if request.precision == "auto" else request.precision
         flops = matmul_speed(precision, threads_per_worker(spec, threads)) * cluster.size
@@ -170,7 +170,7 @@ def _run_chief(
         check_memory(plan.model, plan.training, cluster.size)
         check_disk_space(directory, plan.model, plan.training)
         if dry_run:
-            control.tell(nothing_to_do=True)
+            control.send(nothing_to_do=True)
             return  # without a record, what was made for the run is removed
         record = RunRecord(
             model=plan.model,

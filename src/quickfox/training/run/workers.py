@@ -85,7 +85,7 @@ def rescale_to_workers(record: RunRecord, run_context: RunContext) -> RunRecord:
         return record
     threads = total_threads(spec)
     if threads != record.training.threads:
-        run_context.notice(
+        run_context.notify(
             f"{threads} threads in all, and before {record.training.threads}: sums are rounded differently, so the run "
             f"will not be the same to the last bit"
         )
@@ -101,8 +101,8 @@ def threads_per_worker(spec: ClusterSpec | None, threads: int) -> int:
 def check_peers_while_reading(run_context: RunContext, control: Control) -> RunContext:
     """The same, but who reads a text also notices when a peer is lost or has failed meanwhile."""
 
-    def reading(stage: str, size: int) -> Callable[[int], None]:
-        show = run_context.reading(stage, size)
+    def start_progress(stage: str, size: int) -> Callable[[int], None]:
+        show = run_context.start_progress(stage, size)
 
         def on_read(count: int) -> None:
             control.check()
@@ -110,7 +110,7 @@ def check_peers_while_reading(run_context: RunContext, control: Control) -> RunC
 
         return on_read
 
-    return dataclasses.replace(run_context, reading=reading)
+    return dataclasses.replace(run_context, start_progress=start_progress)
 
 
 # The chief ------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def check_peers_while_reading(run_context: RunContext, control: Control) -> RunC
 
 def send_tokenizer(control: Control, tokenizer: Tokenizer, files: tuple[str, ...] | None = None) -> None:
     """Tells the workers how to encode the text, and which, where their command line does not say so."""
-    control.tell(tokenizer=format_tokenizer(tokenizer).decode(), files=files)
+    control.send(tokenizer=format_tokenizer(tokenizer).decode(), files=files)
 
 
 def check_same_text(control: Control, spec: ClusterSpec | None, digest: str) -> None:
@@ -128,7 +128,7 @@ def check_same_text(control: Control, spec: ClusterSpec | None, digest: str) -> 
         DataError: one has read another.
         QuickfoxError: one has failed or is lost.
     """
-    for rank, answer in enumerate(control.hear(), start=1):
+    for rank, answer in enumerate(control.receive(), start=1):
         if answer != {"text": digest}:
             assert spec is not None
             raise DataError(f"the text of {spec.describe(rank)} is not the chief's: give all workers the same files")
@@ -140,18 +140,18 @@ def start_tensorflow_on_all(control: Control, spec: ClusterSpec | None, threads:
     Raises: as `start_tensorflow` and `open_cluster`.
     """
     each = threads_per_worker(spec, threads)
-    control.tell(threads=each)
+    control.send(threads=each)
     start_tensorflow(each, alone=spec is None)
     from quickfox.training.distributed.strategy import open_cluster  # needs TensorFlow, which has been imported by now
 
-    for rank, answer in enumerate(control.hear(), start=1):
+    for rank, answer in enumerate(control.receive(), start=1):
         if answer != _machine():
             assert spec is not None
             raise UsageError(
                 f"{spec.describe(rank)} has {_devices(answer)}, and the chief has {_devices(_machine())}: "
                 f"workers must be of one kind, to compute the same"
             )
-    control.tell(all_ready=True)
+    control.send(all_ready=True)
     return open_cluster(spec, control)
 
 
@@ -177,7 +177,7 @@ def check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
 def send_run_config(control: Control, directory: Path, record: RunRecord) -> None:
     """Tells the workers all that is decided; the next they hear is what the trainer does."""
     control.advice = _advice(str(directory))
-    control.tell(
+    control.send(
         directory=str(directory),
         model=dataclasses.asdict(record.model),
         training=dataclasses.asdict(record.training),
@@ -204,24 +204,24 @@ def run_worker(control: Control, spec: ClusterSpec, corpus: Corpus | None, run_c
     Raises:
         QuickfoxError: any of its children: here, or at another worker.
     """
-    run_context.notice(f"worker {spec.rank} of {len(spec.addresses)}; how it goes is shown by {spec.describe(0)}")
-    [text] = control.hear()
+    run_context.notify(f"worker {spec.rank} of {len(spec.addresses)}; how it goes is shown by {spec.describe(0)}")
+    [text] = control.receive()
     if "nothing_to_do" in text:
         yield WorkerFinished()
         return
     tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
     if corpus is None:
-        corpus = open_corpus(text["files"], run_context.notice)
-    tokens = _encoded(corpus.with_progress(run_context.reading("encoding", corpus.size)), tokenizer, control)
-    [start] = control.hear()
+        corpus = open_corpus(text["files"], run_context.notify)
+    tokens = _encoded(corpus.with_progress(run_context.start_progress("encoding", corpus.size)), tokenizer, control)
+    [start] = control.receive()
     start_tensorflow(start["threads"], alone=False)
     from quickfox.training.distributed.strategy import open_cluster  # needs TensorFlow
     from quickfox.training.engine.trainer import Trainer
 
-    control.tell(**_machine())
-    control.hear()  # that all have imported it, and start it now
+    control.send(**_machine())
+    control.receive()  # that all have imported it, and start it now
     cluster = open_cluster(spec, control)
-    [run] = control.hear()
+    [run] = control.receive()
     if "nothing_to_do" in run:
         yield WorkerFinished()
         return
@@ -245,7 +245,7 @@ def _encoded(corpus: Corpus, tokenizer: Tokenizer, control: Control) -> Tokens:
     """
     with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
         path = Path(folder, "tokens.bin")
-        control.tell(text=encode_corpus(corpus, tokenizer, path).digest)
+        control.send(text=encode_corpus(corpus, tokenizer, path).digest)
         return open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=has_documents(corpus))
 
 
