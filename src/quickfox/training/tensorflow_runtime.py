@@ -16,7 +16,7 @@ from quickfox.system.stderr import quiet_stderr
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
-def start_tensorflow(threads: int, *, alone: bool = True) -> None:
+def start_tensorflow(threads: int, *, is_distributed: bool = False) -> None:
     """Imports TensorFlow without its banner and gives it `threads` processor threads; call it once, first.
 
     An operation runs on ONE thread, and up to `threads` operations run at a time: the training step is cut
@@ -26,7 +26,7 @@ def start_tensorflow(threads: int, *, alone: bool = True) -> None:
 
     Args:
         threads: operations at a time.
-        alone: whether it may compute; if not, `cluster.open_cluster` must come first.
+        is_distributed: whether this process is one of several workers; `open_cluster` must then run before any operation.
 
     Raises:
         UnavailableError: TensorFlow is not installed.
@@ -42,7 +42,7 @@ def start_tensorflow(threads: int, *, alone: bool = True) -> None:
                 f"TensorFlow already runs in this process and cannot change to {threads} threads: "
                 f"train in a new process, or with the same number of threads"
             ) from None
-        if alone:
+        if not is_distributed:
             tf.constant(0.0)  # the first operation prints too
 
 

@@ -27,7 +27,7 @@ def choose(request: TrainingRequest, training_tokens: int = MILLION, **changes: 
         "threads": 2,
         "precision": "float32",
         "flops": 3e11,
-        "seconds_gone": 3.0,
+        "elapsed_seconds": 3.0,
     }
     return choose_settings(request, training_tokens=training_tokens, **(facts | changes))
 
@@ -83,13 +83,13 @@ def test_a_repeated_run_keeps_all_that_is_not_asked_anew() -> None:
     earlier = choose(TrainingRequest(budget=60.0, dropout=0.3, patience=4)).training
     earlier = dataclasses.replace(earlier, weight_decay=0.7, replans=((5, 900),))
     request = fill_from_run(TrainingRequest(window=32), choose(TrainingRequest()).model, earlier)
-    again = choose(request, repeated=earlier).training
+    again = choose(request, earlier_config=earlier).training
     assert again == dataclasses.replace(earlier, window=32)
 
 
 def test_a_repeated_run_can_have_another_length() -> None:
     earlier = dataclasses.replace(choose(TrainingRequest(budget=60.0)).training, replans=((5, 900),))
-    again = choose(TrainingRequest(steps=12), repeated=earlier).training
+    again = choose(TrainingRequest(steps=12), earlier_config=earlier).training
     assert (again.steps, again.replans) == (12, ())
 
 
@@ -142,7 +142,7 @@ def test_heads_share_the_hidden_units_in_even_numbers(hidden_dim: int) -> None:
 
 def test_heads_are_for_attention_only() -> None:
     assert choose(TrainingRequest(architecture="transformer", hidden_dim=64, num_heads=4)).model.num_heads == 4
-    with pytest.raises(UsageError, match="num-heads is for"):
+    with pytest.raises(UsageError, match="num_heads is for"):
         choose(TrainingRequest(num_heads=4))
 
 

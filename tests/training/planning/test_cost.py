@@ -94,7 +94,7 @@ def test_the_update_is_that_of_the_optimizer() -> None:
 
 
 def test_time_follows_from_the_speed() -> None:
-    cost = cost_of(model_of("lstm"), seconds_gone=3.0)
+    cost = cost_of(model_of("lstm"), elapsed_seconds=3.0)
     assert cost.epochs == 1.0
     assert cost.seconds_per_epoch == pytest.approx(3200 / cost.tokens_per_second)
     start_and_end = 3.0 + 2.5 + 0.8 + 0.6
@@ -108,7 +108,7 @@ def test_validating_takes_a_third_of_the_time_a_token() -> None:
 
 
 def test_a_budget_is_the_time() -> None:
-    assert cost_of(model_of("lstm"), budget_seconds=60.0, seconds_gone=3.0).seconds == 60.0
+    assert cost_of(model_of("lstm"), budget_seconds=60.0, elapsed_seconds=3.0).seconds == 60.0
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

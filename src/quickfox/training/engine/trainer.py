@@ -308,7 +308,7 @@ class Trainer:
         if self.cluster.size > 1:
             self.cluster.compare_digests(tensors_sha256(self.model_tensors()), self.progress.step)
 
-    def start_from(self, model: Mapping[str, Array]) -> None:
+    def load_weights(self, model: Mapping[str, Array]) -> None:
         """Begins with these weights, by the contract's names, instead of fresh ones."""
         for name, variable in self.parameters.items():
             variable.assign(model[name])
@@ -330,7 +330,7 @@ class Trainer:
         }:
             odd = sorted(expected.keys() ^ training.keys()) or ["a shape"]
             raise DataError(f"the training state does not fit the run's settings: {odd[0]}")
-        self.start_from(model)
+        self.load_weights(model)
         for name, slot in self.optimizer.slots.items():
             slot.assign(training[name])
         carried = [tf.constant(training[name]) for name in state]

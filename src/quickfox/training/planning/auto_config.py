@@ -102,9 +102,9 @@ def choose_settings(
     threads: int,
     precision: Precision,
     flops: float,
-    seconds_gone: float,
-    is_transferred: bool = False,
-    repeated: TrainingConfig | None = None,
+    elapsed_seconds: float,
+    is_pretrained: bool = False,
+    earlier_config: TrainingConfig | None = None,
     replicas: int = 1,
 ) -> Plan:
     """Decides everything that `request` leaves open.
@@ -116,9 +116,9 @@ def choose_settings(
         threads: processor threads.
         precision: of the matrix products, decided.
         flops: measured matrix-product speed of the machine, floating-point operations per second.
-        seconds_gone: of the budget, since the command started.
-        is_transferred: whether it starts from a trained model, to which smaller steps are due.
-        repeated: the training of an earlier run: its values that have no option are taken over, and its length too
+        elapsed_seconds: of the budget, since the command started.
+        is_pretrained: whether it starts from a trained model, to which smaller steps are due.
+        earlier_config: the training of an earlier run: its values that have no option are taken over, and its length too
             unless `request` names one.
         replicas: devices that share each batch.
 
@@ -130,13 +130,13 @@ def choose_settings(
     batch_size = request.batch_size or choose_batch_size(math.inf, window, replicas)
     if batch_size % replicas:
         raise UsageError(f"--batch-size {batch_size} does not divide by {replicas} devices: choose a multiple")
-    steps, replans = _asked_steps(request, training_tokens, batch_size * window, repeated)
+    steps, replans = _asked_steps(request, training_tokens, batch_size * window, earlier_config)
     budget, compute = None, 0.0
     if steps is not None:
         weights = steps * batch_size * window / defaults.tokens_per_parameter
     else:
         budget = default_budget(training_tokens) if request.budget is None else request.budget
-        compute = flops * EFFICIENCY * max(1.0, budget - seconds_gone - STARTUP_SECONDS)
+        compute = flops * EFFICIENCY * max(1.0, budget - elapsed_seconds - STARTUP_SECONDS)
         weights = math.sqrt(compute / (6 * defaults.tokens_per_parameter))  # 6 operations a weight and token
     model = choose_model(request, vocabulary_size, weights, window)
     if steps is None:
@@ -153,7 +153,7 @@ def choose_settings(
         replans=replans,
         batch_size=batch_size,
         window=window,
-        learning_rate=request.learning_rate or defaults.learning_rate * (TRANSFER_RATE if is_transferred else 1.0),
+        learning_rate=request.learning_rate or defaults.learning_rate * (TRANSFER_RATE if is_pretrained else 1.0),
         warmup_steps=WARMUP_STEPS,
         weight_decay=WEIGHT_DECAY,
         clip_norm=CLIP_NORM,
@@ -165,22 +165,22 @@ def choose_settings(
         threads=threads,
         freeze_embeddings=bool(request.freeze_embeddings),
     )
-    if repeated is not None:
+    if earlier_config is not None:
         without_option = ("warmup_steps", "weight_decay", "clip_norm", "validation_interval")
-        training = dataclasses.replace(training, **{name: getattr(repeated, name) for name in without_option})
+        training = dataclasses.replace(training, **{name: getattr(earlier_config, name) for name in without_option})
     return Plan(model, training, budget)
 
 
 def _asked_steps(
-    request: TrainingRequest, training_tokens: int, tokens_per_step: int, repeated: TrainingConfig | None
+    request: TrainingRequest, training_tokens: int, tokens_per_step: int, earlier_config: TrainingConfig | None
 ) -> tuple[int | None, Replans]:
     """The steps that are asked for, if any are: by number, by epochs, or as in the run to repeat."""
     if request.steps is not None:
         return request.steps, ()
     if request.epochs is not None:
         return max(1, round(request.epochs * training_tokens / tokens_per_step)), ()
-    if request.budget is None and repeated is not None:
-        return repeated.steps, repeated.replans
+    if request.budget is None and earlier_config is not None:
+        return earlier_config.steps, earlier_config.replans
     return None, ()
 
 

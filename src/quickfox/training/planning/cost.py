@@ -91,7 +91,7 @@ def estimate_cost(
     validation_tokens: int,
     flops: float,
     budget_seconds: float | None = None,
-    seconds_gone: float = 0.0,
+    elapsed_seconds: float = 0.0,
     workers: int = 1,
 ) -> Cost:
     """The cost of a run as decided.
@@ -101,14 +101,14 @@ def estimate_cost(
         training_tokens, validation_tokens: tokens of the training text and of the held-out text.
         flops: measured matrix-product speed of all workers together, floating-point operations per second.
         budget_seconds: what the whole command may take; None: what its steps take.
-        seconds_gone: since the command started.
+        elapsed_seconds: since the command started.
         workers: processes that share each batch.
     """
     batch_tokens = training.batch_size * training.window
     operations = operations_per_step(model, training, workers)
     tokens_per_second = batch_tokens * flops * PRODUCT_SPEED / operations
     validations = ceil(training.steps / training.validation_interval)
-    seconds = seconds_gone + STARTUP_SECONDS + VALIDATION_TRACING_SECONDS + FINISH_SECONDS
+    seconds = elapsed_seconds + STARTUP_SECONDS + VALIDATION_TRACING_SECONDS + FINISH_SECONDS
     seconds += training.steps * batch_tokens / tokens_per_second
     seconds += validations * validation_tokens / (VALIDATION_SPEED_UP * tokens_per_second)
     return Cost(

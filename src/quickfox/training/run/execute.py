@@ -74,7 +74,7 @@ def execute_run(
     if point is not None:
         trainer.restore(point.bundle.parameters, point.tensors, point.progress)
     elif record.init_from is not None:
-        trainer.start_from(
+        trainer.load_weights(
             transfer_weights(trainer.model_tensors(), tokenizer, reopen_pretrained(record.init_from).bundle)
         )
 

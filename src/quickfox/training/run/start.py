@@ -140,9 +140,9 @@ def _run_chief(
             threads=threads,
             precision=precision,
             flops=flops,
-            seconds_gone=time.monotonic() - run_context.started,
-            is_transferred=start is not None,
-            repeated=None if repeated is None else repeated.training,
+            elapsed_seconds=time.monotonic() - run_context.started,
+            is_pretrained=start is not None,
+            earlier_config=None if repeated is None else repeated.training,
             replicas=cluster.replicas,
         )
         if dry_run:  # before the checks, so that who asks for too much is told how much it is
@@ -153,7 +153,7 @@ def _run_chief(
                 validation_tokens=encoded.tokens - training_tokens,
                 flops=flops,
                 budget_seconds=plan.budget_seconds,
-                seconds_gone=time.monotonic() - run_context.started,
+                elapsed_seconds=time.monotonic() - run_context.started,
                 workers=cluster.size,
             )
             yield RunPlanned(

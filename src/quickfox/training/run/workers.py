@@ -141,7 +141,7 @@ def start_tensorflow_on_all(control: Control, spec: ClusterSpec | None, threads:
     """
     each = threads_per_worker(spec, threads)
     control.send(threads=each)
-    start_tensorflow(each, alone=spec is None)
+    start_tensorflow(each, is_distributed=spec is not None)
     from quickfox.training.distributed.strategy import open_cluster  # needs TensorFlow, which has been imported by now
 
     for rank, answer in enumerate(control.receive(), start=1):
@@ -214,7 +214,7 @@ def run_worker(control: Control, spec: ClusterSpec, corpus: Corpus | None, run_c
         corpus = open_corpus(text["files"], run_context.notify)
     tokens = _encoded(corpus.with_progress(run_context.start_progress("encoding", corpus.size)), tokenizer, control)
     [start] = control.receive()
-    start_tensorflow(start["threads"], alone=False)
+    start_tensorflow(start["threads"], is_distributed=True)
     from quickfox.training.distributed.strategy import open_cluster  # needs TensorFlow
     from quickfox.training.engine.trainer import Trainer
 
