@@ -8,10 +8,10 @@ import pytest
 
 STUCK = """
 import hashlib
-from quickfox.cli.signals import Stopped, raise_on_stop_signals, second_signal_ends_at_once
+from quickfox.cli.signals import Stopped, raise_on_stop_signals, exit_on_second_signal
 
 raise_on_stop_signals()
-with second_signal_ends_at_once():
+with exit_on_second_signal():
     print("ready", flush=True)
     while True:  # native code that runs for hours, and a program that does not take a hint
         try:
@@ -22,10 +22,10 @@ with second_signal_ends_at_once():
 
 QUIET_END = """
 import signal
-from quickfox.cli.signals import second_signal_ends_at_once
+from quickfox.cli.signals import exit_on_second_signal
 
 before = signal.set_wakeup_fd(-1)
-with second_signal_ends_at_once():
+with exit_on_second_signal():
     pass
 assert signal.set_wakeup_fd(-1) == before
 """

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from quickfox.cli.streams import printable
+from quickfox.cli.streams import escape_unprintable
 
 GAP = "  "
 
@@ -41,5 +41,5 @@ def _level(bits: float) -> int:
 
 
 def _paint(characters: Iterable[str], level: int) -> str:
-    shown = "".join(character if character in "\t\n" else printable(character) for character in characters)
+    shown = "".join(character if character in "\t\n" else escape_unprintable(character) for character in characters)
     return shown if level == 0 else f"\x1b[38;5;{_BLACK};48;5;{COLOURS[level - 1]}m{shown}{_RESET}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quickfox.cli.streams import notify, printable
+from quickfox.cli.streams import notify, escape_unprintable
 from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.text.corpus import STANDARD_INPUT, open_corpus
 
@@ -108,8 +108,8 @@ def _iter_document(source: Source) -> Iterator[list[Text]]:
 def _open_file(name: str, notice: Callable[[str], None]) -> Source:
     path = Path(name)
     if path.is_file() and path.stat().st_size == 0:  # no reason for `llm score *.log` to stop
-        return Source(printable(name), iter(()))
-    return Source(printable(name), open_corpus([name], notice).iter_text(CHUNK_BYTES))
+        return Source(escape_unprintable(name), iter(()))
+    return Source(escape_unprintable(name), open_corpus([name], notice).iter_text(CHUNK_BYTES))
 
 
 def _ignore(_notice: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from quickfox.cli.streams import notify, printable
+from quickfox.cli.streams import notify, escape_unprintable
 from quickfox.system.units import format_duration
 from quickfox.training.engine.events import Event, RunFinished, RunPlanned, RunStarted, StepsCompleted, Validated
 from quickfox.training.planning.cost import format_gibibytes
@@ -110,7 +110,7 @@ def describe_end(event: RunFinished) -> list[str]:
 
 def sample_lines(text: str) -> list[str]:
     """The first lines of a model's own text that have anything on them, harmless to any terminal."""
-    lines = [printable(line) for line in text.splitlines() if line.strip()]
+    lines = [escape_unprintable(line) for line in text.splitlines() if line.strip()]
     return lines[:SAMPLE_LINES]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from quickfox.cli.formatting import format_table
 from quickfox.cli.options import CorpusArgument
-from quickfox.cli.streams import can_show_progress, notify, printable, write_stderr
+from quickfox.cli.streams import can_show_progress, notify, escape_unprintable, write_stderr
 from quickfox.config.model import TokenizerKind
 from quickfox.system.threads import pin_numpy_threads
 
@@ -70,7 +70,7 @@ def run(
         built = build_tokenizer(tokenizer, iter_texts(read), vocabulary_size, min_count, counts)
         description = list(_describe(opened.with_progress(reading("measuring", opened.size)), counts, built))
     save_tokenizer(built, output)
-    write_stderr(format_table([*description, ("saved", printable(str(output)))]))
+    write_stderr(format_table([*description, ("saved", escape_unprintable(str(output)))]))
 
 
 @contextmanager

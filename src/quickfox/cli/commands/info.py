@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quickfox.cli.formatting import format_table
-from quickfox.cli.streams import printable, write_product
+from quickfox.cli.streams import escape_unprintable, write_product
 from quickfox.errors import NoInputError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(
 ) -> None:
     """Show what a model, run or vocabulary is. Without PATH: a table of the runs under ./runs."""
     rows = _runs_here() if path is None else _describe(path)
-    write_product(format_table([printable(cell) for cell in row] for row in rows))
+    write_product(format_table([escape_unprintable(cell) for cell in row] for row in rows))
 
 
 def _describe(path: Path) -> Rows:
@@ -138,4 +138,4 @@ def _format_loss(loss: float | None) -> str:
 def _show_characters(characters: tuple[str, ...]) -> str:
     """The characters in one line, those that cannot be seen as escapes; of a long list only the beginning."""
     more = f" and {len(characters) - CHARACTERS_SHOWN} more" if len(characters) > CHARACTERS_SHOWN else ""
-    return "".join(map(printable, characters[:CHARACTERS_SHOWN])) + more
+    return "".join(map(escape_unprintable, characters[:CHARACTERS_SHOWN])) + more

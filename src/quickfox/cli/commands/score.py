@@ -17,7 +17,7 @@ import typer
 
 from quickfox.cli.formatting import paint_surprisal
 from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption
-from quickfox.cli.streams import notify, printable, stream_product
+from quickfox.cli.streams import notify, escape_unprintable, stream_product
 from quickfox.errors import UsageError
 from quickfox.system.threads import pin_numpy_threads
 
@@ -185,7 +185,7 @@ def _as_row(record: Record, *, name_files: bool) -> str:
     else:
         place += f"{spot.line}:{spot.column}"
         cells = [f"{score.bits_per_character:.4f}", f"{score.perplexity:.4f}"]
-        cells += [place, printable(spot.character), f"{spot.bits:.4f}"]
+        cells += [place, escape_unprintable(spot.character), f"{spot.bits:.4f}"]
     if text.line is not None:
         cells.append(text.text)
     return "\t".join(cells) + "\n"
