@@ -1,4 +1,4 @@
-"""Plain tables: aligned columns of text, for any terminal, file or pipe."""
+"""Text tables, and text colored by surprisal, for the terminal."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -6,40 +6,41 @@ from operator import itemgetter
 
 from quickfox.cli.streams import escape_unprintable
 
-GAP = "  "
+COLUMN_GAP = "  "
 
-
-def format_table(rows: Iterable[Sequence[str]]) -> str:
-    """Rows of cells, a line each, every column as wide as its widest cell; the last one is not padded."""
-    rows = [tuple(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "".join(f"{line}\n" for line in lines)
-
-
-COLOURS = (230, 229, 222, 215, 209, 203, 196)
-"""From pale yellow to red: 1 bit and more, 2 and more, ..., 7 and more. Below 1 bit there is no colour."""
+COLORS = (230, 229, 222, 215, 209, 203, 196)
+"""Indices into the 256-color palette, pale yellow to red, for 1, 2, ..., 7 and more bits; below 1 bit: no color."""
 
 _BLACK = 16
 _RESET = "\x1b[0m"
 
 
-def paint_surprisal(text: str, bits: Iterable[float]) -> str:
-    """The text in colour, fit for a terminal: of its control characters tabs and line ends stay, others are escaped.
+def format_table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of cells as lines; every column but the last is padded to its widest cell."""
+    rows = [tuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        COLUMN_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def color_by_surprisal(text: str, bits: Iterable[float]) -> str:
+    """The text with background colors; control characters other than tabs and line ends are escaped.
 
     Args:
         text: any text.
-        bits: the surprise of each of its characters, >= 0.
+        bits: surprisal of each character, >= 0.
     """
-    levels = (0 if character == "\n" else _level(surprise) for character, surprise in zip(text, bits, strict=True))
+    levels = (0 if character == "\n" else _level(surprisal) for character, surprisal in zip(text, bits, strict=True))
     runs = groupby(zip(text, levels, strict=True), key=itemgetter(1))
-    return "".join(_paint((character for character, _ in run), level) for level, run in runs)
+    return "".join(_color((character for character, _ in run), level) for level, run in runs)
 
 
 def _level(bits: float) -> int:
-    return min(int(bits), len(COLOURS))
+    return min(int(bits), len(COLORS))
 
 
-def _paint(characters: Iterable[str], level: int) -> str:
-    shown = "".join(character if character in "\t\n" else escape_unprintable(character) for character in characters)
-    return shown if level == 0 else f"\x1b[38;5;{_BLACK};48;5;{COLOURS[level - 1]}m{shown}{_RESET}"
+def _color(characters: Iterable[str], level: int) -> str:
+    text = "".join(character if character in "\t\n" else escape_unprintable(character) for character in characters)
+    return text if level == 0 else f"\x1b[38;5;{_BLACK};48;5;{COLORS[level - 1]}m{text}{_RESET}"

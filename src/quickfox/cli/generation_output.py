@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from quickfox.cli.formatting import paint_surprisal
+from quickfox.cli.formatting import color_by_surprisal
 from quickfox.cli.streams import notify
 from quickfox.config.sampling import SamplingConfig
 from quickfox.evaluation.memorization import Copy, CopyIndex, longest_copies
@@ -74,7 +74,7 @@ class Presentation:
         for event in events:
             if not is_begun:
                 yield SAMPLE_SEPARATOR if completions else ""
-                yield paint_surprisal(head, [0.0] * len(head)) if self._in_colour else head
+                yield color_by_surprisal(head, [0.0] * len(head)) if self._in_colour else head
                 is_begun = True
             if isinstance(event, Token):
                 yield _paint(event) if self._in_colour else event.text
@@ -132,7 +132,7 @@ def _paint(token: Token) -> str:
     """A token in the colour of its surprise, which its characters share."""
     assert token.logprob is not None
     bits = -token.logprob / math.log(2) / max(1, len(token.text))
-    return paint_surprisal(token.text, [bits] * len(token.text))
+    return color_by_surprisal(token.text, [bits] * len(token.text))
 
 
 def _describe_copy(sample: int, copy: Copy) -> str:

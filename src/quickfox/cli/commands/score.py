@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from quickfox.cli.formatting import paint_surprisal
+from quickfox.cli.formatting import color_by_surprisal
 from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption
 from quickfox.cli.streams import notify, escape_unprintable, stream_product
 from quickfox.errors import UsageError
@@ -209,7 +209,7 @@ def _as_json(record: Record) -> str:
 
 
 def _in_colour(record: Record) -> str:
-    return _ended(paint_surprisal(record.text.text, record.score.bits))
+    return _ended(color_by_surprisal(record.text.text, record.score.bits))
 
 
 def _unchanged(record: Record) -> str:
