@@ -14,7 +14,7 @@ from mutations import BUNDLE, STATE
 from quickfox.checkpoints.checkpoint import load_model, load_training_state, save_checkpoint
 from quickfox.checkpoints.run_directory import checkpoint_directory, checkpoints_of, prune_checkpoints
 from quickfox.errors import ExitStatus, StorageError
-from quickfox.files.atomic import append_line, commit_directory, remove_directory, sweep_temporaries, write_file
+from quickfox.files.atomic import append_line, commit_directory, remove_directory, remove_temporaries, write_file
 
 SYSTEM_CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "scandir")
 """All that durable.py, pathlib and shutil.rmtree ask of the system to change a disk."""
@@ -186,7 +186,7 @@ def test_a_failing_disk(tmp_path: Path, operation: Operation, number: int, lasti
         assert is_as_before_or_after(visible(folder), operation)
         if not lasting and not operation.leaves_temporaries:  # a disk that stays dead cannot be tidied up
             assert temporaries(folder) == []
-        sweep_temporaries(folder)
+        remove_temporaries(folder)
         assert temporaries(folder) == []
         assert is_as_before_or_after(visible(folder), operation)
         if not reached:
@@ -203,7 +203,7 @@ def test_a_kill_at_any_system_call(tmp_path: Path, operation: Operation) -> None
         operation.prepare(folder)
         was_killed = kill_at(call, lambda folder=folder: operation.run(folder))
         assert is_as_before_or_after(visible(folder), operation)
-        sweep_temporaries(folder)
+        remove_temporaries(folder)
         assert temporaries(folder) == []
         if not was_killed:
             assert visible(folder) == operation.after
@@ -265,7 +265,7 @@ def test_saving_a_checkpoint_on_a_failing_disk(tmp_path: Path, three_checkpoints
         reached, failed = fail_at(call, number, lambda run=run: save_and_prune(run))
         assert failed or steps_that_load(run) == [1, 3, 4]
         assert steps_that_load(run) in ([1, 2, 3], [1, 2, 3, 4], [1, 3, 4])
-        sweep_temporaries(run / "checkpoints")
+        remove_temporaries(run / "checkpoints")
         assert temporaries(run) == []
         if not reached:
             assert not failed
@@ -280,7 +280,7 @@ def test_a_kill_at_any_system_call_of_saving_a_checkpoint(tmp_path: Path, three_
         shutil.copytree(three_checkpoints, run)
         was_killed = kill_at(call, lambda run=run: save_and_prune(run))
         assert steps_that_load(run) in ([1, 2, 3], [1, 2, 3, 4], [1, 3, 4])
-        sweep_temporaries(run / "checkpoints")
+        remove_temporaries(run / "checkpoints")
         assert temporaries(run) == []
         if not was_killed:
             assert steps_that_load(run) == [1, 3, 4]

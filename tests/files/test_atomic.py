@@ -198,7 +198,7 @@ def test_sweep_removes_what_a_killed_write_left_and_nothing_else(
             with pytest.raises(_KilledError):
                 write()
     assert len(list(tmp_path.iterdir())) == 4
-    durable.sweep_temporaries(tmp_path)
+    durable.remove_temporaries(tmp_path)
     assert content(tmp_path) == {"file": b"data", ".hidden.tmp": b"not ours"}
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from quickfox.checkpoints.checkpoint import verify_model
 from quickfox.checkpoints.manifest import MANIFEST_NAME, Manifest, read_manifest
 from quickfox.errors import CannotCreateError, DataError, NoInputError
-from quickfox.files.atomic import output_errors, remove_directory
-from quickfox.files.json import input_errors
+from quickfox.files.atomic import remove_directory
+from quickfox.files.errors import translate_read_errors, translate_write_errors
 
 RUNS_FOLDER = "runs"
 RUN_FILE = "run.json"
@@ -51,7 +51,7 @@ def new_run_directory(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
         CannotCreateError, StorageError: it cannot be made.
     """
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:_LONGEST_NAME] or "run"
-    with output_errors(parent):
+    with translate_write_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             directory = parent / (stem if number == 1 else f"{stem}-{number}")
@@ -72,7 +72,7 @@ def make_run_directory(directory: Path) -> None:
         CannotCreateError: it holds something, or cannot be made.
         StorageError: the storage failed.
     """
-    with output_errors(directory):
+    with translate_write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in directory.iterdir()}
         foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in _LEFTOVERS)]
@@ -97,7 +97,7 @@ def step_directories(run: Path) -> list[Path]:
         StorageError: reading failed.
     """
     folder = run / CHECKPOINTS_FOLDER
-    with input_errors(folder):
+    with translate_read_errors(folder):
         paths = [path for path in folder.glob("step-*") if path.is_dir()]
     return sorted(paths, key=lambda path: (len(path.name), path.name))  # past 8 digits the names grow longer
 
@@ -214,7 +214,7 @@ def prune_checkpoints(run: Path) -> None:
 
 
 def _model_at(path: Path) -> tuple[Path, str | None]:
-    with input_errors(path):
+    with translate_read_errors(path):
         is_run = (path / RUN_FILE).is_file() or (path / CHECKPOINTS_FOLDER).is_dir()
     if is_run:
         return best_model(path)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from quickfox.errors import DataError, StorageError
-from quickfox.files.json import MAX_JSON_BYTES, input_errors, parse_json
+from quickfox.files.errors import translate_read_errors
+from quickfox.files.json import MAX_JSON_BYTES, parse_json
 
 
 def read_standard_input() -> str:
@@ -22,10 +23,8 @@ def read_standard_input() -> str:
     """
     if sys.stdin is None or sys.stdin.isatty():
         return ""
-    try:
+    with translate_read_errors("standard input"):
         return _decoded(sys.stdin.buffer.read(), "standard input")
-    except OSError as error:
-        raise StorageError(f"cannot read standard input: {error.strerror or error}") from error
 
 
 def read_seed_file(path: Path) -> str:
@@ -36,7 +35,7 @@ def read_seed_file(path: Path) -> str:
         DataError: it is not UTF-8.
         StorageError: reading failed.
     """
-    with input_errors(path):
+    with translate_read_errors(path):
         return _decoded(path.read_bytes(), str(path))
 
 
@@ -54,7 +53,7 @@ def open_prompts(name: str) -> Iterator[tuple[BinaryIO, str]]:
         yield sys.stdin.buffer, "standard input"
         return
     path = Path(name)
-    with input_errors(path):
+    with translate_read_errors(path):
         file = path.open("rb")
     with file:
         yield file, name

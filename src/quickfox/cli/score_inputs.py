@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quickfox.cli.streams import notify, escape_unprintable
-from quickfox.errors import DataError, NoInputError, StorageError
+from quickfox.cli.streams import escape_unprintable, notify
+from quickfox.errors import DataError, NoInputError
+from quickfox.files.errors import translate_read_errors
 from quickfox.text.corpus import STANDARD_INPUT, open_corpus
 
 CHUNK_BYTES = 2**18
@@ -123,10 +124,8 @@ def _iter_standard_input() -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     bytes_read, line = 0, 1
     while True:
-        try:
+        with translate_read_errors("standard input"):
             block = os.read(sys.stdin.fileno(), CHUNK_BYTES)
-        except OSError as error:
-            raise StorageError(f"cannot read standard input: {error.strerror or error}") from error
         bytes_read += len(block)
         try:
             text = decoder.decode(block, final=not block)

@@ -28,7 +28,7 @@ from quickfox.data.token_file import (
     shard_paths,
 )
 from quickfox.errors import DataError, StorageError
-from quickfox.files.atomic import output_errors
+from quickfox.files.errors import translate_write_errors
 from quickfox.system.threads import map_ahead
 from quickfox.text.corpus import Corpus
 from quickfox.text.jsonl import has_documents, iter_documents
@@ -153,7 +153,7 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path, shard_bytes:
     sha256 = hashlib.sha256()
     remove_tokens(path)  # of an earlier run, perhaps of more shards
     ids, masks = ShardWriter(path, shard_bytes), ShardWriter(loss_mask_path(path), shard_bytes)
-    with output_errors(path):
+    with translate_write_errors(path):
 
         def write(piece: Encoded) -> Encoded:
             ids.write(piece.ids.astype(file_dtype, copy=False).tobytes())

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickfox.errors import DataError, NoInputError, StorageError
-from quickfox.files.atomic import temporary_beside
+from quickfox.files.atomic import temporary_sibling
 
 SHARD_BYTES = 2**32
 """Most bytes of a shard: what all usual file systems can hold, or nearly."""
@@ -152,7 +152,7 @@ class ShardWriter:
                 self._file.write(rest[: self._room])
                 self._file.close()
                 rest = rest[self._room :]
-            self._temporaries.append(temporary_beside(self._path))
+            self._temporaries.append(temporary_sibling(self._path))
             self._file = self._temporaries[-1].open("wb")
             self._room = self._shard_bytes
         self._file.write(rest)

@@ -1,11 +1,10 @@
-"""Writing files so that a crash, a full disk or a pulled plug leaves the old content or the new, never half of it.
+"""Write files and directories atomically: after a crash or a full disk the old content is there or the new.
 
-Everything is written beside its place under a temporary name, flushed to the disk, and renamed into place in one
-step; then the folder's entry is flushed too. It knows bytes and paths only, nothing of what they mean.
-After Pillai et al. (2014), "All File Systems Are Not Created Equal", on what a rename alone does not promise.
+Data is written under a temporary name in the same directory, flushed to the disk and renamed; then the directory is
+flushed too. Independent of what the bytes mean.
+After Pillai et al. (2014), "All File Systems Are Not Created Equal", on what a rename alone does not guarantee.
 """
 
-import errno
 import os
 import secrets
 import shutil
@@ -13,41 +12,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from quickfox.errors import CannotCreateError, StorageError
+from quickfox.files.errors import translate_write_errors
 
 _TEMPORARY_PREFIX = ".quickfox-"
 _TEMPORARY_SUFFIX = ".tmp"
 
-_WRONG_PLACE = {
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.ENOTEMPTY,
-    errno.EPERM,
-    errno.EROFS,
-}
-"""Failures that another place for the output would cure; all others are the storage's own."""
-
 
 def write_file(path: Path, data: bytes) -> None:
-    """Make `data` the content of the file `path`, atomically and durably.
+    """Replaces the content of the file `path`, atomically and durably.
 
-    A symbolic link is followed and stays; a device or a pipe is written to directly.
+    The target of a symbolic link is replaced, not the link; a device or a pipe is written to directly.
 
     Raises:
-        CannotCreateError: the folder is missing or not writable, or `path` is a folder.
-        StorageError: the disk is full or failed; what was at `path` is untouched.
+        CannotCreateError: the directory is missing or not writable, or `path` is a directory.
+        StorageError: the disk is full or failed; the file is unchanged.
     """
-    with output_errors(path):
+    with translate_write_errors(path):
         if path.exists() and not path.is_file() and not path.is_dir():
-            _write_device(path, data)
+            _write(path, os.O_WRONLY, data)
             return
         target = Path(os.path.realpath(path))
-        temporary = temporary_beside(target)
+        temporary = temporary_sibling(target)
         try:
             _write_new_file(temporary, data)
             sync(temporary)
@@ -59,13 +44,13 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to the text file `path`, which is made if it is not there, and flush it to the disk.
+    """Appends a line to the text file `path`, created if missing, and flushes it to the disk.
 
     Raises:
-        CannotCreateError, StorageError: as `write_file`; what was in the file is untouched. A pulled plug can leave
-            part of the line.
+        CannotCreateError, StorageError: as `write_file`; the earlier lines are unchanged. A power failure can leave
+            a part of the line.
     """
-    with output_errors(path):
+    with translate_write_errors(path):
         is_new = not path.exists()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         try:
@@ -74,7 +59,7 @@ def append_line(path: Path, line: str) -> None:
                 _write_all(descriptor, line.encode() + b"\n")
                 os.fsync(descriptor)
             except BaseException:
-                with suppress(OSError):  # the first failure is the one to tell
+                with suppress(OSError):  # report the first failure
                     os.ftruncate(descriptor, size)
                 raise
         finally:
@@ -84,11 +69,11 @@ def append_line(path: Path, line: str) -> None:
 
 
 def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
-    """Make `target` a folder with exactly these files, atomically and durably: see `new_directory`.
+    """Creates the directory `target` with exactly these files, atomically and durably; raises as `new_directory`.
 
     Args:
-        target: must not exist, or be an empty folder.
-        files: file name -> content, written in this order; put last what vouches for the others.
+        target: a path that does not exist, or an empty directory.
+        files: file name -> content, written in this order.
     """
     with new_directory(target) as directory:
         for name, data in files.items():
@@ -97,18 +82,18 @@ def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target`, for the body to fill with files; then they are flushed, and it is `target`.
+    """Yields a hidden sibling directory to fill with files; at the end it is flushed and renamed to `target`.
 
     Args:
-        target: must not exist, or be an empty folder; missing parents are made.
+        target: a path that does not exist, or an empty directory; missing parents are created.
 
     Raises:
-        CannotCreateError: `target` holds something already, or cannot be made there.
-        StorageError: the disk is full or failed; nothing is left behind.
+        CannotCreateError: `target` is not empty, or cannot be created there.
+        StorageError: the disk is full or failed; the temporary directory is removed.
     """
-    with output_errors(target):
+    with translate_write_errors(target):
         _make_directories(target.parent)
-        temporary = temporary_beside(target)
+        temporary = temporary_sibling(target)
         temporary.mkdir()
         try:
             yield temporary
@@ -117,68 +102,58 @@ def new_directory(target: Path) -> Iterator[Path]:
             _sync_directory(temporary)
             temporary.rename(target)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)  # the first failure is the one to tell
+            shutil.rmtree(temporary, ignore_errors=True)  # report the first failure
             raise
         _sync_directory(target.parent)
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a folder and all in it; it disappears in one step, so that nobody ever sees half of it.
+    """Removes a directory and its content; it is renamed first, so it is never seen half removed.
 
-    Of a symbolic link only the link goes.
+    Of a symbolic link only the link is removed.
 
     Raises:
-        CannotCreateError, StorageError: it cannot be removed; a temporary may be left for `sweep_temporaries`.
+        CannotCreateError, StorageError: it cannot be removed; a temporary may remain for `remove_temporaries`.
     """
-    with output_errors(path, "remove"):
-        temporary = temporary_beside(path)
+    with translate_write_errors(path, "remove"):
+        temporary = temporary_sibling(path)
         path.rename(temporary)
         _sync_directory(path.parent)
         _remove(temporary)
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Remove what interrupted writes left in `folder`. Only for a folder that nobody else writes to just now.
+def remove_temporaries(directory: Path) -> None:
+    """Removes what interrupted writes left in `directory`, to which no other process may be writing.
 
     Raises:
-        CannotCreateError, StorageError: a leftover cannot be removed.
+        CannotCreateError, StorageError: a file cannot be removed.
     """
-    with output_errors(folder, "clean up"):
-        for leftover in folder.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
+    with translate_write_errors(directory, "clean up"):
+        for leftover in directory.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
             _remove(leftover)
 
 
-@contextmanager
-def output_errors(path: Path, action: str = "write") -> Iterator[None]:
-    """Turn the operating system's errors in the body into ours, naming `path` and what was to be done to it.
-
-    Raises:
-        CannotCreateError: the place is wrong (missing folder, no permission, something else is there).
-        StorageError: the storage failed (disk full, device error).
-    """
-    try:
-        yield
-    except OSError as error:
-        kind = CannotCreateError if error.errno in _WRONG_PLACE else StorageError
-        raise kind(f"cannot {action} {path}: {error.strerror or error}") from error
-
-
-def temporary_beside(path: Path) -> Path:
-    """A hidden name in the same folder, as `sweep_temporaries` looks for them."""
+def temporary_sibling(path: Path) -> Path:
+    """A new hidden name in the same directory, which `remove_temporaries` recognizes."""
     return path.with_name(f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}")
 
 
-def _write_new_file(path: Path, data: bytes) -> None:
-    """Write a file that must not exist; its mode follows the umask, like that of any new file."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+def sync(path: Path) -> None:
+    """Flushes a file or directory to the disk; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
-        _write_all(descriptor, data)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _write_device(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
+def _write_new_file(path: Path, data: bytes) -> None:
+    """Writes a file that must not exist; its mode is that of any new file, as the umask says."""
+    _write(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), data)
+
+
+def _write(path: Path, flags: int, data: bytes) -> None:
+    descriptor = os.open(path, flags, 0o666)
     try:
         _write_all(descriptor, data)
     finally:
@@ -199,22 +174,13 @@ def _remove(path: Path) -> None:
 
 
 def _make_directories(path: Path) -> None:
-    """Make `path` and its missing parents, each one's entry flushed."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-        _sync_directory(folder.parent)
+    """Creates `path` and its missing parents, and flushes each new entry."""
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(exist_ok=True)
+        _sync_directory(directory.parent)
 
 
 def _sync_directory(path: Path) -> None:
-    if os.name != "nt":  # Windows has no such call, and journals its directories
+    if os.name != "nt":  # Windows cannot sync a directory, and journals its directories
         sync(path)
-
-
-def sync(path: Path) -> None:
-    """Flush what is at `path` to the disk; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,7 +27,6 @@ FORMAT_VERSION = 1
 MAX_TOKENIZER_BYTES = 20 * 2**20
 """Room for every character that there is, each as an escape, and for the subwords of the largest models."""
 
-_MAX_NODES = 2**21
 _END_OF_TEXT = "end_of_text"
 
 
@@ -53,7 +52,7 @@ def parse_tokenizer(data: bytes, where: str) -> Tokenizer:
     Raises:
         DataError: it does not describe a tokenizer, or one of a later format.
     """
-    value = parse_json(data, where, MAX_TOKENIZER_BYTES, _MAX_NODES)
+    value = parse_json(data, where, MAX_TOKENIZER_BYTES)
     try:
         return BpeTokenizer(value) if is_definition(value) else _parse_own(value)
     except DataError as error:

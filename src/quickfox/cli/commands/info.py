@@ -39,9 +39,9 @@ def run(
 
 def _describe(path: Path) -> Rows:
     from quickfox.checkpoints.run_directory import RUN_FILE
-    from quickfox.files.json import input_errors
+    from quickfox.files.errors import translate_read_errors
 
-    with input_errors(path):
+    with translate_read_errors(path):
         is_run, is_folder = (path / RUN_FILE).is_file(), path.is_dir()
     if is_run:
         return _describe_run(path, RUN_FILE)

@@ -13,6 +13,7 @@ from typing import Protocol
 from quickfox.cli.signals import Stopped
 from quickfox.cli.streams import notify, write_stderr
 from quickfox.errors import DataError, StorageError
+from quickfox.files.errors import translate_read_errors
 
 MAX_HISTORY_LINES = 1000
 CONTINUATION = "\\"
@@ -82,10 +83,8 @@ class PipedLines:
         self._number = 0
 
     def read(self, prompt: str) -> str | None:
-        try:
+        with translate_read_errors("standard input"):
             line = sys.stdin.buffer.readline()
-        except OSError as error:
-            raise StorageError(f"cannot read standard input: {error.strerror or error}") from error
         self._number += 1
         try:
             return line.decode().removesuffix("\n").removesuffix("\r") if line else None

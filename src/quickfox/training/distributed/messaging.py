@@ -232,7 +232,7 @@ class Link:
             DataError: what came is no message.
         """
         while line := self._lines.readline(MAX_JSON_BYTES):
-            message = parse_json(line, self.peer, max_nodes=MAX_JSON_BYTES)  # a tokenizer may be in it
+            message = parse_json(line, self.peer)
             if not isinstance(message, dict):
                 raise DataError(f"{self.peer}: not a message")
             yield message

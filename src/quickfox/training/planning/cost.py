@@ -15,11 +15,11 @@ from pathlib import Path
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
 from quickfox.errors import StorageError, UsageError
-from quickfox.files.atomic import output_errors
+from quickfox.files.errors import translate_write_errors
 from quickfox.models.parameters import (
     RECURRENT_GATES,
     feed_forward_dim,
-    kernel_maps,
+    hidden_kernels,
     parameter_count,
     parameter_shapes,
     recurrent_cell,
@@ -196,7 +196,7 @@ def update_operations(model: ModelConfig) -> float:
     """Floating-point operations of the optimizer, and what else takes as long: see `optimization`."""
     shapes = parameter_shapes(model)
     operations = float(_OPERATIONS_PER_UPDATE * parameter_count(model))
-    for name, maps in kernel_maps(model).items():
+    for name, maps in hidden_kernels(model).items():
         rows, columns = shapes[name]
         short, long = sorted((rows, columns // maps))
         operations += maps * ORTHOGONALISATION_STEPS * (4 * short**2 * long + 2 * short**3)
@@ -243,7 +243,7 @@ def check_disk_space(run: Path, model: ModelConfig, training: TrainingConfig) ->
         StorageError: too little space is free where the folder `run` is.
     """
     needed = checkpoints_size(model, training)
-    with output_errors(run):
+    with translate_write_errors(run):
         free = shutil.disk_usage(run).free
     if free < needed:
         raise StorageError(

@@ -1,14 +1,17 @@
-"""The text of a run: the tokenizer that suits it, and its tokens in a file for as long as the run trains."""
+"""The text of a run: its tokenizer, and its token ids in files that are kept while the run trains."""
 
 import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
 
+from quickfox.checkpoints.run_directory import TOKENS_FILE
+from quickfox.config.schema import exclusive_error
 from quickfox.config.training import TrainingRequest
 from quickfox.data.dataset import EncodedCorpus, encode_corpus, remove_tokens, token_paths, tokens_digest
-from quickfox.errors import DataError, NoInputError, UsageError
-from quickfox.files.atomic import output_errors, sync
+from quickfox.errors import DataError, NoInputError
+from quickfox.files.atomic import sync
+from quickfox.files.errors import translate_write_errors
 from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
 from quickfox.text.jsonl import has_documents, iter_texts
 from quickfox.text.vocabulary import count_characters, describe_characters
@@ -24,28 +27,31 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def choose_tokenizer(
-    corpus: Corpus, vocabulary_path: Path | None, request: TrainingRequest, start: Tokenizer | None = None
+    corpus: Corpus, vocabulary_path: Path | None, request: TrainingRequest, pretrained: Tokenizer | None = None
 ) -> Tokenizer:
-    """The tokenizer in the file, or the one asked for, built from the corpus, or that of the model to start from.
+    """Loads the tokenizer of a file, extends that of a pretrained model, or builds the requested one from the corpus.
+
+    It has an end-of-text token if the corpus consists of documents.
+
+    Args:
+        corpus: the text.
+        vocabulary_path: a tokenizer file; None: none is given.
+        request: its `tokenizer` and `vocabulary_size` exclude a tokenizer file, and replace the pretrained tokenizer.
+        pretrained: the tokenizer of the model that provides the initial weights; None: none is given.
 
     Raises:
-        UsageError: a file, and yet another kind or size is asked for.
-        QuickfoxError: any of its other children: the file or the corpus cannot be read, or is not what it should be.
+        UsageError: both a file and a kind or size of tokenizer are requested.
+        QuickfoxError: any other subclass: the file or the corpus cannot be read or is invalid.
     """
-    if vocabulary_path is None and start is not None and request.tokenizer is None and request.vocabulary_size is None:
-        return _ending(corpus, extend_vocabulary(start, set(count_characters(iter_texts(corpus)))))
-    if vocabulary_path is None:
-        return _ending(
-            corpus, build_tokenizer(request.tokenizer or "char", iter_texts(corpus), request.vocabulary_size)
-        )
-    for name, value in (("--tokenizer", request.tokenizer), ("--vocabulary-size", request.vocabulary_size)):
-        if value is not None:
-            raise UsageError(f"{name} and --vocab exclude each other: give one")
-    return _ending(corpus, load_tokenizer(vocabulary_path))
-
-
-def _ending(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, with an end of text if the corpus is one of documents."""
+    requested = [name for name in ("tokenizer", "vocabulary_size") if getattr(request, name) is not None]
+    if vocabulary_path is not None:
+        if requested:
+            raise exclusive_error(requested[0], "vocab")
+        tokenizer = load_tokenizer(vocabulary_path)
+    elif pretrained is not None and not requested:
+        tokenizer = extend_vocabulary(pretrained, set(count_characters(iter_texts(corpus))))
+    else:
+        tokenizer = build_tokenizer(request.tokenizer or "char", iter_texts(corpus), request.vocabulary_size)
     return tokenizer.with_end_of_text() if has_documents(corpus) else tokenizer
 
 
@@ -55,47 +61,38 @@ def encode_corpus_checked(
     path: Path,
     window: int,
     validation_split: float,
-    notice: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> EncodedCorpus:
-    """Writes the tokens of a corpus to `path`, if tokenizer and corpus fit each other and the settings.
+    """Writes the token ids of a corpus to `path` if the tokenizer covers it and it is long enough to train on.
 
     Raises:
-        DataError: the tokenizer lacks characters, and not only rare ones; or the text is too short for the window.
-        NoInputError: nothing of the text is left.
-        QuickfoxError: any of its other children: reading or writing failed.
+        DataError: the tokenizer lacks characters other than rare ones, or the text is too short for the window.
+        NoInputError: no tokens remain.
+        QuickfoxError: any other subclass: reading or writing failed.
     """
     encoded = encode_corpus(corpus, tokenizer, path)
     if encoded.unknown:
         description = describe_characters(sorted(encoded.unknown))
         if not isinstance(tokenizer, CharacterTokenizer) or tokenizer.vocabulary.min_count == 1:
             raise DataError(
-                f"the vocabulary lacks characters of the corpus: {description}; "
-                f"build one with `llm build-vocab`, or leave --vocab out"
+                f"the vocabulary lacks characters of the corpus: {description}; build one with `llm build-vocab`, or "
+                f"train without a vocabulary file"
             )
-        unknown_counts = encoded.unknown.total()
-        notice(f"{unknown_counts:,} characters of the corpus that the vocabulary leaves out as rare: {description}")
+        notify(f"{encoded.unknown.total():,} characters of the corpus are too rare for the vocabulary: {description}")
     if encoded.tokens == 0:
         raise NoInputError("the corpus is empty")
-    minimum = math.ceil((window + 1) / (1 - validation_split))  # the last target must be in the training share too
+    minimum = math.ceil((window + 1) / (1 - validation_split))  # the last target must be a training token too
     if encoded.tokens < minimum:
         unit = "characters" if tokenizer.kind == "char" else "tokens"
         raise DataError(
-            f"the corpus has {encoded.tokens:,} {unit}, but a window of {window} needs at least {minimum:,}: "
-            f"add text, or choose a shorter --window"
+            f"the corpus has {encoded.tokens:,} {unit}, but a window of {window} needs at least {minimum:,}; add text, "
+            f"or choose a shorter window"
         )
     return encoded
 
 
-def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, tokens_path: Path) -> CorpusRecord:
-    """What a run writes down of its corpus, whose tokens are in `tokens_path`.
-
-    Raises:
-        StorageError: the tokens, of a text that cannot be read again, cannot be flushed to the disk.
-    """
-    if STANDARD_INPUT in corpus.names:
-        with output_errors(tokens_path):
-            for path in token_paths(tokens_path):
-                sync(path)
+def describe_corpus(corpus: Corpus, encoded: EncodedCorpus) -> CorpusRecord:
+    """The entry of `run.json` for a corpus."""
     return CorpusRecord(
         files=tuple(name if name == STANDARD_INPUT else str(Path(name).absolute()) for name in corpus.names),
         characters=encoded.characters,
@@ -106,32 +103,42 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, tokens_path: Path) -
     )
 
 
-def ensure_tokens(run: Path, record: RunRecord, tokens_path: Path, run_context: RunContext) -> Tokenizer:
-    """Makes sure that `tokens_path` holds the tokens of a run that was begun before; returns its tokenizer.
-
-    They are as the run left them, or else, if they are gone or damaged, encoded from its text once more.
+def flush_tokens(path: Path) -> None:
+    """Flushes the token files at `path` to the disk.
 
     Raises:
-        DataError: the text or the tokenizer is not the one the run was begun with.
-        NoInputError: the text has gone.
-        QuickfoxError: any of its other children: reading or writing failed.
+        CannotCreateError, StorageError: flushing failed.
+    """
+    with translate_write_errors(path):
+        for file in token_paths(path):
+            sync(file)
+
+
+def ensure_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Tokenizer:
+    """Returns the tokenizer of a run to resume, after encoding its text again if the token files are missing or damaged.
+
+    Raises:
+        DataError: the text or the tokenizer has changed since the run started.
+        NoInputError: the text is missing.
+        QuickfoxError: any other subclass: reading or writing failed.
     """
     tokenizer = load_tokenizer(run / TOKENIZER_FILE)
     if tokenizer_digest(tokenizer) != record.vocabulary_sha256:
-        raise DataError(f"{run}: the vocabulary is not the one that this run was begun with")
-    found = tokens_digest(tokens_path, has_loss_mask=record.corpus.has_documents)
+        raise DataError(f"{run}: {TOKENIZER_FILE} has changed since the run started: restore it, or start a new run")
+    path = run / TOKENS_FILE
+    found = tokens_digest(path, has_loss_mask=record.corpus.has_documents)
     if found is not None and found == record.corpus.tokens_sha256:
         return tokenizer
     if STANDARD_INPUT in record.corpus.files:
         if found is None:
-            raise NoInputError(f"{tokens_path} is gone, and the text came from standard input: start a new run")
-        raise DataError(f"{tokens_path} is damaged, and the text came from standard input: start a new run")
+            raise NoInputError(f"{path} is missing, and the text came from standard input: start a new run")
+        raise DataError(f"{path} is damaged, and the text came from standard input: start a new run")
     corpus = open_corpus(record.corpus.files, run_context.notify)
     corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-    if encode_corpus(corpus, tokenizer, tokens_path).digest != record.corpus.sha256:
-        remove_tokens(tokens_path)
+    if encode_corpus(corpus, tokenizer, path).digest != record.corpus.sha256:
+        remove_tokens(path)
         raise DataError(
-            f"the text has changed since {run} was begun ({record.corpus.files[0]}): restore it, or start a new run"
+            f"the text has changed since {run} started ({record.corpus.files[0]}): restore it, or start a new run"
         )
     return tokenizer
 

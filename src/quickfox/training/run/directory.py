@@ -1,4 +1,4 @@
-"""The folder of a new run: made, locked, and taken away again where no run comes of it."""
+"""The directory of a run: created for a new one and removed if that fails, and locked while a process trains in it."""
 
 import fcntl
 import os
@@ -17,71 +17,71 @@ from quickfox.checkpoints.run_directory import (
 )
 from quickfox.data.dataset import remove_tokens
 from quickfox.errors import BusyError
-from quickfox.files.atomic import output_errors, sweep_temporaries
+from quickfox.files.atomic import remove_temporaries
+from quickfox.files.errors import translate_write_errors
 from quickfox.training.run.dataset import TOKENIZER_FILE
 
 
-def make_directory(output: Path | None, name: str) -> tuple[Path, list[Path]]:
-    """The run's folder, and all folders that had to be made for it, the innermost first."""
-    goal = Path(RUNS_FOLDER) if output is None else output
-    missing = [folder for folder in (goal, *goal.parents) if not folder.exists()]
-    if output is None:
-        directory = new_run_directory(name)
-        return directory, [directory, *missing]
-    make_run_directory(output)
-    return output, missing
-
-
 @contextmanager
-def new_run(directory: Path, made: list[Path]) -> Iterator[None]:
-    """Locks the folder of a new run; if there is no record after the block to resume it by, removes what was made.
+def new_run(output: Path | None, name: str) -> Iterator[Path]:
+    """Creates and locks the directory of a new run; removes it after the block if the block wrote no `run.json`.
 
     Args:
-        directory: the folder.
-        made: the folders that were not there before, the innermost first.
+        output: the directory, which must be missing or empty; None: `runs/NAME`, numbered if that exists.
+        name: any text.
 
-    Raises: as `locked`.
+    Raises:
+        BusyError: another process trains in this directory.
+        CannotCreateError, StorageError: the directory or its lock cannot be created.
     """
+    goal = Path(RUNS_FOLDER) if output is None else output
+    created = [folder for folder in (goal, *goal.parents) if not folder.exists()]  # innermost first
+    if output is None:
+        directory = new_run_directory(name)
+        created.insert(0, directory)
+    else:
+        directory = output
+        make_run_directory(directory)
     record = directory / RUN_FILE
     try:
         with run_lock(directory):
-            sweep_temporaries(directory)
+            remove_temporaries(directory)
             try:
-                yield
+                yield directory
             finally:
                 if not record.exists():
                     remove_tokens(directory / TOKENS_FILE)
                     (directory / TOKENIZER_FILE).unlink(missing_ok=True)
     finally:
         if not record.exists():
-            with suppress(OSError):  # somebody else's file is in it; the first failure is the one to tell
-                for folder in made:
+            with suppress(OSError):  # not empty; and an error of the block must not be replaced
+                for folder in created:
                     folder.rmdir()
 
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Holds the lock of the folder `run` within the block.
+    """Holds the lock of the run directory `run` during the block.
 
     Raises:
-        BusyError: another process trains this run.
+        BusyError: another process trains in this directory.
         CannotCreateError, StorageError: the lock file cannot be written.
     """
     path = run / LOCK_FILE
-    descriptor = _take(path)
+    descriptor = _acquire_lock(path)
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is still ours: nobody else's can be meant
+        path.unlink(missing_ok=True)  # before the lock is released: afterwards the file may be another process's
         os.close(descriptor)
 
 
-def _take(path: Path) -> int:
-    """An open descriptor that holds the lock on the file `path` as it is there now."""
+def _acquire_lock(path: Path) -> int:
+    """Returns an open descriptor that holds the lock on the file now at `path`."""
     while True:
-        with output_errors(path):
+        with translate_write_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             try:
@@ -89,16 +89,10 @@ def _take(path: Path) -> int:
             except BlockingIOError:
                 holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
                 raise BusyError(f"{path.parent} is being trained by {holder}: wait for it, or stop it") from None
-            if _is_at(descriptor, path):
-                return descriptor
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its last holder has removed it meanwhile: once more
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        os.close(descriptor)  # the previous holder removed this file in the meantime: retry

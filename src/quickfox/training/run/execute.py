@@ -1,12 +1,10 @@
-"""A run whose record is written, new or resumed, trained to its end.
-
-The trainer trains and writes nothing, the recorder writes and trains nothing; here they are put together.
-"""
+"""Train a new or resumed run, whose record is already written, to its end."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.data.dataset import open_corpus_tokens, remove_tokens, split_tokens
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.base import Tokenizer
@@ -25,24 +23,24 @@ def execute_run(
     directory: Path,
     record: RunRecord,
     tokenizer: Tokenizer,
-    tokens_path: Path,
-    point: ResumePoint | None,
+    resume_point: ResumePoint | None,
     run_context: RunContext,
     cluster: "Cluster",
 ) -> Iterator[Event]:
-    """Trains to the end, telling what happens.
+    """Trains to the end, yielding events.
 
     Args:
-        directory: of the run, locked.
-        record: as it is written there.
-        tokenizer, tokens_path: of its text.
-        point: the checkpoint to go on from; None: start at step 0.
-        surroundings: of the run.
-        cluster: all devices, started.
+        directory: the locked run directory, which holds `run.json` and the token files.
+        record: the content of `run.json`.
+        tokenizer: the tokenizer of the run.
+        resume_point: the checkpoint to resume from; None: start at step 0.
+        run_context: the program that the run is part of.
+        cluster: all devices; TensorFlow is started.
 
     Raises:
-        QuickfoxError: any of its children.
+        QuickfoxError: any subclass.
     """
+    tokens_path = directory / TOKENS_FILE
     tokens = open_corpus_tokens(tokens_path, tokenizer.token_dtype, has_loss_mask=record.corpus.has_documents)
     training_tokens, validation_tokens = split_tokens(tokens, record.validation_split)
     yield RunStarted(
@@ -53,10 +51,10 @@ def execute_run(
         parameters=parameter_count(record.model),
         training_tokens=len(training_tokens),
         validation_tokens=len(validation_tokens),
-        step=point.progress.step if point else 0,
+        step=resume_point.progress.step if resume_point else 0,
         workers=cluster.size,
     )
-    from quickfox.training.engine.trainer import Trainer  # needs TensorFlow, which has been started by now
+    from quickfox.training.engine.trainer import Trainer  # imports TensorFlow
 
     control = cluster.control
     send_run_config(control, directory, record)
@@ -71,12 +69,11 @@ def execute_run(
         interval.steps,
         cluster,
     )
-    if point is not None:
-        trainer.restore(point.bundle.parameters, point.tensors, point.progress)
+    if resume_point is not None:
+        trainer.restore(resume_point.bundle.parameters, resume_point.tensors, resume_point.progress)
     elif record.init_from is not None:
-        trainer.load_weights(
-            transfer_weights(trainer.model_tensors(), tokenizer, reopen_pretrained(record.init_from).bundle)
-        )
+        pretrained = reopen_pretrained(record.init_from).bundle
+        trainer.start_from(transfer_weights(trainer.model_tensors(), tokenizer, pretrained))
 
     def stop_requested() -> bool:
         return run_context.stop_requested() or control.stop_requested()

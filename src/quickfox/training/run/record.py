@@ -1,4 +1,7 @@
-"""When a checkpoint is due, besides the one after each validation."""
+"""What a run writes about itself: `run.json`, everything that determines it, and `history.jsonl`, its validations.
+
+Both are read back strictly. The interval between checkpoints, which `run.json` holds as text, is parsed here too.
+"""
 
 import dataclasses
 import json
@@ -13,58 +16,59 @@ from typing import Self
 from quickfox.checkpoints.run_directory import RUN_FILE
 from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.schema import MAX_INTEGER, check_settings, from_dict, setting
-from quickfox.config.training import TrainingConfig
+from quickfox.config.training import MAX_SECONDS, MAX_STEPS, TrainingConfig
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.files.atomic import append_line, write_file
-from quickfox.files.json import MAX_JSON_BYTES, format_json, input_errors, parse_json, read_bounded, read_json
+from quickfox.files.errors import translate_read_errors
+from quickfox.files.json import MAX_JSON_BYTES, format_json, parse_json, read_bounded, read_json
 from quickfox.system.units import parse_duration
 from quickfox.training.distributed.cluster_spec import MAX_WORKERS
 from quickfox.training.engine.events import Replanned, Validated
 from quickfox.version import __version__
 
+HISTORY_FILE = "history.jsonl"
+FORMAT_VERSION = 1
 DEFAULT_CHECKPOINT_SECONDS = 180.0
-MAX_STEPS = 2**40
-MIN_SECONDS, MAX_SECONDS = 1e-3, 1e12
+
+_MIN_CHECKPOINT_SECONDS = 1e-3
+_MAX_HISTORY_BYTES = 2**26  # about 300,000 lines
 
 
 @dataclass(frozen=True)
 class CheckpointInterval:
-    """Optimizer steps or seconds from one checkpoint to the next; one of the two is None."""
+    """Optimizer steps or seconds from one checkpoint to the next; exactly one of the two is None."""
 
     steps: int | None
     seconds: float | None
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """A number of steps (`500`) or a time (`90s`, `5m`); None: the default of three minutes.
+        """Parses a number of steps (`500`) or a duration (`90s`, `5m`); None: three minutes.
 
         Raises:
-            UsageError: it is neither, or nothing at all, or beyond all bounds.
+            UsageError: the text is neither, or out of range.
         """
         if text is None:
             return cls(None, DEFAULT_CHECKPOINT_SECONDS)
-        is_number = text.isascii() and text.isdigit()
-        amount = float(text) if is_number else parse_duration(text)
-        low, high = (1, MAX_STEPS) if is_number else (MIN_SECONDS, MAX_SECONDS)
+        is_steps = text.isascii() and text.isdigit()
+        amount = float(text) if is_steps else parse_duration(text)
+        low, high = (1, MAX_STEPS) if is_steps else (_MIN_CHECKPOINT_SECONDS, MAX_SECONDS)
         if not low <= amount <= high:
-            kind, bound = ("steps" if is_number else "s"), (f"least {low}" if amount < low else f"most {high:g}")
-            raise UsageError(f"checkpoint-every must be at {bound} {kind}, not {amount:g}: write 500 for steps, or 5m")
-        return cls(int(amount), None) if is_number else cls(None, amount)
+            bound = f"at least {low}" if amount < low else f"at most {high:g}"
+            unit = "steps" if is_steps else "s"
+            raise UsageError(
+                f"checkpoint_every must be {bound} {unit}, not {amount:g}: write 500 for steps, or 5m", "checkpoint_every"
+            )
+        return cls(int(amount), None) if is_steps else cls(None, amount)
 
     def __str__(self) -> str:
         return str(self.steps) if self.steps else f"{self.seconds:f}s"
 
     def is_due(self, step: int, seconds: float) -> bool:
-        """Whether a checkpoint should be made after `step`, `seconds` after the last one."""
+        """Whether a checkpoint is due after step `step`, `seconds` after the previous one."""
         if self.steps is not None:
             return step % self.steps == 0
         return self.seconds is not None and seconds >= self.seconds
-
-
-HISTORY_FILE = "history.jsonl"
-FORMAT_VERSION = 1
-
-_MAX_HISTORY_BYTES = 2**26  # some 300,000 lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +76,11 @@ class CorpusRecord:
     """The text of a run.
 
     Attributes:
-        files: in reading order, absolute; "-" is standard input.
-        characters, tokens: of the whole text, the held-out part included.
+        files: absolute paths in reading order; "-" is standard input.
+        characters, tokens: lengths of the whole text, validation text included.
         sha256: of the text.
         has_documents: whether it is JSON lines, so that its tokens have a loss mask.
-        tokens_sha256: of its tokens; None in runs of older versions.
+        tokens_sha256: of the token files; None in runs of earlier versions.
 
     Raises:
         UsageError: a number is outside its range.
@@ -95,11 +99,11 @@ class CorpusRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedRecord:
-    """The model that a run started from.
+    """The model that provided the initial weights of a run.
 
     Attributes:
         directory: the model directory, absolute.
-        sha256: of its weights' file.
+        sha256: of its model.safetensors.
     """
 
     directory: str
@@ -108,16 +112,16 @@ class PretrainedRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """Everything that fixes a run.
+    """Everything that determines a run.
 
     Attributes:
-        budget_seconds: wall time over all parts of the run; None: `training` says how many steps.
-        tokenizer: its kind.
-        vocabulary_sha256: of the tokenizer, in the format of tokenizer.json.
-        init_from: the model whose weights it started with; None: fresh ones.
-        checkpoint_every: optimizer steps between checkpoints, or with `s` after it, seconds.
-        workers: processes that share each batch.
-        versions: of the programs whose arithmetic the run depends on.
+        budget_seconds: wall time, including the time before the run was interrupted; None: `training` holds the length.
+        tokenizer: kind of the tokenizer.
+        vocabulary_sha256: of tokenizer.json.
+        init_from: the model that provided the initial weights; None: random weights.
+        checkpoint_every: optimizer steps between checkpoints, or seconds if `s` follows.
+        workers: number of processes, each of which trains on a part of every batch.
+        versions: of the programs that determine the arithmetic, and the machine type.
 
     Raises:
         UsageError: a number is outside its range.
@@ -141,7 +145,7 @@ class RunRecord:
 
 
 def current_versions() -> dict[str, str]:
-    """The versions of what a run's arithmetic depends on, and the machine's kind."""
+    """Versions of the programs that determine the arithmetic of a run, and the machine type."""
     return {
         "quickfox": __version__,
         "tensorflow": _tensorflow_version(),
@@ -151,10 +155,9 @@ def current_versions() -> dict[str, str]:
 
 
 def _tensorflow_version() -> str:
-    """Of the package that is called so; other builds, such as tensorflow-cpu, have other names."""
     try:
         return version("tensorflow")
-    except PackageNotFoundError:
+    except PackageNotFoundError:  # another build, such as tensorflow-cpu
         return "unknown"
 
 
@@ -162,32 +165,32 @@ def write_record(run: Path, record: RunRecord) -> None:
     """Writes `run.json`, atomically.
 
     Raises:
-        UsageError: the corpus has more files than it can name.
-        CannotCreateError, StorageError: it cannot be written.
+        UsageError: the corpus has too many files to record.
+        CannotCreateError, StorageError: writing failed.
     """
     data = format_json({"format_version": FORMAT_VERSION, **dataclasses.asdict(record)})
-    if len(data) > MAX_JSON_BYTES:  # it could not be read again
-        raise UsageError(f"the corpus has {len(record.corpus.files):,} files, too many to record: join some of them")
+    if len(data) > MAX_JSON_BYTES:  # `read_record` would refuse it
+        raise UsageError(f"the corpus has {len(record.corpus.files):,} files, too many to record; concatenate some of them")
     write_file(run / RUN_FILE, data)
 
 
 def read_record(path: Path) -> RunRecord:
-    """The record in the file `path`, or in the run `path`.
+    """Reads `run.json` at `path`, which is that file or the run directory.
 
     Raises:
-        NoInputError: there is none.
-        DataError: it is damaged, or of a newer version of the program.
+        NoInputError: the file is missing.
+        DataError: it is damaged, or was written by a newer version of the program.
         StorageError: reading failed.
     """
-    with input_errors(path):
+    with translate_read_errors(path):
         if path.is_dir():
             path = path / RUN_FILE
         if not path.exists():
-            raise NoInputError(f"{path}: no such file: nothing to repeat or to resume here")
+            raise NoInputError(f"{path}: no such file; name a run or its {RUN_FILE}")
     where = str(path)
     values = read_json(path)
     if not isinstance(values, dict) or "format_version" not in values:
-        raise DataError(f"{where}: not a run's record")
+        raise DataError(f"{where}: not the record of a run")
     found = values.pop("format_version")
     if type(found) is not int or found != FORMAT_VERSION:
         newer = type(found) is int and found > FORMAT_VERSION
@@ -200,7 +203,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def record_event(run: Path, event: Validated | Replanned) -> None:
-    """Adds a line to `history.jsonl`; nothing in it but `seconds` depends on how fast the machine is."""
+    """Appends a line to `history.jsonl`, without the fields that depend on the speed of the machine except `seconds`."""
     kind = "validation" if isinstance(event, Validated) else "replan"
     values = dataclasses.asdict(event)
     for name in ("sample", "tokens_per_second"):
@@ -209,11 +212,11 @@ def record_event(run: Path, event: Validated | Replanned) -> None:
 
 
 def truncate_history(run: Path, step: int) -> None:
-    """Removes from `history.jsonl` what happened after `step`, and a line that was only half written.
+    """Removes the events after `step` from `history.jsonl`, and an incomplete last line.
 
     Raises:
-        DataError: a whole line in it is none of ours.
-        CannotCreateError, StorageError: it cannot be read or written.
+        DataError: a complete line is not an event.
+        CannotCreateError, StorageError: reading or writing failed.
     """
     path = run / HISTORY_FILE
     try:
@@ -224,7 +227,7 @@ def truncate_history(run: Path, step: int) -> None:
     for number, line in enumerate(lines, start=1):
         event = parse_json(line, f"{path}, line {number}")
         if not isinstance(event, dict) or type(event.get("step")) is not int:
-            raise DataError(f"{path}, line {number}: not a line of a history")
+            raise DataError(f"{path}, line {number}: not an event of a run")
         if event["step"] <= step:
             kept.append(line + b"\n")
     write_file(path, b"".join(kept))

@@ -19,8 +19,8 @@ from quickfox.config.schema import from_dict
 from quickfox.config.training import TrainingRequest
 from quickfox.data.dataset import count_training_tokens
 from quickfox.errors import DataError, NoInputError, UsageError
-from quickfox.files.atomic import remove_directory, sweep_temporaries
-from quickfox.files.json import input_errors
+from quickfox.files.atomic import remove_directory, remove_temporaries
+from quickfox.files.errors import translate_read_errors
 from quickfox.training.engine.progress import Progress
 from quickfox.training.run.record import RunRecord
 
@@ -46,7 +46,7 @@ def find_run(run: Path | None, notice: Callable[[str], None]) -> Path:
         NoInputError: there is none.
     """
     if run is not None:
-        with input_errors(run):
+        with translate_read_errors(run):
             is_run = (run / RUN_FILE).exists()
         if not is_run:
             raise NoInputError(f"{run}: no {RUN_FILE} there, so no run to resume; start one with `llm train CORPUS`")
@@ -175,8 +175,8 @@ def discard_checkpoints_after(run: Path, step: int) -> None:
     Raises:
         CannotCreateError, StorageError: something cannot be removed.
     """
-    sweep_temporaries(run)
-    sweep_temporaries(run / CHECKPOINTS_FOLDER)
+    remove_temporaries(run)
+    remove_temporaries(run / CHECKPOINTS_FOLDER)
     kept = checkpoint_directory(run, step)
     directories = step_directories(run)
     after = directories.index(kept) + 1 if kept in directories else 0

@@ -1,7 +1,7 @@
-"""Starting from a trained model instead of fresh weights: pre-training goes on with another text.
+"""Transfer learning: the settings of an earlier run and the weights of a pretrained model as the start of a new run.
 
-What the two vocabularies have in common keeps its weights, token by token; what is new keeps its fresh ones. All other
-tensors are taken over as they are, and the optimizer starts anew.
+Tokens in both vocabularies keep their pretrained weights; new tokens have random ones. All other tensors are copied,
+and the optimizer starts from zero.
 """
 
 import dataclasses
@@ -14,35 +14,84 @@ from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.manifest import read_manifest
 from quickfox.checkpoints.run_directory import find_model
 from quickfox.config.model import ModelConfig
+from quickfox.config.schema import exclusive_error
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import DataError, UsageError
 from quickfox.models.parameters import EMBEDDING
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
+from quickfox.training.engine.events import RunRequest
 from quickfox.training.planning.auto_config import DEFAULT_VALIDATION_SPLIT, fill_from_run, fill_tokenizer_from_run
 from quickfox.training.run.record import PretrainedRecord, RunRecord, read_record
 
 _ADOPTED = ("architecture", "embedding_dim", "hidden_dim", "num_layers", "num_heads")
 
 _VOCABULARY_AXIS = {EMBEDDING: 0, "output.kernel": 1, "output.bias": 0}
-"""The tensors that have an entry for each token, and along which axis."""
+"""The tensors with an entry for each token, and the axis of the tokens."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedModel:
-    """A model to start from, and how a run writes down which that is."""
+    """A model that provides initial weights, and its entry in `run.json`."""
 
     bundle: ModelBundle
     record: PretrainedRecord
 
 
-def open_pretrained(path: Path) -> PretrainedModel:
-    """The model in `path`: a run (its best checkpoint), a checkpoint or a bare model directory.
+@dataclasses.dataclass(frozen=True)
+class ResolvedRequest:
+    """A request completed by an earlier run and a pretrained model.
+
+    Attributes:
+        training: the settings; those that are still None are chosen automatically.
+        validation_split: fraction of the text to hold out.
+        config_run: the run whose settings are used; None: none.
+        pretrained: the model that provides the initial weights; None: random weights.
+    """
+
+    training: TrainingRequest
+    validation_split: float
+    config_run: RunRecord | None
+    pretrained: PretrainedModel | None
+
+
+def resolve_request(request: RunRequest) -> ResolvedRequest:
+    """Completes a request from `config_from` and `init_from`; its own settings have precedence.
+
+    Without `init_from`, the pretrained model is that of the run `config_from`, if it had one.
 
     Raises:
-        NoInputError: there is nothing there.
-        DataError: what is there is no model, or damaged.
+        UsageError: random embeddings would be frozen, or a requested size is not that of the pretrained model.
+        QuickfoxError: any other subclass: the run or the model cannot be read.
+    """
+    training, split = request.training, request.training.validation_split
+    config_run = None if request.config_from is None else read_record(request.config_from)
+    if config_run is not None:
+        training = fill_from_run(training, config_run.model, config_run.training)
+        if request.vocabulary_path is None and request.init_from is None and config_run.init_from is None:
+            training = fill_tokenizer_from_run(training, config_run.tokenizer, config_run.model.vocabulary_size)
+        split = config_run.validation_split if split is None else split
+    pretrained = None
+    if request.init_from is not None:
+        pretrained = open_pretrained(request.init_from)
+    elif config_run is not None and config_run.init_from is not None:
+        pretrained = reopen_pretrained(config_run.init_from)
+    if pretrained is not None:
+        training = adopt_sizes(training, pretrained.bundle.config)
+    elif training.freeze_embeddings:
+        raise UsageError(
+            "freeze_embeddings needs init_from: random embeddings must be trained", "freeze_embeddings", "init_from"
+        )
+    return ResolvedRequest(training, DEFAULT_VALIDATION_SPLIT if split is None else split, config_run, pretrained)
+
+
+def open_pretrained(path: Path) -> PretrainedModel:
+    """Loads the model at `path`: a run (its best checkpoint), a checkpoint or a bare model directory.
+
+    Raises:
+        NoInputError: there is nothing at `path`.
+        DataError: what is there is not a model, or is damaged.
         StorageError: reading failed.
     """
     directory, _ = find_model(str(path), {}, Path())
@@ -51,30 +100,30 @@ def open_pretrained(path: Path) -> PretrainedModel:
 
 
 def reopen_pretrained(record: PretrainedRecord) -> PretrainedModel:
-    """The model that a run was begun with; raises DataError if it is another by now, else what `open_pretrained` does."""
-    start = open_pretrained(Path(record.directory))
-    if start.record.sha256 != record.sha256:
-        raise DataError(f"{record.directory} is no longer the model that this run was begun with")
-    return start
+    """Loads the model of a record; raises DataError if it has changed, and the errors of `open_pretrained`."""
+    pretrained = open_pretrained(Path(record.directory))
+    if pretrained.record.sha256 != record.sha256:
+        raise DataError(f"{record.directory} has changed since the run started: restore it, or start a new run")
+    return pretrained
 
 
 def adopt_sizes(request: TrainingRequest, model: ModelConfig) -> TrainingRequest:
-    """The request for a model of the same architecture and sizes.
+    """Returns the request with the architecture and sizes of `model`.
 
     Raises:
-        UsageError: it asks for others.
+        UsageError: it requests others.
     """
     if request.size is not None:
-        raise UsageError("--size and --init-from exclude each other: the sizes are those of the model to start from")
+        raise exclusive_error("size", "init_from", "the sizes are those of the pretrained model")
     for name in _ADOPTED:
-        asked, given = getattr(request, name), getattr(model, name)
-        if asked not in (None, given):
-            raise UsageError(f"--{name.replace('_', '-')} is {given} in the model to start from, not {asked}")
+        requested, own = getattr(request, name), getattr(model, name)
+        if requested not in (None, own):
+            raise UsageError(f"{name} is {own} in the pretrained model, not {requested}: leave it out", name)
     return dataclasses.replace(request, **{name: getattr(model, name) for name in _ADOPTED})
 
 
 def extend_vocabulary(tokenizer: Tokenizer, characters: set[str]) -> Tokenizer:
-    """The tokenizer, of characters with those that it lacks; all others know every character already."""
+    """Adds characters to a character tokenizer; the other kinds already cover every character."""
     if not isinstance(tokenizer, CharacterTokenizer):
         return tokenizer
     vocabulary = tokenizer.vocabulary
@@ -83,67 +132,30 @@ def extend_vocabulary(tokenizer: Tokenizer, characters: set[str]) -> Tokenizer:
 
 
 def transfer_weights(
-    fresh: Mapping[str, np.ndarray], tokenizer: Tokenizer, start: ModelBundle
+    initial: Mapping[str, np.ndarray], tokenizer: Tokenizer, pretrained: ModelBundle
 ) -> dict[str, np.ndarray]:
-    """The weights to start with, by name.
+    """Returns the weights of a new model, by name, with those of a pretrained model where the tokens are the same.
 
     Args:
-        fresh: those of a new model, of the same architecture and sizes but perhaps another vocabulary.
+        initial: random weights of the new model, which has the architecture and sizes of the pretrained one.
         tokenizer: of the new model.
-        start: the trained model.
+        pretrained: the pretrained model.
     """
-    old_ids = {start.tokenizer.token_bytes(token_id): token_id for token_id in range(start.tokenizer.vocabulary_size)}
+    old_tokenizer = pretrained.tokenizer
+    old_ids = {old_tokenizer.token_bytes(token_id): token_id for token_id in range(old_tokenizer.vocabulary_size)}
     pairs = [
-        (new, old_ids[text])
-        for new in range(tokenizer.vocabulary_size)
-        if (text := tokenizer.token_bytes(new)) in old_ids
+        (new_id, old_ids[token])
+        for new_id in range(tokenizer.vocabulary_size)
+        if (token := tokenizer.token_bytes(new_id)) in old_ids
     ]
-    new_ids, known_ids = np.array(pairs, np.int64).reshape(-1, 2).T
+    new_rows, old_rows = np.array(pairs, np.int64).reshape(-1, 2).T
     weights = {}
-    for name, array in fresh.items():
-        trained = start.parameters[name]
+    for name, array in initial.items():
         axis = _VOCABULARY_AXIS.get(name)
         if axis is None:
-            weights[name] = trained
+            weights[name] = pretrained.parameters[name]
             continue
-        rows = np.moveaxis(array.copy(), axis, 0)  # a view: what is put into it is in the copy
-        rows[new_ids] = np.moveaxis(trained, axis, 0)[known_ids]
-        weights[name] = np.moveaxis(rows, 0, axis)
+        weights[name] = array.copy()
+        rows = np.moveaxis(weights[name], axis, 0)  # a view
+        rows[new_rows] = np.moveaxis(pretrained.parameters[name], axis, 0)[old_rows]
     return weights
-
-
-def resolve_request(
-    request: TrainingRequest, config_from: Path | None, init_from: Path | None, vocabulary_path: Path | None
-) -> tuple[TrainingRequest, float, RunRecord | None, PretrainedModel | None]:
-    """The request with what it leaves open taken from the others.
-
-    Args:
-        request: what the person asked for.
-        repeats: a run or its `run.json`, whose settings are used where `request` leaves them open.
-        init_from: a model whose weights to start with; None: that of the run to repeat, if it had one.
-        vocabulary_path: the vocabulary's file, if one is given.
-
-    Returns:
-        The request, the share of the text to hold out, the run to repeat and the model to start from.
-
-    Raises:
-        UsageError: embeddings are to be frozen that were never learnt.
-        QuickfoxError: any of its other children: the run or the model cannot be read.
-    """
-    repeated = None if config_from is None else read_record(config_from)
-    split = request.validation_split
-    if repeated is not None:
-        request = fill_from_run(request, repeated.model, repeated.training)
-        if vocabulary_path is None and init_from is None and repeated.init_from is None:
-            request = fill_tokenizer_from_run(request, repeated.tokenizer, repeated.model.vocabulary_size)
-        split = repeated.validation_split if split is None else split
-    start = None
-    if init_from is not None:
-        start = open_pretrained(init_from)
-    elif repeated is not None and repeated.init_from is not None:
-        start = reopen_pretrained(repeated.init_from)
-    if start is not None:
-        request = adopt_sizes(request, start.bundle.config)
-    elif request.freeze_embeddings:
-        raise UsageError("--freeze-embeddings is for --init-from: fresh embeddings must be learnt")
-    return request, DEFAULT_VALIDATION_SPLIT if split is None else split, repeated, start
