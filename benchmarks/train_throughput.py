@@ -58,7 +58,7 @@ def measure_ours(
     from quickfox.training.engine.events import StepsCompleted
     from quickfox.training.engine.trainer import Trainer
 
-    trainer.kernel_maps = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all, as the others have it
+    trainer.hidden_kernels = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all, as the others have it
     ids = np.random.default_rng(0).integers(0, VOCABULARY, size=1_000_000).astype(np.uint8)
     model = model_config(architecture, window, embedding, hidden, layers)
     training = TrainingConfig(

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from quickfox.models.attention import (
     attend,
+    attention_mask,
     empty_cache,
     rms_norm,
     rotary_angles,
     rotate,
     split_heads,
     swiglu,
-    visible,
 )
 
 HEADS, HEAD_DIM = 2, 4
@@ -42,8 +42,8 @@ def test_attention_follows_the_rule_however_the_text_is_cut(context: int, window
     cache, parts, start = empty_cache(1, HEADS, context, HEAD_DIM), [], 0
     for window in windows:
         part = slice(start, start + window)
-        shown = visible(cache[2], window, context)
-        found, cache = attend(queries[:, :, part], keys[:, :, part], values[:, :, part], cache, shown)
+        mask = attention_mask(cache[2], window, context)
+        found, cache = attend(queries[:, :, part], keys[:, :, part], values[:, :, part], cache, mask)
         parts.append(found)
         start += window
     found = np.concatenate(parts, axis=1)[0]  # (n, heads * d)
@@ -56,7 +56,7 @@ def test_attention_follows_the_rule_however_the_text_is_cut(context: int, window
 
 def test_what_is_visible_by_hand() -> None:
     """A context of 3: a text of which one token was read, and one of which many were."""
-    fresh, old = visible(np.array([1, 99]), 2, 3)[:, 0].astype(int).tolist()
+    fresh, old = attention_mask(np.array([1, 99]), 2, 3)[:, 0].astype(int).tolist()
     assert fresh == [[0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]
     assert old == [[0, 1, 1, 1, 0], [0, 0, 1, 1, 1]]
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from quickfox.config.model import ModelConfig
-from quickfox.models.parameters import feed_forward_dim, kernel_maps, parameter_count, parameter_shapes
+from quickfox.models.parameters import feed_forward_dim, hidden_kernels, parameter_count, parameter_shapes
 
 CONFIG = ModelConfig(vocabulary_size=65, embedding_dim=16, hidden_dim=32, num_layers=2)
 
@@ -34,7 +34,7 @@ def test_gru_tensors() -> None:
         "output.kernel": (32, 65),
         "output.bias": (65,),
     }
-    assert kernel_maps(config) == {"recurrent.0.input_kernel": 3, "recurrent.0.recurrent_kernel": 3}
+    assert hidden_kernels(config) == {"recurrent.0.input_kernel": 3, "recurrent.0.recurrent_kernel": 3}
 
 
 def test_rnn_tensors() -> None:
@@ -65,8 +65,8 @@ def test_attention_rnn_tensors() -> None:
         "output.kernel": (32, 65),
         "output.bias": (65,),
     }
-    assert kernel_maps(config)["attention.input_kernel"] == 3
-    assert kernel_maps(config)["decoder.0.input_kernel"] == 4
+    assert hidden_kernels(config)["attention.input_kernel"] == 3
+    assert hidden_kernels(config)["decoder.0.input_kernel"] == 4
 
 
 def test_transformer_tensors() -> None:
@@ -86,7 +86,7 @@ def test_transformer_tensors() -> None:
     assert parameter_shapes(dataclasses.replace(config, tied_embeddings=True)).keys() == shapes.keys() - {
         "output.kernel"
     }
-    assert list(kernel_maps(config).values()) == [3, 1, 2, 1]
+    assert list(hidden_kernels(config).values()) == [3, 1, 2, 1]
 
 
 @pytest.mark.parametrize(("hidden_dim", "expected"), [(6, 16), (128, 352), (256, 688), (384, 1024), (512, 1376)])

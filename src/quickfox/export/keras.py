@@ -16,7 +16,7 @@ from quickfox.config.model import Architecture, ModelConfig
 from quickfox.errors import UnavailableError
 from quickfox.export.tokenizer_json import format_tokenizer_definition
 from quickfox.models.attention import RMS_NORM_EPSILON, rotary_frequencies
-from quickfox.models.parameters import ATTENTION_MAPS, EMBEDDING, FEED_FORWARD_MAPS, recurrent_cell
+from quickfox.models.parameters import ATTENTION_PROJECTIONS, EMBEDDING, FEED_FORWARD_PROJECTIONS, recurrent_cell
 from quickfox.system.stderr import quiet_stderr
 
 FILE_NAME = "model.keras"
@@ -98,7 +98,7 @@ def _transformer(config: ModelConfig, parameters: Parameters, token_ids: Tensor)
         x = x + _dense(found, f"{name}_attention_output", tensors["attention.output_kernel"])
         normed = _norm(x, f"{name}_feed_forward_norm", tensors["feed_forward_norm.weight"])
         projected = _dense(normed, f"{name}_feed_forward_input", tensors["feed_forward.input_kernel"])
-        gate, up = ops.split(projected, FEED_FORWARD_MAPS, axis=-1)
+        gate, up = ops.split(projected, FEED_FORWARD_PROJECTIONS, axis=-1)
         x = x + _dense(ops.silu(gate) * up, f"{name}_feed_forward_output", tensors["feed_forward.output_kernel"])
     x = _norm(x, "norm", parameters["norm.weight"])
     return _dense(x, "output", parameters[EMBEDDING].T if config.tied_embeddings else parameters["output.kernel"])
@@ -180,7 +180,7 @@ def _split_heads(config: ModelConfig, projected: Tensor) -> list[Tensor]:
     import keras
 
     heads = (-1, config.num_heads, config.hidden_dim // config.num_heads)
-    parts = keras.ops.split(projected, ATTENTION_MAPS, axis=-1)
+    parts = keras.ops.split(projected, ATTENTION_PROJECTIONS, axis=-1)
     return [keras.layers.Permute((2, 1, 3))(keras.layers.Reshape(heads)(part)) for part in parts]
 
 

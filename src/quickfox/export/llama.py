@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from quickfox.config.model import ModelConfig
-from quickfox.models.parameters import ATTENTION_MAPS, EMBEDDING, FEED_FORWARD_MAPS
+from quickfox.models.parameters import ATTENTION_PROJECTIONS, EMBEDDING, FEED_FORWARD_PROJECTIONS
 
 
 def llama_tensors(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -21,8 +21,8 @@ def llama_tensors(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> 
     tensors = {"model.embed_tokens.weight": parameters[EMBEDDING], "model.norm.weight": parameters["norm.weight"]}
     for layer in range(config.num_layers):
         ours, theirs = f"layers.{layer}", f"model.layers.{layer}"
-        query, key, value = np.split(parameters[f"{ours}.attention.input_kernel"], ATTENTION_MAPS, axis=1)
-        gate, up = np.split(parameters[f"{ours}.feed_forward.input_kernel"], FEED_FORWARD_MAPS, axis=1)
+        query, key, value = np.split(parameters[f"{ours}.attention.input_kernel"], ATTENTION_PROJECTIONS, axis=1)
+        gate, up = np.split(parameters[f"{ours}.feed_forward.input_kernel"], FEED_FORWARD_PROJECTIONS, axis=1)
         tensors |= {
             f"{theirs}.input_layernorm.weight": parameters[f"{ours}.attention_norm.weight"],
             f"{theirs}.self_attn.q_proj.weight": query.T,

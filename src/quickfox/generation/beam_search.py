@@ -16,7 +16,7 @@ from quickfox.config.sampling import SamplingConfig
 from quickfox.generation.logits_processors import build_processors
 from quickfox.generation.sampler import build_history, log_softmax, not_finite_error, prefill
 from quickfox.models.registry import LanguageModel
-from quickfox.models.state import take_rows
+from quickfox.models.state import select_rows
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def beam_search(
         history.take(rows)
         tokens = [text.token_ids[-1] for text in beam]
         history.append(tokens)
-        step_logits, state = model.forward(np.array(tokens)[:, np.newaxis], take_rows(state, np.array(rows)))
+        step_logits, state = model.forward(np.array(tokens)[:, np.newaxis], select_rows(state, np.array(rows)))
         logits = step_logits[:, -1]
     return sorted([*ended, *beam], key=lambda text: -text.score)[:width]
 

@@ -18,7 +18,7 @@ from quickfox.generation.logits_processors import (
 )
 from quickfox.generation.token_history import History
 from quickfox.models.registry import LanguageModel
-from quickfox.models.state import State, take_rows
+from quickfox.models.state import State, select_rows
 
 PREFILL_TOKENS = 256
 """Prompt tokens read at a time: enough to be fast, few enough for the memory to stay small whatever the prompt."""
@@ -88,7 +88,7 @@ class Sampler:
         self.logits = logits[np.newaxis][rows]
         """(B, V) float32: what the model says before the tokens drawn last, or, at first, before the first."""
         self._model = model
-        self._state = take_rows(state, rows)
+        self._state = select_rows(state, rows)
         self._history = build_history(prompt, len(rows), len(logits), config)
         self._processors = build_processors(config, self._history, logit_bias)
         self._truncations = build_truncations(config, len(logits))
@@ -125,7 +125,7 @@ class Sampler:
         """Go on with the continuations in `rows` alone, different ones in ascending order."""
         self.samples = [self.samples[row] for row in rows]
         self._uniforms = [self._uniforms[row] for row in rows]
-        self._state = take_rows(self._state, np.array(rows, np.int64))
+        self._state = select_rows(self._state, np.array(rows, np.int64))
         self._history.take(rows)
         self.logits = self.logits[rows]
         self._unread = [self._unread[row] for row in rows] if self._unread else []

@@ -1,13 +1,13 @@
-"""The attention-rnn in NumPy: an lstm that can look up what it has read. Only runs it.
+"""Inference of the attention-rnn in NumPy: a recurrent encoder, self-attention over its outputs, a recurrent decoder.
 
     e_t = encoder(embedding of token t)                  a stack of lstm layers
-    a_t = attention of e_t over the last `context` of e_1 .. e_t
+    a_t = attention of e_t over the last `context` of e_1 ... e_t
     d_t = decoder([e_t ; a_t])                           another stack
     logits_t = d_t W + b
 
-A recurrent state must hold all that will be needed; attention finds it again by its content. Bahdanau, Cho & Bengio
-2014, "Neural machine translation by jointly learning to align and translate", let the decoder attend to the encoder's
-states; here, as in Merity 2019, "Single headed attention RNN", the text attends to its own past.
+A recurrent state compresses the whole text into one vector; attention retrieves earlier positions by their content.
+In Bahdanau, Cho & Bengio 2014, "Neural machine translation by jointly learning to align and translate", the decoder
+attends to the encoder's states; here, as in Merity 2019, "Single headed attention RNN", the text attends to its past.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from quickfox.config.model import ModelConfig
-from quickfox.models.attention import attend, empty_cache, split_heads, visible
+from quickfox.models.attention import attend, attention_mask, empty_cache, split_heads
 from quickfox.models.recurrent import RecurrentStack, TokenProjection
 from quickfox.models.state import State
 
 
 class AttentionRNNLanguageModel:
-    """A language model that is ready to run; see `language_model.LanguageModel` for the protocol.
+    """The attention-rnn as a `registry.LanguageModel`.
 
-    Its state is the encoder's layers, the cache of the attention, the decoder's layers.
+    Its state is the encoder's layers, the attention's cache, the decoder's layers.
 
     Args:
         config: of a model with the architecture "attention-rnn".
@@ -49,15 +49,17 @@ class AttentionRNNLanguageModel:
         return (*self._encoder.initial_state(batch_size), cache, *self._decoder.initial_state(batch_size))
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Logits after each token, and the state after the last: see `language_model.LanguageModel.forward`."""
+        """Logits after each token, and the state after the last: see `registry.LanguageModel.forward`."""
         layers = len(self._encoder.layers)
+        cache = state[layers]
         encoded, encoder_state = self._encoder.run(self._project_tokens(token_ids.T), state[:layers])  # (T, B, H)
         heads, context, _ = self._cache_shape
-        queries, keys, values = split_heads(encoded.transpose(1, 0, 2) @ self._attention_kernel, heads)
-        shown = visible(state[layers][2], token_ids.shape[1], context)
-        found, cache = attend(queries, keys, values, state[layers], shown)  # (B, T, H)
-        connect_workers = np.concatenate([encoded, found.transpose(1, 0, 2)], axis=-1)  # (T, B, 2H)
-        projected = self._decoder.layers[0].project(connect_workers)
-        decoded, decoder_state = self._decoder.run(projected, state[layers + 1 :])
+        projected = encoded.transpose(1, 0, 2) @ self._attention_kernel  # (T, B, H) -> (B, T, 3H)
+        queries, keys, values = split_heads(projected, heads)
+        mask = attention_mask(cache[2], token_ids.shape[1], context)
+        attended, cache = attend(queries, keys, values, cache, mask)  # (B, T, H)
+        decoder_inputs = np.concatenate([encoded, attended.transpose(1, 0, 2)], axis=-1)  # (T, B, 2H)
+        projected = self._decoder.layers[0].project(decoder_inputs)  # (T, B, 2H) -> (T, B, 4H)
+        decoded, decoder_state = self._decoder.run(projected, state[layers + 1 :])  # (T, B, H)
         logits = decoded @ self._output_kernel + self._output_bias  # (T, B, H) -> (T, B, V)
         return logits.transpose(1, 0, 2), (*encoder_state, cache, *decoder_state)

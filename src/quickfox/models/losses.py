@@ -1,4 +1,4 @@
-"""What a prediction cost, once what came is known. NumPy only."""
+"""The cross-entropy loss in NumPy."""
 
 import numpy as np
 

@@ -1,16 +1,16 @@
-"""THE CONTRACT: for each architecture, the name and shape of every tensor, from the configuration alone.
+"""The parameter schema: name and shape of every tensor of an architecture, from the configuration alone.
 
-The trainable network, the NumPy runtime, the checkpoint's loader, parameter counts and memory estimates all read
-it. All tensors are float32. Names are ours, never a library's paths; matrices are (inputs, outputs), and what is
-named `*_kernel` is a hidden matrix, which may hold several maps side by side.
+The trainable networks, the NumPy models, the checkpoint loader, parameter counts and memory estimates all read it.
+All tensors are float32; matrices are (inputs, outputs). A name ending in `_kernel` is a hidden matrix; several
+projections of one input are fused in it, concatenated along the columns.
 
-Shapes, with V = vocabulary_size, D = embedding_dim, H = hidden_dim, F = feed_forward_dim(H), and G maps:
+Shapes, with V = vocabulary_size, D = embedding_dim, H = hidden_dim, F = feed_forward_dim(H), and G gates:
 
     rnn (G = 1), gru (G = 3: update, reset, candidate), lstm (G = 4: input, forget, cell, output)
         embedding.weight                (V, D)
         recurrent.0.input_kernel        (D, GH)
         recurrent.0.recurrent_kernel    (H, GH)
-        recurrent.0.bias                (GH,)      of a gru (2, GH): with the input, with the state
+        recurrent.0.bias                (GH,)      of a gru (2, GH): input bias, recurrent bias
         recurrent.k.*                   as above with D = H, for each further layer k
         output.kernel                   (H, V)
         output.bias                     (V,)
@@ -19,19 +19,19 @@ Shapes, with V = vocabulary_size, D = embedding_dim, H = hidden_dim, F = feed_fo
         embedding.weight                (V, D)
         encoder.k.*                     as the lstm's recurrent.k.*
         attention.input_kernel          (H, 3H)    query, key, value
-        decoder.k.*                     as the lstm's recurrent.k.*, with D = 2H: state and context, joined
+        decoder.k.*                     as the lstm's recurrent.k.*, with D = 2H: encoder output and attention output
         output.kernel, output.bias      as above
 
-    transformer (D = H), all of it without biases
+    transformer (D = H), without biases
         embedding.weight                      (V, H)
         layers.k.attention_norm.weight        (H,)
-        layers.k.attention.input_kernel       (H, 3H)    query, key, value; of each, the heads side by side
+        layers.k.attention.input_kernel       (H, 3H)    query, key, value; each with its heads concatenated
         layers.k.attention.output_kernel      (H, H)
         layers.k.feed_forward_norm.weight     (H,)
         layers.k.feed_forward.input_kernel    (H, 2F)    gate, up
         layers.k.feed_forward.output_kernel   (F, H)     down
         norm.weight                           (H,)
-        output.kernel                         (H, V)     not there with tied embeddings
+        output.kernel                         (H, V)     absent if the embeddings are tied
 """
 
 from collections.abc import Callable
@@ -44,32 +44,35 @@ Shapes = dict[str, tuple[int, ...]]
 EMBEDDING = "embedding.weight"
 
 RECURRENT_GATES: dict[str, int] = {"rnn": 1, "gru": 3, "lstm": 4}
-"""Maps side by side in the kernels of each recurrent cell."""
+"""Projections fused in the kernels of each recurrent cell."""
 
-ATTENTION_MAPS = 3  # query, key, value
-FEED_FORWARD_MAPS = 2  # gate, up
+ATTENTION_PROJECTIONS = 3  # query, key, value
+FEED_FORWARD_PROJECTIONS = 2  # gate, up
 _FEED_FORWARD_MULTIPLE = 16
 
 
 def feed_forward_dim(hidden_dim: int) -> int:
     """Units of a transformer's feed-forward layers: 8/3 of its hidden units, rounded up to a multiple of 16.
 
-    With three matrices instead of two, 8/3 gives as many weights as the usual 4 (Shazeer 2020; Touvron et al. 2023).
+    The three matrices of SwiGLU then have as many weights as the usual two with a factor of 4 (Shazeer 2020, "GLU
+    variants improve transformer"; Touvron et al. 2023, "LLaMA").
     """
     return -(-8 * hidden_dim // (3 * _FEED_FORWARD_MULTIPLE)) * _FEED_FORWARD_MULTIPLE
 
 
-def kernel_maps(config: ModelConfig) -> dict[str, int]:
-    """The hidden matrices by name, and how many maps stand side by side in each."""
-    maps = {"attention.input_kernel": ATTENTION_MAPS, "feed_forward.input_kernel": FEED_FORWARD_MAPS}
-    maps |= {"attention.output_kernel": 1, "feed_forward.output_kernel": 1}
-    gates = RECURRENT_GATES[recurrent_cell(config)] if config.architecture != "transformer" else 1
+def hidden_kernels(config: ModelConfig) -> dict[str, int]:
+    """Name of each hidden matrix -> number of projections fused in it."""
+    projections = {
+        "attention.input_kernel": ATTENTION_PROJECTIONS,
+        "feed_forward.input_kernel": FEED_FORWARD_PROJECTIONS,
+    }
+    gates = RECURRENT_GATES.get(recurrent_cell(config), 1)
     names = [name for name in parameter_shapes(config) if name.endswith("_kernel")]
-    return {name: maps.get(".".join(name.split(".")[-2:]), gates) for name in names}
+    return {name: projections.get(".".join(name.split(".")[-2:]), gates) for name in names}
 
 
 def recurrent_cell(config: ModelConfig) -> str:
-    """The kind of recurrent layers in a model that has some."""
+    """The cell of the recurrent layers of a model: a key of `RECURRENT_GATES`, unless it is a transformer."""
     return "lstm" if config.architecture == "attention-rnn" else config.architecture
 
 
@@ -79,7 +82,7 @@ def parameter_shapes(config: ModelConfig) -> Shapes:
 
 
 def parameter_count(config: ModelConfig) -> int:
-    """Number of trained scalars of the model that `config` describes."""
+    """Number of trainable scalars of the model that `config` describes."""
     return sum(prod(shape) for shape in parameter_shapes(config).values())
 
 
@@ -95,7 +98,7 @@ def _attention_rnn_shapes(config: ModelConfig) -> Shapes:
     return {
         EMBEDDING: (config.vocabulary_size, config.embedding_dim),
         **_stack_shapes("encoder", config, config.embedding_dim),
-        "attention.input_kernel": (config.hidden_dim, ATTENTION_MAPS * config.hidden_dim),
+        "attention.input_kernel": (config.hidden_dim, ATTENTION_PROJECTIONS * config.hidden_dim),
         **_stack_shapes("decoder", config, 2 * config.hidden_dim),
         **_output_shapes(config),
     }
@@ -107,10 +110,10 @@ def _transformer_shapes(config: ModelConfig) -> Shapes:
     for layer in range(config.num_layers):
         shapes |= {
             f"layers.{layer}.attention_norm.weight": (hidden,),
-            f"layers.{layer}.attention.input_kernel": (hidden, ATTENTION_MAPS * hidden),
+            f"layers.{layer}.attention.input_kernel": (hidden, ATTENTION_PROJECTIONS * hidden),
             f"layers.{layer}.attention.output_kernel": (hidden, hidden),
             f"layers.{layer}.feed_forward_norm.weight": (hidden,),
-            f"layers.{layer}.feed_forward.input_kernel": (hidden, FEED_FORWARD_MAPS * feed_forward),
+            f"layers.{layer}.feed_forward.input_kernel": (hidden, FEED_FORWARD_PROJECTIONS * feed_forward),
             f"layers.{layer}.feed_forward.output_kernel": (feed_forward, hidden),
         }
     shapes["norm.weight"] = (hidden,)
@@ -120,7 +123,7 @@ def _transformer_shapes(config: ModelConfig) -> Shapes:
 
 
 def _stack_shapes(name: str, config: ModelConfig, input_dim: int) -> Shapes:
-    """Of a stack of recurrent layers, the lowest of which reads `input_dim` numbers."""
+    """The tensors of a stack of recurrent layers, the lowest of which has `input_dim` inputs."""
     cell = recurrent_cell(config)
     columns = RECURRENT_GATES[cell] * config.hidden_dim
     shapes: Shapes = {}

@@ -1,7 +1,6 @@
-"""The recurrent language models in NumPy: embedding, a stack of rnn, gru or lstm layers, a dense output layer.
+"""Inference of the recurrent language models in NumPy: embedding, a stack of rnn, gru or lstm layers, a dense layer.
 
-They only run; how one is trained, saved or sampled from is not known here. What one layer computes stands in
-`recurrent_cells`.
+The equations of the layers are in `recurrent_cells`.
 """
 
 from collections.abc import Mapping
@@ -10,17 +9,17 @@ import numpy as np
 
 from quickfox.config.model import ModelConfig
 from quickfox.models.parameters import recurrent_cell
-from quickfox.models.recurrent_cells import CELLS, CellWeights, cell_weights
+from quickfox.models.recurrent_cells import CELLS, CellWeights, build_cell_weights
 from quickfox.models.state import State
 
 _MAX_TABLE_BYTES = 2**26
 
 
 class RecurrentStack:
-    """Recurrent layers, one upon the other.
+    """A stack of recurrent layers.
 
     Args:
-        name: of the stack in the contract.
+        name: prefix of the stack's tensors in the parameter schema.
         config: of the model it is part of.
         parameters: all of the model's.
     """
@@ -29,7 +28,7 @@ class RecurrentStack:
         cell = recurrent_cell(config)
         self._cell = CELLS[cell]
         self._hidden_dim = config.hidden_dim
-        self.layers = [cell_weights(cell, parameters, f"{name}.{layer}") for layer in range(config.num_layers)]
+        self.layers = [build_cell_weights(cell, parameters, f"{name}.{layer}") for layer in range(config.num_layers)]
 
     def initial_state(self, batch_size: int) -> State:
         """The state before any token: zeros, (B, H) each."""
@@ -44,7 +43,7 @@ class RecurrentStack:
             state: before the window; not changed.
 
         Returns:
-            The highest layer's h after each step, (T, B, H) float32; and the state after the last.
+            The highest layer's h after each step, (T, B, H) float32; and the state after the last step.
         """
         outputs, layer_state = self._cell.run(projected, state[0], self.layers[0])
         new_state = [layer_state]
@@ -55,9 +54,9 @@ class RecurrentStack:
 
 
 class TokenProjection:
-    """Token -> embedding -> x W + b of the lowest layer, which is a function of the token alone.
+    """Token id -> x W + b of the lowest layer, x its embedding.
 
-    For all but large vocabularies that is a table with a row a token, made once.
+    The result depends on the token alone, so unless the vocabulary is large it is a table with a row per token.
 
     Args:
         embedding: (V, D) float32.
@@ -71,7 +70,7 @@ class TokenProjection:
         self._table = weights.project(embedding) if table_bytes <= _MAX_TABLE_BYTES else None  # (V, GH)
 
     def __call__(self, token_ids: np.ndarray) -> np.ndarray:
-        """(T, B) token ids -> (T, B, GH) float32, new."""
+        """(T, B) token ids -> (T, B, GH) float32, a new array."""
         if self._table is not None:
             rows: np.ndarray = self._table[token_ids]
             return rows
@@ -79,7 +78,7 @@ class TokenProjection:
 
 
 class RecurrentLanguageModel:
-    """A language model that is ready to run; see `language_model.LanguageModel` for the protocol.
+    """An rnn, gru or lstm as a `registry.LanguageModel`.
 
     Args:
         config: of a model with the architecture "rnn", "gru" or "lstm".
@@ -99,7 +98,7 @@ class RecurrentLanguageModel:
         return self._stack.initial_state(batch_size)
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Logits after each token, and the state after the last: see `language_model.LanguageModel.forward`."""
+        """Logits after each token, and the state after the last: see `registry.LanguageModel.forward`."""
         outputs, new_state = self._stack.run(self._project_tokens(token_ids.T), state)  # (B, T) -> (T, B, H)
         logits = outputs @ self._output_kernel + self._output_bias  # (T, B, H) -> (T, B, V)
         return logits.transpose(1, 0, 2), new_state

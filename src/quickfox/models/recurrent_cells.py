@@ -1,26 +1,28 @@
-"""The recurrent cells in NumPy: rnn, gru, lstm; one layer of them over a window. Knows no model around them.
+"""The recurrent cells in NumPy: rnn, gru and lstm, each as one layer over a window. Independent of any model.
 
-With x the layer's input at a step, h its state before and h' after, W, U, b input kernel, recurrent kernel and bias:
+With x the layer's input at a step, h its state before and h' after the step, W the input kernel, U the recurrent kernel
+and b the bias:
 
     rnn     h' = tanh(x W + h U + b)
             (Elman 1990, "Finding structure in time")
 
-    gru     z = sigmoid(x Wz + az + h Uz + bz)                 a and b: the two rows of the bias
-            r = sigmoid(x Wr + ar + h Ur + br)
-            g = tanh(x Wg + ag + r * (h Ug + bg))
+    gru     z = sigmoid(x Wz + az + h Uz + bz)                 update gate; a and b: the two rows of the bias
+            r = sigmoid(x Wr + ar + h Ur + br)                 reset gate
+            g = tanh(x Wg + ag + r * (h Ug + bg))              candidate
             h' = z * h + (1 - z) * g
-            (Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder"; r after the product,
-            as cuDNN and Keras with `reset_after` compute it, so that U is one product)
+            (Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder"; r applied after the product,
+            as in cuDNN and in Keras with `reset_after`, so that h U is one product)
 
-    lstm    i, f, g, o = the quarters of x W + h U + b
+    lstm    i, f, g, o = the quarters of x W + h U + b         input gate, forget gate, candidate, output gate
             c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
             h' = sigmoid(o) * tanh(c')
             (Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000)
 
-Two things make them fast and change no result beyond rounding, each done once, when the model is built:
+Two rearrangements of the weights, made once when the model is built, speed this up:
 
-- sigmoid(x) = (1 + tanh(x / 2)) / 2. The columns of sigmoid gates are halved, which is exact, and one tanh serves all.
-- The columns of an lstm are reordered to i, f, o, g, so that the three sigmoids lie side by side.
+- sigmoid(x) = (1 + tanh(x / 2)) / 2. The columns of the sigmoid gates are halved, which is exact, so that a single tanh
+  computes all gates.
+- The columns of an lstm are reordered to i, f, o, g, so that the three sigmoid gates are contiguous.
 """
 
 import math
@@ -34,16 +36,16 @@ from quickfox.models.parameters import RECURRENT_GATES
 from quickfox.models.state import LayerState
 from quickfox.system.threads import pinned_numpy_threads
 
-_BLOCK_BYTES = 2**20  # half of a core's own cache; OpenBLAS gives a product with so little one thread only
+_TILE_BYTES = 2**20  # half of a core's L2 cache; OpenBLAS multiplies so little with a single thread
 
 
 class RecurrentKernel:
-    """A recurrent kernel U, laid out for h U with one row, as in sampling, and with many.
+    """A recurrent kernel U, laid out for fast products h U with one row, as in sampling, and with many rows.
 
-    With one row the product takes as long as U takes to reach the core, and from 512 units of an lstm on U is larger
-    than the core's own cache: read from start to end each time, every byte comes from farther away. Read forwards and
-    backwards in turns, the part that was read last is still near. That takes a fifth off the time (512 units, a cache
-    of 2 MiB). If NumPy has several threads it is one product of them all, each with its share in its own cache.
+    The time of a product with one row is the time of loading U, which from 512 units of an lstm on exceeds the L2
+    cache. Always read from start to end, U would be evicted before it is read again. It is therefore read in tiles,
+    forwards and backwards in turn, so that the tiles read last are still cached: 20 % faster (512 units, 2 MiB of
+    cache). If NumPy has several threads, U is a single tile, which the threads divide among their caches.
 
     Args:
         kernel: (H, N) float32.
@@ -51,34 +53,34 @@ class RecurrentKernel:
 
     def __init__(self, kernel: np.ndarray) -> None:
         self._kernel = kernel
-        num_blocks = math.ceil(kernel.nbytes / _BLOCK_BYTES) if pinned_numpy_threads() == 1 else 1
-        edges = [block * kernel.shape[1] // num_blocks for block in range(num_blocks + 1)]
-        blocks = tuple(
+        num_tiles = math.ceil(kernel.nbytes / _TILE_BYTES) if pinned_numpy_threads() == 1 else 1
+        edges = [tile * kernel.shape[1] // num_tiles for tile in range(num_tiles + 1)]
+        tiles = tuple(
             (slice(start, stop), np.ascontiguousarray(kernel[:, start:stop].T)) for start, stop in pairwise(edges)
         )
-        self._orders = (blocks, blocks[::-1])
-        self._turn = 0
+        self._directions = (tiles, tiles[::-1])
+        self._direction = 0
 
     def multiply(self, h: np.ndarray, out: np.ndarray) -> np.ndarray:
         """h U: (B, H) float32 -> (B, N) float32, written to `out`."""
         if len(h) > 1:
             return np.matmul(h, self._kernel, out=out)
-        self._turn = 1 - self._turn
-        row, out_row = h[0], out[0]
-        for columns, block in self._orders[self._turn]:
-            np.dot(block, row, out=out_row[columns])
+        self._direction = 1 - self._direction
+        row, out_row = h[0], out[0]  # (H,), (N,)
+        for columns, tile in self._directions[self._direction]:
+            np.dot(tile, row, out=out_row[columns])
         return out
 
 
 @dataclass(frozen=True)
 class CellWeights:
-    """The weights of one layer, as its cell wants them.
+    """The weights of one layer, arranged as its cell computes with them.
 
     Attributes:
-        input_kernel: W, (D, GH) float32.
+        input_kernel: W, (D, GH) float32, G the number of gates.
         input_bias: (GH,) float32, added to x W.
-        recurrent_kernel: U.
-        recurrent_bias: (GH,) float32, added to h U; zeros but for a gru.
+        recurrent_kernel: U, (H, GH).
+        recurrent_bias: (GH,) float32, added to h U; zeros except in a gru.
     """
 
     input_kernel: np.ndarray
@@ -92,7 +94,7 @@ class CellWeights:
         return projected
 
 
-def cell_weights(cell: str, parameters: Mapping[str, np.ndarray], layer: str) -> CellWeights:
+def build_cell_weights(cell: str, parameters: Mapping[str, np.ndarray], layer: str) -> CellWeights:
     """The weights of the layer whose tensors in `parameters` are named `layer`.* ."""
     arrange = CELLS[cell].arrange
     kernel, recurrent, bias = (
@@ -103,7 +105,7 @@ def cell_weights(cell: str, parameters: Mapping[str, np.ndarray], layer: str) ->
 
 
 def rnn_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> tuple[np.ndarray, LayerState]:
-    """Run a layer over a window; all `*_layer` are alike.
+    """Run an rnn layer over a window; all `*_layer` functions have this signature.
 
     Args:
         inputs: (T, B, GH) float32, x W + b; overwritten.
@@ -111,7 +113,7 @@ def rnn_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> tu
         weights: of the layer.
 
     Returns:
-        h after each step, (T, B, H) float32; and the state after the last.
+        h after each step, (T, B, H) float32; and the state after the last step.
     """
     (h,) = state
     outputs = np.empty(inputs.shape, np.float32)
@@ -129,7 +131,7 @@ def gru_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> tu
     recurrent = np.empty((batch_size, RECURRENT_GATES["gru"] * hidden_dim), np.float32)
     outputs = np.empty((len(inputs), batch_size, hidden_dim), np.float32)
     for projected, output in zip(inputs, outputs, strict=True):  # (B, 3H), (B, H)
-        weights.recurrent_kernel.multiply(h, out=recurrent)
+        weights.recurrent_kernel.multiply(h, out=recurrent)  # (B, H) -> (B, 3H)
         recurrent += weights.recurrent_bias
         gates, candidate = projected[:, : 2 * hidden_dim], projected[:, 2 * hidden_dim :]
         gates += recurrent[:, : 2 * hidden_dim]
@@ -153,12 +155,12 @@ def lstm_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> t
     recurrent = np.empty((batch_size, RECURRENT_GATES["lstm"] * hidden_dim), np.float32)
     outputs = np.empty((len(inputs), batch_size, hidden_dim), np.float32)
     for gates, output in zip(inputs, outputs, strict=True):  # (B, 4H), (B, H)
-        gates += weights.recurrent_kernel.multiply(h, out=recurrent)
+        gates += weights.recurrent_kernel.multiply(h, out=recurrent)  # (B, H) -> (B, 4H)
         np.tanh(gates, out=gates)
         sigmoids = gates[:, : 3 * hidden_dim]
         sigmoids *= 0.5
         sigmoids += 0.5
-        i, f, o, g = (gates[:, gate * hidden_dim : (gate + 1) * hidden_dim] for gate in range(4))
+        i, f, o, g = (gates[:, gate * hidden_dim : (gate + 1) * hidden_dim] for gate in range(4))  # (B, H) each
         c = f * c
         c += np.multiply(i, g, out=g)
         h = np.multiply(o, np.tanh(c), out=output)
@@ -166,13 +168,13 @@ def lstm_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> t
 
 
 def _arrange_gru(columns: np.ndarray) -> np.ndarray:
-    """Columns (..., 3H) in the contract's order z, r, g -> z/2, r/2, g."""
+    """(..., 3H) in the order z, r, g of the parameter schema -> z/2, r/2, g."""
     update, reset, candidate = np.split(columns, 3, axis=-1)
     return np.concatenate([update * 0.5, reset * 0.5, candidate], axis=-1, dtype=np.float32)
 
 
 def _arrange_lstm(columns: np.ndarray) -> np.ndarray:
-    """Columns (..., 4H) in the contract's order i, f, g, o -> i/2, f/2, o/2, g."""
+    """(..., 4H) in the order i, f, g, o of the parameter schema -> i/2, f/2, o/2, g."""
     i, f, g, o = np.split(columns, 4, axis=-1)
     return np.concatenate([i * 0.5, f * 0.5, o * 0.5, g], axis=-1, dtype=np.float32)
 
@@ -183,8 +185,8 @@ class Cell:
 
     Attributes:
         run: over a window: see `rnn_layer`.
-        arrange: the contract's columns -> those that `run` wants.
-        num_states: arrays of its state.
+        arrange: columns as in the parameter schema -> columns as `run` computes with them.
+        num_states: number of arrays in its state.
     """
 
     run: Callable[[np.ndarray, LayerState, CellWeights], tuple[np.ndarray, LayerState]]

@@ -1,7 +1,7 @@
-"""What a language model can do, whatever its architecture, and how one is built from its tensors. NumPy only.
+"""The interface of a language model, and the constructor of each architecture.
 
-All state is explicit: `forward` takes it and returns it and remembers nothing, so that one model serves any number
-of texts at a time, each going on from wherever its state says.
+A model is stateless: `forward` takes the state and returns the next one, so one model can process any number of texts,
+each from its own state.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,24 +17,24 @@ from quickfox.models.transformer import TransformerLanguageModel
 
 
 class LanguageModel(Protocol):
-    """From the tokens read so far to the next one's distribution."""
+    """A function from the tokens read so far to the distribution of the next token."""
 
     @property
     def context(self) -> int | None:
-        """How many of the last tokens, at most, a token attends to directly; None: the model keeps no such bound."""
+        """Maximum number of last tokens that a token attends to; None: no attention, no limit."""
 
     def initial_state(self, batch_size: int) -> State:
-        """The state of `batch_size` texts of which nothing has been read yet."""
+        """The state of `batch_size` texts before their first token."""
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Read some tokens of each text.
+        """Read the next tokens of each text.
 
         Args:
             token_ids: (B, T) integers, 0 <= id < V, T >= 1.
             state: as returned by `initial_state(B)` or by the last call; not changed.
 
         Returns:
-            (B, T, V) float32 logits: [b, t] is the unnormalised log-probability of what follows token t of text b;
+            (B, T, V) float32 logits: [b, t] is the unnormalized log-probability of the token after token t of text b;
             and the state after the last token.
         """
 
@@ -49,7 +49,7 @@ _BUILDERS: dict[Architecture, Callable[[ModelConfig, Mapping[str, np.ndarray]], 
 
 
 def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> LanguageModel:
-    """The model that `config` describes, ready to run.
+    """The language model that `config` describes.
 
     Args:
         config: fixes the architecture and all shapes.

@@ -1,17 +1,16 @@
-"""What a language model remembers of the texts it reads: opaque to all but the model, except that texts are rows."""
+"""The state that a language model carries from token to token, as arrays whose first axis is the batch."""
 
 import numpy as np
 
 LayerState = tuple[np.ndarray, ...]
-"""The arrays of one layer, whose first axis is the batch: h and c of an lstm, each (B, H) float32; keys, values and
-positions read of an attention's cache."""
+"""The arrays of one layer: h, and c of an lstm, each (B, H) float32; keys, values and positions read of attention."""
 
 State = tuple[LayerState, ...]
-"""One for each layer, the lowest first."""
+"""One `LayerState` per layer, the lowest first. Only the model that returned it interprets it."""
 
 
 def replace_row(state: State, row: int, source: State) -> State:
-    """`state` (of B texts) with the state of the text `row` replaced by that of the one text in `source`."""
+    """A copy of a state of B texts, with the state of text `row` replaced by `source`, the state of one text."""
     replaced = []
     for layer, source_layer in zip(state, source, strict=True):
         arrays = [array.copy() for array in layer]
@@ -21,6 +20,6 @@ def replace_row(state: State, row: int, source: State) -> State:
     return tuple(replaced)
 
 
-def take_rows(state: State, rows: np.ndarray) -> State:
-    """The state of the texts `rows`, in that order; a text may be taken several times."""
+def select_rows(state: State, rows: np.ndarray | slice) -> State:
+    """The state of the texts `rows`, in that order; a text may be selected more than once. A slice returns views."""
     return tuple(tuple(array[rows] for array in layer) for layer in state)

@@ -48,7 +48,7 @@ def plain_attention(projected: tf.Tensor, cache: tuple[Any, ...], turn: bool) ->
 
         query, key = turned(query), turned(key)
     scores = tf.einsum("bhtd,bhsd->bhts", query, tf.concat([keys, key], 2)) / np.sqrt(HEAD_DIM)
-    shown = numpy_attention.visible(positions_read.numpy(), window, context)
+    shown = numpy_attention.attention_mask(positions_read.numpy(), window, context)
     weights = tf.nn.softmax(tf.where(shown, scores, -np.inf))
     found = tf.einsum("bhts,bhsd->bthd", weights, tf.concat([values, value], 2))
     return tf.reshape(found, [B, window, WIDTH])

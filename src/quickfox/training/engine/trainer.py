@@ -18,7 +18,7 @@ from quickfox.config.training import TrainingConfig
 from quickfox.data.batching import StreamBatches, iter_validation_windows, validation_segments
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError, DivergedError
-from quickfox.models.parameters import EMBEDDING, kernel_maps, parameter_shapes
+from quickfox.models.parameters import EMBEDDING, hidden_kernels, parameter_shapes
 from quickfox.training.distributed.messaging import LOST_SECONDS
 from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
 from quickfox.training.engine.events import Replanned, StepsCompleted, Validated
@@ -88,7 +88,7 @@ class Trainer:
             frozen = (EMBEDDING,) if training.freeze_embeddings else ()
             self.optimizer = Optimizer(
                 {name: self.parameters[name] for name in self.parameters if name not in frozen},
-                kernel_maps(model),
+                hidden_kernels(model),
                 training.weight_decay,
                 training.clip_norm,
                 self.network.compute_dtype,

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from quickfox.models.attention import RMS_NORM_EPSILON, rotary_angles, rotary_frequencies
-from quickfox.models.parameters import ATTENTION_MAPS
+from quickfox.models.parameters import ATTENTION_PROJECTIONS
 from quickfox.training.networks.matmul import sum_of_features
 
 Tensor = Any
@@ -108,8 +108,8 @@ def _last_positions(cached: Tensor, new: Tensor) -> Tensor:
 def _split_heads(projected: Tensor, num_heads: int, angles: Angles | None) -> tuple[Tensor, ...]:
     """(B, T, 3H) -> queries, scaled, keys and values, (B, heads, T, d) each, turned by their angles."""
     batch_size, window, columns = projected.shape
-    head_dim = columns // (ATTENTION_MAPS * num_heads)
-    parts = tf.reshape(tf.cast(projected, tf.float32), [batch_size, window, ATTENTION_MAPS, num_heads, head_dim])
+    head_dim = columns // (ATTENTION_PROJECTIONS * num_heads)
+    parts = tf.reshape(tf.cast(projected, tf.float32), [batch_size, window, ATTENTION_PROJECTIONS, num_heads, head_dim])
     queries, keys, values = (tf.transpose(part, [0, 2, 1, 3]) for part in tf.unstack(parts, axis=2))
     queries = queries * head_dim**-0.5
     if angles is not None:
@@ -132,7 +132,7 @@ def _split_heads_gradient(
         cosine, sine = angles
         d_queries, d_keys = _rotated(d_queries, cosine, -sine), _rotated(d_keys, cosine, -sine)
     d_parts = [tf.transpose(part, [0, 2, 1, 3]) for part in (d_queries, d_keys, d_values)]  # (B, T, heads, d) each
-    columns = ATTENTION_MAPS * num_heads * head_dim
+    columns = ATTENTION_PROJECTIONS * num_heads * head_dim
     return tf.cast(tf.reshape(tf.stack(d_parts, axis=2), [batch_size, window, columns]), dtype)
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import Precision
-from quickfox.models.parameters import ATTENTION_MAPS, parameter_shapes
+from quickfox.models.parameters import ATTENTION_PROJECTIONS, parameter_shapes
 from quickfox.training.networks.attention_kernels import attention, empty_cache, restarted
 from quickfox.training.networks.layers import Dropout, compute_dtype_of, seeded_initializers
 from quickfox.training.networks.matmul import dense, product
@@ -40,7 +40,7 @@ class AttentionRNNNetwork:
         self.embedding.build((None, None))
         self.encoder = RecurrentStack(config, config.embedding_dim, initializer, self.compute_dtype)
         self.attention = keras.layers.Dense(
-            ATTENTION_MAPS * config.hidden_dim,
+            ATTENTION_PROJECTIONS * config.hidden_dim,
             use_bias=False,
             kernel_initializer=initializer(keras.initializers.GlorotUniform),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
 from quickfox.config.training import Size, TrainingRequest
-from quickfox.models.parameters import kernel_maps, parameter_shapes
+from quickfox.models.parameters import hidden_kernels, parameter_shapes
 
 SMALLEST_EMBEDDING_DIM, LARGEST_EMBEDDING_DIM = 64, 512
 HIDDEN_DIM_STEP, SMALLEST_HIDDEN_DIM, LARGEST_HIDDEN_DIM = 64, 64, 1024
@@ -114,7 +114,7 @@ def _hidden_weights_per_square(architecture: Architecture, num_layers: int) -> f
 def hidden_weights(model: ModelConfig) -> int:
     """Weights of the hidden matrices, less the first layer's input projection, which is looked up."""
     shapes = parameter_shapes(model)
-    return sum(math.prod(shapes[name]) for name in kernel_maps(model) if name not in LOOKED_UP)
+    return sum(math.prod(shapes[name]) for name in hidden_kernels(model) if name not in LOOKED_UP)
 
 
 LOOKED_UP = ("embedding.weight", "recurrent.0.input_kernel", "encoder.0.input_kernel")
