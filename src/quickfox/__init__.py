@@ -1,27 +1,55 @@
-"""Train your own language model on your own text, on your own computer, and sample from it.
+"""Train a language model on your own text, on your own computer, and sample from it.
 
     import quickfox
 
     model = quickfox.train("corpus.txt", budget=60)  # seconds; needs TensorFlow
-    model = quickfox.resume("runs/corpus")  # goes on where it was interrupted
-    model = quickfox.load("runs/corpus")  # needs NumPy only
+    model = quickfox.resume("runs/corpus")  # continues an interrupted run
+    model = quickfox.load("runs/corpus")  # needs only NumPy
     print(model.generate("The quick brown fox", length=200))
 
-Importing this package costs nothing: what the names stand for is imported when one is first used.
+Every expected failure is a subclass of QuickfoxError. NumPy and TensorFlow are imported on first use.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from quickfox.errors import (
+    BusyError,
+    CannotCreateError,
+    DataError,
+    DivergedError,
+    NoInputError,
+    PeerLostError,
+    QuickfoxError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
 from quickfox.version import __version__
 
 if TYPE_CHECKING:
-    from quickfox.api import load, resume, train
+    from quickfox.api import Model, load, resume, train
 
-__all__ = ["__version__", "load", "resume", "train"]
+__all__ = [
+    "BusyError",
+    "CannotCreateError",
+    "DataError",
+    "DivergedError",
+    "Model",
+    "NoInputError",
+    "PeerLostError",
+    "QuickfoxError",
+    "StorageError",
+    "UnavailableError",
+    "UsageError",
+    "__version__",
+    "load",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("load", "resume", "train"):
+    if name not in ("Model", "load", "resume", "train"):
         raise AttributeError(f"module 'quickfox' has no attribute {name!r}")
     from quickfox import api
 

@@ -1,4 +1,4 @@
-"""`python -m quickfox`: the command `llm`, where its script is not on the path."""
+"""`python -m quickfox` runs the command `llm`."""
 
 from quickfox.cli.app import main
 

@@ -1,9 +1,6 @@
-"""Quickfox from Python, and what the command line calls: a text at one end of training, a model at the other.
+"""Python API of training, which the command line calls too: a corpus in, a `Model` out.
 
-    text -> model    train, resume, iter_training
-
-What a trained model can do is in `trained_model`. The names are those of the command line's options. Nothing here
-prints. TensorFlow is imported by training only.
+Parameters are named like the options of the command line. Nothing is printed. Only training imports TensorFlow.
 """
 
 import glob
@@ -17,8 +14,9 @@ from typing import Any
 
 from quickfox.config.training import TrainingRequest
 from quickfox.model import Model, load, load_directory
-from quickfox.text.corpus import STANDARD_INPUT, open_corpus
-from quickfox.training.engine.events import Event, RunContext, RunFinished
+from quickfox.text.corpus import open_corpus
+from quickfox.text.sources import STANDARD_INPUT
+from quickfox.training.engine.events import Event, RunContext, RunFinished, RunRequest
 
 __all__ = ["Model", "iter_resumed_training", "iter_training", "load", "resume", "run_name", "train"]
 
@@ -32,28 +30,30 @@ def train(
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> Model:
-    """Trains a model on your text; returns the best by validation loss.
+    """Trains a model on a corpus, and returns the checkpoint with the lowest validation loss.
 
     Args:
         sources: one or more files, folders or globs.
-        output: the folder of the run, new or empty; None: `runs/NAME`.
-        vocab: a vocabulary file; None: all characters of the text.
-        init_from: a run or model whose weights to start with; None: fresh ones.
-        on_event: called with each event of quickfox.training.engine.events, to watch the run.
-        options: the settings of TrainingRequest by name, such as `budget` (seconds), `epochs`, `steps`, `hidden_dim`.
+        output: the run directory, new or empty; None: `runs/NAME`.
+        vocab: a vocabulary file; None: the vocabulary is built from the training text.
+        init_from: a run or model that provides the initial weights; None: random weights.
+        on_event: called with each event of quickfox.training.engine.events.
+        options: fields of TrainingRequest, such as `budget` (seconds), `epochs`, `steps` or `hidden_dim`.
 
     Raises:
-        QuickfoxError: any of its children, with a message for the user.
-        TypeError: an option that does not exist.
+        QuickfoxError: any subclass.
+        TypeError: an option does not exist.
     """
     names = [fspath(sources)] if isinstance(sources, str | PathLike) else [fspath(source) for source in sources]
-    return _last_model(
+    return _best_model(
         iter_training(
             names,
-            TrainingRequest(**options),
-            output=None if output is None else Path(output),
-            vocabulary_path=None if vocab is None else Path(vocab),
-            init_from=None if init_from is None else Path(init_from),
+            RunRequest(
+                training=TrainingRequest(**options),
+                output=None if output is None else Path(output),
+                vocabulary_path=None if vocab is None else Path(vocab),
+                init_from=None if init_from is None else Path(init_from),
+            ),
             run_context=RunContext(notify=_warn, started=time.monotonic()),
         ),
         on_event,
@@ -63,54 +63,32 @@ def train(
 def resume(
     run: str | PathLike[str] | None = None, *, on_event: Callable[[Event], None] | None = None, **options: Any
 ) -> Model:
-    """Goes on with an interrupted run, or extends a finished one; returns the best model by validation loss.
+    """Continues an interrupted run, or extends a finished one; returns the checkpoint with the lowest validation loss.
 
     Args:
-        run: its folder; None: the newest under `runs`.
+        run: the run directory; None: the newest under `runs`.
         on_event: as for `train`.
-        options: `epochs`, `steps` or `budget` for another length; other settings only as they were.
+        options: `epochs`, `steps` or `budget` for a new length; other settings must be those of the run.
 
     Raises:
-        QuickfoxError: any of its children, with a message for the user.
-        TypeError: an option that does not exist.
+        QuickfoxError: any subclass.
+        TypeError: an option does not exist.
     """
     directory = None if run is None else Path(run)
     run_context = RunContext(notify=_warn, started=time.monotonic())
-    return _last_model(iter_resumed_training(directory, TrainingRequest(**options), run_context=run_context), on_event)
+    return _best_model(iter_resumed_training(directory, TrainingRequest(**options), run_context=run_context), on_event)
 
 
-def iter_training(
-    sources: Sequence[str],
-    request: TrainingRequest,
-    *,
-    output: Path | None,
-    vocabulary_path: Path | None,
-    run_context: RunContext,
-    checkpoint_every: str | None = None,
-    config_from: Path | None = None,
-    init_from: Path | None = None,
-    dry_run: bool = False,
-) -> Generator[Event]:
-    """Trains a model on the corpus of `sources`, telling what happens; see quickfox.training.run.start.start_run.
+def iter_training(sources: Sequence[str], request: RunRequest, *, run_context: RunContext) -> Generator[Event]:
+    """Trains a model on the corpus of `sources`, yielding events; see quickfox.training.run.start.start_run.
 
-    Closing the generator ends the run in an orderly way, without saving once more.
+    Closing the generator ends the run without another checkpoint.
     """
     from quickfox.training.run.start import start_run  # imports TensorFlow when it runs
     from quickfox.training.run.workers import check_sources
 
     check_sources(run_context.cluster, sources)
-    yield from start_run(
-        open_corpus(sources, run_context.notify),
-        request,
-        output=output,
-        vocabulary_path=vocabulary_path,
-        name=run_name(sources[0]),
-        run_context=run_context,
-        checkpoint_every=checkpoint_every,
-        config_from=config_from,
-        init_from=init_from,
-        dry_run=dry_run,
-    )
+    yield from start_run(open_corpus(sources, run_context.notify), run_name(sources[0]), request, run_context)
 
 
 def iter_resumed_training(
@@ -120,14 +98,14 @@ def iter_resumed_training(
     run_context: RunContext,
     checkpoint_every: str | None = None,
 ) -> Generator[Event]:
-    """Goes on with a run, telling what happens; see quickfox.training.run.resume.resume_run."""
+    """Continues a run, yielding events; see quickfox.training.run.resume.resume_run."""
     from quickfox.training.run.resume import resume_run
 
     yield from resume_run(run_directory, request, run_context=run_context, checkpoint_every=checkpoint_every)
 
 
 def run_name(source: str) -> str:
-    """What to call the run of a corpus: the stem of a file, the name of a folder or of that which a glob looks into."""
+    """The name of the run of a corpus: the stem of a file, or the name of a folder or of the folder of a glob."""
     if source == STANDARD_INPUT:
         return "stdin"
     path = Path(source)
@@ -139,7 +117,8 @@ def run_name(source: str) -> str:
     return Path(path.name.removesuffix(".gz")).stem
 
 
-def _last_model(events: Iterable[Event], on_event: Callable[[Event], None] | None) -> Model:
+def _best_model(events: Iterable[Event], on_event: Callable[[Event], None] | None) -> Model:
+    """Consumes the events of a run, and loads its best checkpoint."""
     for event in events:
         if on_event is not None:
             on_event(event)

@@ -1,32 +1,31 @@
-"""What can go wrong that is not a bug, each kind with the exit status it ends the program with.
+"""Expected failures, each with its exit status.
 
-Errors are raised where the cause is known, worded for the person at the keyboard in one line (what, with the
-value; where; what to do), and caught once, at the command line's boundary. The statuses are those of
-BSD's sysexits.h where one fits.
+Errors are raised where the cause is known, with a message of one line for the user (what, with the value; where; what
+to do), and caught once, in `cli/app.py`. The exit statuses are those of BSD's sysexits.h where one fits.
 """
 
 from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """The exit statuses of the command `llm`."""
+    """Exit statuses of the command `llm`."""
 
     SUCCESS = 0
     FAILURE = 1  # an internal failure, or training diverged
     USAGE = 2
-    BAD_DATA = 65  # there, but wrong: data, model, vocabulary
-    NO_INPUT = 66  # nothing there, or no text in it
-    UNAVAILABLE = 69  # a needed part is missing, such as TensorFlow
+    BAD_DATA = 65  # invalid data, model or vocabulary
+    NO_INPUT = 66  # file or model not found, or no text in it
+    UNAVAILABLE = 69  # a dependency such as TensorFlow is missing
     CANNOT_CREATE = 73
     IO_ERROR = 74
-    TEMPORARY = 75  # a lock is held, or a peer was lost: try again, or resume
+    TEMPORARY = 75  # a lock is held, or a worker was lost: try again, or resume
     INTERRUPTED = 130
     CLOSED_PIPE = 141
     TERMINATED = 143
 
 
 class QuickfoxError(Exception):
-    """An expected failure; `str(error)` is one line for the user."""
+    """Base class of all expected failures; `str(error)` is one line for the user."""
 
     exit_status = ExitStatus.FAILURE
 
@@ -36,11 +35,11 @@ class DivergedError(QuickfoxError):
 
 
 class UsageError(QuickfoxError, ValueError):
-    """A setting, option or argument has a value that cannot be used.
+    """An invalid value of a setting, option or argument.
 
     Args:
-        message: one line for the user, which names settings as Python does: `hidden_dim`.
-        settings: the settings that it names; the command line shows each as its option, `--hidden-dim`.
+        message: one line for the user that names settings as in Python: `hidden_dim`.
+        settings: the names of these settings; the command line shows them as options, `--hidden-dim`.
     """
 
     exit_status = ExitStatus.USAGE
@@ -51,42 +50,42 @@ class UsageError(QuickfoxError, ValueError):
 
 
 class DataError(QuickfoxError):
-    """A file is there but is not what it should be."""
+    """A file has invalid content."""
 
     exit_status = ExitStatus.BAD_DATA
 
 
 class NoInputError(QuickfoxError):
-    """A file, model or text that is needed is not there, or is empty."""
+    """A file, model or text is missing or empty."""
 
     exit_status = ExitStatus.NO_INPUT
 
 
 class UnavailableError(QuickfoxError):
-    """A part of the installation that is needed is missing."""
+    """A dependency is not installed."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
 
 class CannotCreateError(QuickfoxError):
-    """An output cannot be created where it was asked for."""
+    """An output file or directory cannot be created."""
 
     exit_status = ExitStatus.CANNOT_CREATE
 
 
 class StorageError(QuickfoxError):
-    """Reading or writing failed in the operating system: a full disk, a device error."""
+    """Reading or writing failed, as on a full disk or a device error."""
 
     exit_status = ExitStatus.IO_ERROR
 
 
 class BusyError(QuickfoxError):
-    """Another process holds what is needed; trying again later can help."""
+    """Another process holds a lock; try again later."""
 
     exit_status = ExitStatus.TEMPORARY
 
 
 class PeerLostError(QuickfoxError):
-    """Another worker of the cluster ended or hung; the run can be resumed."""
+    """Another worker of the cluster ended or does not respond; the run can be resumed."""
 
     exit_status = ExitStatus.TEMPORARY

@@ -1,47 +1,57 @@
 """The command `llm`: its subcommands, and the boundary where every failure becomes one line and an exit status.
 
-Expected failures, usage errors included, are one line on standard error. What is not expected is a bug: its
-traceback is shown and the status is 1.
+Expected failures, usage errors included, are one line on standard error. Any other exception is a bug: its
+traceback is shown, and the status is 1.
 """
 
+import inspect
+import re
 import sys
 from importlib import import_module
 from typing import Annotated
 
 import typer
 
+from quickfox.cli.options import GroupedCommand
 from quickfox.cli.signals import Stopped, raise_on_stop_signals
 from quickfox.cli.streams import (
     ClosedPipeError,
-    failure_line,
     flush_standard_output,
+    format_failure,
     install_product_stream,
     program_name,
     replace_closed_streams,
     write_stderr,
 )
-from quickfox.errors import ExitStatus, QuickfoxError
+from quickfox.errors import ExitStatus, QuickfoxError, UsageError
 from quickfox.version import __version__
 
 COMMANDS = ("build-vocab", "train", "generate", "evaluate", "score", "info", "export")
 """In the order of the help text; each is the module of that name in `cli/commands`."""
 
+MAX_HELP_WIDTH = 100  # columns
+
 
 def build_app(arguments: list[str]) -> typer.Typer:
-    """The program, with only the subcommand that the arguments begin with, where they do: the others would take a
-    third of the time it takes to show its help."""
+    """The program, with only the subcommand that the arguments name, if any: importing all takes a third of the
+    start-up time."""
     app = typer.Typer(
         help="Train a language model on your own text, on your own computer, and sample from it.",
-        epilog="\b\nStart here:\n  llm train corpus.txt\n  llm generate --seed 'The quick brown fox'",
-        context_settings={"help_option_names": ["-h", "--help"]},
-        rich_markup_mode=None,  # plain help: Rich would cost a third of the time it takes to see it
+        epilog="\b\nFirst steps:\n  llm train corpus.txt\n  llm generate --seed 'The quick brown fox'",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_HELP_WIDTH},
+        rich_markup_mode=None,  # plain help: importing Rich takes a third of the time until help is shown
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(root)
     for name in [name for name in COMMANDS if name in arguments[:1]] or COMMANDS:
         command = import_module(f"quickfox.cli.commands.{name.replace('-', '_')}")
-        app.command(name, epilog=command.EXAMPLES)(command.run)
+        app.command(name, cls=GroupedCommand, short_help=_summary(command.run), epilog=command.EXAMPLES)(command.run)
     return app
+
+
+def _summary(run: object) -> str:
+    """The first sentence of a command's docstring."""
+    return re.split(r"(?<=\.)\s", inspect.getdoc(run) or "", maxsplit=1)[0]
 
 
 def root(
@@ -59,11 +69,16 @@ def main() -> None:
     """The entry point of the commands `llm` and `quickfox`."""
     replace_closed_streams()
     install_product_stream()
-    sys.exit(_run(program_name(), sys.argv[1:]))
+    sys.exit(run_command(program_name(), sys.argv[1:]))
 
 
-def _run(program: str, arguments: list[str]) -> int:
-    """Runs one command to its end and returns the exit status; every failure that is no bug ends here."""
+def run_command(program: str, arguments: list[str]) -> int:
+    """Runs one command and returns its exit status; every expected failure is caught here.
+
+    Args:
+        program: the name the program was called by.
+        arguments: the command line after it.
+    """
     try:
         try:
             raise_on_stop_signals()
@@ -75,12 +90,20 @@ def _run(program: str, arguments: list[str]) -> int:
     except Stopped as stopped:
         return stopped.exit_status
     except QuickfoxError as error:
-        write_stderr(failure_line(str(error)))
+        write_stderr(format_failure(_message(error, program)))
         return error.exit_status
     except typer.TyperException as error:
-        write_stderr(failure_line(f"{error.format_message().rstrip('.')} (see {_help_command(error, program)})"))
+        write_stderr(format_failure(f"{error.format_message().rstrip('.')} (see {_help_command(error, program)})"))
         return ExitStatus.USAGE
     return status or ExitStatus.SUCCESS
+
+
+def _message(error: QuickfoxError, program: str) -> str:
+    """The message of an error in terms of the command line: options instead of settings, commands of this program."""
+    message = str(error).replace("`llm ", f"`{program} ")
+    for name in error.settings if isinstance(error, UsageError) else ():
+        message = re.sub(rf"(?<![\w-]){name}\b", f"--{name.replace('_', '-')}", message, count=1)
+    return message
 
 
 def _help_command(error: typer.TyperException, program: str) -> str:

@@ -1,122 +1,186 @@
-"""Options and arguments that several commands share, and how their values are read."""
+"""Options of the commands: built from the configurations, or shared by several commands, and grouped in the help."""
 
-from typing import Annotated, Any
+import dataclasses
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
+import typer.core
 
+from quickfox.cli.streams import notify
+from quickfox.config.schema import Group, choices
 from quickfox.errors import UsageError
+from quickfox.system.units import parse_duration
+
+if TYPE_CHECKING:
+    from quickfox.model import Model
+
+
+def option(names: str, help: str, group: Group = "", **attributes: Any) -> Any:
+    """An option whose help text states its default.
+
+    Args:
+        names: `--name` and its aliases, separated by spaces.
+        help: one sentence, with the unit and the default.
+        group: its heading; "": Output, or Options in a command without groups.
+        attributes: further arguments of `typer.Option`.
+    """
+    return typer.Option(*names.split(), help=help, rich_help_panel=group or None, show_default=False, **attributes)
+
 
 CorpusArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="CORPUS...",
-        help="Text files, folders (every *.txt in them), globs, or - for standard input; UTF-8; .gz is unpacked; "
-        "*.jsonl is JSON lines of texts that end.",
+        help="Text files, folders (every *.txt in them), globs, or - for standard input. UTF-8; .gz is decompressed; "
+        "*.jsonl holds one JSON document per line.",
         show_default=False,
     ),
 ]
 
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="DIR",
-        help="A run, a checkpoint or a model directory. Default: $LLM_MODEL, else the newest run under ./runs.",
-        show_default=False,
-    ),
-]
+
+def model_option(group: Group = "") -> Any:
+    """The option `--model`."""
+    help = "Run, checkpoint or model directory. Default: $QUICKFOX_MODEL, else the newest run under ./runs."
+    return option("--model", help, group, metavar="DIR")
+
+
+ModelOption = Annotated[str | None, model_option()]
 
 StrictOption = Annotated[
-    bool,
-    typer.Option("--strict", help="Refuse characters that the model does not know, instead of leaving them out."),
+    bool, option("--strict", "Refuse characters that the model does not know, instead of omitting them.")
 ]
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+JsonOption = Annotated[bool, option("--json", "Print JSON, one object per line.")]
 
 ThreadsOption = Annotated[
-    int | None,
-    typer.Option("--threads", metavar="N", min=1, help="Processor threads to use.", show_default=False),
+    int | None, option("--threads", "Processor threads. Default: all that are available.", metavar="N", min=1)
 ]
 
 
-def _option(name: str, metavar: str, help: str) -> Any:
-    return typer.Option(name, metavar=metavar, help=help, show_default=False)
+def options_from(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that gives a command an option for each field of a configuration.
+
+    The command receives the values of the options that were given as `**settings`, ready for `config(**settings)`.
+
+    Raises:
+        UsageError: when the command is called, if a value cannot be parsed.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(field))
+        for name, field in fields.items()
+    ]
+
+    def decorate(run: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(run)
+        def command(**values: Any) -> None:
+            given = {name: value for name, value in values.items() if name not in fields or value is not None}
+            run(**{name: _parse(fields[name], value) if name in fields else value for name, value in given.items()})
+
+        signature = inspect.signature(run)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
+        positional = [parameter for parameter in own if parameter.kind != inspect.Parameter.KEYWORD_ONLY]
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]  # Typer reads it
+            parameters=[*positional, *options, *(parameter for parameter in own if parameter not in positional)]
+        )
+        return command
+
+    return decorate
 
 
-Length = Annotated[int | None, _option("--length", "N", "How many new tokens to draw at most. Default: 500.")]
-Temperature = Annotated[
-    float | None,
-    _option(
-        "--temperature",
-        "T",
-        "0: always the likeliest token; below 1: safer; above 1: wilder. Default: the model's own, else 1.",
-    ),
-]
-TopK = Annotated[int | None, _option("--top-k", "K", "Draw among the K likeliest tokens only. Default: all.")]
-TopP = Annotated[
-    float | None, _option("--top-p", "P", "Among the likeliest that have the probability P together. Default: 1.")
-]
-MinP = Annotated[
-    float | None, _option("--min-p", "P", "Among those at least P times as probable as the likeliest. Default: 0.")
-]
-TypicalP = Annotated[
-    float | None, _option("--typical-p", "P", "Among the most typical that have the probability P. Default: 1.")
-]
-RepetitionPenalty = Annotated[
-    float | None,
-    _option("--repetition-penalty", "X", "Above 1: makes what was said less likely again. Default: 1."),
-]
-PresencePenalty = Annotated[
-    float | None, _option("--presence-penalty", "X", "Subtracted from the logit of what was said. Default: 0.")
-]
-FrequencyPenalty = Annotated[
-    float | None, _option("--frequency-penalty", "X", "Subtracted for each time that it was said. Default: 0.")
-]
-PenaltyWindow = Annotated[
-    int | None, _option("--penalty-window", "N", "The penalties look back N tokens. Default: 64.")
-]
-NoRepeatNgram = Annotated[
-    int | None, _option("--no-repeat-ngram", "N", "No sequence of N tokens comes twice. Default: any may.")
-]
-LogitBias = Annotated[
-    list[str] | None,
-    _option("--logit-bias", "TEXT=X", "Adds X to the logit of a token, -inf to ban it; may be repeated."),
-]
-Stop = Annotated[
-    list[str] | None,
-    _option("--stop", "TEXT", "End the text before the first TEXT in it; may be repeated."),
-]
-MaxSeconds = Annotated[float | None, _option("--max-seconds", "S", "End after so much time. Default: no limit.")]
-RandomSeed = Annotated[
-    int | None, _option("--random-seed", "N", "Repeats the draws of an earlier call. Default: drawn and shown.")
-]
-NumSamples = Annotated[int | None, _option("--num-samples", "N", "How many texts to give. Default: 1.")]
-BestOf = Annotated[
-    int | None, _option("--best-of", "N", "Draw N texts, give those that the model finds most probable.")
-]
-NumBeams = Annotated[
-    int | None,
-    _option("--num-beams", "N", "Draw nothing: search for the most probable text, N beams wide. Default: 1, off."),
-]
-Logprobs = Annotated[
-    int | None,
-    _option("--logprobs", "N", "With --json: each token's log-probability, and those of the N likeliest."),
-]
+def _annotation(field: "dataclasses.Field[Any]") -> Any:
+    """The type of an option for this field; None, which every option has in common, stands for the field's default."""
+    hint: Any = field.type
+    metavar = field.metadata["metavar"]
+    if allowed := choices(hint):
+        hint, metavar = Literal[allowed], "|".join(allowed)
+    elif get_origin(hint) is tuple:
+        hint = list[str]
+    elif metavar == "TIME":
+        hint = str
+    elif bool in (hint, *get_args(hint)):
+        metavar = None
+    name = f"--{field.name.replace('_', '-')}"
+    return Annotated[hint | None, option(name, field.metadata["help"], field.metadata["group"], metavar=metavar)]
 
 
-def parse_logit_bias(texts: list[str]) -> tuple[tuple[str, float], ...]:
-    """`e=-2` -> ("e", -2.0), for each.
+def _parse(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    if field.name == "logit_bias":
+        return tuple(map(parse_logit_bias, value))
+    if get_origin(field.type) is tuple:
+        return tuple(value)
+    if field.metadata["metavar"] == "TIME":
+        try:
+            return parse_duration(value)
+        except UsageError as error:
+            raise UsageError(f"{field.name}: {error}", field.name) from None
+    return value
+
+
+def parse_logit_bias(text: str) -> tuple[str, float]:
+    """`e=-2` -> ("e", -2.0).
 
     Raises:
         UsageError: there is no `=`, or no number after the last.
     """
-    pairs = []
-    for text in texts:
-        token, equals, number = text.rpartition("=")
-        try:
-            pairs.append((token, float(number)))
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise UsageError(f"logit-bias must be TEXT=X, such as e=-2, not {text!r}")
-    return tuple(pairs)
+    token, equals, number = text.rpartition("=")
+    try:
+        if equals:
+            return token, float(number)
+    except ValueError:
+        pass
+    raise UsageError(f"logit_bias must be TEXT=X, such as e=-2, not {text!r}", "logit_bias")
+
+
+class GroupedCommand(typer.core.TyperCommand):
+    """A command whose help shows the options of each group under a heading."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the arguments and then the options, all names in one column."""
+        sections = {
+            heading: [record for parameter in parameters if (record := parameter.get_help_record(ctx))]
+            for heading, parameters in parameters_by_heading(self, ctx).items()
+        }
+        width = min(max(len(name) for rows in sections.values() for name, _ in rows), MAX_NAME_COLUMN)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), help) for name, help in rows], col_max=MAX_NAME_COLUMN)
+
+
+MAX_NAME_COLUMN = 30
+"""Longer option names get a line of their own in the help."""
+
+
+def parameters_by_heading(command: Any, context: Any) -> dict[str, list[Any]]:
+    """The arguments and options of a command by their headings, in the order of the help text."""
+    headings = ("Arguments", *filter(None, get_args(Group)), "Options")
+    sections: dict[str, list[Any]] = {heading: [] for heading in headings}
+    parameters = command.get_params(context)
+    default = "Output" if any(parameter.rich_help_panel for parameter in parameters) else "Options"
+    for parameter in parameters:
+        is_argument = parameter.param_type_name == "argument"
+        sections["Arguments" if is_argument else parameter.rich_help_panel or default].append(parameter)
+    return {heading: section for heading, section in sections.items() if section}
+
+
+def load_selected_model(path: str | None) -> "Model":
+    """Loads the model of `--model`, or the default one, whose directory is shown on standard error.
+
+    Args:
+        path: a run, a checkpoint or a model directory; None: see `find_model`.
+
+    Raises:
+        NoInputError, DataError, StorageError: there is no model, or it is damaged.
+    """
+    from quickfox.checkpoints.run_directory import find_model
+    from quickfox.model import load_directory
+
+    directory, note = find_model(path, os.environ, Path())
+    if note:
+        notify(note)
+    return load_directory(directory)

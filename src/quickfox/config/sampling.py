@@ -11,9 +11,6 @@ from quickfox.errors import UsageError
 MAX_SAMPLES = 2**20
 MAX_TOKENS = 2**40
 
-SAMPLING, LENGTH, OUTPUT = "Sampling", "Length and stopping", "Output"
-"""The headings of the options of `llm generate`."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
@@ -24,19 +21,19 @@ class SamplingConfig:
         temperature: divides the logits; 0 is greedy, 1 the model's own distribution; finite, >= 0.
         top_k: keep the k most probable tokens, >= 1; None or more than the vocabulary: keep all.
         top_p: keep the most probable tokens up to this cumulative probability, in (0, 1]; 1: keep all.
-        min_p: keep tokens at least this times as probable as the most probable one, in [0, 1]; 0: keep all.
+        min_p: minimum probability relative to the most probable token, in [0, 1]; 0: keep all.
         typical_p: keep the locally typical tokens up to this cumulative probability, in (0, 1]; 1: keep all.
         repetition_penalty: lowers the logits of tokens of the text so far, > 0; 1: unchanged.
         presence_penalty: subtracted from the logits of tokens of the text so far.
         frequency_penalty: subtracted from a token's logit for each occurrence in the text so far.
-        penalty_window: number of last tokens that the three penalties count, >= 1; None: all.
+        penalty_window: number of most recent tokens that the three penalties count, >= 1; None: all.
         no_repeat_ngram: no sequence of this many tokens occurs twice, >= 1; None: no restriction.
         logit_bias: (text of a token, value added to its logit), different texts.
         stop: strings that end the text and are not part of it.
         max_seconds: wall time after which generation ends, > 0; None: no limit.
-        random_seed: together with the number of the sample, determines every draw.
+        random_seed: with the index of the text, determines its random numbers.
         num_samples: number of texts, >= 1.
-        best_of: number of texts drawn, of which the most probable are returned; None: as many as returned.
+        best_of: number of texts sampled, of which the `num_samples` most probable are returned; None: all.
         num_beams: > 1: beam search with this many beams instead of sampling.
         logprobs: report each token's log-probability and those of this many most probable tokens; None: none.
 
@@ -45,115 +42,121 @@ class SamplingConfig:
     """
 
     length: int = setting(
-        "Maximum number of new tokens. Default: 500.", default=500, bounds=(0, MAX_TOKENS), group=LENGTH
+        "Maximum number of new tokens. Default: 500.", default=500, bounds=(0, MAX_TOKENS), group="Length and stopping"
     )
     temperature: float = setting(
-        "Divisor of the logits; 0 is greedy, lower is more conservative. Default: the model's own, else 1.",
+        "Divisor of the logits; 0 is greedy, below 1 more predictable. Default: the model's own, else 1.",
         default=1.0,
         bounds=(0.0, math.inf),
-        group=SAMPLING,
+        group="Sampling",
         metavar="T",
     )
     top_k: int | None = setting(
-        "Sample among the K most probable tokens. Default: all.",
+        "Number of most probable tokens to sample among. Default: all.",
         default=None,
         bounds=(1, MAX_TOKENS),
-        group=SAMPLING,
+        group="Sampling",
         metavar="K",
     )
     top_p: float = setting(
-        "Sample among the most probable tokens of cumulative probability P (nucleus sampling). Default: 1.",
+        "Cumulative probability of the most probable tokens to sample among (nucleus sampling). Default: 1.",
         default=1.0,
         bounds=(sys.float_info.min, 1.0),
-        group=SAMPLING,
+        group="Sampling",
         metavar="P",
     )
     min_p: float = setting(
-        "Sample among tokens at least P times as probable as the most probable one. Default: 0.",
+        "Minimum probability of a token, relative to the most probable one. Default: 0.",
         default=0.0,
         bounds=(0.0, 1.0),
-        group=SAMPLING,
+        group="Sampling",
         metavar="P",
     )
     typical_p: float = setting(
-        "Sample among the locally typical tokens of cumulative probability P. Default: 1.",
+        "Cumulative probability of the locally typical tokens to sample among. Default: 1.",
         default=1.0,
         bounds=(sys.float_info.min, 1.0),
-        group=SAMPLING,
+        group="Sampling",
         metavar="P",
     )
     repetition_penalty: float = setting(
-        "Above 1: lowers the logits of tokens that already occurred. Default: 1.",
+        "Above 1, lowers the logits of tokens that already occurred. Default: 1.",
         default=1.0,
         bounds=(1e-6, 1e6),
-        group=SAMPLING,
+        group="Sampling",
         metavar="X",
     )
     presence_penalty: float = setting(
-        "Subtracted from the logit of a token that already occurred. Default: 0.",
+        "Value subtracted from the logit of a token that already occurred. Default: 0.",
         default=0.0,
         bounds=(-1e6, 1e6),
-        group=SAMPLING,
+        group="Sampling",
         metavar="X",
     )
     frequency_penalty: float = setting(
-        "Subtracted from a token's logit for each time it occurred. Default: 0.",
+        "Value subtracted from a token's logit for each occurrence. Default: 0.",
         default=0.0,
         bounds=(-1e6, 1e6),
-        group=SAMPLING,
+        group="Sampling",
         metavar="X",
     )
     penalty_window: int | None = setting(
-        "Number of last tokens that the penalties count. Default: 64.",
+        "Number of most recent tokens that the penalties count. Default: 64.",
         default=64,
         bounds=(1, MAX_TOKENS),
-        group=SAMPLING,
+        group="Sampling",
     )
     no_repeat_ngram: int | None = setting(
-        "Forbid that a sequence of N tokens occurs twice. Default: no restriction.",
+        "Length of token sequences that may not occur twice. Default: no restriction.",
         default=None,
         bounds=(1, 2**20),
-        group=SAMPLING,
+        group="Sampling",
     )
     logit_bias: tuple[tuple[str, float], ...] = setting(
-        "Add X to the logit of the token TEXT, -inf to ban it; can be repeated.",
+        "Value X added to the logit of the token TEXT, -inf to ban it; repeatable. Default: none.",
         default=(),
-        group=SAMPLING,
+        group="Sampling",
         metavar="TEXT=X",
     )
     random_seed: int = setting(
-        "Seed of the random draws; repeats an earlier output. Default: drawn and shown.",
+        "Seed of the random number generator. Default: random, and shown.",
         default=0,
         bounds=(0, MAX_INTEGER),
-        group=SAMPLING,
+        group="Sampling",
     )
     best_of: int | None = setting(
-        "Draw N texts and output the most probable. Default: off.",
+        "Number of texts to sample, of which the most probable are output. Default: off.",
         default=None,
         bounds=(1, MAX_SAMPLES),
-        group=SAMPLING,
+        group="Sampling",
     )
     num_beams: int = setting(
-        "Beam search with N beams instead of sampling. Default: 1, off.", default=1, bounds=(1, 2**10), group=SAMPLING
+        "Number of beams; above 1, beam search replaces sampling. Default: 1.",
+        default=1,
+        bounds=(1, 2**10),
+        group="Sampling",
     )
     stop: tuple[str, ...] = setting(
-        "End the text before the first occurrence of TEXT; can be repeated.", default=(), group=LENGTH, metavar="TEXT"
+        "String before which the text ends; repeatable. Default: none.",
+        default=(),
+        group="Length and stopping",
+        metavar="TEXT",
     )
     max_seconds: float | None = setting(
         "Maximum wall time of generation, in seconds. Default: no limit.",
         default=None,
         bounds=(1e-3, 1e9),
-        group=LENGTH,
+        group="Length and stopping",
         metavar="S",
     )
     num_samples: int = setting(
-        "Number of texts to generate. Default: 1.", default=1, bounds=(1, MAX_SAMPLES), group=OUTPUT
+        "Number of texts to generate. Default: 1.", default=1, bounds=(1, MAX_SAMPLES), group="Output"
     )
     logprobs: int | None = setting(
-        "With --json: log-probability of each token, and of the N most probable tokens in its place.",
+        "With --json, report the log-probability of each token and of the N most probable ones. Default: off.",
         default=None,
         bounds=(0, MAX_VOCABULARY_SIZE),
-        group=OUTPUT,
+        group="Output",
     )
 
     def __post_init__(self) -> None:

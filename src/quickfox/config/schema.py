@@ -1,7 +1,7 @@
-"""How a setting is declared, once: its range, its help and its group are metadata of a dataclass field.
+"""Declaration of a setting: its range, help and group are metadata of a dataclass field.
 
-The configurations check themselves against this metadata, files are read by it, and the command line makes its
-options of it. Nothing here knows a particular setting, a file or an option.
+The configurations validate themselves against this metadata, JSON is decoded by it, and the command line builds its
+options from it. Independent of particular settings, files and options.
 """
 
 import dataclasses
@@ -16,6 +16,20 @@ Config = TypeVar("Config")
 Bounds = tuple[float, float]
 """The lowest and the highest value of a number, both allowed."""
 
+Group = Literal[
+    "",
+    "Prompt",
+    "Corpus and tokenizer",
+    "Model",
+    "Optimization",
+    "Sampling",
+    "Length and stopping",
+    "Run and checkpoints",
+    "Devices",
+    "Output",
+]
+"""Headings of the options in a help text, in order; "" is not an option."""
+
 MAX_INTEGER = 2**63 - 1
 
 
@@ -24,35 +38,35 @@ def setting(
     *,
     default: Any = dataclasses.MISSING,
     bounds: Bounds | None = None,
-    group: str = "",
+    group: Group = "",
     metavar: str = "N",
     added_later: bool = False,
 ) -> Any:
     """A dataclass field that declares a setting.
 
     Args:
-        help: one sentence for a person, with the unit and the default.
+        help: one sentence, with the unit and the default.
         default: as for `dataclasses.field`.
-        bounds: of a number; None: it is not checked.
-        group: the heading under which the option is listed in a help text.
-        metavar: stands for the value in a help text; `TIME` is a duration such as `5m`.
-        added_later: older files lack the setting, and mean its default.
+        bounds: lowest and highest value of a number; None: not checked.
+        group: heading of the option in the help text.
+        metavar: placeholder of the value in the help text; `TIME` is a duration such as `5m`.
+        added_later: whether files of earlier versions may lack the setting, which then has its default.
     """
     metadata = {"help": help, "bounds": bounds, "group": group, "metavar": metavar, "added_later": added_later}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def requested(config: type, name: str, help: str, *, group: str, metavar: str = "N") -> Any:
-    """A field for a setting of `config` that may be requested; None leaves the choice to the program."""
+def requested(config: type, name: str, help: str, *, group: Group, metavar: str = "N") -> Any:
+    """An optional field with the bounds of the field `name` of `config`; None: chosen automatically."""
     (declared,) = (field for field in dataclasses.fields(config) if field.name == name)
     return setting(help, default=None, bounds=declared.metadata.get("bounds"), group=group, metavar=metavar)
 
 
 def check_settings(config: Any) -> None:
-    """Checks every field of a configuration against its declaration; None passes.
+    """Validates every field of a configuration that is not None.
 
     Raises:
-        UsageError: a number is out of bounds, or a text is none of the choices.
+        UsageError: a number is out of bounds, or a string is not one of the choices.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -65,7 +79,7 @@ def check_settings(config: Any) -> None:
 
 
 def choices(hint: Any) -> tuple[str, ...]:
-    """The texts that a `Literal` type allows, in a union too; none of another type."""
+    """The strings that a `Literal` type or a union with one allows; empty for other types."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     return tuple(choice for member in get_args(hint) if get_origin(hint) is not tuple for choice in choices(member))
@@ -89,17 +103,16 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[Config], values: Any, where: str) -> Config:
-    """The configuration of type `kind` that `values`, read from JSON, describes; nothing is guessed or ignored.
-
-    Only settings that were added later may be missing.
+    """Builds a configuration from decoded JSON, strictly; only settings that were added later may be missing.
 
     Args:
-        kind: one of the configuration classes.
+        kind: the configuration class.
         values: a decoded JSON value.
-        where: the file it came from, for the message.
+        where: the source, such as a file name, that begins error messages.
 
     Raises:
-        DataError: not an object; a field missing, unknown, of another type (a bool is no integer) or out of range.
+        DataError: not an object, or a field is missing, unknown, of a wrong type (a bool is not an int) or out of
+            range.
     """
     if not isinstance(values, dict):
         raise DataError(f"{where}: expected a JSON object, found {type(values).__name__}")
@@ -114,7 +127,7 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
         if not _has_type(value, hints[name]):
             raise DataError(f"{where}: setting {name!r} cannot be {reprlib.repr(value)}")
     try:
-        return kind(**{name: _frozen(value) for name, value in values.items()})
+        return kind(**{name: _to_tuples(value) for name, value in values.items()})
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None
 
@@ -145,12 +158,11 @@ def _has_type(value: Any, hint: Any) -> bool:
 
 
 def _have_types(values: Any, hints: Any) -> bool:
-    """Whether the items are of the types of a tuple; `(int, ...)` stands for any number of integers."""
+    """Whether the items match the types of a tuple, where `(int, ...)` allows any number of integers."""
     if len(hints) == 2 and hints[1] is Ellipsis:
         hints = hints[:1] * len(values)
     return len(values) == len(hints) and all(map(_has_type, values, hints))
 
 
-def _frozen(value: Any) -> Any:
-    """Lists of JSON as tuples, at any depth."""
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+def _to_tuples(value: Any) -> Any:
+    return tuple(map(_to_tuples, value)) if isinstance(value, list | tuple) else value

@@ -29,10 +29,6 @@ MAX_SECONDS = 1e12
 SIZED = ("embedding_dim", "hidden_dim", "num_layers")
 """The settings that a `Size` stands for."""
 
-CORPUS, MODEL, OPTIMIZATION = "Corpus and tokenizer", "Model", "Optimization"
-RUN, DEVICES = "Run and checkpoints", "Devices"
-"""The headings of the options of `llm train`."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -99,97 +95,102 @@ class TrainingRequest:
     """
 
     tokenizer: TokenizerKind | None = setting(
-        "Unit of a token: character, byte, word or subword. Default: char.", default=None, group=CORPUS
+        "Unit of a token: character, byte, word or subword. Default: char.", default=None, group="Corpus and tokenizer"
     )
     vocabulary_size: int | None = setting(
-        "Maximum vocabulary size of a word or bpe tokenizer, in tokens. Default: 4096.", default=None, group=CORPUS
+        "Maximum vocabulary size of a word or bpe tokenizer, in tokens. Default: 4096.",
+        default=None,
+        group="Corpus and tokenizer",
     )
     validation_split: float | None = setting(
         "Fraction of the text, taken from its end, held out for validation; 0 disables validation. Default: 0.1.",
         default=None,
         bounds=(0.0, 0.9),
-        group=CORPUS,
+        group="Corpus and tokenizer",
         metavar="FRACTION",
     )
-    architecture: Architecture | None = setting("Network architecture. Default: lstm.", default=None, group=MODEL)
+    architecture: Architecture | None = setting("Network architecture. Default: lstm.", default=None, group="Model")
     size: Size | None = setting(
-        "Preset of embedding dimension, units and layers. Default: chosen for the time budget.",
+        "Preset of embedding dimension, hidden dimension and layers. Default: chosen for the time budget.",
         default=None,
-        group=MODEL,
+        group="Model",
     )
     embedding_dim: int | None = requested(
-        ModelConfig, "embedding_dim", "Embedding dimension. Default: chosen with the size.", group=MODEL
+        ModelConfig, "embedding_dim", "Embedding dimension. Default: chosen with the size.", group="Model"
     )
     hidden_dim: int | None = requested(
-        ModelConfig, "hidden_dim", "Units per layer. Default: chosen with the size.", group=MODEL
+        ModelConfig, "hidden_dim", "Units per layer. Default: chosen with the size.", group="Model"
     )
     num_layers: int | None = requested(
-        ModelConfig, "num_layers", "Number of layers. Default: chosen with the size.", group=MODEL
+        ModelConfig, "num_layers", "Number of layers. Default: chosen with the size.", group="Model"
     )
     num_heads: int | None = requested(
-        ModelConfig, "num_heads", "Attention heads per layer. Default: chosen with the size.", group=MODEL
+        ModelConfig, "num_heads", "Attention heads per layer. Default: chosen with the size.", group="Model"
     )
     budget: float | None = setting(
         "Wall time of the whole command, such as 60s, 5m or 1h. Default: chosen for the length of the text.",
         default=None,
         bounds=(1e-3, MAX_SECONDS),
-        group=OPTIMIZATION,
+        group="Optimization",
         metavar="TIME",
     )
     epochs: float | None = setting(
         "Number of passes over the training text, instead of a budget.",
         default=None,
         bounds=(1e-3, 1e12),
-        group=OPTIMIZATION,
+        group="Optimization",
     )
     steps: int | None = requested(
-        TrainingConfig, "steps", "Number of optimizer steps, instead of a budget.", group=OPTIMIZATION
+        TrainingConfig, "steps", "Number of optimizer steps, instead of a budget.", group="Optimization"
     )
     batch_size: int | None = requested(
-        TrainingConfig, "batch_size", "Sequences per batch, over all workers. Default: 64 or 32.", group=OPTIMIZATION
+        TrainingConfig,
+        "batch_size",
+        "Sequences per batch, over all workers. Default: 64, or 32 for a short training.",
+        group="Optimization",
     )
     window: int | None = requested(
         TrainingConfig,
         "window",
-        "Tokens of back-propagation through time; a transformer's context is as long. Default: by architecture.",
-        group=OPTIMIZATION,
+        "Tokens of back-propagation through time; attention covers 1 or 2 windows. Default: 64; 128 for a transformer.",
+        group="Optimization",
     )
     learning_rate: float | None = setting(
-        "Peak learning rate. Default: by architecture.",
+        "Peak learning rate. Default: 0.01; 0.003 for rnn and transformer.",
         default=None,
         bounds=(1e-9, 10.0),
-        group=OPTIMIZATION,
+        group="Optimization",
         metavar="RATE",
     )
     dropout: float | None = requested(
         TrainingConfig,
         "dropout",
         "Dropout rate of the layers' outputs. Default: chosen for the number of epochs.",
-        group=OPTIMIZATION,
+        group="Optimization",
         metavar="RATE",
     )
     patience: int | None = requested(
         TrainingConfig,
         "patience",
         "Validations without improvement before early stopping. Default: no early stopping.",
-        group=OPTIMIZATION,
+        group="Optimization",
     )
     random_seed: int | None = requested(
         TrainingConfig,
         "random_seed",
-        "Seed of the initial weights, data order and dropout. Default: drawn and shown.",
-        group=OPTIMIZATION,
+        "Seed of the initial weights, data order and dropout. Default: random, and shown.",
+        group="Optimization",
     )
     freeze_embeddings: bool | None = setting(
-        "With --init-from: do not train the embedding.", default=None, group=OPTIMIZATION
+        "With --init-from, do not train the embedding.", default=None, group="Optimization"
     )
-    precision: Precision | Literal["auto"] = setting(
-        "Data type of the matrix products; auto chooses bfloat16 where the processor has AMX, else float32.",
+    precision: Literal["auto"] | Precision = setting(
+        "Data type of the matrix products. Default: auto, bfloat16 on processors with AMX and float32 elsewhere.",
         default="auto",
-        group=DEVICES,
+        group="Devices",
     )
     threads: int | None = requested(
-        TrainingConfig, "threads", "Processor threads. Default: all that are available.", group=DEVICES
+        TrainingConfig, "threads", "Processor threads. Default: all that are available.", group="Devices"
     )
 
     def __post_init__(self) -> None:

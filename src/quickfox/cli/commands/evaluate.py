@@ -1,15 +1,20 @@
-"""`llm evaluate`: how well a model predicts a text it has not seen."""
+"""`llm evaluate`: loss, perplexity and bits per character and byte of a model on a text."""
 
 import dataclasses
 import json
 import math
-import os
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from quickfox.cli.formatting import format_table
-from quickfox.cli.options import CorpusArgument, JsonOption, ModelOption, StrictOption, ThreadsOption
+from quickfox.cli.options import (
+    CorpusArgument,
+    JsonOption,
+    ModelOption,
+    StrictOption,
+    ThreadsOption,
+    load_selected_model,
+)
 from quickfox.cli.streams import notify, write_product
 from quickfox.system.threads import pin_numpy_threads
 
@@ -26,17 +31,13 @@ def run(
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
 ) -> None:
-    """Measure how well a model predicts a text. Loss, perplexity, bits per character and per byte: lower is better."""
+    """Measure the loss, perplexity and bits per character and byte of a model on a text; lower is better."""
     if threads is not None:
         pin_numpy_threads(threads)
-    from quickfox.checkpoints.run_directory import find_model
-    from quickfox.model import describe_unknown, load_directory
+    from quickfox.model import describe_unknown
     from quickfox.text.corpus import open_corpus
 
-    directory, note = find_model(model, os.environ, Path())
-    if note:
-        notify(note)
-    loaded = load_directory(directory)
+    loaded = load_selected_model(model)
     unknown: Counter[str] = Counter()
     evaluation = loaded.evaluate_corpus(open_corpus(corpus, notify), None if strict else unknown)
     if unknown:
@@ -46,7 +47,7 @@ def run(
 
 
 def _format_json(values: dict[str, Any]) -> str:
-    """One line; infinity, which is no JSON number, as null."""
+    """One line; infinity, which JSON does not have, as null."""
     return json.dumps({name: None if value == math.inf else value for name, value in values.items()}) + "\n"
 
 
@@ -56,5 +57,5 @@ def _format_table(values: dict[str, Any]) -> str:
 
 def _format_value(value: float | None) -> str:
     if value is None:
-        return "too short to say"  # the standard error of a few tokens
+        return "not available"  # the standard error of too few tokens
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -1,11 +1,11 @@
-"""`llm export`: a model in the format of another program."""
+"""`llm export`: writes a model in the format of another program."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from quickfox.cli.options import load_selected_model, option
 from quickfox.cli.streams import notify
 from quickfox.export.registry import ExportFormat
 
@@ -18,23 +18,15 @@ Examples:
 
 def run(
     model: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run (its best checkpoint), a checkpoint or a model directory.")
+        str, typer.Argument(metavar="RUN", help="Run (its best checkpoint), checkpoint or model directory.")
     ],
     export_format: Annotated[
-        ExportFormat,
-        typer.Option(
-            "--format", help="For Hugging Face or llama.cpp, which take --architecture transformer only, or for Keras."
-        ),
+        ExportFormat, option("--format", "File format; huggingface and gguf require --architecture transformer.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to make.")],
+    output: Annotated[Path, option("--output -o", "The folder to create.", metavar="DIR")],
 ) -> None:
-    """Write a model for other programs, as a new folder: see docs/export.md."""
-    from quickfox.checkpoints.run_directory import find_model
-    from quickfox.model import load_directory
-
-    directory, note = find_model(model, os.environ, Path())
-    if note:
-        notify(note)
-    load_directory(directory).export(output, export_format)
+    """Write a model for Hugging Face transformers, llama.cpp or Keras. See docs/export.md."""
+    loaded = load_selected_model(model)
+    loaded.export(output, export_format)
     files = ", ".join(sorted(path.name for path in output.iterdir()))
     notify(f"wrote {output}: {files}")

@@ -1,28 +1,33 @@
-"""`llm score`: how surprising each line of a text is to a model; a filter, like `grep`."""
+"""`llm score`: the surprisal of each line or document of a text; a filter, like `grep`."""
 
 import dataclasses
 import heapq
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from quickfox.cli.formatting import color_by_surprisal
-from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption
-from quickfox.cli.streams import notify, escape_unprintable, stream_product
+from quickfox.cli.options import (
+    JsonOption,
+    ModelOption,
+    StrictOption,
+    ThreadsOption,
+    load_selected_model,
+    option,
+)
+from quickfox.cli.streams import escape_unprintable, notify, stream_product
 from quickfox.errors import UsageError
-from quickfox.system.threads import pin_numpy_threads
+from quickfox.system.threads import available_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
-    from quickfox.cli.score_inputs import Text
+    from quickfox.cli.score_inputs import InputText
     from quickfox.evaluation.scoring import Score
     from quickfox.model import Model
 
@@ -35,21 +40,27 @@ Examples:
   llm score --heat chapter.txt | less -R
 
 \b
-Columns, with tabs between them:
+Tab-separated columns:
   1  bits per character
-  2  perplexity of a token
-  3  where the most surprising character is: [FILE:]LINE:COLUMN
-  4  this character
-  5  its bits
+  2  perplexity per token
+  3  position of the character of highest surprisal: [FILE:]LINE:COLUMN
+  4  that character
+  5  its surprisal in bits
   6  the line
-Where nothing is predicted, as in an empty line, they are -."""
+Columns 1, 2, 4 and 5 of an empty line are -."""
 
 UNDEFINED = "-"
 
 
 @dataclass(frozen=True)
-class Spot:
-    """The most surprising character of a text: where it is, what it is, its bits."""
+class Peak:
+    """The character of highest surprisal of a text.
+
+    Attributes:
+        line, column: its position in the file, from 1.
+        character: the character.
+        bits: its surprisal.
+    """
 
     line: int
     column: int
@@ -58,21 +69,21 @@ class Spot:
 
 
 @dataclass(frozen=True)
-class Record:
-    """A line or document and how surprising it is."""
+class ScoredText:
+    """A line or document with its score."""
 
-    text: "Text"
+    text: "InputText"
     score: "Score"
 
     @property
-    def spot(self) -> Spot | None:
-        """Where it is most so; None if nothing is predicted."""
-        peak = self.score.peak
-        if peak is None:
+    def peak(self) -> Peak | None:
+        """The character of highest surprisal; None if no character is predicted."""
+        index = self.score.peak
+        if index is None:
             return None
         text = self.text.text
-        line = (self.text.line or 1) + text.count("\n", 0, peak)  # only in a document are there line ends
-        return Spot(line, peak - text.rfind("\n", 0, peak), text[peak], float(self.score.bits[peak]))
+        line = (self.text.line or 1) + text.count("\n", 0, index)  # only documents contain line ends
+        return Peak(line, index - text.rfind("\n", 0, index), text[index], float(self.score.bits[index]))
 
 
 def run(
@@ -80,119 +91,106 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="[FILE...]",
-            help="Texts in UTF-8; .gz is unpacked; folders and globs too. Default: standard input, which is also -.",
+            help="UTF-8 text files, folders or globs; .gz is decompressed. Default: -, standard input.",
             show_default=False,
         ),
     ] = None,
     model: ModelOption = None,
     by: Annotated[
-        Literal["line", "document"], typer.Option("--by", help="Score each line, or each file as one text.")
+        Literal["line", "document"], option("--by", "Score each line, or each file as one text. Default: line.")
     ] = "line",
     above: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--above",
+            "Print only lines of more than X bits per character, unchanged; of documents the names. Default: all.",
             metavar="X",
-            help="Only lines of more than X bits per character, unchanged; the names of such documents.",
-            show_default=False,
         ),
     ] = None,
     below: Annotated[
-        float | None, typer.Option("--below", metavar="X", help="Likewise, less than X.", show_default=False)
+        float | None, option("--below", "Print only those of less than X bits. Default: all.", metavar="X")
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(
-            "--top", metavar="N", min=1, help="Only the N most surprising, in this order.", show_default=False
-        ),
+        option("--top", "Print only the N of highest surprisal, in that order. Default: all.", metavar="N", min=1),
     ] = None,
     heat: Annotated[
-        bool, typer.Option("--heat", help="Show the text, each character on a background from yellow to red.")
+        bool,
+        option("--heat", "Print the text with a background color by surprisal, yellow to red."),
     ] = False,
     strict: StrictOption = False,
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
 ) -> None:
-    """Measure how surprising each line is to a model, in bits per character, and where most.
+    """Measure the surprisal of each line in bits per character, and its maximum.
 
-    A line's score depends on that line alone: the model reads it as the first of a text. Its end does not count.
+    Each line is scored independently, as the beginning of a text. Its line end is not scored.
     """
     if heat and as_json:
         raise UsageError("--heat and --json exclude each other: give one")
-    pin_numpy_threads(1)  # each of our own threads keeps a processor busy
-    from quickfox.checkpoints.run_directory import find_model
-    from quickfox.cli.score_inputs import iter_groups, open_sources
-    from quickfox.model import describe_unknown, load_directory
+    pin_numpy_threads(1)  # batches are scored in parallel by threads of our own
+    from quickfox.cli.score_inputs import iter_batches, open_sources
+    from quickfox.model import describe_unknown
 
-    directory, note = find_model(model, os.environ, Path())
-    if note:
-        notify(note)
-    loaded = load_directory(directory)
+    loaded = load_selected_model(model)
     sources = open_sources(files or ["-"])
     unknown: Counter[str] = Counter()
-    scored = _score(loaded, iter_groups(sources, by), None if strict else unknown, threads)
-    groups = ([record for record in group if _is_between(record, above, below)] for group in scored)
-    filtered = above is not None or below is not None
-    show = _presentation(heat=heat, as_json=as_json, filtered=filtered, name_files=len(sources) > 1)
-    for group in groups if top is None else [_most_surprising(groups, top)]:
-        stream_product(["".join(map(show, group))])  # shown at once, whoever waits at the pipe
+    scored = _score(loaded, iter_batches(sources, by), None if strict else unknown, threads or available_threads())
+    batches = ([text for text in batch if _passes_filters(text, above, below)] for batch in scored)
+    is_filtered = above is not None or below is not None
+    format_text = _choose_format(heat=heat, as_json=as_json, is_filtered=is_filtered, with_files=len(sources) > 1)
+    for batch in batches if top is None else [_select_top(batches, top)]:
+        stream_product(["".join(map(format_text, batch))])  # flushed, because a reader of the pipe may wait for it
     if unknown:
         notify(f"warning: {describe_unknown(unknown)}")
 
 
 def _score(
-    model: "Model", groups: Iterable[list["Text"]], unknown: Counter[str] | None, threads: int | None
-) -> Iterator[list[Record]]:
-    from quickfox.system.threads import available_threads
-
-    for group in groups:
-        scores = model.score([text.text for text in group], unknown, threads=threads or available_threads())
-        yield [Record(text, score) for text, score in zip(group, scores, strict=True)]
+    model: "Model", batches: Iterable[list["InputText"]], unknown: Counter[str] | None, threads: int
+) -> Iterator[list[ScoredText]]:
+    for batch in batches:
+        scores = model.score([text.text for text in batch], unknown, threads=threads)
+        yield [ScoredText(text, score) for text, score in zip(batch, scores, strict=True)]
 
 
-def _is_between(record: Record, above: float | None, below: float | None) -> bool:
-    """Whether a text passes the filters; one in which nothing is predicted only where there are none."""
-    bits = record.score.bits_per_character
+def _passes_filters(scored: ScoredText, above: float | None, below: float | None) -> bool:
+    """Whether a text is within the limits; a text without a score is only if there are no limits."""
+    bits = scored.score.bits_per_character
     if bits is None:
         return above is None and below is None
     return (above is None or bits > above) and (below is None or bits < below)
 
 
-def _most_surprising(groups: Iterable[list[Record]], count: int) -> list[Record]:
-    """The records of most bits per character, the highest first, equal ones in their order."""
-    records = (record for group in groups for record in group)
-    defined = ((record.score.bits_per_character, record) for record in records if record.score.characters)
-    return [record for _, record in heapq.nlargest(count, defined, key=itemgetter(0))]
+def _select_top(batches: Iterable[list[ScoredText]], count: int) -> list[ScoredText]:
+    """The texts of the most bits per character in descending order; equal ones in the order of the input."""
+    scored = (text for batch in batches for text in batch)
+    ranked = ((text.score.bits_per_character, text) for text in scored if text.score.characters)
+    return [text for _, text in heapq.nlargest(count, ranked, key=itemgetter(0))]
 
 
-# Showing a record.
-
-
-def _presentation(*, heat: bool, as_json: bool, filtered: bool, name_files: bool) -> Callable[[Record], str]:
-    """How records are to be shown."""
+def _choose_format(*, heat: bool, as_json: bool, is_filtered: bool, with_files: bool) -> Callable[[ScoredText], str]:
     if as_json:
-        return _as_json
+        return _format_json
     if heat:
-        return _in_colour
-    return _unchanged if filtered else partial(_as_row, name_files=name_files)
+        return _format_heat
+    return _format_match if is_filtered else partial(_format_row, with_files=with_files)
 
 
-def _as_row(record: Record, *, name_files: bool) -> str:
-    text, score, spot = record.text, record.score, record.spot
-    place = f"{text.file}:" if name_files else ""
-    if spot is None:
-        cells = [UNDEFINED, UNDEFINED, f"{place}{text.line or 1}", UNDEFINED, UNDEFINED]
+def _format_row(scored: ScoredText, *, with_files: bool) -> str:
+    text, score, peak = scored.text, scored.score, scored.peak
+    position = f"{text.file}:" if with_files else ""
+    if peak is None:
+        cells = [UNDEFINED, UNDEFINED, f"{position}{text.line or 1}", UNDEFINED, UNDEFINED]
     else:
-        place += f"{spot.line}:{spot.column}"
         cells = [f"{score.bits_per_character:.4f}", f"{score.perplexity:.4f}"]
-        cells += [place, escape_unprintable(spot.character), f"{spot.bits:.4f}"]
+        cells += [f"{position}{peak.line}:{peak.column}", escape_unprintable(peak.character), f"{peak.bits:.4f}"]
     if text.line is not None:
         cells.append(text.text)
     return "\t".join(cells) + "\n"
 
 
-def _as_json(record: Record) -> str:
-    text, score = record.text, record.score
+def _format_json(scored: ScoredText) -> str:
+    text, score = scored.text, scored.score
     line = {} if text.line is None else {"line": text.line, "text": text.text}
     perplexity = score.perplexity
     values = {
@@ -203,20 +201,20 @@ def _as_json(record: Record) -> str:
         "unknown_characters": score.unknown_characters,
         "bits_per_character": score.bits_per_character,
         "perplexity": None if perplexity == math.inf else perplexity,
-        "most_surprising": record.spot and dataclasses.asdict(record.spot),
+        "most_surprising": scored.peak and dataclasses.asdict(scored.peak),
     }
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
-def _in_colour(record: Record) -> str:
-    return _ended(color_by_surprisal(record.text.text, record.score.bits))
+def _format_heat(scored: ScoredText) -> str:
+    return _end_line(color_by_surprisal(scored.text.text, scored.score.bits))
 
 
-def _unchanged(record: Record) -> str:
-    text = record.text
-    return f"{text.file}\n" if text.line is None else _ended(text.text + text.end)
+def _format_match(scored: ScoredText) -> str:
+    """A line unchanged, or the name of a document."""
+    text = scored.text
+    return f"{text.file}\n" if text.line is None else _end_line(text.text + text.end)
 
 
-def _ended(text: str) -> str:
-    """The text with a line end at its end, whether or not it had one."""
+def _end_line(text: str) -> str:
     return text if text.endswith("\n") else f"{text}\n"

@@ -14,10 +14,10 @@ import typer
 
 from quickfox.cli import STARTED
 from quickfox.cli.options import JsonOption, option, options_from
-from quickfox.cli.signals import StopRequest, end_at_once, second_signal_ends_at_once
-from quickfox.cli.streams import can_show_progress, failure_line, notify, program_name, write_product
+from quickfox.cli.signals import StopRequest, exit_immediately, exit_on_second_signal
+from quickfox.cli.streams import can_show_progress, format_failure, notify, program_name, write_product
 from quickfox.cli.training_log import PlainDisplay, describe_end, describe_plan
-from quickfox.config.schema import to_dict
+from quickfox.config.schema import Group, to_dict
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import QuickfoxError, UsageError
 from quickfox.system.threads import pin_numpy_threads
@@ -28,6 +28,8 @@ from quickfox.training.engine.events import (
     RunFinished,
     RunInterrupted,
     RunPlanned,
+    RunRequest,
+    RunRequest,
     RunStarted,
     WorkerFinished,
     WorkerStarted,
@@ -58,79 +60,53 @@ VocabOption = Annotated[
     Path | None,
     option(
         "--vocab",
+        "Vocabulary file made by `llm build-vocab`. Default: built from the training text.",
+        "Corpus and tokenizer",
         metavar="FILE",
-        help="Vocabulary file made by `llm build-vocab`. Default: built from the training text.",
-        group="Corpus and tokenizer",
     ),
 ]
 InitFromOption = Annotated[
     Path | None,
     option(
         "--init-from",
+        "Run or model that provides the initial weights and the vocabulary. Default: random weights.",
+        "Model",
         metavar="DIR",
-        help="Run or model that provides the initial weights and the vocabulary. Default: random weights.",
-        group="Model",
     ),
 ]
+RUN: Group = "Run and checkpoints"
 ResumeOption = Annotated[
     bool,
-    option(
-        "--resume",
-        help="Resume RUN, or the newest run if none is named, from its last checkpoint. Default: off.",
-        group="Run and checkpoints",
-    ),
+    option("--resume", "Resume RUN, or the newest run if none is named, from its last checkpoint.", RUN),
 ]
 OutputOption = Annotated[
     Path | None,
-    option(
-        "--output",
-        metavar="DIR",
-        help="Run directory, new or empty. Default: runs/NAME, from the name of the corpus.",
-        group="Run and checkpoints",
-    ),
+    option("--output", "Run directory, new or empty. Default: runs/NAME, named after the corpus.", RUN, metavar="DIR"),
 ]
 CheckpointEveryOption = Annotated[
     str | None,
-    option(
-        "--checkpoint-every",
-        metavar="N|TIME",
-        help="Steps (500) or time (5m) between checkpoints. Default: 3m.",
-        group="Run and checkpoints",
-    ),
+    option("--checkpoint-every", "Steps (500) or time (5m) between checkpoints. Default: 3m.", RUN, metavar="N|TIME"),
 ]
 ConfigOption = Annotated[
     Path | None,
     option(
-        "--config",
-        metavar="FILE",
-        help="run.json of an earlier run whose settings are used unless given here. Default: none.",
-        group="Run and checkpoints",
+        "--config", "run.json whose settings are used for options not given here. Default: none.", RUN, metavar="FILE"
     ),
 ]
 KeepTokensOption = Annotated[
-    bool,
-    option(
-        "--keep-tokens",
-        help="Keep the encoded text in the run directory after training. Default: off.",
-        group="Run and checkpoints",
-    ),
+    bool, option("--keep-tokens", "Keep the encoded text in the run directory after training.", RUN)
 ]
 LocalWorkersOption = Annotated[
     int | None,
     option(
         "--local-workers",
+        "Number of processes of a cluster on this machine, for tests. Default: no cluster.",
+        "Devices",
         metavar="N",
-        help="Number of processes on this machine that train as a cluster, for tests. Default: no cluster.",
-        group="Devices",
     ),
 ]
-DryRunOption = Annotated[
-    bool,
-    option(
-        "--dry-run", help="Print the settings and the cost of the run without training. Default: off.", group="Output"
-    ),
-]
-QuietOption = Annotated[bool, option("--quiet", "-q", help="Show no progress. Default: off.", group="Output")]
+DryRunOption = Annotated[bool, option("--dry-run", "Print the settings and cost of the run only.")]
+QuietOption = Annotated[bool, option("--quiet -q", "Show no progress.")]
 
 
 @options_from(TrainingRequest)
@@ -151,7 +127,15 @@ def run(
     **settings: Any,
 ) -> None:
     """Train a language model on a text. Settings that are not given are chosen for the text, time and machine."""
-    request = TrainingRequest(**settings)
+    request = RunRequest(
+        training=TrainingRequest(**settings),
+        output=output,
+        vocabulary_path=vocab,
+        config_from=config,
+        init_from=init_from,
+        checkpoint_every=checkpoint_every,
+        dry_run=dry_run,
+    )
     pin_numpy_threads(1)  # NumPy only samples here; TensorFlow has threads of its own
     if local_workers is not None:
         from quickfox.cli.local_workers import run_local_workers
@@ -160,16 +144,11 @@ def run(
         return
     stop = StopRequest()
     run_context, display = _open_run_context(stop, keep_tokens=keep_tokens, quiet=quiet or dry_run)
-    places = {"output": output, "vocab": vocab, "config": config, "init_from": init_from}
-    events = (
-        _resume(sources or [], request, run_context, checkpoint_every, places, dry_run=dry_run)
-        if resume
-        else _start(sources or [], request, run_context, checkpoint_every, places, dry_run=dry_run)
-    )
+    events = (_resume if resume else _start)(sources or [], request, run_context)
     if dry_run:
         _print_plan(events, as_json=as_json)
         return
-    with second_signal_ends_at_once():
+    with exit_on_second_signal():
         finished = _show_events(events, stop, display)
     if isinstance(finished, WorkerFinished):
         return
@@ -186,13 +165,13 @@ def _open_run_context(
     cluster = read_cluster_spec(os.environ)
     display = _open_display(quiet or (cluster is not None and not cluster.is_chief))
     run_context = RunContext(
-        notice=notify,
+        notify=notify,
         started=STARTED,
         stop_requested=stop.is_set,
-        reading=display.reading,
+        start_progress=display.reading,
         keep_tokens=keep_tokens,
         cluster=cluster,
-        leave=_process_exit(),
+        abort=_process_exit(),
     )
     return run_context, display
 
@@ -208,55 +187,39 @@ def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
 def _process_exit() -> Callable[[QuickfoxError], None]:
     """A function that ends the process while its main thread is blocked in a call that waits for a lost worker."""
     terminal = os.dup(2)
-    return lambda error: end_at_once(error.exit_status, failure_line(str(error)), terminal)
+    return lambda error: exit_immediately(error.exit_status, format_failure(str(error)), terminal)
 
 
-def _start(
-    sources: list[str],
-    request: TrainingRequest,
-    run_context: RunContext,
-    checkpoint_every: str | None,
-    places: dict[str, Path | None],
-    *,
-    dry_run: bool,
-) -> Generator[Event]:
+def _start(sources: list[str], request: RunRequest, run_context: RunContext) -> Generator[Event]:
     from quickfox.api import iter_training
 
     if not sources:
         raise UsageError("no CORPUS: name a text file or a folder of them, or - for standard input; or --resume a run")
-    return iter_training(
-        sources,
-        request,
-        output=places["output"],
-        vocabulary_path=places["vocab"],
-        run_context=run_context,
-        checkpoint_every=checkpoint_every,
-        config_from=places["config"],
-        init_from=places["init_from"],
-        dry_run=dry_run,
-    )
+    return iter_training(sources, request, run_context=run_context)
 
 
-def _resume(
-    sources: list[str],
-    request: TrainingRequest,
-    run_context: RunContext,
-    checkpoint_every: str | None,
-    places: dict[str, Path | None],
-    *,
-    dry_run: bool,
-) -> Generator[Event]:
+def _resume(sources: list[str], request: RunRequest, run_context: RunContext) -> Generator[Event]:
     from quickfox.api import iter_resumed_training
 
-    if dry_run:
+    if request.dry_run:
         raise UsageError("--dry-run plans a new run, and cannot be given with --resume")
-    for name, path in places.items():
+    paths = {
+        "--output": request.output,
+        "--vocab": request.vocabulary_path,
+        "--config": request.config_from,
+        "--init-from": request.init_from,
+    }
+    for name, path in paths.items():
         if path is not None:
-            raise UsageError(f"{name} cannot be given with --resume: a resumed run keeps its own", name)
+            raise UsageError(f"{name} cannot be given with --resume: a resumed run keeps its own")
     if len(sources) > 1:
         raise UsageError(f"--resume takes one run, not {len(sources)}: {' '.join(sources)}")
-    directory = Path(sources[0]) if sources else None
-    return iter_resumed_training(directory, request, run_context=run_context, checkpoint_every=checkpoint_every)
+    return iter_resumed_training(
+        Path(sources[0]) if sources else None,
+        request.training,
+        run_context=run_context,
+        checkpoint_every=request.checkpoint_every,
+    )
 
 
 def _show_events(
@@ -270,7 +233,7 @@ def _show_events(
     with closing(events), display:
         for event in events:
             if isinstance(event, RunStarted | WorkerStarted):
-                stop.wait_for_saving()
+                stop.record_signals()
             display.show(event)
             if isinstance(event, RunFinished | WorkerFinished):
                 return event
@@ -280,11 +243,11 @@ def _show_events(
             raise AssertionError("a run ends with RunFinished or RunInterrupted")
     command = shlex.join([program_name(), "train", "--resume", str(event.run)])
     notify(f"stopped and saved at step {event.step:,}; resume with: {command}")
-    raise stop.as_exception()
+    raise stop.to_exception()
 
 
 def _print_plan(events: Generator[Event], *, as_json: bool) -> None:
-    with second_signal_ends_at_once(), closing(events):
+    with exit_on_second_signal(), closing(events):
         for event in events:
             if isinstance(event, RunPlanned):
                 write_product(json.dumps(_plan(event)) + "\n" if as_json else "\n".join(describe_plan(event)) + "\n")

@@ -62,7 +62,7 @@ def _parse_number(text: str) -> int | float | str:
 def _parse_item(name: str, text: str) -> Any:
     if name == "stop":
         return _unquote(text, name)
-    ((token, bias),) = parse_logit_bias([text])
+    token, bias = parse_logit_bias(text)
     return _unquote(token, name), bias
 
 
