@@ -1,4 +1,4 @@
-"""Where `llm generate` reads what it is to continue: standard input, a file, or a file of many prompts."""
+"""Prompts for `llm generate`, from standard input, a text file or a file of JSON lines."""
 
 import codecs
 import re
@@ -13,9 +13,11 @@ from quickfox.errors import DataError, StorageError
 from quickfox.files.errors import translate_read_errors
 from quickfox.files.json import MAX_JSON_BYTES, parse_json
 
+PROMPT_KEYS = ("prompt", "seed")
+
 
 def read_standard_input() -> str:
-    """What is piped to us, less one line end at its end, which `echo` adds; nothing if a person would have to type.
+    """Standard input without the line end that `echo` appends; empty if standard input is a terminal or closed.
 
     Raises:
         DataError: it is not UTF-8.
@@ -24,27 +26,35 @@ def read_standard_input() -> str:
     if sys.stdin is None or sys.stdin.isatty():
         return ""
     with translate_read_errors("standard input"):
-        return _decoded(sys.stdin.buffer.read(), "standard input")
+        return _decode(sys.stdin.buffer.read(), "standard input")
 
 
 def read_seed_file(path: Path) -> str:
-    """The text of a file, less one line end at its end, which editors add.
+    """The text of a file without the line end that editors append.
 
     Raises:
-        NoInputError: there is no such file.
+        NoInputError: the file does not exist.
         DataError: it is not UTF-8.
         StorageError: reading failed.
     """
     with translate_read_errors(path):
-        return _decoded(path.read_bytes(), str(path))
+        return _decode(path.read_bytes(), str(path))
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: not UTF-8 at byte {error.start}") from None
+    return re.sub(r"\r?\n\Z", "", text)
 
 
 @contextmanager
 def open_prompts(name: str) -> Iterator[tuple[BinaryIO, str]]:
-    """The file `name`, `-` for standard input, and what to call it in messages.
+    """Opens the file `name`, or standard input for `-`; gives the file and its name for messages.
 
     Raises:
-        NoInputError: there is no such file.
+        NoInputError: the file does not exist.
         StorageError: reading failed.
     """
     if name == "-":
@@ -59,25 +69,14 @@ def open_prompts(name: str) -> Iterator[tuple[BinaryIO, str]]:
         yield file, name
 
 
-def _decoded(data: bytes, name: str) -> str:
-    try:
-        text = data.removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: not UTF-8 at byte {error.start}") from None
-    return re.sub(r"\r?\n\Z", "", text)
-
-
-PROMPT_NAMES = ("prompt", "seed")
-
-
 @dataclass(frozen=True)
 class PromptLine:
-    """A line that asks for something.
+    """A prompt from a file of JSON lines.
 
     Attributes:
-        number: of the line, from 1.
+        number: line number, from 1.
         text: the text to continue.
-        options: the other members of its object.
+        options: sampling options of this prompt, as in SamplingConfig; not yet checked.
     """
 
     number: int
@@ -86,11 +85,11 @@ class PromptLine:
 
 
 def iter_prompt_lines(file: BinaryIO, name: str) -> Iterator[PromptLine | DataError]:
-    """The prompts of a file, each as soon as its line is there; in place of a line that is none, what is wrong.
+    """The prompts of a file of JSON lines, each as soon as its line is complete; a DataError for an invalid line.
 
     Args:
-        file: UTF-8; empty lines are passed over.
-        name: of the file, for the messages.
+        file: UTF-8, a JSON string or object per line; empty lines are skipped.
+        name: of the file, for messages.
     """
     number = 0
     while line := file.readline(MAX_JSON_BYTES + 1):
@@ -102,18 +101,18 @@ def iter_prompt_lines(file: BinaryIO, name: str) -> Iterator[PromptLine | DataEr
             yield DataError(f"{where}: longer than {MAX_JSON_BYTES:,} bytes")
         elif line.strip():
             try:
-                yield _parse(line, number, where)
+                yield _parse_prompt_line(line, number, where)
             except DataError as error:
                 yield error
 
 
-def _parse(line: bytes, number: int, where: str) -> PromptLine:
+def _parse_prompt_line(line: bytes, number: int, where: str) -> PromptLine:
     value = parse_json(line, where)
     if isinstance(value, str):
         return PromptLine(number, value)
     if not isinstance(value, dict):
-        raise DataError(f"{where}: expected a text or an object, found {type(value).__name__}")
-    named = [key for key in PROMPT_NAMES if key in value]
-    if len(named) != 1 or not isinstance(value[named[0]], str):
-        raise DataError(f"{where}: expected one text called {' or '.join(PROMPT_NAMES)}")
-    return PromptLine(number, value.pop(named[0]), value)
+        raise DataError(f"{where}: expected a string or an object, found {type(value).__name__}")
+    keys = [key for key in PROMPT_KEYS if key in value]
+    if len(keys) != 1 or not isinstance(value[keys[0]], str):
+        raise DataError(f"{where}: expected exactly one of the keys {' and '.join(PROMPT_KEYS)}, with a string")
+    return PromptLine(number, value.pop(keys[0]), value)

@@ -1,4 +1,4 @@
-"""Lines and documents, from files and standard input, in groups; those of standard input as soon as they are there."""
+"""Reads the texts for `llm score`, lines or whole documents, in batches."""
 
 import codecs
 import os
@@ -10,22 +10,23 @@ from pathlib import Path
 from quickfox.cli.streams import escape_unprintable, notify
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors
-from quickfox.text.corpus import STANDARD_INPUT, open_corpus
+from quickfox.text.corpus import open_corpus
+from quickfox.text.sources import STANDARD_INPUT
 
 CHUNK_BYTES = 2**18
-GROUP_CHARACTERS = 2**18
-"""What is read at a time, and what a group has at least: enough to be read side by side, little beside the model."""
+BATCH_CHARACTERS = 2**18
+"""Minimum size of a batch: enough texts for efficient batches of similar length, in little memory."""
 
 
 @dataclass(frozen=True)
-class Text:
+class InputText:
     """A line or a document.
 
     Attributes:
-        file: its name, fit to be shown; "-" for standard input.
-        line: its number in the file, from 1; None: it is the whole file.
-        text: a line comes without its end.
-        end: the end of the line as it was: "\\n", "\\r\\n" or, at the end of a file, nothing.
+        file: printable name of the file; "-" for standard input.
+        line: line number, from 1; None for a document.
+        text: the text; a line without its line end.
+        end: the line end: "\\n", "\\r\\n", or empty at the end of a file.
     """
 
     file: str
@@ -36,18 +37,18 @@ class Text:
 
 @dataclass(frozen=True)
 class Source:
-    """A file or standard input: its name, and its text, which can be read once."""
+    """A file or standard input: its name, and its text in chunks, which can be read once."""
 
     name: str
     chunks: Iterator[str]
 
 
 def open_sources(names: Sequence[str]) -> list[Source]:
-    """The files that are named, and those in folders and globs, in this order; an empty file has no text.
+    """Opens files, the files in folders and those that match globs, in this order; an empty file has no chunks.
 
     Raises:
-        NoInputError: a file is not there, or there is no text in a folder.
-        DataError: a file is no UTF-8 text, by its first bytes.
+        NoInputError: a file does not exist, or a folder contains no text.
+        DataError: the beginning of a file is not UTF-8.
         StorageError: reading failed.
     """
     sources = []
@@ -55,84 +56,81 @@ def open_sources(names: Sequence[str]) -> list[Source]:
         if name == STANDARD_INPUT:
             sources.append(Source(name, _iter_standard_input()))
         elif Path(name).is_dir() or not Path(name).exists():
-            sources += [_open_file(found, _ignore) for found in open_corpus([name], notify).names]
+            # The notices about these files have been given by the first open_corpus.
+            sources += [_open_file(file, lambda _notice: None) for file in open_corpus([name], notify).names]
         else:
             sources.append(_open_file(name, notify))
     return sources
 
 
-def iter_groups(sources: Iterable[Source], by: str) -> Iterator[list[Text]]:
-    """The lines of the sources, or with `by` "document" each as a whole, in groups that are not empty.
+def _open_file(name: str, notify: Callable[[str], None]) -> Source:
+    path = Path(name)
+    if path.is_file() and path.stat().st_size == 0:  # not an error, so that `llm score *.log` works
+        return Source(escape_unprintable(name), iter(()))
+    return Source(escape_unprintable(name), open_corpus([name], notify).iter_text(CHUNK_BYTES))
+
+
+def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]]:
+    """The lines (`by` "line") or documents (`by` "document") of the sources, in batches that are not empty.
 
     Raises:
-        DataError: not UTF-8, or damaged gzip data. The lines before it have been given if it was in standard input.
+        DataError: not UTF-8, or damaged gzip data. Complete lines of standard input before the error are given first.
         StorageError: reading failed.
     """
-    group: list[Text] = []
+    batch: list[InputText] = []
     size = 0
     for source in sources:
         for texts in _iter_lines(source) if by == "line" else _iter_document(source):
-            group += texts
+            batch += texts
             size += sum(len(text.text) for text in texts)
-            if size >= GROUP_CHARACTERS or source.name == STANDARD_INPUT:  # whoever pipes to us may wait for an answer
-                yield group
-                group, size = [], 0
-    if group:
-        yield group
+            if size >= BATCH_CHARACTERS or source.name == STANDARD_INPUT:  # a writer of a pipe may wait for the result
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _iter_lines(source: Source) -> Iterator[list[Text]]:
-    """The lines of a source, as many as there are at a time."""
-    held: list[str] = []  # of a line whose end has not come
+def _iter_lines(source: Source) -> Iterator[list[InputText]]:
+    """The lines that each chunk completes."""
+    incomplete: list[str] = []
     number = 1
     for chunk in source.chunks:
         first, *others = chunk.split("\n")
-        held.append(first)
+        incomplete.append(first)
         if others:
-            lines = ["".join(held), *others[:-1]]
-            held = others[-1:]
-            yield [_as_line(source.name, number + index, line, "\n") for index, line in enumerate(lines)]
+            lines = ["".join(incomplete), *others[:-1]]
+            incomplete = others[-1:]
+            yield [_make_line(source.name, number + index, line, "\n") for index, line in enumerate(lines)]
             number += len(lines)
-    if last := "".join(held):
-        yield [_as_line(source.name, number, last, "")]
+    if last := "".join(incomplete):
+        yield [_make_line(source.name, number, last, "")]
 
 
-def _as_line(name: str, number: int, line: str, end: str) -> Text:
+def _make_line(name: str, number: int, line: str, end: str) -> InputText:
     text = line.removesuffix("\r")
-    return Text(name, number, text, line[len(text) :] + end)
+    return InputText(name, number, text, line[len(text) :] + end)
 
 
-def _iter_document(source: Source) -> Iterator[list[Text]]:
-    yield [Text(source.name, None, "".join(source.chunks))]
-
-
-def _open_file(name: str, notice: Callable[[str], None]) -> Source:
-    path = Path(name)
-    if path.is_file() and path.stat().st_size == 0:  # no reason for `llm score *.log` to stop
-        return Source(escape_unprintable(name), iter(()))
-    return Source(escape_unprintable(name), open_corpus([name], notice).iter_text(CHUNK_BYTES))
-
-
-def _ignore(_notice: str) -> None:
-    """For notices that were given when the folder was opened."""
+def _iter_document(source: Source) -> Iterator[list[InputText]]:
+    yield [InputText(source.name, None, "".join(source.chunks))]
 
 
 def _iter_standard_input() -> Iterator[str]:
-    """What standard input holds at a time, without waiting for more; less a byte-order mark."""
+    """The text of standard input, each part as soon as it is available, without a byte-order mark."""
     if sys.stdin is None:
         raise NoInputError("standard input is closed")
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     bytes_read, line = 0, 1
     while True:
         with translate_read_errors("standard input"):
-            block = os.read(sys.stdin.fileno(), CHUNK_BYTES)
-        bytes_read += len(block)
+            chunk = os.read(sys.stdin.fileno(), CHUNK_BYTES)
+        bytes_read += len(chunk)
         try:
-            text = decoder.decode(block, final=not block)
+            text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             text = error.object[: error.start].decode()
             yield text
-            offset = bytes_read - len(error.object) + error.start  # the object begins with what was held back
+            offset = bytes_read - len(error.object) + error.start  # error.object starts with bytes of earlier chunks
             raise DataError(
                 f"standard input: not UTF-8 in line {line + text.count(chr(10))}, at byte {offset} "
                 f"(0x{error.object[error.start]:02x}); convert it, for example with iconv -f latin1 -t utf-8"
@@ -140,5 +138,5 @@ def _iter_standard_input() -> Iterator[str]:
         if text:
             line += text.count("\n")
             yield text
-        if not block:
+        if not chunk:
             return

@@ -46,7 +46,7 @@ def test_the_table_shows_the_same(llm: Llm, model_directory: Path, tmp_path: Pat
 
 def test_a_few_characters_have_no_standard_error(llm: Llm, model_directory: Path) -> None:
     table = llm("evaluate", "-", "--model", model_directory, input="ab").stdout
-    assert "standard error           too short to say\n" in table
+    assert "standard error           not available\n" in table
     measured = json.loads(llm("evaluate", "-", "--model", model_directory, "--json", input="ab").stdout)
     assert measured["standard_error"] is None
 
