@@ -19,7 +19,7 @@ from quickfox.text.corpus import open_corpus
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.byte_level import ByteTokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
-from quickfox.training.engine.events import RunContext, RunFinished
+from quickfox.training.engine.events import RunContext, RunFinished, RunRequest
 from quickfox.training.run.resume import resume_run
 from quickfox.training.run.start import start_run
 from quickfox.training.run.transfer import extend_vocabulary, transfer_weights
@@ -34,12 +34,14 @@ def run(folder: Path, text: str, init_from: Path | None = None, vocab: Path | No
     (folder / "corpus.txt").write_text(text, encoding="utf-8")
     events = start_run(
         open_corpus([str(folder / "corpus.txt")], print),
-        TrainingRequest(**{**SMALL, "steps": 150, **options}),
-        output=folder / "run",
-        vocabulary_path=vocab,
-        name="corpus",
-        run_context=RunContext(notify=lambda line: None, started=time.monotonic()),
-        init_from=init_from,
+        "corpus",
+        RunRequest(
+            training=TrainingRequest(**{**SMALL, "steps": 150, **options}),
+            output=folder / "run",
+            vocabulary_path=vocab,
+            init_from=init_from,
+        ),
+        RunContext(notify=lambda line: None, started=time.monotonic()),
     )
     assert isinstance(list(events)[-1], RunFinished)
     return folder / "run"
@@ -132,9 +134,9 @@ def test_another_tokenizer_keeps_the_tokens_that_both_have(start: Path, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden_dim": 25}, "--hidden-dim is 24 in the model to start from, not 25"),
-        ({"architecture": "gru"}, "--architecture is lstm in the model to start from, not gru"),
-        ({"size": "tiny"}, "--size and --init-from exclude each other"),
+        ({"hidden_dim": 25}, "hidden_dim is 24 in the pretrained model, not 25"),
+        ({"architecture": "gru"}, "architecture is lstm in the pretrained model, not gru"),
+        ({"size": "tiny"}, "size and init_from exclude each other"),
     ],
 )
 def test_other_sizes_are_refused(start: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -152,5 +154,5 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_fresh_embeddings_cannot_be_frozen(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--freeze-embeddings is for --init-from"):
+    with pytest.raises(UsageError, match="freeze_embeddings needs init_from"):
         run(tmp_path / "new", OTHER, freeze_embeddings=True)

@@ -12,8 +12,9 @@ from quickfox.data.dataset import EncodedCorpus, encode_corpus, remove_tokens, t
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.atomic import sync
 from quickfox.files.errors import translate_write_errors
-from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
+from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.text.jsonl import has_documents, iter_texts
+from quickfox.text.sources import STANDARD_INPUT
 from quickfox.text.vocabulary import count_characters, describe_characters
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.build import build_tokenizer
@@ -115,7 +116,7 @@ def flush_tokens(path: Path) -> None:
 
 
 def ensure_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Tokenizer:
-    """Returns the tokenizer of a run to resume, after encoding its text again if the token files are missing or damaged.
+    """Encodes the text of a run to resume again if its token files are missing or damaged; returns the tokenizer.
 
     Raises:
         DataError: the text or the tokenizer has changed since the run started.

@@ -73,7 +73,7 @@ def execute_run(
         trainer.restore(resume_point.bundle.parameters, resume_point.tensors, resume_point.progress)
     elif record.init_from is not None:
         pretrained = reopen_pretrained(record.init_from).bundle
-        trainer.start_from(transfer_weights(trainer.model_tensors(), tokenizer, pretrained))
+        trainer.load_weights(transfer_weights(trainer.model_tensors(), tokenizer, pretrained))
 
     def stop_requested() -> bool:
         return run_context.stop_requested() or control.stop_requested()

@@ -56,9 +56,8 @@ class CheckpointInterval:
         if not low <= amount <= high:
             bound = f"at least {low}" if amount < low else f"at most {high:g}"
             unit = "steps" if is_steps else "s"
-            raise UsageError(
-                f"checkpoint_every must be {bound} {unit}, not {amount:g}: write 500 for steps, or 5m", "checkpoint_every"
-            )
+            message = f"checkpoint_every must be {bound} {unit}, not {amount:g}: write 500 for steps, or 5m"
+            raise UsageError(message, "checkpoint_every")
         return cls(int(amount), None) if is_steps else cls(None, amount)
 
     def __str__(self) -> str:
@@ -170,7 +169,7 @@ def write_record(run: Path, record: RunRecord) -> None:
     """
     data = format_json({"format_version": FORMAT_VERSION, **dataclasses.asdict(record)})
     if len(data) > MAX_JSON_BYTES:  # `read_record` would refuse it
-        raise UsageError(f"the corpus has {len(record.corpus.files):,} files, too many to record; concatenate some of them")
+        raise UsageError(f"the corpus has {len(record.corpus.files):,} files, too many to record: concatenate some")
     write_file(run / RUN_FILE, data)
 
 
@@ -203,7 +202,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def record_event(run: Path, event: Validated | Replanned) -> None:
-    """Appends a line to `history.jsonl`, without the fields that depend on the speed of the machine except `seconds`."""
+    """Appends a line to `history.jsonl`; of its fields only `seconds` depends on the speed of the machine."""
     kind = "validation" if isinstance(event, Validated) else "replan"
     values = dataclasses.asdict(event)
     for name in ("sample", "tokens_per_second"):

@@ -1,14 +1,9 @@
-"""A training run that goes on: from what is left of it to `recorded_run.py`, which does the rest as for a new one.
-
-What it starts from, and what may differ from before, is decided in `resuming.py`.
-"""
+"""Resume a run from its newest undamaged checkpoint."""
 
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import DataError
 from quickfox.training.distributed.messaging import Control
@@ -50,9 +45,6 @@ from quickfox.training.run.workers import (
 )
 from quickfox.training.tensorflow_runtime import import_tensorflow
 
-if TYPE_CHECKING:
-    pass
-
 
 def resume_run(
     run: Path | None,
@@ -61,18 +53,18 @@ def resume_run(
     run_context: RunContext,
     checkpoint_every: str | None = None,
 ) -> Iterator[Event]:
-    """Goes on with a run from its newest undamaged checkpoint, as if it had never stopped.
+    """Continues a run from its newest undamaged checkpoint, with the result of an uninterrupted run.
 
     Args:
-        run: its folder; None: the newest under `runs`.
-        request: what may differ: its length. Every other setting given must be the run's own.
-        surroundings: of the run; its budget counts the time of earlier parts too.
+        run: the run directory; None: the run under `runs` that was written last.
+        request: the length of the run may differ; all other settings given must be those of the run.
+        run_context: the program that the run is part of; a time budget includes the time before the interruption.
         checkpoint_every: see CheckpointInterval; None: as before.
 
     Raises:
-        UsageError: a setting is not the run's own.
-        DataError: the text or vocabulary is not the run's, or no checkpoint is undamaged.
-        QuickfoxError: any of its other children.
+        UsageError: a setting differs from that of the run.
+        DataError: the text or the vocabulary has changed, or all checkpoints are damaged.
+        QuickfoxError: any other subclass.
     """
     spec = run_context.cluster
     with connect_workers(spec, handshake(request, resumes=True), run_context.abort) as control:
@@ -90,7 +82,7 @@ def _resume_chief(
     checkpoint_every: str | None,
     control: Control,
 ) -> Iterator[Event]:
-    """`resume_run`, as the chief of the others."""
+    """`resume_run` in the chief, or in the only process."""
     with run_lock(directory):
         record = read_record(directory)
         check_unchanged(request, record)
@@ -105,16 +97,16 @@ def _resume_chief(
         if point is not None:
             point = dataclasses.replace(point, progress=progress)
             if progress.is_finished(record.training.patience):
-                run_context.notify(f"{directory} is finished; to go on, ask for more --epochs, --steps or --budget")
-                control.send(nothing_to_do=True)
+                run_context.notify(f"{directory} is finished; to train it longer, increase epochs, steps or budget")
+                control.send(no_training=True)
                 yield run_finished(directory, record, progress)
                 return
         if record.versions != current_versions():
-            run_context.notify("other versions of programs than before: the run will not be the same to the last bit")
-        yield from _resume(directory, record, point, progress, run_context, control)
+            run_context.notify("versions of programs have changed: the result will not be bit-identical")
+        yield from _continue_training(directory, record, point, progress, run_context, control)
 
 
-def _resume(
+def _continue_training(
     directory: Path,
     record: RunRecord,
     point: ResumePoint | None,
@@ -122,11 +114,10 @@ def _resume(
     run_context: RunContext,
     control: Control,
 ) -> Iterator[Event]:
-    tokens_path = directory / TOKENS_FILE
-    import_tensorflow()  # before anything is written: it may not be there
-    tokenizer = ensure_tokens(directory, record, tokens_path, run_context)
+    import_tensorflow()  # it may be missing: fail before anything is written
+    tokenizer = ensure_tokens(directory, record, run_context)
     if point and point.bundle.tokenizer != tokenizer:
-        raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not the run's")
+        raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
     check_disk_space(directory, record.model, record.training)
     send_tokenizer(control, tokenizer, record.corpus.files)
     check_same_text(control, run_context.cluster, record.corpus.sha256)
@@ -135,5 +126,5 @@ def _resume(
     discard_checkpoints_after(directory, progress.step)
     write_record(directory, record)
     truncate_history(directory, progress.step)
-    earlier = dataclasses.replace(run_context, started=run_context.started - progress.seconds)
-    yield from execute_run(directory, record, tokenizer, tokens_path, point, earlier, cluster)
+    run_context = dataclasses.replace(run_context, started=run_context.started - progress.seconds)
+    yield from execute_run(directory, record, tokenizer, point, run_context, cluster)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
-from quickfox.data.dataset import EncodedCorpus, count_training_tokens
-from quickfox.text.corpus import STANDARD_INPUT, Corpus
+from quickfox.data.dataset import count_training_tokens
+from quickfox.text.corpus import Corpus
+from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import save_tokenizer
 from quickfox.training.distributed.messaging import Control
@@ -29,7 +30,7 @@ from quickfox.training.run.dataset import (
 )
 from quickfox.training.run.directory import new_run
 from quickfox.training.run.execute import execute_run
-from quickfox.training.run.record import CheckpointInterval, RunRecord, current_versions, write_record
+from quickfox.training.run.record import CheckpointInterval, CorpusRecord, RunRecord, current_versions, write_record
 from quickfox.training.run.transfer import ResolvedRequest, resolve_request
 from quickfox.training.run.workers import (
     check_batch_divides,
@@ -77,25 +78,130 @@ def _run_chief(
     spec = run_context.cluster
     interval = CheckpointInterval.parse(request.checkpoint_every)
     resolved = resolve_request(request)
-    counted = corpus.with_progress(run_context.start_progress("vocabulary", corpus.size))
-    pretrained = None if resolved.pretrained is None else resolved.pretrained.bundle.tokenizer
-    tokenizer = choose_tokenizer(counted, request.vocabulary_path, resolved.training, pretrained)
+    tokenizer = choose_tokenizer(
+        corpus.with_progress(run_context.start_progress("vocabulary", corpus.size)),
+        request.vocabulary_path,
+        resolved.training,
+        resolved.pretrained.bundle.tokenizer if resolved.pretrained else None,
+    )
     threads = resolved.training.threads or total_threads(spec)
     send_tokenizer(control, tokenizer)
     with new_run(request.output, name) as directory:
-        encoded = _encode(corpus, tokenizer, directory, resolved, run_context)
+        encoded = encode_corpus_checked(
+            corpus.with_progress(run_context.start_progress("encoding", corpus.size)),
+            tokenizer,
+            directory / TOKENS_FILE,
+            choose_window(resolved.training),
+            resolved.validation_split,
+            run_context.notify,
+        )
         check_same_text(control, spec, encoded.digest)
         cluster = start_tensorflow_on_all(control, spec, threads)
         if resolved.config_run is not None and resolved.config_run.corpus.sha256 != encoded.digest:
-            run_context.notify(
-                f"the text is not that of {request.config_from}: its settings are used, but the result will differ"
-            )
-        plan, planned = _plan(directory, resolved, tokenizer, encoded, threads, run_context, cluster)
-        if request.dry_run:
-            yield planned()  # before the checks, so that the cost of an excessive plan is reported too
+            run_context.notify(f"the text is not that of {request.config_from}: with its settings the run will differ")
+        training_tokens = count_training_tokens(encoded.tokens, resolved.validation_split)
+        lengths = training_tokens, encoded.tokens - training_tokens
+        plan, flops = _choose_plan(resolved, tokenizer, lengths, threads, cluster, run_context)
+        if request.dry_run:  # before the checks: the cost of a plan that they refuse is reported too
+            yield _report_plan(directory, plan, lengths, flops, cluster, run_context)
         check_memory(plan.model, plan.training, cluster.size)
         check_disk_space(directory, plan.model, plan.training)
         if request.dry_run:
             control.send(no_training=True)
             return
-        ...
+        if STANDARD_INPUT in corpus.names:  # the text cannot be read again
+            flush_tokens(directory / TOKENS_FILE)
+        record = _build_record(plan, resolved, describe_corpus(corpus, encoded), tokenizer, interval, cluster)
+        save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
+        write_record(directory, record)
+        yield from execute_run(directory, record, tokenizer, None, run_context, cluster)
+
+
+def _choose_plan(
+    resolved: ResolvedRequest,
+    tokenizer: Tokenizer,
+    lengths: tuple[int, int],
+    threads: int,
+    cluster: "Cluster",
+    run_context: RunContext,
+) -> tuple[Plan, float]:
+    """Measures the machine and chooses all settings.
+
+    Args:
+        resolved: the request.
+        tokenizer: of the run.
+        lengths: training tokens and validation tokens.
+        threads: of all workers.
+        cluster: all devices; TensorFlow is started.
+        run_context: the program that the run is part of.
+
+    Returns:
+        The plan, and the measured floating-point operations per second of all workers.
+    """
+    request = resolved.training
+    precision = preferred_precision() if request.precision == "auto" else request.precision
+    flops = matmul_speed(precision, threads_per_worker(run_context.cluster, threads)) * cluster.size
+    plan = choose_settings(
+        request,
+        vocabulary_size=tokenizer.vocabulary_size,
+        training_tokens=lengths[0],
+        validation_tokens=lengths[1],
+        threads=threads,
+        precision=precision,
+        flops=flops,
+        elapsed_seconds=time.monotonic() - run_context.started,
+        is_pretrained=resolved.pretrained is not None,
+        earlier_config=resolved.config_run.training if resolved.config_run else None,
+        replicas=cluster.replicas,
+    )
+    return plan, flops
+
+
+def _report_plan(
+    directory: Path, plan: Plan, lengths: tuple[int, int], flops: float, cluster: "Cluster", run_context: RunContext
+) -> RunPlanned:
+    """The event of a dry run; arguments as for `_choose_plan`."""
+    cost = estimate_cost(
+        plan.model,
+        plan.training,
+        training_tokens=lengths[0],
+        validation_tokens=lengths[1],
+        flops=flops,
+        budget_seconds=plan.budget_seconds,
+        elapsed_seconds=time.monotonic() - run_context.started,
+        workers=cluster.size,
+    )
+    return RunPlanned(
+        directory=directory,
+        model=plan.model,
+        training=plan.training,
+        budget_seconds=plan.budget_seconds,
+        parameters=cost.parameters,
+        training_tokens=lengths[0],
+        validation_tokens=lengths[1],
+        cost=cost,
+        workers=cluster.size,
+    )
+
+
+def _build_record(
+    plan: Plan,
+    resolved: ResolvedRequest,
+    corpus: CorpusRecord,
+    tokenizer: Tokenizer,
+    interval: CheckpointInterval,
+    cluster: "Cluster",
+) -> RunRecord:
+    return RunRecord(
+        model=plan.model,
+        training=plan.training,
+        budget_seconds=plan.budget_seconds,
+        validation_split=resolved.validation_split,
+        corpus=corpus,
+        tokenizer=tokenizer.kind,
+        vocabulary_sha256=tokenizer_digest(tokenizer),
+        init_from=resolved.pretrained.record if resolved.pretrained else None,
+        checkpoint_every=str(interval),
+        workers=cluster.size,
+        versions=current_versions(),
+    )

@@ -26,8 +26,9 @@ from quickfox.config.training import TrainingConfig, TrainingRequest
 from quickfox.data.dataset import Tokens, encode_corpus, open_corpus_tokens, split_tokens
 from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import available_threads
-from quickfox.text.corpus import STANDARD_INPUT, Corpus, open_corpus
+from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.text.jsonl import has_documents
+from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, parse_tokenizer
 from quickfox.training.distributed.cluster_spec import ClusterSpec
