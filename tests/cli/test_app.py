@@ -60,7 +60,7 @@ def test_every_page_of_commands_is_a_command() -> None:
         (["generate", "--length"], "--length"),
         (["generate", "two\nlines"], "two"),
         (["train"], "no CORPUS: name a text file"),
-        (["train", "x.txt", "--budget", "soon"], "'soon' is no time; write 60s, 5m or 1h"),
+        (["train", "x.txt", "--budget", "soon"], "'soon' is not a duration; write 60s, 5m or 1h"),
         (["train", "x.txt", "--architecture", "cnn"], "'cnn'"),
         (["train", "x.txt", "--steps", "5", "--epochs", "1"], "--steps and --epochs exclude each other"),
         (["train", "x.txt", "--hidden-dim", "0"], "hidden-dim must be at least 1, not 0"),

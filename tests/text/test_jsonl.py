@@ -11,8 +11,9 @@ from quickfox.data.batching import IGNORED, StreamBatches, iter_validation_windo
 from quickfox.data.dataset import Tokens, encode_corpus, iter_encoded, open_corpus_tokens
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES
-from quickfox.text.corpus import CHUNK_BYTES, Corpus, open_corpus
+from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.text.jsonl import Document, _iter_lines, has_documents, iter_documents, iter_texts
+from quickfox.text.sources import CHUNK_BYTES
 from quickfox.tokenizers.byte_level import ByteTokenizer
 
 TOKENIZER = ByteTokenizer(has_end_of_text=True)

@@ -1,4 +1,4 @@
-"""What native libraries write to standard error past Python: held back, unless it is needed to see what went wrong."""
+"""Hide what native libraries write to standard error, and show it if an error is raised."""
 
 import os
 import sys
@@ -9,26 +9,26 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Holds back what native libraries write to file descriptor 2; replays it when the block fails.
+    """Captures what is written to file descriptor 2; replays it if the body raises an exception.
 
-    TensorFlow logs some lines before its log level is read, so only redirecting the descriptor silences them.
+    TensorFlow logs some lines before it reads its log level, so only redirecting the descriptor silences them.
     """
     try:
-        held = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    except OSError:  # nowhere to hold it: all disks full or read-only
+        captured = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
+    except OSError:  # no disk is writable: nothing is captured
         yield
         return
     sys.stderr.flush()
-    kept = os.dup(2)
-    with held:
-        os.dup2(held.fileno(), 2)
+    original = os.dup(2)
+    with captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
-        except Exception:  # a request to stop says nothing about the libraries
-            os.dup2(kept, 2)
-            held.seek(0)
-            os.write(2, held.read())
+        except Exception:  # not for a request to stop
+            os.dup2(original, 2)
+            captured.seek(0)
+            os.write(2, captured.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)

@@ -1,4 +1,4 @@
-"""Processor threads: how many there are, how many NumPy's products get, and work for them that comes in pieces."""
+"""Processor threads: how many are available, how many NumPy uses, and a map that runs on several."""
 
 import os
 from collections import deque
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def available_threads() -> int:
-    """How many threads can run at the same time."""
+    """Number of threads that can run at the same time."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -23,28 +23,28 @@ _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
 
 
 def pin_numpy_threads(threads: int) -> None:
-    """Gives NumPy's matrix products so many threads; to be called before NumPy is imported for the first time.
+    """Sets the number of threads of NumPy's matrix products; call it before NumPy is first imported.
 
-    One is what sampling a single text wants unless the processor is otherwise idle: the products are so small that a
-    second thread pays only if it never waits. With two programs that sample on two threads each, on two
-    processors, a token took 40 times as long; with one, 512 units took 0.6 times as long (benchmarks/LOG.md).
+    Sampling a single text uses 1: its products are so small that a second thread pays only on an idle processor. With
+    two sampling programs of two threads each on two processors a token took 40 times as long; with one program, a
+    model of 512 units took 0.6 times as long (benchmarks/LOG.md).
     """
     os.environ.update(dict.fromkeys(_BLAS_VARIABLES, str(threads)))
 
 
 def pinned_numpy_threads() -> int:
-    """How many `pin_numpy_threads`, or the user, has given NumPy's products; 1 if nobody has said."""
+    """Number of threads that `pin_numpy_threads`, or the user, has set for NumPy; 1 by default."""
     value = os.environ.get(_BLAS_VARIABLES[0], "")
     return int(value) if value.isdecimal() else 1
 
 
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`function` of each item, in order, computed on `threads` threads while the caller's makes the items.
+    """Yields `function(item)` in order, computed on `threads` threads while the caller's thread makes the items.
 
-    No more items than one beyond the threads are in memory at a time. With one thread the calls come one after the
-    other, too. It pays where the function leaves Python's lock to others, as NumPy's and hashlib's do.
+    At most `threads` + 1 items are in memory. With one thread the calls are in order, too. Useful for functions that
+    release the interpreter lock, as NumPy's and hashlib's do.
     """
-    from concurrent.futures import ThreadPoolExecutor  # here: most who import this page need no pool
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and most importers need no pool
 
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[Result]] = deque()
