@@ -203,13 +203,33 @@ def test_the_variable_counts_before_the_newest_run_and_the_path_before_both(home
     home.run("a", {1: 1.0})
     other = home.run("b", {1: 1.0, 2: 0.5})
     home.run("a", {2: 1.0})
-    model, note = home.find(LLM_MODEL="runs/b")
+    model, note = home.find(QUICKFOX_MODEL="runs/b")
     assert model == checkpoint_directory(other, 2)
-    assert note == f"model: {model} (from $LLM_MODEL)"
-    assert home.find("runs/a", LLM_MODEL="runs/b")[0].parent.parent.name == "a"
-    assert home.find(LLM_MODEL="")[0].parent.parent.name == "a"
+    assert note == f"model: {model} (from $QUICKFOX_MODEL)"
+    assert home.find("runs/a", QUICKFOX_MODEL="runs/b")[0].parent.parent.name == "a"
+    assert home.find(QUICKFOX_MODEL="")[0].parent.parent.name == "a"
     with pytest.raises(NoInputError, match="nowhere"):
-        home.find(LLM_MODEL="nowhere")
+        home.find(QUICKFOX_MODEL="nowhere")
+
+
+def test_the_former_variable_is_not_read_and_a_path_in_it_gives_a_hint(home: Home, model_directory: Path) -> None:
+    with pytest.raises(NoInputError, match=r"\$LLM_MODEL is not read: set \$QUICKFOX_MODEL to .* instead, or name"):
+        home.find(LLM_MODEL=str(model_directory))
+    newest = home.run("a", {1: 1.0})
+    for value in ("runs/a", "runs/a/checkpoints/step-00000001", str(model_directory)):
+        model, note = home.find(LLM_MODEL=value)
+        assert model == checkpoint_directory(newest, 1)
+        assert note is not None
+        hint = f"$LLM_MODEL is not read: set $QUICKFOX_MODEL to {value} instead"
+        assert note.splitlines() == [hint, f"model: {model} (the newest run)"]
+    assert home.find("runs/a", LLM_MODEL="runs/a")[1] is None
+    assert home.find(QUICKFOX_MODEL="runs/a", LLM_MODEL="runs/a")[1] == f"model: {model} (from $QUICKFOX_MODEL)"
+
+
+@pytest.mark.parametrize("value", ["gpt-4.1", "", "nowhere/runs", ".", "x" * 5000])
+def test_the_former_variable_with_another_value_is_ignored(home: Home, value: str) -> None:
+    home.run("a", {1: 1.0})
+    assert home.find(LLM_MODEL=value) == home.find()
 
 
 def test_the_note_and_the_warning_are_a_line_each(home: Home) -> None:

@@ -6,6 +6,7 @@ Nothing but the folders themselves says what is there: no index that could disag
 checkpoint is checkpoint.py's business.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ RUN_FILE = "run.json"
 LOCK_FILE = "lock"
 TOKENS_FILE = "tokens.bin"
 CHECKPOINTS_FOLDER = "checkpoints"
-MODEL_VARIABLE = "LLM_MODEL"
+MODEL_VARIABLE = "QUICKFOX_MODEL"
+FORMER_MODEL_VARIABLE = "LLM_MODEL"
+"""Of versions up to 0.1.0; the program `llm` by another author keeps the name of a model in it."""
 
 _LONGEST_NAME = 64
 _RECENT_CHECKPOINTS_KEPT = 2
@@ -172,20 +175,21 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple[Path, str | None]:
-    """The model directory that a person means.
+    """Resolves `--model` to a model directory.
 
     Args:
-        path: what `--model` says: a run, a checkpoint or a bare model directory; None: not given. Then
-            the variable LLM_MODEL in `environ` counts, else the run with the newest checkpoint under `cwd`/runs.
+        path: a run, a checkpoint or a bare model directory; None: the path in the variable QUICKFOX_MODEL of `environ`
+            if set, else the run with the newest checkpoint under `cwd`/runs.
         environ: the environment variables.
         cwd: the folder that relative paths start from.
 
     Returns:
-        A model directory; and a line for the user, if a choice was made for them or a damaged checkpoint passed over.
+        The model directory; and lines for the user that name a default model, a damaged checkpoint that was skipped,
+        or a variable that is not read.
 
     Raises:
-        NoInputError: there is nothing there, or nothing to choose from.
-        DataError: what is there is no model, or damaged. Only a run falls back on another checkpoint.
+        NoInputError: there is no such path, or no run.
+        DataError: the path is not a model, or is damaged. Only a run falls back on another checkpoint.
         StorageError: reading failed.
     """
     if path is not None:
@@ -193,11 +197,13 @@ def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple
     if variable := environ.get(MODEL_VARIABLE):
         model, warning = _model_at(cwd / variable)
         return model, "\n".join(filter(None, [f"model: {model} (from ${MODEL_VARIABLE})", warning]))
+    hint = _former_variable_hint(environ.get(FORMER_MODEL_VARIABLE), cwd)
     runs = runs_in(cwd / RUNS_FOLDER)
     if not runs:
-        raise NoInputError("no model here: train one with `llm train corpus.txt`, or name one with --model")
+        advice = hint or "train one with `llm train corpus.txt`"
+        raise NoInputError(f"no model in ./{RUNS_FOLDER}: {advice}, or name one with --model")
     model, warning = best_model(runs[0])
-    return model, "\n".join(filter(None, [f"model: {model} (the newest run)", warning]))
+    return model, "\n".join(filter(None, [hint, f"model: {model} (the newest run)", warning]))
 
 
 def prune_checkpoints(run: Path) -> None:
@@ -211,6 +217,15 @@ def prune_checkpoints(run: Path) -> None:
     for checkpoint in checkpoints:
         if checkpoint not in kept:
             remove_directory(checkpoint.directory)
+
+
+def _former_variable_hint(value: str | None, cwd: Path) -> str | None:
+    """A line for users whose FORMER_MODEL_VARIABLE is the path of a run or model; None for any other value."""
+    names = (RUN_FILE, CHECKPOINTS_FOLDER, MANIFEST_NAME)
+    # os.path.exists is false, not an error, where a file name is too long
+    if not value or not any(os.path.exists(cwd / value / name) for name in names):  # noqa: PTH110
+        return None
+    return f"${FORMER_MODEL_VARIABLE} is not read: set ${MODEL_VARIABLE} to {value} instead"
 
 
 def _model_at(path: Path) -> tuple[Path, str | None]:
