@@ -1,4 +1,4 @@
-"""The views of a training run, fed with events that no training made."""
+"""The plain and the live display of a training run, given events made by hand."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quickfox.cli.training_log import PlainDisplay, describe_end, sample_lines
+from quickfox.cli.training_log import PlainDisplay, format_result, format_sample
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
 from quickfox.training.engine.events import Replanned, RunFinished, RunStarted, StepsCompleted, Validated
@@ -75,7 +75,7 @@ FINISHED = RunFinished(
 )
 
 
-def test_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_plain_display_writes_settings_and_validations(capfd: pytest.CaptureFixture[str]) -> None:
     with PlainDisplay(quiet=False) as display:
         for event in (STARTED, STEPS, Replanned(step=25, total_steps=90), VALIDATED, FINISHED):
             display.show(event)
@@ -83,7 +83,7 @@ def test_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
     assert out == ""
     assert err.splitlines() == [
         "run       runs/fox",
-        "text      102,400 tokens to learn from, 10,000 held out",
+        "text      102,400 training tokens, 10,000 validation tokens",
         "model     lstm, 1 layer of 512, embedding 64, vocabulary 65: 1,219,201 parameters",
         "training  ends after 2m 30s, about 100 steps of 32 x 64 tokens (2.0 epochs), learning rate 0.01, dropout 0.25",
         "machine   float32, 2 threads; random seed 7",
@@ -91,25 +91,28 @@ def test_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_quiet_display_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with PlainDisplay(quiet=True) as display:
         for event in (STARTED, STEPS, VALIDATED, FINISHED):
             display.show(event)
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_end_names_the_command_to_try_next() -> None:
-    assert describe_end(FINISHED)[-1] == "next: llm generate --model 'runs/the fox'"
+def test_the_result_names_the_next_command() -> None:
+    assert format_result(FINISHED)[-1] == "next: llm generate --model 'runs/the fox'"
 
 
-def test_a_sample_cannot_act_upon_the_terminal() -> None:
-    assert sample_lines(VALIDATED.sample) == ["First \\x1b[31mCitizen:", "Before we [bold]proceed"]
+def test_control_characters_of_a_sample_are_escaped() -> None:
+    assert format_sample(VALIDATED.sample) == ["First \\x1b[31mCitizen:", "Before we [bold]proceed"]
 
 
 def read_to_end(screen: int) -> str:
-    """What is written to a pseudo-terminal until it is closed."""
+    """Everything written to a pseudo-terminal until it is closed."""
     written = b""
-    with contextlib.suppress(OSError), os.fdopen(screen, "rb", buffering=0) as file:  # Linux ends it with an error
+    with (
+        contextlib.suppress(OSError),
+        os.fdopen(screen, "rb", buffering=0) as file,
+    ):  # OSError: end on Linux
         while data := file.read(4096):
             written += data
     return written.decode()
@@ -117,7 +120,7 @@ def read_to_end(screen: int) -> str:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("columns", [20, 100])
-def test_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_the_live_display_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     import pty
 
     from quickfox.cli.live_display import LiveDisplay
@@ -130,12 +133,12 @@ def test_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> No
     with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         with LiveDisplay() as display:
-            display.reading("encoding", 2_000_000)(1_500_000)
+            display.start_progress("encoding", 2_000_000)(1_500_000)
             for event in (STARTED, STEPS, VALIDATED, Replanned(step=50, total_steps=90)):
                 display.show(event)
     written = reader.result(timeout=60)
-    assert "\x1b[?25l" in written  # the cursor was hidden
-    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # and is shown again
+    assert "\x1b[?25l" in written  # the cursor is hidden
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # and shown again
     for word in ("epoch", "validation", "1.7500", "2.1250", "Citizen"):
         assert word in written or columns == 20
     assert "\x1b[31mCitizen" not in written
@@ -143,31 +146,31 @@ def test_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("is_long", [False, True])
-def test_a_bar_for_reading_is_for_long_texts(monkeypatch: pytest.MonkeyPatch, *, is_long: bool) -> None:
+def test_a_reading_bar_is_shown_for_long_texts_only(monkeypatch: pytest.MonkeyPatch, *, is_long: bool) -> None:
     import pty
 
-    from quickfox.cli import live_display as display
+    from quickfox.cli import live_display
 
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr(display, "PATIENCE_SECONDS", -1.0 if is_long else 1e6)
+    monkeypatch.setattr(live_display, "READING_BAR_DELAY", -1.0 if is_long else 1e6)
     screen, terminal = pty.openpty()
     reader = ThreadPoolExecutor(1).submit(read_to_end, screen)
     with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
-        with display.ReadingBar() as bar:
-            bar.reading("characters", 2_000_000)(1_500_000)
+        with live_display.ReadingBar() as bar:
+            bar.start_progress("characters", 2_000_000)(1_500_000)
     written = reader.result(timeout=60)
     assert ("characters" in written) == ("1.5/2.0 MB" in written) == is_long
 
 
-def test_a_bar_is_there_only_when_something_is_read() -> None:
+def test_a_bar_appears_with_the_first_bytes_read() -> None:
     from quickfox.cli.live_display import ReadingBar
 
     with ReadingBar() as bar:
-        move = bar.reading("characters", 10)
-        bar.reading("vocabulary", 10)  # which needs no reading: the characters are known
-        move(4)
+        advance = bar.start_progress("characters", 10)
+        bar.start_progress("vocabulary", 10)  # reads nothing
+        advance(4)
         assert [(task.description, task.completed) for task in bar.progress.tasks] == [("characters", 4)]
-        bar.reading("measuring", 10)(3)
+        bar.start_progress("measuring", 10)(3)
         assert [(task.description, task.completed) for task in bar.progress.tasks] == [("measuring", 3)]

@@ -1,8 +1,7 @@
-"""Training, and the reading of a text, shown live on a terminal: the only Rich code.
+"""Live progress of training and of reading a text on a terminal, with Rich.
 
-Two bars that move, for the run and for the epoch, with the numbers of the moment under them; above them a line for
-each validation, which stays, with a little text of the model's own. Before that a bar for the text that is being read.
-Knows events, and nothing of where they come from.
+Training: progress bars of the run and of the epoch with the current losses below them; above them a permanent line
+per validation, with a sample of the model. Reading: a progress bar in bytes. Only this module imports Rich.
 """
 
 import math
@@ -29,35 +28,35 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from quickfox.cli.training_log import describe_progress, describe_start, describe_validation, sample_lines
+from quickfox.cli.training_log import format_progress, format_sample, format_settings, format_validation
 from quickfox.training.engine.events import Event, Replanned, RunStarted, StepsCompleted, Validated
 
 REFRESHES_PER_SECOND = 5
-COLUMNS_FOR_POSITION = 60
-
-
-PATIENCE_SECONDS = 0.5  # a text that is read within this time needs no bar
+MIN_COLUMNS_FOR_DETAILS = 60
+READING_BAR_DELAY = 0.5
+"""Seconds after which a reading bar is shown, so that it does not flash up for a short text."""
 
 
 class ReadingBar:
-    """How much of a text has been read, in bytes, how fast, and how long it will take.
+    """A progress bar for reading a text, in bytes, with speed and remaining time.
 
-    `progress` can be a part of a display; as a context manager it is one, once reading has gone on for a while.
+    `progress` can be a part of another display. As a context manager the bar is a display of its own, which is shown
+    after READING_BAR_DELAY.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
         columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=None), DownloadColumn()]
-        if console.width >= COLUMNS_FOR_POSITION:
+        if console.width >= MIN_COLUMNS_FOR_DETAILS:
             columns += [TransferSpeedColumn(), TimeRemainingColumn()]
         self.progress = Progress(
             *columns, console=console, expand=True, transient=True, refresh_per_second=REFRESHES_PER_SECOND
         )
-        self._appears = math.inf
+        self._start_time = math.inf
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self._appears = time.monotonic() + PATIENCE_SECONDS
+        self._start_time = time.monotonic() + READING_BAR_DELAY
         return self
 
     def __exit__(
@@ -65,46 +64,46 @@ class ReadingBar:
     ) -> None:
         self.progress.stop()
 
-    def reading(self, stage: str, size: int) -> Callable[[int], None]:
-        """A bar for reading `size` bytes: there once it is told that some were read, in the place of the former one."""
+    def start_progress(self, stage: str, size: int) -> Callable[[int], None]:
+        """A callback to report bytes read of `size`; its first call replaces the bar of the previous stage."""
         task: TaskID | None = None
 
-        def move(read: int) -> None:
+        def advance(count: int) -> None:
             nonlocal task
             if task is None:
                 if self._task is not None:
                     self.progress.remove_task(self._task)
                 task = self._task = self.progress.add_task(stage, total=size)
-            self.progress.advance(task, read)
-            if time.monotonic() > self._appears:
+            self.progress.advance(task, count)
+            if time.monotonic() > self._start_time:
                 self.progress.start()
 
-        return move
+        return advance
 
 
 class LiveDisplay:
-    """Shows the events of one run; a context manager, which gives the terminal back at its end."""
+    """Shows the events of a training run; a context manager that restores the terminal."""
 
     def __init__(self) -> None:
-        # A descriptor of our own, so that the bars move on while TensorFlow's start has the real one muted.
+        # A duplicate of the descriptor, so that the display works while TensorFlow's output is silenced.
         self._terminal = os.fdopen(
             os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="backslashreplace"
         )
         self._console = Console(file=self._terminal, highlight=False)
         columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn()]
-        if self._console.width >= COLUMNS_FOR_POSITION:
+        if self._console.width >= MIN_COLUMNS_FOR_DETAILS:
             columns.append(TextColumn("{task.fields[position]}"))
         self._progress = Progress(*columns, console=self._console, expand=True)
         self._run = self._progress.add_task("run", total=None, position="")
         self._epoch = self._progress.add_task("epoch", total=1.0, position="")
-        self._numbers = Text("reading the text, starting TensorFlow", style="dim")
+        self._status = Text("reading the text, starting TensorFlow", style="dim")
         self._last_validation: Validated | None = None
         self._reading = ReadingBar(self._console)
         self._live = Live(
-            Group(self._reading.progress, self._numbers),
+            Group(self._reading.progress, self._status),
             console=self._console,
             refresh_per_second=REFRESHES_PER_SECOND,
-            transient=True,  # what shall stay was printed above
+            transient=True,  # permanent lines are printed above it
         )
 
     def __enter__(self) -> Self:
@@ -117,35 +116,31 @@ class LiveDisplay:
         self._live.stop()
         self._terminal.close()
 
-    def reading(self, stage: str, size: int) -> Callable[[int], None]:
-        """A bar for reading a text before the run starts; see ReadingBar."""
-        return self._reading.reading(stage, size)
+    def start_progress(self, stage: str, size: int) -> Callable[[int], None]:
+        """A callback to report bytes read of `size`, shown as a bar; see ReadingBar."""
+        return self._reading.start_progress(stage, size)
 
     def show(self, event: Event) -> None:
-        """Brings the display up to date with what has happened."""
+        """Updates the display for an event."""
         match event:
             case RunStarted():
-                self._live.update(Group(self._progress, self._numbers))
-                self.say(*describe_start(event))
+                self._live.update(Group(self._progress, self._status))
+                for line in format_settings(event):
+                    self._console.print(Text(line))
                 self._progress.update(self._run, total=event.training.planned_steps)
-                self._numbers.plain = "compiling the first step"
+                self._status.plain = "compiling the first step"
             case StepsCompleted():
-                self._move_bars(event)
-                self._numbers.plain = describe_progress(event, self._last_validation)
+                self._update_bars(event)
+                self._status.plain = format_progress(event, self._last_validation)
             case Validated():
                 self._last_validation = event
-                self._console.print(Text(describe_validation(event), style="bold" if event.is_best else ""))
-                sample = Text("\n".join(sample_lines(event.sample)), style="dim", overflow="ellipsis", no_wrap=True)
+                self._console.print(Text(format_validation(event), style="bold" if event.is_best else ""))
+                sample = Text("\n".join(format_sample(event.sample)), style="dim", overflow="ellipsis", no_wrap=True)
                 self._console.print(Padding(sample, (0, 0, 1, 4)))
             case Replanned():
                 self._progress.update(self._run, total=event.total_steps)
 
-    def say(self, *lines: str) -> None:
-        """Prints lines that stay, above the bars."""
-        for line in lines:
-            self._console.print(Text(line))
-
-    def _move_bars(self, event: StepsCompleted) -> None:
+    def _update_bars(self, event: StepsCompleted) -> None:
         epochs = event.epoch * event.total_steps / event.step
         self._progress.update(
             self._run,

@@ -1,20 +1,20 @@
-"""A training run in plain lines of text: what is said on a terminal and in a log alike."""
+"""The progress of a training run as lines of text, for a terminal or a log."""
 
 import shlex
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from quickfox.cli.streams import notify, escape_unprintable
+from quickfox.cli.streams import escape_unprintable, notify
 from quickfox.system.units import format_duration
 from quickfox.training.engine.events import Event, RunFinished, RunPlanned, RunStarted, StepsCompleted, Validated
 from quickfox.training.planning.cost import format_gibibytes
 
-SAMPLE_LINES = 4
+MAX_SAMPLE_LINES = 4
 
 
 class PlainDisplay:
-    """Shows a run where there is no terminal: its settings, then one line a validation; `quiet`: nothing."""
+    """Writes the settings of a run and then one line per validation to standard error; `quiet`: nothing."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -25,60 +25,60 @@ class PlainDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing was taken, nothing is given back."""
+        """Nothing to release."""
 
-    def reading(self, stage: str, size: int) -> Callable[[int], None]:
-        """Nobody watches."""
+    def start_progress(self, stage: str, size: int) -> Callable[[int], None]:
+        """A no-op callback: reading a text is not shown."""
         del stage, size
-        return lambda _read: None
+        return lambda _count: None
 
     def show(self, event: Event) -> None:
-        """Says what has happened, if it is worth a line that stays."""
+        """Writes the lines for an event."""
         if self._quiet:
             return
         match event:
             case RunStarted():
-                notify("\n".join(describe_start(event)))
+                notify("\n".join(format_settings(event)))
             case Validated():
-                notify(describe_validation(event))
+                notify(format_validation(event))
 
 
-def describe_start(event: RunStarted | RunPlanned) -> list[str]:
-    """What was decided, in a few lines."""
+def format_settings(event: RunStarted | RunPlanned) -> list[str]:
+    """The settings of a run, in lines."""
     model, training = event.model, event.training
     layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
-    passes = training.planned_steps * training.batch_size * training.window / event.training_tokens
+    epochs = training.planned_steps * training.batch_size * training.window / event.training_tokens
     budget = "" if event.budget_seconds is None else f"ends after {format_duration(event.budget_seconds)}, about "
     threads = f"{training.threads} threads"
     if event.workers > 1:
-        threads = f"{event.workers} workers with {threads} in all"
+        threads = f"{event.workers} workers, {threads} in total"
     patience = "" if training.patience is None else f", patience {training.patience}"
     return [
         f"run       {event.directory}",
-        f"text      {event.training_tokens:,} tokens to learn from, {event.validation_tokens:,} held out",
+        f"text      {event.training_tokens:,} training tokens, {event.validation_tokens:,} validation tokens",
         f"model     {model.architecture}, {layers} of {model.hidden_dim}, embedding {model.embedding_dim}, "
         f"vocabulary {model.vocabulary_size:,}: {event.parameters:,} parameters",
         f"training  {budget}{training.planned_steps:,} steps of {training.batch_size} x {training.window} tokens "
-        f"({passes:.1f} epochs), learning rate {training.learning_rate:g}, dropout {training.dropout:g}{patience}",
+        f"({epochs:.1f} epochs), learning rate {training.learning_rate:g}, dropout {training.dropout:g}{patience}",
         f"machine   {training.precision}, {threads}; random seed {training.random_seed}",
     ]
 
 
-def describe_plan(event: RunPlanned) -> list[str]:
-    """What would be decided, and what it would cost."""
+def format_plan(event: RunPlanned) -> list[str]:
+    """The settings of a planned run and its estimated cost, in lines."""
     cost = event.cost
-    each = "" if event.workers == 1 else f" for each of {event.workers} workers"
+    per_worker = "" if event.workers == 1 else f" per worker ({event.workers} workers)"
     return [
-        *describe_start(event),
-        f"memory    {format_gibibytes(cost.memory_bytes)}{each}; on disk {format_gibibytes(cost.disk_bytes)}",
-        f"time      {format_duration(cost.seconds)} in all, {format_duration(cost.seconds_per_epoch)} an epoch of "
-        f"{cost.tokens_per_epoch:,} tokens: {cost.tokens_per_second:,.0f} tokens/s, "
-        f"{cost.operations_per_token / 1e6:,.2f} million operations each",
+        *format_settings(event),
+        f"memory    {format_gibibytes(cost.memory_bytes)}{per_worker}; disk {format_gibibytes(cost.disk_bytes)}",
+        f"time      {format_duration(cost.seconds)} in total, {format_duration(cost.seconds_per_epoch)} per epoch of "
+        f"{cost.tokens_per_epoch:,} tokens; {cost.tokens_per_second:,.0f} tokens/s, "
+        f"{cost.operations_per_token / 1e6:,.2f} million operations per token",
     ]
 
 
-def describe_validation(event: Validated) -> str:
-    """The line that a validation leaves; a star marks the best model so far."""
+def format_validation(event: Validated) -> str:
+    """The line for a validation; a star marks the best model so far."""
     return (
         f"epoch {event.epoch:6.2f}  step {event.step:,}/{event.total_steps:,}  training {event.train_loss:.4f}  "
         f"validation {format_loss(event.validation_loss)}  best {format_loss(event.best_validation_loss)}  "
@@ -86,8 +86,8 @@ def describe_validation(event: Validated) -> str:
     )
 
 
-def describe_progress(event: StepsCompleted, last: Validated | None) -> str:
-    """Where training stands between two validations."""
+def format_progress(event: StepsCompleted, last: Validated | None) -> str:
+    """The current losses, speed and remaining time; `last` is the last validation."""
     validation = format_loss(last.validation_loss if last else None)
     best = format_loss(last.best_validation_loss if last else None)
     return (
@@ -96,11 +96,11 @@ def describe_progress(event: StepsCompleted, last: Validated | None) -> str:
     )
 
 
-def describe_end(event: RunFinished) -> list[str]:
-    """Where the result is, how good it is, and what to do next."""
-    early = ", stopped early: no more progress" if event.stopped_early else ""
+def format_result(event: RunFinished) -> list[str]:
+    """Where the run is saved, its loss, and the next command to try."""
+    early = " (stopped early: no improvement)" if event.stopped_early else ""
     kind, loss = "best validation", event.best_validation_loss
-    if loss is None:  # no text was held out
+    if loss is None:  # without validation text
         kind, loss = "training", event.train_loss
     return [
         f"saved in {event.run} after {event.steps:,} steps{early}; {kind} loss {format_loss(loss)} nats per token",
@@ -108,12 +108,12 @@ def describe_end(event: RunFinished) -> list[str]:
     ]
 
 
-def sample_lines(text: str) -> list[str]:
-    """The first lines of a model's own text that have anything on them, harmless to any terminal."""
+def format_sample(text: str) -> list[str]:
+    """The first lines of a sample that are not blank, with control characters escaped."""
     lines = [escape_unprintable(line) for line in text.splitlines() if line.strip()]
-    return lines[:SAMPLE_LINES]
+    return lines[:MAX_SAMPLE_LINES]
 
 
 def format_loss(loss: float | None) -> str:
-    """A loss in nats per token; a dash where there is none."""
+    """A loss in nats per token; `-` if it is not measured."""
     return "-" if loss is None else f"{loss:.4f}"

@@ -10,7 +10,7 @@ import typer
 
 from quickfox.cli.formatting import format_table
 from quickfox.cli.options import CorpusArgument
-from quickfox.cli.streams import can_show_progress, notify, escape_unprintable, write_stderr
+from quickfox.cli.streams import can_show_progress, escape_unprintable, notify, write_stderr
 from quickfox.config.model import TokenizerKind
 from quickfox.system.threads import pin_numpy_threads
 
@@ -79,10 +79,10 @@ def _reading_bar() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     if not can_show_progress():
         yield lambda _stage, _size: lambda _read: None
         return
-    from quickfox.cli.live_display import ReadingBar  # Rich, only where it can be seen
+    from quickfox.cli.live_display import ReadingBar  # imports Rich
 
     with ReadingBar() as bar:
-        yield bar.reading
+        yield bar.start_progress
 
 
 def _describe(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") -> Iterator[tuple[str, str]]:

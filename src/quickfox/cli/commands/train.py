@@ -16,7 +16,7 @@ from quickfox.cli import STARTED
 from quickfox.cli.options import JsonOption, option, options_from
 from quickfox.cli.signals import StopRequest, exit_immediately, exit_on_second_signal
 from quickfox.cli.streams import can_show_progress, format_failure, notify, program_name, write_product
-from quickfox.cli.training_log import PlainDisplay, describe_end, describe_plan
+from quickfox.cli.training_log import PlainDisplay, format_plan, format_result
 from quickfox.config.schema import Group, to_dict
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import QuickfoxError, UsageError
@@ -28,7 +28,6 @@ from quickfox.training.engine.events import (
     RunFinished,
     RunInterrupted,
     RunPlanned,
-    RunRequest,
     RunRequest,
     RunStarted,
     WorkerFinished,
@@ -155,7 +154,7 @@ def run(
     if as_json:
         write_product(json.dumps(_summary(finished)) + "\n")
     elif not quiet:
-        notify("\n".join(describe_end(finished)))
+        notify("\n".join(format_result(finished)))
 
 
 def _open_run_context(
@@ -168,7 +167,7 @@ def _open_run_context(
         notify=notify,
         started=STARTED,
         stop_requested=stop.is_set,
-        start_progress=display.reading,
+        start_progress=display.start_progress,
         keep_tokens=keep_tokens,
         cluster=cluster,
         abort=_process_exit(),
@@ -250,7 +249,7 @@ def _print_plan(events: Generator[Event], *, as_json: bool) -> None:
     with exit_on_second_signal(), closing(events):
         for event in events:
             if isinstance(event, RunPlanned):
-                write_product(json.dumps(_plan(event)) + "\n" if as_json else "\n".join(describe_plan(event)) + "\n")
+                write_product(json.dumps(_plan(event)) + "\n" if as_json else "\n".join(format_plan(event)) + "\n")
 
 
 def _plan(event: RunPlanned) -> dict[str, Any]:
