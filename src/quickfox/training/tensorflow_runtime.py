@@ -1,7 +1,7 @@
-"""TensorFlow itself: a quiet import, threads, and the precision that suits the processor.
+"""Import and configure TensorFlow: no banner, a fixed number of threads, the precision that suits the processor.
 
-The only place that imports TensorFlow for the first time; it knows nothing of models. Every other module of
-`training/` may `import tensorflow` at its top, since it is itself imported only after `start_tensorflow`.
+Independent of models. `start_tensorflow` runs before any other module of `training/` that imports TensorFlow at its
+top is imported.
 """
 
 import os
@@ -17,20 +17,21 @@ CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
 def start_tensorflow(threads: int, *, is_distributed: bool = False) -> None:
-    """Imports TensorFlow without its banner and gives it `threads` processor threads; call it once, first.
+    """Imports TensorFlow without its banner and sets its number of threads; called once per process, first.
 
-    An operation runs on ONE thread, and up to `threads` operations run at a time: the training step is cut
-    into that many independent lanes (see `trainer.py`). One lane a core keeps each core's working set in its
-    own cache and never waits for another at the end of a small matrix product: measured on 2 cores, 1.3 to
-    1.5 times the tokens per second of two threads sharing every product (benchmarks/LOG.md).
+    Each operation uses ONE thread, and up to `threads` operations run concurrently: a training step consists of that
+    many independent microbatches (see `engine/train_step.py`). With one microbatch per core, each core keeps its
+    working set in its own cache, and no core waits for another at the end of a small matrix product: measured on 2
+    cores, 1.3 to 1.5 times the tokens per second of two threads per product (benchmarks/LOG.md).
 
     Args:
-        threads: operations at a time.
-        is_distributed: whether this process is one of several workers; `open_cluster` must then run before any operation.
+        threads: number of concurrent operations.
+        is_distributed: whether this process is one of several workers; then `open_cluster` must run before any
+            operation.
 
     Raises:
         UnavailableError: TensorFlow is not installed.
-        UsageError: TensorFlow already runs in this process, with another number of threads.
+        UsageError: TensorFlow already runs in this process with another number of threads.
     """
     tf = import_tensorflow()
     with quiet_stderr():
@@ -43,11 +44,11 @@ def start_tensorflow(threads: int, *, is_distributed: bool = False) -> None:
                 f"train in a new process, or with the same number of threads"
             ) from None
         if not is_distributed:
-            tf.constant(0.0)  # the first operation prints too
+            tf.constant(0.0)  # the first operation prints messages too
 
 
 def import_tensorflow() -> Any:
-    """The module, imported without its banner; it is not started yet.
+    """Imports TensorFlow without its banner and returns the module; no operation runs.
 
     Raises:
         UnavailableError: TensorFlow is not installed.
@@ -66,19 +67,19 @@ def import_tensorflow() -> Any:
 
 
 def num_gpus() -> int:
-    """How many GPUs TensorFlow sees."""
+    """Number of GPUs that TensorFlow can use."""
     import tensorflow as tf
 
     return len(tf.config.list_physical_devices("GPU"))
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU, which then does the work."""
+    """Whether TensorFlow can use a GPU; training then runs on it."""
     return num_gpus() > 0
 
 
 def matmul_speed(precision: Precision, threads: int) -> float:
-    """Measured floating-point operations per second of matrix products, all threads together; takes some 50 ms.
+    """Measured speed of matrix products, all threads busy: floating-point operations per second. Takes about 50 ms.
 
     Args:
         precision: of the operands.
@@ -86,10 +87,10 @@ def matmul_speed(precision: Precision, threads: int) -> float:
     """
     import tensorflow as tf
 
-    rows, inner, columns, rounds = 32, 512, 2048, 20  # a lane's product in a typical training step
+    rows, inner, columns, rounds = 32, 512, 2048, 20  # a microbatch's product in a typical training step
     dtype = tf.bfloat16 if precision == "bfloat16" else tf.float32
     a, b = tf.ones([rows, inner], dtype), tf.ones([inner, columns], dtype)
-    tf.matmul(a, b)  # the first product prepares oneDNN
+    tf.matmul(a, b)  # the first product initializes oneDNN
     started = time.perf_counter()
     for _ in range(rounds):
         tf.matmul(a, b)
@@ -97,19 +98,19 @@ def matmul_speed(precision: Precision, threads: int) -> float:
 
 
 def preferred_precision() -> Precision:
-    """bfloat16 where the processor multiplies bfloat16 tiles (Intel AMX), else float32.
+    """bfloat16 if the processor multiplies bfloat16 tiles (Intel AMX), else float32.
 
-    Looks at the processor's features, never at a clock, so that a run can be repeated. AVX-512's bfloat16
-    instructions alone are not enough: measured without AMX, bfloat16 products ran at 0.55 times the speed of
-    float32 (benchmarks/gemm_ceiling.py).
+    The choice depends on the processor's features, not on a measurement, so that a run is reproducible. AVX-512's
+    bfloat16 instructions do not suffice: measured without AMX, bfloat16 products ran at 0.55 times the speed of float32
+    (benchmarks/gemm_ceiling.py).
     """
     return "bfloat16" if "amx_bf16" in vector_extensions() else "float32"
 
 
 def vector_extensions() -> list[str]:
-    """What the processor computes vectors and matrices with, sorted; where Linux does not tell, empty.
+    """The processor's vector and matrix instruction sets, sorted; empty if Linux does not list them.
 
-    Libraries choose their code by it, so that sums of different processors are rounded differently.
+    Libraries select their code by these, so sums are rounded differently on processors that differ in them.
     """
     if not CPU_INFORMATION.exists():
         return []

@@ -172,7 +172,7 @@ def test_restarted_rows_go_on_as_from_the_initial_state(pattern_ids: np.ndarray,
     network = make_trainer(pattern_ids, model).network
     first, second = pattern_ids[:24].reshape(3, 8).astype(np.int32), pattern_ids[24:48].reshape(3, 8).astype(np.int32)
     _, state = network.forward(first, network.initial_state(3))
-    logits, _ = network.forward(second, network.with_restarts(state, tf.constant([False, True, False])))
+    logits, _ = network.forward(second, network.reset_rows(state, tf.constant([False, True, False])))
     fresh, _ = network.forward(second, network.initial_state(3))
     carried, _ = network.forward(second, state)
     np.testing.assert_allclose(logits[:, 1], fresh[:, 1], atol=1e-5)

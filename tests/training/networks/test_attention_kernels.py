@@ -12,7 +12,7 @@ from quickfox.training.networks.attention_kernels import (
     add_and_norm,
     attention,
     empty_cache,
-    restarted,
+    reset_cache_rows,
     rotary_tables,
     swiglu,
 )
@@ -82,7 +82,7 @@ def test_bfloat16_is_float32_within_its_precision() -> None:
 def test_a_restarted_row_sees_nothing_of_what_it_read() -> None:
     projected = tf.constant(random(B, 4, 3 * WIDTH))
     rows = tf.constant([False, False, True])
-    ours, _ = attention(projected, restarted(random_cache(5), rows), tf.float32)
+    ours, _ = attention(projected, reset_cache_rows(random_cache(5), rows), tf.float32)
     fresh, _ = attention(projected, empty_cache(B, HEADS, 5, HEAD_DIM), tf.float32)
     carried, _ = attention(projected, random_cache(5), tf.float32)
     np.testing.assert_allclose(ours[2], fresh[2], atol=1e-6)

@@ -13,23 +13,23 @@ def dropout(*seed: int) -> Dropout:
 
 
 def test_a_quarter_is_dropped_and_the_rest_makes_up_for_it() -> None:
-    dropped = dropout(1, 2).each(ONES, 0).numpy()
+    dropped = dropout(1, 2).apply(ONES, 0).numpy()
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
     assert abs((dropped == 0).mean() - 0.25) < 0.01
 
 
 def test_over_time_a_mask_stays_the_same() -> None:
-    dropped = dropout(1, 2).same_over_time(ONES, 0).numpy()
+    dropped = dropout(1, 2).apply_variational(ONES, 0).numpy()
     assert (dropped == dropped[0]).all()
     assert 0.15 < (dropped[0] == 0).mean() < 0.35
 
 
 def test_masks_depend_on_seed_and_place_alone() -> None:
-    first = dropout(1, 2).each(ONES, 3).numpy()
-    np.testing.assert_array_equal(dropout(1, 2).each(ONES, 3), first)
-    for other in (dropout(2, 2).each(ONES, 3), dropout(1, 3).each(ONES, 3), dropout(1, 2).each(ONES, 4)):
+    first = dropout(1, 2).apply(ONES, 3).numpy()
+    np.testing.assert_array_equal(dropout(1, 2).apply(ONES, 3), first)
+    for other in (dropout(2, 2).apply(ONES, 3), dropout(1, 3).apply(ONES, 3), dropout(1, 2).apply(ONES, 4)):
         assert not np.array_equal(other, first)
 
 
 def test_without_dropout_nothing_is_changed() -> None:
-    assert NO_DROPOUT.each(ONES, 0) is ONES
+    assert NO_DROPOUT.apply(ONES, 0) is ONES

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from quickfox.training.networks.matmul import dense, look_up, transposed
+from quickfox.training.networks.matmul import dense, embedding_lookup, transpose
 
 T, B, D, V = 7, 3, 5, 11
 
@@ -28,7 +28,7 @@ def test_look_up_takes_rows_and_adds_up_their_gradients() -> None:
     table = tf.Variable(random((V, D), 0))
     ids = tf.constant([[1, 4], [4, 4]])
     with tf.GradientTape() as tape:
-        rows = look_up(table, ids, tf.float32)
+        rows = embedding_lookup(table, ids, tf.float32)
         loss = tf.reduce_sum(rows)
     np.testing.assert_array_equal(rows, table.numpy()[ids.numpy()])
     expected = np.zeros((V, D), np.float32)
@@ -36,7 +36,7 @@ def test_look_up_takes_rows_and_adds_up_their_gradients() -> None:
     np.testing.assert_allclose(tape.gradient(loss, table), expected, atol=1e-6)
 
 
-def test_transposed_inside_a_graph() -> None:
+def test_transpose_inside_a_graph() -> None:
     matrix = random((6, 10), 0)
-    result = tf.function(lambda value: tf.matmul(tf.eye(10), transposed(value)))(matrix)
+    result = tf.function(lambda value: tf.matmul(tf.eye(10), transpose(value)))(matrix)
     np.testing.assert_allclose(result, matrix.T, atol=1e-6)

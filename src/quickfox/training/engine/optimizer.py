@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from quickfox.config.training import TrainingConfig
-from quickfox.training.networks.matmul import transposed
+from quickfox.training.networks.matmul import transpose
 
 Tensor = Any
 
@@ -136,11 +136,11 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     """
     rows, columns = matrix.shape
     if rows > columns:  # the smaller of the two Gram matrices costs less
-        return transposed(orthogonalize(transposed(matrix)))
+        return transpose(orthogonalize(transpose(matrix)))
     norm = tf.norm(tf.cast(matrix, tf.float32))
     x = matrix / tf.cast(1.01 * norm + 1e-7, matrix.dtype)
     for a, b, c in NEWTON_SCHULZ:
-        gram = tf.matmul(x, transposed(x))
+        gram = tf.matmul(x, transpose(x))
         x = a * x + tf.matmul(b * gram + c * tf.matmul(gram, gram), x)
     return x
 

@@ -106,7 +106,7 @@ class CompiledTraining:
         """The state, but the initial one in the rows whose turn it is: row b at step s if b + s + 1 is a multiple."""
         rows = self._config.batch_size // self._cluster.replicas
         numbers = tf.range(rows, dtype=tf.int64) + self._cluster.replica_index() * rows
-        return self._network.with_restarts(state, tf.equal((numbers + step + 1) % STATE_RESET_WINDOWS, 0))
+        return self._network.reset_rows(state, tf.equal((numbers + step + 1) % STATE_RESET_WINDOWS, 0))
 
     def _targets_per_microbatch(self, y: Tensor) -> Tensor:
         """By what each lane divides its sum of losses, so that the mean over lanes is that over the batch."""

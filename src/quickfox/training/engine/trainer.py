@@ -257,7 +257,7 @@ class Trainer:
         state, total = self.network.initial_state(lanes), 0.0
         for part in iter_validation_windows(tokens.ids, VALIDATION_SEGMENTS, window, warm_up, tokens.loss_mask):
             if part.reset_first:
-                state = self.network.with_restarts(state, tf.range(lanes) == 0)
+                state = self.network.reset_rows(state, tf.range(lanes) == 0)
             window_total, state = self.compiled.validation_window(
                 tf.constant(part.x), tf.constant(part.y), tf.constant(part.weight), state
             )

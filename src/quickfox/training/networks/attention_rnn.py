@@ -1,6 +1,6 @@
-"""The trainable attention-rnn: an lstm that can look up what it has read.
+"""The trainable attention-rnn: a recurrent encoder, self-attention over its outputs, a recurrent decoder.
 
-Equations and papers stand in `models/attention_rnn`.
+For equations and papers see `models/attention_rnn.py`.
 """
 
 from typing import Any
@@ -11,19 +11,25 @@ import tensorflow as tf
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import Precision
 from quickfox.models.parameters import ATTENTION_PROJECTIONS, parameter_shapes
-from quickfox.training.networks.attention_kernels import attention, empty_cache, restarted
-from quickfox.training.networks.layers import Dropout, compute_dtype_of, seeded_initializers
-from quickfox.training.networks.matmul import dense, product
-from quickfox.training.networks.recurrent import RecurrentStack, State
-
-Tensor = Any
+from quickfox.training.networks.attention_kernels import attention, empty_cache, reset_cache_rows
+from quickfox.training.networks.layers import (
+    Dropout,
+    State,
+    Tensor,
+    compute_dtype_of,
+    embedding_layer,
+    output_layer,
+    seeded_initializers,
+)
+from quickfox.training.networks.matmul import dense, matmul
+from quickfox.training.networks.recurrent import RecurrentStack
 
 
 class AttentionRNNNetwork:
-    """Embedding -> encoder -> self-attention, joined with the encoder's outputs -> decoder -> dense.
+    """Embedding -> encoder -> self-attention, concatenated with the encoder's outputs -> decoder -> dense.
 
-    See `networks.Network`. Its state is the encoder's layers, the cache of the attention, the decoder's layers.
-    Initial weights: the attention's kernel Glorot-uniform; all others as of `RecurrentNetwork`.
+    A `registry.Network`. Its state is the encoder's layers, the attention's cache, the decoder's layers. Initial
+    weights: the attention's kernel Glorot-uniform; all others as in `RecurrentNetwork`.
     """
 
     def __init__(self, config: ModelConfig, random_seed: int, precision: Precision) -> None:
@@ -32,12 +38,7 @@ class AttentionRNNNetwork:
         self.compute_dtype = compute_dtype_of(precision)
         self._cache_shape = (config.num_heads, config.context, config.hidden_dim // config.num_heads)
         initializer = seeded_initializers(random_seed)
-        self.embedding = keras.layers.Embedding(
-            config.vocabulary_size,
-            config.embedding_dim,
-            embeddings_initializer=initializer(keras.initializers.RandomNormal, stddev=1.0),
-        )
-        self.embedding.build((None, None))
+        self.embedding = embedding_layer(config, initializer)
         self.encoder = RecurrentStack(config, config.embedding_dim, initializer, self.compute_dtype)
         self.attention = keras.layers.Dense(
             ATTENTION_PROJECTIONS * config.hidden_dim,
@@ -46,13 +47,10 @@ class AttentionRNNNetwork:
         )
         self.attention.build((None, None, config.hidden_dim))
         self.decoder = RecurrentStack(config, 2 * config.hidden_dim, initializer, self.compute_dtype)
-        self.output = keras.layers.Dense(
-            config.vocabulary_size, kernel_initializer=initializer(keras.initializers.GlorotUniform)
-        )
-        self.output.build((None, None, config.hidden_dim))
+        self.output = output_layer(config, initializer)
 
     def parameters(self) -> dict[str, Any]:
-        """Name in the contract -> tf.Variable, in the contract's order."""
+        """Parameter name -> tf.Variable, in the order of `parameter_shapes`."""
         variables = [
             self.embedding.embeddings.value,
             *self.encoder.variables(),
@@ -68,27 +66,35 @@ class AttentionRNNNetwork:
         cache = empty_cache(batch_size, *self._cache_shape)
         return (*self.encoder.initial_state(batch_size), cache, *self.decoder.initial_state(batch_size))
 
-    def with_restarts(self, state: State, rows: Tensor) -> State:
-        """The state with those rows (B,) bool as in the beginning."""
-        layers = self.config.num_layers
-        keys, values, positions_read = state[layers]
-        cache = restarted((keys, values, positions_read), rows)
-        encoder, decoder = self.encoder.with_restarts(state[:layers], rows), state[layers + 1 :]
-        return (*encoder, cache, *self.decoder.with_restarts(decoder, rows))
+    def reset_rows(self, state: State, is_reset: Tensor) -> State:
+        """See `registry.Network.reset_rows`."""
+        encoder_state, cache, decoder_state = self._split_state(state)
+        return (
+            *self.encoder.reset_rows(encoder_state, is_reset),
+            reset_cache_rows(cache, is_reset),
+            *self.decoder.reset_rows(decoder_state, is_reset),
+        )
 
     def forward(
         self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
     ) -> tuple[Tensor, State]:
-        """Logits for each position of a window, and the state after it: see `networks.Network.forward`."""
+        """See `registry.Network.forward`."""
         masks, layers = Dropout(dropout, seed), self.config.num_layers
         embeddings = self.embedding.embeddings.value
-        encoded, encoder_state = self.encoder.run_tokens(embeddings, tf.transpose(token_ids), state[:layers], masks)
-        projected = product(encoded, self.attention.kernel.value, self.compute_dtype)  # (T, B, 3H)
-        keys, values, positions_read = state[layers]
-        cache = (keys, values, positions_read)
-        found, cache = attention(tf.transpose(projected, [1, 0, 2]), cache, self.compute_dtype)
-        found = masks.same_over_time(tf.transpose(found, [1, 0, 2]), layers)
-        connect_workers = tf.concat([tf.cast(encoded, self.compute_dtype), found], axis=-1)  # (T, B, 2H)
-        decoded, decoder_state = self.decoder.run(connect_workers, state[layers + 1 :], masks, layers + 1)
-        logits = dense(decoded, self.output.kernel.value, self.output.bias.value, self.compute_dtype)
+        encoder_state, cache, decoder_state = self._split_state(state)
+        encoded, encoder_state = self.encoder.run_tokens(
+            embeddings, tf.transpose(token_ids), encoder_state, masks
+        )  # (T, B, H)
+        projected = matmul(encoded, self.attention.kernel.value, self.compute_dtype)  # (T, B, 3H)
+        attended, cache = attention(tf.transpose(projected, [1, 0, 2]), cache, self.compute_dtype)  # (B, T, H)
+        attended = masks.apply_variational(tf.transpose(attended, [1, 0, 2]), layers)  # (T, B, H)
+        decoder_inputs = tf.concat([tf.cast(encoded, self.compute_dtype), attended], axis=-1)  # (T, B, 2H)
+        decoded, decoder_state = self.decoder.run(decoder_inputs, decoder_state, masks, layers + 1)  # (T, B, H)
+        logits = dense(decoded, self.output.kernel.value, self.output.bias.value, self.compute_dtype)  # (T, B, V)
         return logits, (*encoder_state, cache, *decoder_state)
+
+    def _split_state(self, state: State) -> tuple[State, tuple[Tensor, Tensor, Tensor], State]:
+        """The encoder's state, the cache, the decoder's state."""
+        layers = self.config.num_layers
+        keys, values, positions_read = state[layers]
+        return state[:layers], (keys, values, positions_read), state[layers + 1 :]

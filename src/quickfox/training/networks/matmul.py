@@ -1,7 +1,7 @@
-"""Matrix products with gradients that suit the processor, and look-ups in a table.
+"""Matrix products and embedding lookups with gradients that run fast on a processor.
 
-Products are done with row-major operands as they lie: oneDNN takes 1.5 to 2 times as long for a transposed one, so
-what must be transposed is transposed once (benchmarks/LOG.md). They are in `compute_dtype`, float32 or bfloat16; the
+Operands of a product are row-major and not transposed: oneDNN takes 1.5 to 2 times as long for a transposed one, so a
+matrix is transposed once and reused (benchmarks/LOG.md). Products are in `compute_dtype`, float32 or bfloat16; the
 gradients of parameters are float32.
 """
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 Tensor = Any  # TensorFlow ships no useful types
 
 
-def product(inputs: Tensor, kernel: Tensor, compute_dtype: Any) -> Tensor:
+def matmul(inputs: Tensor, kernel: Tensor, compute_dtype: Any) -> Tensor:
     """inputs @ kernel, in `compute_dtype`.
 
     Args:
@@ -28,11 +28,11 @@ def product(inputs: Tensor, kernel: Tensor, compute_dtype: Any) -> Tensor:
         rows = tf.cast(inputs, compute_dtype)
         outer, inner, features = inputs.shape
         low_precision_kernel = tf.cast(kernel, compute_dtype)
-        result = tf.matmul(tf.reshape(rows, [-1, features]), low_precision_kernel)
+        result = tf.matmul(tf.reshape(rows, [-1, features]), low_precision_kernel)  # (T*B, D) -> (T*B, N)
 
         def gradient(d_result: Tensor) -> tuple[Tensor, Tensor]:
-            d_rows = tf.reshape(d_result, [outer * inner, -1])
-            d_inputs = tf.matmul(d_rows, transposed(low_precision_kernel))
+            d_rows = tf.reshape(d_result, [outer * inner, -1])  # (T, B, N) -> (T*B, N)
+            d_inputs = tf.matmul(d_rows, transpose(low_precision_kernel))  # (T*B, N) -> (T*B, D)
             return tf.cast(tf.reshape(d_inputs, inputs.shape), inputs.dtype), kernel_gradient(rows, d_result)
 
         return tf.reshape(result, [outer, inner, -1]), gradient
@@ -51,14 +51,14 @@ def dense(inputs: Tensor, kernel: Tensor, bias: Tensor, compute_dtype: Any) -> T
     Returns:
         (T, B, N) float32.
     """
-    return tf.cast(product(inputs, kernel, compute_dtype), tf.float32) + bias
+    return tf.cast(matmul(inputs, kernel, compute_dtype), tf.float32) + bias
 
 
-def look_up(table: Tensor, token_ids: Tensor, compute_dtype: Any) -> Tensor:
-    """Rows of `table` for each token id, differentiable in the table by one product.
+def embedding_lookup(table: Tensor, token_ids: Tensor, compute_dtype: Any) -> Tensor:
+    """The row of `table` of each token id; its gradient is one product with the one-hot token ids.
 
-    The first layer's input projection of an embedded token depends on the token alone, so for a vocabulary
-    smaller than the window's tokens the projections of all V tokens are computed once and looked up.
+    The table need not be an embedding: the first recurrent layer's input projection is a function of the token, so if
+    the vocabulary is smaller than the number of tokens in a window, all V projections are computed once and looked up.
 
     Args:
         table: (V, N) float32.
@@ -69,37 +69,37 @@ def look_up(table: Tensor, token_ids: Tensor, compute_dtype: Any) -> Tensor:
     """
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def rows(table: Tensor) -> tuple[Tensor, Any]:
+    def run(table: Tensor) -> tuple[Tensor, Any]:
         def gradient(d_rows: Tensor) -> Tensor:
             d_rows = tf.reshape(d_rows, [-1, table.shape[1]])  # (T, B, N) -> (T*B, N)
-            one_hot = tf.one_hot(tf.reshape(token_ids, [-1]), table.shape[0], axis=0, dtype=compute_dtype)
-            return tf.cast(tf.matmul(one_hot, d_rows), tf.float32)  # (V, T*B) (T*B, N)
+            one_hot = tf.one_hot(tf.reshape(token_ids, [-1]), table.shape[0], axis=0, dtype=compute_dtype)  # (V, T*B)
+            return tf.cast(tf.matmul(one_hot, d_rows), tf.float32)  # (V, N)
 
         return tf.gather(tf.cast(table, compute_dtype), token_ids), gradient
 
-    return rows(table)
+    return run(table)
 
 
-def sum_of_features(rows: Tensor) -> Tensor:
-    """The sum over the last axis, kept as one: (..., D) -> (..., 1); for use inside of XLA clusters.
+def sum_features(inputs: Tensor) -> Tensor:
+    """The sum over the last axis, (..., D) -> (..., 1); for use within XLA clusters.
 
-    As a product with ones: XLA splits a reduction of many numbers into passes over memory of their own, a product not.
+    A product with ones: XLA splits a long reduction into several passes over memory, but not a product.
     """
-    return tf.matmul(rows, tf.ones([rows.shape[-1], 1], rows.dtype))
+    return tf.matmul(inputs, tf.ones([inputs.shape[-1], 1], inputs.dtype))
 
 
-def transposed(matrix: Tensor) -> Tensor:
-    """The transpose of an (M, 4K) or any matrix, laid out anew.
+def transpose(matrix: Tensor) -> Tensor:
+    """(M, N) -> (N, M), materialized in row-major order.
 
-    A plain `tf.transpose` before a product is folded by TensorFlow's graph optimizer into a transposed product,
-    which is what this exists to avoid; the extra axis hides it.
+    TensorFlow's graph optimizer merges a plain `tf.transpose` into the next product, which makes that a slow product
+    with a transposed operand; the extra axis prevents this.
     """
     rows, columns = matrix.shape
     return tf.reshape(tf.transpose(tf.reshape(matrix, [rows, 1, columns]), [1, 2, 0]), [columns, rows])
 
 
 def kernel_gradient(inputs: Tensor, d_outputs: Tensor) -> Tensor:
-    """Sum over time and batch of inputs^T d_outputs: (T, B, D), (T, B, N), or both batch first -> (D, N) float32."""
-    rows = tf.reshape(inputs, [-1, inputs.shape[2]])  # (T*B, D)
-    d_rows = tf.reshape(d_outputs, [-1, d_outputs.shape[2]])
+    """Sum over time and batch of inputs^T d_outputs: (T, B, D), (T, B, N), or both batch-major -> (D, N) float32."""
+    rows = tf.reshape(inputs, [-1, inputs.shape[2]])  # (T, B, D) -> (T*B, D)
+    d_rows = tf.reshape(d_outputs, [-1, d_outputs.shape[2]])  # (T, B, N) -> (T*B, N)
     return tf.cast(tf.matmul(rows, d_rows, transpose_a=True), tf.float32)

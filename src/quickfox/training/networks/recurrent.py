@@ -1,11 +1,9 @@
-"""Recurrent layers, one upon the other, trainable: Keras layers that own the weights, and what runs them.
+"""Trainable recurrent networks: a stack of rnn, gru or lstm layers between an embedding and a dense output layer.
 
-The layers are stock Keras ones, so that their weights are where Keras, its exporters and its GPU kernels expect them.
-On a GPU they run as they are (cuDNN); on a processor their arithmetic is done by `recurrent_kernels`, which is faster
-there.
+The weights belong to stock Keras layers, where Keras, its exporters and its GPU kernels expect them. On a GPU the
+layers run as they are (cuDNN); on a processor `recurrent_kernels` computes the same function faster.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,30 +12,35 @@ import tensorflow as tf
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import Precision
 from quickfox.models.parameters import parameter_shapes, recurrent_cell
-from quickfox.training.networks.layers import Dropout, compute_dtype_of, seeded_initializers
-from quickfox.training.networks.matmul import dense, look_up
+from quickfox.training.networks.layers import (
+    Dropout,
+    Initializer,
+    LayerState,
+    State,
+    Tensor,
+    compute_dtype_of,
+    embedding_layer,
+    output_layer,
+    seeded_initializers,
+)
+from quickfox.training.networks.matmul import dense, embedding_lookup
 from quickfox.training.networks.recurrent_kernels import gru, lstm, rnn
 from quickfox.training.tensorflow_runtime import has_gpu
 
-Tensor = Any
-LayerState = tuple[Tensor, ...]
-State = tuple[LayerState, ...]
-Initializer = Callable[..., Any]
-
-_LAYERS = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
-_STATES = {"rnn": 1, "gru": 1, "lstm": 2}
+_KERAS_LAYERS = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
+_TENSORS_PER_STATE = {"rnn": 1, "gru": 1, "lstm": 2}
 
 
 class RecurrentStack:
-    """A stack of the recurrent layers of one model.
+    """A stack of recurrent layers.
 
-    Initial weights: input kernels Glorot-uniform; recurrent kernels orthogonal (Saxe et al. 2014); forget biases 1
-    (Jozefowicz et al. 2015), all other biases 0.
+    Initial weights: input kernels Glorot-uniform (Glorot & Bengio 2010); recurrent kernels orthogonal (Saxe et al.
+    2014); forget biases 1 (Jozefowicz et al. 2015), all other biases 0.
 
     Args:
         config: of the model.
-        input_dim: numbers that the lowest layer reads at a time.
-        initializer: (kind of Keras initializer) -> one with the next seed.
+        input_dim: number of features of the lowest layer's input.
+        initializer: as returned by `seeded_initializers`.
         compute_dtype: tf.float32 or tf.bfloat16, of the matrix products.
     """
 
@@ -46,7 +49,7 @@ class RecurrentStack:
         self._hidden_dim = config.hidden_dim
         self._compute_dtype = compute_dtype
         self.layers = [
-            _LAYERS[self._cell](
+            _KERAS_LAYERS[self._cell](
                 config.hidden_dim,
                 return_sequences=True,
                 return_state=True,
@@ -55,78 +58,88 @@ class RecurrentStack:
             )
             for _ in range(config.num_layers)
         ]
-        for number, layer in enumerate(self.layers):
-            layer.build((None, None, input_dim if number == 0 else config.hidden_dim))
+        for index, layer in enumerate(self.layers):
+            layer.build((None, None, input_dim if index == 0 else config.hidden_dim))
 
     def variables(self) -> list[Any]:
-        """The weights, in the contract's order."""
+        """The weights, in the order of `parameter_shapes`."""
         cells = [layer.cell for layer in self.layers]
         return [weight.value for cell in cells for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)]
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros: for each layer h, and c of an lstm, (B, H) float32."""
+        """Zeros: h of each layer, and c of an lstm layer, (B, H) float32."""
         zeros = tf.zeros([batch_size, self._hidden_dim])
-        return tuple((zeros,) * _STATES[self._cell] for _ in self.layers)
+        return tuple((zeros,) * _TENSORS_PER_STATE[self._cell] for _ in self.layers)
 
-    def with_restarts(self, state: State, rows: Tensor) -> State:
-        """The state with those rows (B,) bool as in the beginning."""
-        return tuple(tuple(tf.where(rows[:, None], 0.0, array) for array in layer) for layer in state)
+    def reset_rows(self, state: State, is_reset: Tensor) -> State:
+        """The state, with zeros in the rows where `is_reset` (B,) bool is true."""
+        return tuple(tuple(tf.where(is_reset[:, None], 0.0, tensor) for tensor in layer) for layer in state)
 
     def run_tokens(
-        self, embeddings: Tensor, token_ids: Tensor, state: State, dropout: Dropout, place: int = 0
+        self, embeddings: Tensor, token_ids: Tensor, state: State, dropout: Dropout, mask_index: int = 0
     ) -> tuple[Tensor, State]:
-        """As `run`, on embedded tokens: the lowest layer's x W + b by a table of all tokens where that is less work.
+        """Runs all layers over a window of embedded tokens.
+
+        If the vocabulary is no larger than the window, x W + b of the lowest layer is computed once per token of the
+        vocabulary and looked up.
 
         Args:
             embeddings: (V, D) float32.
             token_ids: (T, B) int32, both static.
-            state, dropout, place: as for `run`.
-        """
-        steps, batch_size = token_ids.shape
-        if has_gpu() or embeddings.shape[0] > steps * batch_size:
-            return self.run(tf.gather(embeddings, token_ids), state, dropout, place)
-        kernel, bias = self.layers[0].cell.kernel.value, _input_bias(self.layers[0])
-        projected = look_up(tf.matmul(embeddings, kernel) + bias, token_ids, self._compute_dtype)
-        return self._run_projected(projected, state, dropout, place)
+            state, dropout, mask_index: as for `run`.
 
-    def run(self, inputs: Tensor, state: State, dropout: Dropout, place: int = 0) -> tuple[Tensor, State]:
+        Returns:
+            As `run`.
+        """
+        window, batch_size = token_ids.shape
+        if has_gpu() or embeddings.shape[0] > window * batch_size:
+            return self.run(tf.gather(embeddings, token_ids), state, dropout, mask_index)
+        kernel, bias = self.layers[0].cell.kernel.value, _input_bias(self.layers[0])
+        table = tf.matmul(embeddings, kernel) + bias  # (V, D) -> (V, GH)
+        projected = embedding_lookup(table, token_ids, self._compute_dtype)  # (T, B) -> (T, B, GH)
+        return self._run_projected(projected, state, dropout, mask_index)
+
+    def run(self, inputs: Tensor, state: State, dropout: Dropout, mask_index: int = 0) -> tuple[Tensor, State]:
         """Runs all layers over a window.
 
         Args:
-            inputs: (T, B, D), both static.
-            state: before the window, as `initial_state`.
+            inputs: (T, B, D), T and B static.
+            state: before the window, as returned by `initial_state`.
             dropout: of each layer's outputs, one mask for all time steps of a sequence.
-            place: of the lowest layer's mask among those of the network.
+            mask_index: index of the lowest layer's dropout mask in the network.
 
         Returns:
             The highest layer's outputs (T, B, H), and the state after the window.
         """
         if has_gpu():
-            return self.run_stock(inputs, state, dropout, place)
-        return self._run_projected(self._project(inputs, 0), state, dropout, place)
+            return self.run_stock(inputs, state, dropout, mask_index)
+        return self._run_projected(self._project(inputs, 0), state, dropout, mask_index)
 
-    def run_stock(self, inputs: Tensor, state: State, dropout: Dropout, place: int = 0) -> tuple[Tensor, State]:
-        """The same through the stock Keras layers, which choose cuDNN on a GPU."""
+    def run_stock(self, inputs: Tensor, state: State, dropout: Dropout, mask_index: int = 0) -> tuple[Tensor, State]:
+        """As `run`, by the stock Keras layers, which use cuDNN on a GPU."""
         new_state = []
-        for number, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
-            outputs, *layer_arrays = layer(tf.transpose(inputs, [1, 0, 2]), initial_state=list(layer_state))
-            inputs = dropout.same_over_time(tf.transpose(outputs, [1, 0, 2]), place + number)
-            new_state.append(tuple(layer_arrays))
+        for index, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
+            outputs, *new_layer_state = layer(tf.transpose(inputs, [1, 0, 2]), initial_state=list(layer_state))
+            inputs = dropout.apply_variational(tf.transpose(outputs, [1, 0, 2]), mask_index + index)
+            new_state.append(tuple(new_layer_state))
         return inputs, tuple(new_state)
 
-    def _run_projected(self, projected: Tensor, state: State, dropout: Dropout, place: int) -> tuple[Tensor, State]:
+    def _run_projected(
+        self, projected: Tensor, state: State, dropout: Dropout, mask_index: int
+    ) -> tuple[Tensor, State]:
+        """As `run`, given x W + b of the lowest layer, (T, B, GH)."""
         outputs, new_state = None, []
-        for number, layer_state in enumerate(state):
-            if number > 0:
-                projected = self._project(outputs, number)
-            outputs, *layer_arrays = self._run_layer(number, projected, layer_state)
-            outputs = dropout.same_over_time(outputs, place + number)
-            new_state.append(tuple(layer_arrays))
+        for index, layer_state in enumerate(state):
+            if index > 0:
+                projected = self._project(outputs, index)
+            outputs, *new_layer_state = self._run_layer(index, projected, layer_state)
+            outputs = dropout.apply_variational(outputs, mask_index + index)
+            new_state.append(tuple(new_layer_state))
         return outputs, tuple(new_state)
 
-    def _run_layer(self, number: int, projected: Tensor, state: LayerState) -> tuple[Tensor, ...]:
-        """Outputs (T, B, H), then the arrays of the new state."""
-        cell = self.layers[number].cell
+    def _run_layer(self, index: int, projected: Tensor, state: LayerState) -> tuple[Tensor, ...]:
+        """(T, B, GH) -> outputs (T, B, H), and the tensors of the new state."""
+        cell = self.layers[index].cell
         kernel, bias = cell.recurrent_kernel.value, cell.bias.value
         if self._cell == "lstm":
             return lstm(projected, kernel, state[0], state[1], self._compute_dtype)
@@ -134,44 +147,35 @@ class RecurrentStack:
             return gru(projected, kernel, bias[1], state[0], self._compute_dtype)
         return rnn(projected, kernel, state[0], self._compute_dtype)
 
-    def _project(self, inputs: Tensor, number: int) -> Tensor:
-        """A layer's x W + b: (T, B, D) -> (T, B, GH) in compute_dtype."""
-        layer = self.layers[number]
+    def _project(self, inputs: Tensor, index: int) -> Tensor:
+        """x W + b of a layer: (T, B, D) -> (T, B, GH) in compute_dtype."""
+        layer = self.layers[index]
         projected = dense(inputs, layer.cell.kernel.value, _input_bias(layer), self._compute_dtype)
         return tf.cast(projected, self._compute_dtype)
 
 
 def _input_bias(layer: Any) -> Tensor:
-    """Of a gru's two biases the one that goes with the input."""
+    """(GH,); a gru has two biases, (2, GH), the first of them for the input."""
     bias = layer.cell.bias.value
     return bias[0] if len(bias.shape) == 2 else bias
 
 
 class RecurrentNetwork:
-    """Embedding -> recurrent layers -> dense: see `networks.Network`.
+    """Embedding -> recurrent layers -> dense: a `registry.Network`.
 
-    Initial weights: embeddings normal with unit variance, the output kernel Glorot-uniform; the layers': see
-    `RecurrentStack`.
+    Initial weights: see `embedding_layer`, `RecurrentStack` and `output_layer`.
     """
 
     def __init__(self, config: ModelConfig, random_seed: int, precision: Precision) -> None:
         self.config = config
         self.compute_dtype = compute_dtype_of(precision)
         initializer = seeded_initializers(random_seed)
-        self.embedding = keras.layers.Embedding(
-            config.vocabulary_size,
-            config.embedding_dim,
-            embeddings_initializer=initializer(keras.initializers.RandomNormal, stddev=1.0),
-        )
-        self.embedding.build((None, None))
+        self.embedding = embedding_layer(config, initializer)
         self.stack = RecurrentStack(config, config.embedding_dim, initializer, self.compute_dtype)
-        self.output = keras.layers.Dense(
-            config.vocabulary_size, kernel_initializer=initializer(keras.initializers.GlorotUniform)
-        )
-        self.output.build((None, None, config.hidden_dim))
+        self.output = output_layer(config, initializer)
 
     def parameters(self) -> dict[str, Any]:
-        """Name in the contract -> tf.Variable, in the contract's order."""
+        """Parameter name -> tf.Variable, in the order of `parameter_shapes`."""
         output = [self.output.kernel.value, self.output.bias.value]
         variables = [self.embedding.embeddings.value, *self.stack.variables(), *output]
         return dict(zip(parameter_shapes(self.config), variables, strict=True))
@@ -180,15 +184,15 @@ class RecurrentNetwork:
         """Zeros."""
         return self.stack.initial_state(batch_size)
 
-    def with_restarts(self, state: State, rows: Tensor) -> State:
-        """The state with those rows (B,) bool as in the beginning."""
-        return self.stack.with_restarts(state, rows)
+    def reset_rows(self, state: State, is_reset: Tensor) -> State:
+        """See `registry.Network.reset_rows`."""
+        return self.stack.reset_rows(state, is_reset)
 
     def forward(
         self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
     ) -> tuple[Tensor, State]:
-        """Logits for each position of a window, and the state after it: see `networks.Network.forward`."""
-        embeddings = self.embedding.embeddings.value
-        masks = Dropout(dropout, seed)
-        outputs, new_state = self.stack.run_tokens(embeddings, tf.transpose(token_ids), state, masks)
-        return dense(outputs, self.output.kernel.value, self.output.bias.value, self.compute_dtype), new_state
+        """See `registry.Network.forward`."""
+        embeddings, masks = self.embedding.embeddings.value, Dropout(dropout, seed)
+        outputs, new_state = self.stack.run_tokens(embeddings, tf.transpose(token_ids), state, masks)  # (T, B, H)
+        logits = dense(outputs, self.output.kernel.value, self.output.bias.value, self.compute_dtype)  # (T, B, V)
+        return logits, new_state

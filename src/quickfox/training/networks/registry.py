@@ -1,7 +1,7 @@
-"""ModelConfig -> trainable network: what each of them can do, and which page each architecture has.
+"""ModelConfig -> trainable network: the Network protocol and the class of each architecture.
 
-A network owns its weights as TensorFlow variables, named as in `models/parameters.py`, and computes logits from them;
-the NumPy models of the same names compute the same.
+A network owns its weights as TensorFlow variables, named as in `models/parameters.py`, and computes logits from them.
+The NumPy model of the same architecture in `models/` computes the same function.
 """
 
 from collections.abc import Callable
@@ -10,18 +10,16 @@ from typing import Any, Protocol
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.config.training import Precision
 from quickfox.training.networks.attention_rnn import AttentionRNNNetwork
+from quickfox.training.networks.layers import State, Tensor
 from quickfox.training.networks.recurrent import RecurrentNetwork
 from quickfox.training.networks.transformer import TransformerNetwork
-
-Tensor = Any
-State = tuple[tuple[Tensor, ...], ...]
 
 
 class Network(Protocol):
     """A trainable language model.
 
     Attributes:
-        config: fixes the architecture and all shapes.
+        config: determines the architecture and all shapes.
         compute_dtype: of the matrix products; everything else is float32.
     """
 
@@ -29,24 +27,24 @@ class Network(Protocol):
     compute_dtype: Any
 
     def parameters(self) -> dict[str, Any]:
-        """Name in the contract -> tf.Variable, in the contract's order."""
+        """Parameter name -> tf.Variable, in the order of `parameter_shapes`."""
 
     def initial_state(self, batch_size: int) -> State:
-        """The state of `batch_size` texts of which nothing has been read: zeros, each array (B, ...)."""
+        """The state before the first token of `batch_size` sequences: zeros, each tensor (B, ...)."""
 
-    def with_restarts(self, state: State, rows: Tensor) -> State:
-        """The state with those rows (B,) bool as in the beginning."""
+    def reset_rows(self, state: State, is_reset: Tensor) -> State:
+        """The state, with the initial state in the rows where `is_reset` (B,) bool is true."""
 
     def forward(
         self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
     ) -> tuple[Tensor, State]:
-        """Logits for each position of a window, and the state after it.
+        """Logits at each position of a window, and the state after it.
 
         Args:
             token_ids: (B, T) int32, both static.
-            state: as `initial_state`, or as the window before left it; no gradient flows into it.
-            dropout: share of the layers' outputs that is dropped.
-            seed: (2,) int32, needed with dropout: fixes the masks.
+            state: as returned by `initial_state` or for the previous window; receives no gradient.
+            dropout: dropout rate of the layers' outputs, in [0, 1).
+            seed: (2,) int32, determines the dropout masks; required unless `dropout` is 0.
 
         Returns:
             logits (T, B, V) float32, TIME-major, and the new state.
@@ -63,5 +61,5 @@ _NETWORKS: dict[Architecture, Callable[[ModelConfig, int, Precision], Network]] 
 
 
 def build_network(config: ModelConfig, random_seed: int, precision: Precision) -> Network:
-    """The network that `config` describes, with fresh weights that depend on `random_seed` alone."""
+    """The network that `config` describes; its initial weights are a function of `random_seed`."""
     return _NETWORKS[config.architecture](config, random_seed, precision)

@@ -1,6 +1,6 @@
-"""The trainable transformer: decoder-only, in exactly the parameterisation of Llama.
+"""The trainable transformer: decoder-only, in the parameterization of Llama.
 
-Equations and papers stand in `models/transformer`.
+For equations and papers see `models/transformer.py`.
 """
 
 import math
@@ -16,24 +16,28 @@ from quickfox.training.networks.attention_kernels import (
     add_and_norm,
     attention,
     empty_cache,
-    restarted,
+    reset_cache_rows,
     rotary_tables,
     swiglu,
 )
-from quickfox.training.networks.layers import Dropout, compute_dtype_of, seeded_initializers
-from quickfox.training.networks.matmul import look_up, product, transposed
-
-Tensor = Any
-State = tuple[tuple[Tensor, ...], ...]
+from quickfox.training.networks.layers import (
+    Dropout,
+    Initializer,
+    State,
+    Tensor,
+    compute_dtype_of,
+    seeded_initializers,
+)
+from quickfox.training.networks.matmul import embedding_lookup, matmul, transpose
 
 
 class TransformerNetwork:
-    """Embedding -> layers of attention and feed-forward, each added to its input -> norm -> output.
+    """Embedding -> layers of attention and feed-forward with residual connections -> norm -> output.
 
-    See `networks.Network`. Initial weights: norms 1; embeddings normal with unit variance; kernels normal with the
-    variance 1 / inputs; those that add to the residual stream smaller by the root of their number (Radford et al.
-    2019, "GPT-2"), so that the stream does not grow with the depth. A tied embedding must serve as output kernel too,
-    and is drawn like one.
+    A `registry.Network`. Initial weights: norms 1; embeddings normal with unit variance; kernels normal with variance
+    1 / inputs; output kernels of the sublayers divided by the square root of the number of sublayers, so that the
+    variance of the residual stream does not grow with depth (Radford et al. 2019, "GPT-2"). A tied embedding is also
+    the output kernel and is initialized like one.
     """
 
     def __init__(self, config: ModelConfig, random_seed: int, precision: Precision) -> None:
@@ -48,61 +52,64 @@ class TransformerNetwork:
         }
 
     def parameters(self) -> dict[str, Any]:
-        """Name in the contract -> tf.Variable, in the contract's order."""
+        """Parameter name -> tf.Variable, in the order of `parameter_shapes`."""
         return dict(self._parameters)
 
     def initial_state(self, batch_size: int) -> State:
-        """Empty caches."""
+        """Empty caches, one per layer."""
         return tuple(empty_cache(batch_size, *self._cache_shape) for _ in range(self.config.num_layers))
 
-    def with_restarts(self, state: State, rows: Tensor) -> State:
-        """The state with those rows (B,) bool as in the beginning."""
-        return tuple(restarted((keys, values, read), rows) for keys, values, read in state)
+    def reset_rows(self, state: State, is_reset: Tensor) -> State:
+        """See `registry.Network.reset_rows`."""
+        return tuple(reset_cache_rows((keys, values, read), is_reset) for keys, values, read in state)
 
     def forward(
         self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
     ) -> tuple[Tensor, State]:
-        """Logits for each position of a window, and the state after it: see `networks.Network.forward`.
+        """See `registry.Network.forward`.
 
-        Dropout is that of the embedding and of what each half of a layer adds (Vaswani et al. 2017, 5.4).
+        Dropout applies to the embeddings and to the output of each sublayer (Vaswani et al. 2017, section 5.4).
         """
         masks = Dropout(dropout, seed)
-        angles = rotary_tables(state[0][2], token_ids.shape[1], self._cache_shape[2])
-        x = masks.each(self._embedded(token_ids), 0)  # (B, T, H) float32
+        rotations = rotary_tables(state[0][2], token_ids.shape[1], self._cache_shape[2])
+        x = masks.apply(self._embed(token_ids), 0)  # (B, T) -> (B, T, H) float32
         update, new_state = tf.zeros_like(x, self.compute_dtype), []
         for layer, (keys, values, positions_read) in enumerate(state):
-            name = f"layers.{layer}"
+            name, cache = f"layers.{layer}", (keys, values, positions_read)
             x, normed = add_and_norm(x, update, self.compute_dtype)
-            projected = self._product(normed, f"{name}.attention.input_kernel", f"{name}.attention_norm.weight")
-            found, cache = attention(projected, (keys, values, positions_read), self.compute_dtype, angles)
-            update = masks.each(self._product(found, f"{name}.attention.output_kernel"), 2 * layer + 1)
+            projected = self._matmul(normed, f"{name}.attention.input_kernel", f"{name}.attention_norm.weight")
+            attended, cache = attention(projected, cache, self.compute_dtype, rotations)  # (B, T, 3H) -> (B, T, H)
+            update = masks.apply(self._matmul(attended, f"{name}.attention.output_kernel"), 2 * layer + 1)
             x, normed = add_and_norm(x, update, self.compute_dtype)
-            fed = self._product(normed, f"{name}.feed_forward.input_kernel", f"{name}.feed_forward_norm.weight")
-            update = masks.each(self._product(swiglu(fed), f"{name}.feed_forward.output_kernel"), 2 * layer + 2)
+            gate_and_up = self._matmul(
+                normed, f"{name}.feed_forward.input_kernel", f"{name}.feed_forward_norm.weight"
+            )  # (B, T, 2F)
+            update = self._matmul(swiglu(gate_and_up), f"{name}.feed_forward.output_kernel")  # (B, T, F) -> (B, T, H)
+            update = masks.apply(update, 2 * layer + 2)
             new_state.append(cache)
         _, normed = add_and_norm(x, update, self.compute_dtype)
         output = "embedding.weight" if self.config.tied_embeddings else "output.kernel"
-        logits = self._product(tf.transpose(normed, [1, 0, 2]), output, "norm.weight")  # (T, B, V)
+        logits = self._matmul(tf.transpose(normed, [1, 0, 2]), output, "norm.weight")  # (B, T, H) -> (T, B, V)
         return tf.cast(logits, tf.float32), tuple(new_state)
 
-    def _embedded(self, token_ids: Tensor) -> Tensor:
+    def _embed(self, token_ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, H) float32."""
         table = self._parameters["embedding.weight"]
         if table.shape[0] <= token_ids.shape[0] * token_ids.shape[1]:
-            return look_up(table, token_ids, tf.float32)
+            return embedding_lookup(table, token_ids, tf.float32)
         return tf.gather(table, token_ids)
 
-    def _product(self, inputs: Tensor, name: str, norm: str | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, N) by the matrix `name`, with the weights of `norm` for its rows."""
+    def _matmul(self, inputs: Tensor, name: str, norm: str | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, N) by the matrix `name`, its rows scaled by the weights of `norm`."""
         kernel = self._parameters[name]
         if name == "embedding.weight":
-            kernel = transposed(kernel)  # (V, H) -> (H, V)
+            kernel = transpose(kernel)  # (V, H) -> (H, V)
         if norm is not None:
             kernel = self._parameters[norm][:, None] * kernel
-        return product(inputs, kernel, self.compute_dtype)
+        return matmul(inputs, kernel, self.compute_dtype)
 
 
-def _initial_weight(name: str, shape: tuple[int, ...], config: ModelConfig, initializer: Any) -> Tensor:
+def _initial_weight(name: str, shape: tuple[int, ...], config: ModelConfig, initializer: Initializer) -> Tensor:
     if len(shape) == 1:
         return tf.ones(shape)
     if name == "embedding.weight":
