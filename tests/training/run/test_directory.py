@@ -1,4 +1,4 @@
-"""One trainer a run, whatever became of the one before."""
+"""The lock of a run directory: one process trains a run at a time."""
 
 import fcntl
 import os
@@ -22,29 +22,29 @@ with run_lock(Path(sys.argv[1])):
 """
 
 
-def test_the_lock_names_its_holder_and_goes_with_it(tmp_path: Path) -> None:
+def test_the_lock_names_its_process_and_is_removed(tmp_path: Path) -> None:
     with run_lock(tmp_path):
         assert (tmp_path / LOCK_FILE).read_text().startswith(f"pid {os.getpid()} on ")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_trainer_is_told_who_holds_it(tmp_path: Path) -> None:
+def test_a_locked_run_is_refused_with_the_process_that_holds_it(tmp_path: Path) -> None:
     with run_lock(tmp_path):
         with pytest.raises(BusyError, match=rf"is being trained by pid {os.getpid()} on "), run_lock(tmp_path):
-            pytest.fail("two trainers of one run")
-        assert (tmp_path / LOCK_FILE).exists(), "the one that was refused must leave the other's lock alone"
+            pytest.fail("locked twice")
+        assert (tmp_path / LOCK_FILE).exists(), "a refused process must not remove the lock of another"
     with run_lock(tmp_path):
         pass
 
 
-def test_the_lock_is_given_back_when_training_fails(tmp_path: Path) -> None:
+def test_the_lock_is_released_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), run_lock(tmp_path):
         raise ZeroDivisionError
     with run_lock(tmp_path):
         pass
 
 
-def test_a_stale_file_locks_nothing(tmp_path: Path) -> None:
+def test_a_stale_lock_file_is_ignored(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).write_text("pid 1 on elsewhere, and a line much longer than ours\n" * 9)
     with run_lock(tmp_path):
         assert (tmp_path / LOCK_FILE).read_text().splitlines()[0].startswith(f"pid {os.getpid()} on ")
@@ -52,23 +52,21 @@ def test_a_stale_file_locks_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_ignored(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(BusyError, match=f"pid {holder.pid} "), run_lock(tmp_path):
-            pytest.fail("two trainers of one run")
+            pytest.fail("locked twice")
         holder.kill()
     assert (tmp_path / LOCK_FILE).exists()
     with run_lock(tmp_path):
         pass
 
 
-def test_a_file_that_its_last_holder_removed_meanwhile_is_not_taken_for_the_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_file_removed_while_locking_is_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flock, calls = fcntl.flock, []
 
     def flock_after_removal(descriptor: int, operation: int) -> None:
@@ -81,9 +79,9 @@ def test_a_file_that_its_last_holder_removed_meanwhile_is_not_taken_for_the_lock
     with run_lock(tmp_path):
         assert len(calls) == 2
         with pytest.raises(BusyError), run_lock(tmp_path):
-            pytest.fail("two trainers of one run")
+            pytest.fail("locked twice")
 
 
-def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
+def test_a_missing_directory_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(CannotCreateError, match="nowhere"), run_lock(tmp_path / "nowhere"):
-        pytest.fail("locked nothing")
+        pytest.fail("locked a missing directory")

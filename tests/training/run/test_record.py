@@ -1,4 +1,4 @@
-"""run.json and history.jsonl: what is written is read back, and what is not ours is refused."""
+"""run.json, history.jsonl and the checkpoint interval: written values are read back, invalid ones are refused."""
 
 import dataclasses
 import json
@@ -65,13 +65,13 @@ VALIDATED = Validated(
 )
 
 
-def test_a_record_is_read_back_as_it_was(tmp_path: Path) -> None:
+def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
     for record in (RECORD, dataclasses.replace(RECORD, budget_seconds=None)):
         write_record(tmp_path, record)
         assert read_record(tmp_path) == read_record(tmp_path / "run.json") == record
 
 
-def test_no_record_is_no_input(tmp_path: Path) -> None:
+def test_a_missing_record_is_no_input(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "run.json", tmp_path / "nowhere"):
         with pytest.raises(NoInputError, match=str(path)):
             read_record(path)
@@ -82,10 +82,10 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (lambda _: [1], "not a run's record"),
-        (lambda record: {name: record[name] for name in record if name != "format_version"}, "not a run's record"),
+        (lambda _: [1], "not the record of a run"),
+        (lambda record: {name: record[name] for name in record if name != "format_version"}, "not the record of a run"),
         (changed(format_version=2), "upgrade"),
         (changed(format_version=True), "format version"),
         (changed(format_version="1"), "format version"),
@@ -98,16 +98,16 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], Any]:
         (changed(versions={"python": 3}), "'versions'"),
     ],
 )
-def test_what_is_no_record_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str) -> None:
+def test_an_invalid_record_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
     write_record(tmp_path, RECORD)
     path = tmp_path / "run.json"
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_record(tmp_path)
     assert str(path) in str(caught.value)
 
 
-def test_history_is_a_line_an_event_without_what_depends_on_speed(tmp_path: Path) -> None:
+def test_history_has_a_line_per_event_without_speed_or_sample(tmp_path: Path) -> None:
     record_event(tmp_path, Replanned(step=10, total_steps=40))
     record_event(tmp_path, VALIDATED)
     replan, validation = map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines())
@@ -116,7 +116,7 @@ def test_history_is_a_line_an_event_without_what_depends_on_speed(tmp_path: Path
     assert not {"sample", "tokens_per_second"} & validation.keys()
 
 
-def test_cutting_keeps_the_events_up_to_a_step(tmp_path: Path) -> None:
+def test_truncating_keeps_the_events_up_to_a_step(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     for step in (10, 20, 30):
         record_event(tmp_path, Replanned(step=step, total_steps=40))
@@ -130,30 +130,30 @@ def test_cutting_keeps_the_events_up_to_a_step(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-@pytest.mark.parametrize("half", [b"{", b'{"event": "replan", "step": 1, "total_steps": 40}', b"\xff", b"\0" * 9])
-def test_cutting_drops_a_half_written_last_line(tmp_path: Path, half: bytes) -> None:
+@pytest.mark.parametrize("incomplete", [b"{", b'{"event": "replan", "step": 1, "total_steps": 40}', b"\xff", b"\0" * 9])
+def test_truncating_drops_an_incomplete_last_line(tmp_path: Path, incomplete: bytes) -> None:
     record_event(tmp_path, Replanned(step=10, total_steps=40))
     path = tmp_path / "history.jsonl"
     whole = path.read_bytes()
-    path.write_bytes(whole + half)
+    path.write_bytes(whole + incomplete)
     truncate_history(tmp_path, 30)
     assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("line", [b"hello", b"[1]", b"{}", b'{"step": true}', b'{"step": "1"}', b"", b"\xff"])
-def test_a_whole_line_that_is_not_ours_is_refused(tmp_path: Path, line: bytes) -> None:
+def test_a_complete_line_that_is_not_an_event_is_refused(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "history.jsonl").write_bytes(line + b"\n")
     with pytest.raises(DataError, match="line 1"):
         truncate_history(tmp_path, 30)
     assert (tmp_path / "history.jsonl").read_bytes() == line + b"\n"
 
 
-def test_without_a_history_there_is_nothing_to_cut(tmp_path: Path) -> None:
+def test_truncating_a_missing_history_creates_no_file(tmp_path: Path) -> None:
     truncate_history(tmp_path, 30)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+def test_a_record_too_large_to_read_is_not_written(tmp_path: Path) -> None:
     files = tuple(f"/texts/{number:0100}.txt" for number in range(160_000))
     many = dataclasses.replace(RECORD, corpus=dataclasses.replace(RECORD.corpus, files=files))
     with pytest.raises(UsageError, match="160,000 files"):
@@ -174,7 +174,7 @@ def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path: Path) ->
         ("0.5s", None, 0.5),
     ],
 )
-def test_it_is_a_number_of_steps_or_a_time(text: str | None, steps: int | None, seconds: float | None) -> None:
+def test_an_interval_is_a_number_of_steps_or_a_time(text: str | None, steps: int | None, seconds: float | None) -> None:
     assert CheckpointInterval.parse(text) == CheckpointInterval(steps, seconds)
 
 
@@ -196,23 +196,23 @@ def test_it_is_a_number_of_steps_or_a_time(text: str | None, steps: int | None, 
         "9" * 20 + "h",
     ],
 )
-def test_what_is_neither_or_beyond_bounds_is_refused_in_a_line(text: str) -> None:
+def test_an_invalid_interval_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         CheckpointInterval.parse(text)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [None, "1", "1099511627776", "90s", "0.001s", "0.25s", "1000000000000s", "277h"])
-def test_as_text_it_is_read_back_the_same(text: str | None) -> None:
+def test_an_interval_formatted_as_text_is_parsed_back(text: str | None) -> None:
     interval = CheckpointInterval.parse(text)
     assert CheckpointInterval.parse(str(interval)) == interval
 
 
-def test_it_is_due_at_multiples_of_its_steps_whatever_the_time() -> None:
+def test_an_interval_in_steps_ignores_the_time() -> None:
     interval = CheckpointInterval.parse("10")
     assert [step for step in range(1, 31) if interval.is_due(step, 1e9)] == [10, 20, 30]
 
 
-def test_it_is_due_once_its_time_has_passed_whatever_the_step() -> None:
+def test_an_interval_in_seconds_ignores_the_step() -> None:
     interval = CheckpointInterval.parse("2m")
     assert [interval.is_due(7, seconds) for seconds in (-5.0, 0.0, 119.9, 120.0, 1e9)] == [False] * 3 + [True] * 2

@@ -1,0 +1,58 @@
+"""Fixtures of the tests of runs: short epochs, fake training, and runs that were or were not interrupted."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from run_driver import STEPS, at_step, start
+
+from quickfox.training.engine.events import RunFinished, RunInterrupted
+from quickfox.training.planning import auto_config
+
+
+@pytest.fixture(scope="module")
+def short_epochs() -> Iterator[None]:
+    """Validates after every epoch, however short it is, so that short runs have several validations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auto_config, "MIN_VALIDATION_INTERVAL", 10)
+        patch.setattr(auto_config, "VALIDATION_SHARE", 10.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def fake_training(short_epochs: None) -> Iterator[None]:
+    """Trains without TensorFlow's compiler; see `fake_training.py`."""
+    from fake_training import replace_compiled_training
+
+    with pytest.MonkeyPatch.context() as patch:
+        replace_compiled_training(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(fake_training: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert isinstance(start(folder)[-1], RunFinished)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stopped_once(fake_training: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with a checkpoint every 10 steps, stopped after step 60; read-only."""
+    folder = tmp_path_factory.mktemp("stopped")
+    last = start(folder, checkpoint_every="10", stop=at_step(60))[-1]
+    assert isinstance(last, RunInterrupted)
+    assert 60 <= last.step < STEPS
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    """A copy of `stopped_once` with a corpus of its own, for a test to change."""
+    folder = tmp_path / "copy"
+    shutil.copytree(stopped_once, folder)
+    record = folder / "run" / "run.json"
+    record.write_text(record.read_text().replace(str(stopped_once), str(folder)))
+    return folder
