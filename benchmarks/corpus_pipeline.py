@@ -1,9 +1,9 @@
-"""From text to the first step, by the corpus's size: counting, encoding, the first step; throughput and peak memory.
+"""Measures the path from a text to the first training step: counting, encoding, first step; throughput and peak memory.
 
 usage: python benchmarks/corpus_pipeline.py TEXT... [--rounds N] [--no-training]
-Every figure is of whole processes, in turn with `wc -m` and, on the text's first 20 MB, `collections.Counter`. Encoding
-is timed inside of its process, from the open corpus to the flushed file of tokens. The files are read once before, so
-that they are in memory where there is room.
+All figures are of whole processes, alternating with `wc -m` and with `collections.Counter` on the first 20 MB of the
+text. Encoding is timed inside its process, from the open corpus to the flushed token file. Each file is read once
+before the measurements, so that it is in the file system cache if it fits.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from measuring import Watched, in_turn, median_ratio, report, watch
+from measuring import FinishedProcess, alternate, median_ratio, report, watch
 
 COUNTER_BYTES = 20_000_000
 COUNTER = """
@@ -38,7 +38,7 @@ print(json.dumps(time.perf_counter() - started))
 
 
 def measure(text: Path, rounds: int, folder: Path, *, training: bool) -> None:
-    """Reports one text."""
+    """Measures and reports one text."""
     size = text.stat().st_size
     vocabulary, tokens = str(folder / "vocab.json"), str(folder / "tokens.bin")
     llm = [str(Path(sys.executable).with_name("llm"))]
@@ -50,49 +50,38 @@ def measure(text: Path, rounds: int, folder: Path, *, training: bool) -> None:
         "build-vocab": build,
         "encode": [sys.executable, "-c", ENCODE, str(text), vocabulary, tokens],
     }
-    found = in_turn({name: partial(watch, command) for name, command in contestants.items()}, rounds)
-    rates = {name: [_rate(name, watched, size) for watched in watched] for name, watched in found.items()}
+    results = alternate({name: partial(watch, command) for name, command in contestants.items()}, rounds)
+    rates = {name: [_rate(name, process, size) for process in processes] for name, processes in results.items()}
     first_step: dict[str, float] = {}
     if training:
-        run = [
-            *llm,
-            "train",
-            str(text),
-            "--steps",
-            "1",
-            "--hidden-dim",
-            "64",
-            "--output",
-            str(folder / "run"),
-            "--quiet",
-        ]
-        watched = watch(run)
+        options = ["--steps", "1", "--hidden-dim", "64", "--output", str(folder / "run"), "--quiet"]
+        process = watch([*llm, "train", str(text), *options])
         first_step = {
-            "train_one_step_seconds": watched.seconds,
-            "train_one_step_peak_mb": watched.peak_memory / 1e6,
+            "train_one_step_seconds": process.seconds,
+            "train_one_step_peak_mb": process.peak_memory / 1e6,
         }
     report(
         benchmark="corpus_pipeline", text=text.name, megabytes=round(size / 1e6, 1), rounds=rounds,
         megabytes_per_second={name: round(statistics.median(values), 1) for name, values in rates.items()},
         build_vocab_over_wc=round(median_ratio(rates["build-vocab"], rates["wc -m"]), 2),
         build_vocab_over_counter=round(median_ratio(rates["build-vocab"], rates["Counter"]), 1),
-        peak_mb={name: round(max(w.peak_memory for w in watched) / 1e6, 1) for name, watched in found.items()},
+        peak_mb={name: round(max(p.peak_memory for p in processes) / 1e6, 1) for name, processes in results.items()},
         **{name: round(value, 1) for name, value in first_step.items()},
     )  # fmt: skip
 
 
-def _rate(name: str, watched: Watched, size: int) -> float:
-    """Megabytes a second."""
+def _rate(name: str, process: FinishedProcess, size: int) -> float:
+    """Megabytes per second."""
     if name == "encode":
-        return size / 1e6 / float(json.loads(watched.output.splitlines()[-1]))
-    return (min(size, COUNTER_BYTES) if name == "Counter" else size) / 1e6 / watched.seconds
+        return size / 1e6 / float(json.loads(process.output.splitlines()[-1]))
+    return (min(size, COUNTER_BYTES) if name == "Counter" else size) / 1e6 / process.seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("texts", nargs="+", type=Path, metavar="TEXT")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-training", action="store_true", help="leave out the first step")
+    parser.add_argument("--no-training", action="store_true", help="skip the first training step")
     options = parser.parse_args()
     for text in options.texts:
         with tempfile.TemporaryDirectory() as folder:

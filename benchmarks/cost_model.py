@@ -1,9 +1,9 @@
-"""The model of cost against real runs: what `llm train --dry-run` says of memory and speed, and what a short run takes.
+"""Compares the estimates of `llm train --dry-run` with short runs: memory and speed.
 
 usage: python benchmarks/cost_model.py TEXT [--architectures A,B] [--sizes S,T] [--tokenizers K,L] [--rounds N] [...]
-All other options go to `llm train`, such as --batch-size 8. The first step of a run is compiled and not timed; memory
-is that of the whole process at its peak, a validation and a checkpoint included. Of several rounds it reports the
-median speed and the highest memory. Each ratio is the estimate over what was measured.
+All other options, such as --batch-size 8, are passed to `llm train`. The first step of a run is compiled and not timed.
+Memory is the peak of the whole process, including a validation and a checkpoint. Of several rounds, the median speed
+and the highest memory are reported. Each ratio is the estimate divided by the measurement.
 """
 
 import argparse
@@ -21,15 +21,15 @@ ARCHITECTURES = "lstm,gru,rnn,attention-rnn,transformer"
 
 
 def measure(text: str, options: list[str], rounds: int) -> dict[str, Any]:
-    """The estimate of one shape, what was measured, and their ratios."""
+    """The estimate for one model shape, the measurement, and their ratios."""
     train = [str(Path(sys.executable).with_name("llm")), "train", text, "--random-seed", "1", *options, "--json"]
     estimate = run_json([*train, "--dry-run"])
     memory, speeds = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            with_progress = watch([*train, "--quiet", "--output", str(Path(folder, "run"))])
-        memory.append(with_progress.peak_memory)
-        speeds.append(json.loads(with_progress.output)["tokens_per_second"])
+            process = watch([*train, "--quiet", "--output", str(Path(folder, "run"))])
+        memory.append(process.peak_memory)
+        speeds.append(json.loads(process.output)["tokens_per_second"])
     model, training = estimate["model"], estimate["training"]
     return {
         "layers": model["num_layers"],
@@ -65,11 +65,11 @@ def main() -> None:
                     values.append(result[name])
                 report(benchmark="cost_model", architecture=architecture, size=size, tokenizer=tokenizer, **result)
     report(
-        benchmark="cost_model", shapes=len(ratios["memory_ratio"]), **{name: _spread(ratios[name]) for name in ratios}
+        benchmark="cost_model", shapes=len(ratios["memory_ratio"]), **{name: _summary(ratios[name]) for name in ratios}
     )
 
 
-def _spread(ratios: list[float]) -> dict[str, float]:
+def _summary(ratios: list[float]) -> dict[str, float]:
     return {"lowest": min(ratios), "median": statistics.median(ratios), "highest": max(ratios)}
 
 

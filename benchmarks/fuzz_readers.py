@@ -1,8 +1,8 @@
-"""Damaged files: how many each reader loads, refuses, or, which must never be, answers in another way.
+"""Fuzzes the readers with damaged files: counts how many each reader loads, refuses, or fails on.
 
 usage: python benchmarks/fuzz_readers.py [--inputs 10000] [--flips 2000] [--random-seed 0]
-A line a reader, each given mutated contents in a checkpoint whose manifest agrees with them; then a line for single
-bits flipped anywhere in a checkpoint, where the manifest does not. Ends with status 1 if anything failed.
+Prints one line per reader, for mutated contents in a checkpoint whose manifest matches them, and one line for single
+bits flipped anywhere in a checkpoint, where the manifest does not match. Ends with status 1 after any failure.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from mutations import build_run, flip_bit, readers, try_inputs  # type: ignore[i
 
 
 def fuzz(inputs: int, random_seed: int, folder: Path) -> int:
-    """Reports on each reader; returns the number of failures."""
+    """Fuzzes and reports each reader; returns the number of failures."""
     failures = 0
     for reader in readers(folder / "fuzzed"):
         tracemalloc.start()
@@ -43,7 +43,7 @@ def fuzz(inputs: int, random_seed: int, folder: Path) -> int:
 
 
 def flip(flips: int, random_seed: int, folder: Path) -> int:
-    """Reports on single bits flipped, drawn from all bits of all files; returns how many were not seen."""
+    """Flips single random bits of all files and reports; returns how many flips were not detected."""
     checkpoint = build_run(folder / "flipped")
     contents = {path: path.read_bytes() for path in sorted(checkpoint.iterdir())}
     randomness = random.Random(random_seed)

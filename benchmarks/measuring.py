@@ -1,6 +1,6 @@
-"""What the benchmarks share: naming the machine, measuring in processes of their own, in turn, a line of JSON a result.
+"""Common functions of the benchmarks: describe the machine, measure processes alternately, print JSON lines.
 
-It imports the standard library only: see `watch`.
+Imports the standard library only: see `watch`.
 """
 
 import json
@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
 PAUSE = 0.1
-"""Seconds between two measurements: the threads of a matrix product's library wait for the next product, busily."""
+"""Seconds between two measurements; threads of BLAS libraries wait busily for the next product."""
 
 Name = TypeVar("Name", bound=Hashable)
 Result = TypeVar("Result")
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @cache
 def machine() -> dict[str, Any]:
-    """The processor, what matters of its features, and the versions of what is measured."""
+    """The processor, its relevant features, and the versions of the measured packages."""
     lines = CPU_INFORMATION.read_text(encoding="utf-8").splitlines() if CPU_INFORMATION.exists() else []
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     features = set(fields.get("flags", "").split())
@@ -40,12 +40,12 @@ def machine() -> dict[str, Any]:
         **{
             package: installed
             for package in ("quickfox", "tensorflow", "keras", "numpy")
-            if (installed := found(package))
+            if (installed := installed_version(package))
         },
     }
 
 
-def found(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """The installed version of `package`, or None."""
     try:
         return version(package)
@@ -54,7 +54,7 @@ def found(package: str) -> str | None:
 
 
 def report(**result: Any) -> None:
-    """Prints one result, with the machine it was measured on, as a line of JSON."""
+    """Prints one result and the machine it was measured on as a JSON line."""
     print(json.dumps({**result, "machine": machine()}, ensure_ascii=False), flush=True)
 
 
@@ -72,14 +72,14 @@ def run_json(command: list[str], **options: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A process that has ended.
+class FinishedProcess:
+    """Measurements of a finished process.
 
     Attributes:
-        output: what it wrote.
-        first_byte: seconds from its start until the first byte of that could be read; of an empty output `seconds`.
-        seconds: until its end.
-        peak_memory: bytes of memory that were resident at most.
+        output: bytes of its standard output.
+        first_byte: seconds from its start to the first byte of output; `seconds` if there is none.
+        seconds: from its start to its end.
+        peak_memory: peak resident memory in bytes.
     """
 
     output: bytes
@@ -88,11 +88,11 @@ class Watched:
     peak_memory: int
 
 
-def watch(command: list[str]) -> Watched:
-    """Runs a command whose output is a pipe and whose input is empty.
+def watch(command: list[str]) -> FinishedProcess:
+    """Runs a command with empty standard input and its standard output in a pipe.
 
-    Its peak memory begins as that of this process, which it is a copy of before it becomes another: whoever calls
-    should be small, and import neither NumPy nor anything else that it can do without.
+    The peak memory of the command includes that of this process, of which it is a copy before `exec`. Callers must
+    therefore be small and import neither NumPy nor other large packages.
 
     Raises:
         SystemExit: the command failed; its error output is shown.
@@ -111,11 +111,11 @@ def watch(command: list[str]) -> Watched:
             errors.seek(0)
             sys.exit(f"{' '.join(command)} failed:\n{errors.read().decode(errors='replace')}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return Watched(first + rest, first_byte if first else seconds, seconds, usage.ru_maxrss * unit)
+    return FinishedProcess(first + rest, first_byte if first else seconds, seconds, usage.ru_maxrss * unit)
 
 
 class Worker:
-    """A process that measures when asked, and waits between: a JSON object a line in, one out."""
+    """A process that measures on request: one JSON object per line in, one out."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
@@ -127,13 +127,13 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # closes its input, which ends it
+        self._process.communicate()  # closing its standard input ends the process
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to a request.
+        """Sends a request and returns the response.
 
         Raises:
-            SystemExit: the process has ended, after it told why on standard error.
+            SystemExit: the process has ended; its standard error says why.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -141,15 +141,15 @@ class Worker:
             print(json.dumps(request), file=self._process.stdin, flush=True)
         except BrokenPipeError:
             sys.exit(f"{' '.join(self._command)} has ended")
-        answer = self._process.stdout.readline()
-        if not answer:
+        response = self._process.stdout.readline()
+        if not response:
             sys.exit(f"{' '.join(self._command)} has ended")
-        result: dict[str, Any] = json.loads(answer)
+        result: dict[str, Any] = json.loads(response)
         return result
 
 
-def in_turn(contestants: Mapping[Name, Callable[[], Result]], rounds: int) -> dict[Name, list[Result]]:
-    """What each contestant measured: in turn, `rounds` times, after a time that does not count."""
+def alternate(contestants: Mapping[Name, Callable[[], Result]], rounds: int) -> dict[Name, list[Result]]:
+    """Runs all contestants alternately, `rounds` times after one uncounted round; returns their results."""
     results: dict[Name, list[Result]] = {name: [] for name in contestants}
     for _ in range(1 + rounds):
         for name, measure in contestants.items():
@@ -159,5 +159,5 @@ def in_turn(contestants: Mapping[Name, Callable[[], Result]], rounds: int) -> di
 
 
 def median_ratio(numerators: list[float], denominators: list[float]) -> float:
-    """The median of the ratios of two contestants, round by round, so that what slows a round down counts for both."""
+    """The median ratio of two contestants, round by round, so that a slow round affects both."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))

@@ -1,6 +1,6 @@
-"""A small task that needs answers: numbers below 100,000 in words, and their digits, as JSON lines.
+"""Writes a small question-answer corpus as JSON lines: numbers below 100,000 in words, and their digits.
 
-python benchmarks/number_words.py TRAINING.jsonl HELD_OUT.jsonl
+usage: python benchmarks/number_words.py TRAINING.jsonl HELD_OUT.jsonl
 """
 
 import argparse
@@ -17,7 +17,7 @@ TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "nin
 
 
 def in_words(number: int) -> str:
-    """The number, 0 <= number < 1,000,000, as it is said in British English."""
+    """The number, 0 <= number < 1,000,000, in words of British English."""
     if number < len(ONES):
         return ONES[number]
     if number < 100:

@@ -1,10 +1,11 @@
-"""Sampling and scoring against their bars: start-up, speed, memory, and whether the same text comes by every way.
+"""Measures sampling and scoring: start-up, speed, memory, and whether all interfaces generate the same text.
 
 usage: python benchmarks/sampling.py --model RUN [--text FILE] [--torch-python PYTHON] [--rounds N] [--only NAMES]
-RUN is a model of the peers' shape: an LSTM of 512 units, embedding 64, vocabulary 65. FILE is what `llm score` reads,
-PYTHON an interpreter that can import torch; without them and without TensorFlow what needs them is left out. NAMES are
-some of start, stream, batch, processors, score, memory, same, separated by commas. Contestants take turns, N rounds;
-times are medians, ratios medians of those of each round. Measure from a plain `pip install`, not an editable one.
+RUN is a model of the peers' shape: an LSTM of 512 units, embedding 64, vocabulary 65. FILE is the text for `llm score`,
+PYTHON an interpreter that can import torch. Measurements that need a missing FILE, PYTHON or TensorFlow are skipped.
+NAMES are some of start, stream, batch, processors, score, memory, same, separated by commas. Contestants alternate for
+N rounds; times are medians, and ratios are medians of the ratios of each round. Measure a plain `pip install`, not an
+editable one.
 """
 
 import argparse
@@ -19,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import Watched, Worker, found, in_turn, median_ratio, report, watch
+from measuring import FinishedProcess, Worker, alternate, installed_version, median_ratio, report, watch
 
-# NumPy and what imports it stay out of this process: see measuring.watch.
+# This process must not import NumPy: see measuring.watch.
 
 HERE = Path(__file__).parent
 LLM = str(Path(sys.executable).with_name("llm"))
@@ -43,37 +44,37 @@ SAME_LENGTH, SAME_SAMPLES = 20_000, (0, 1, 7, 31, 63)
 
 
 def generate(model: str, *options: str) -> list[str]:
-    """`llm generate` of the model's own distribution, the first byte a character that was drawn."""
+    """The command `llm generate` at temperature 1; its first output byte is a generated character."""
     fixed = ["--seed", "The ", "--no-echo", "--temperature", "1", "--random-seed", "0"]
     return [LLM, "generate", "--model", model, *fixed, *options]
 
 
 def worker(model: str, threads: int) -> Worker:
-    """Our side, in a process of its own."""
+    """A process that samples with Quickfox."""
     return Worker([sys.executable, str(HERE / "sampling_worker.py"), model, str(threads)])
 
 
-def rate(drawing: Worker, length: int, **settings: Any) -> float:
+def rate(sampler: Worker, length: int, **settings: Any) -> float:
     """Tokens per second of a worker."""
-    tokens_per_second: float = drawing.ask(length=length, **settings)["tokens_per_second"]
+    tokens_per_second: float = sampler.ask(length=length, **settings)["tokens_per_second"]
     return tokens_per_second
 
 
 def thread_counts() -> list[int]:
-    """One, two and all, as far as there are so many."""
+    """1, 2 and the number of processors, as far as available."""
     processors = len(os.sched_getaffinity(0))
     return sorted({1, min(2, processors), processors})
 
 
 def measure_start(options: argparse.Namespace) -> None:
-    """Fresh processes: until the first character can be read, and until the end."""
+    """Measures new processes: seconds to the first character and to the end."""
     length = "200"
     commands = {"quickfox": generate(options.model, "--length", length), "baseline": BASELINE}
-    if found("tensorflow"):
+    if installed_version("tensorflow"):
         commands["keras"] = [*KERAS, length]
-    results = in_turn({name: partial(watch, command) for name, command in commands.items()}, options.rounds)
-    ends = {name: [with_progress.seconds for with_progress in values] for name, values in results.items()}
-    firsts = {name: [with_progress.first_byte for with_progress in values] for name, values in results.items()}
+    results = alternate({name: partial(watch, command) for name, command in commands.items()}, options.rounds)
+    ends = {name: [process.seconds for process in values] for name, values in results.items()}
+    firsts = {name: [process.first_byte for process in values] for name, values in results.items()}
     for until, times, ours in (("first character", firsts, firsts["quickfox"]), ("end", ends, ends["quickfox"])):
         report(
             benchmark="sampling", result=f"start of llm generate --length {length}, until the {until}",
@@ -86,7 +87,7 @@ def measure_start(options: argparse.Namespace) -> None:
 
 
 def measure_stream(options: argparse.Namespace) -> None:
-    """One stream, in a process that is warm and as a whole command, and the peers' loops."""
+    """Measures one text, in a warm process and as a whole command, and the loops of the peers."""
     long, short = (generate(options.model, "--length", str(length)) for length in (COMMAND_LENGTH, 1))
     with ExitStack() as stack:
         ours = stack.enter_context(worker(options.model, 1))
@@ -96,26 +97,26 @@ def measure_stream(options: argparse.Namespace) -> None:
             "short command": lambda: watch(short).seconds,
         }
         peers = {"torch": [options.torch_python, TORCH]} if options.torch_python else {}
-        peers |= {"keras": KERAS} if found("tensorflow") else {}
+        peers |= {"keras": KERAS} if installed_version("tensorflow") else {}
         for name, command in peers.items():
             contestants[name] = partial(rate, stack.enter_context(Worker(command)), PEER_LENGTHS[name])
-        results = in_turn(contestants, options.rounds)
+        results = alternate(contestants, options.rounds)
     ours_by_command = [
         (COMMAND_LENGTH - 1) / (end - start)
         for end, start in zip(results["long command"], results["short command"], strict=True)
     ]
-    for way, ours_by_way in (("Python API", results["quickfox"]), ("command, less its start", ours_by_command)):
-        rates = {"quickfox": ours_by_way} | {name: results[name] for name in peers}
+    for interface, speeds in (("Python API", results["quickfox"]), ("command without start-up", ours_by_command)):
+        rates = {"quickfox": speeds} | {name: results[name] for name in peers}
         report(
-            benchmark="sampling", result=f"one stream, {way}", rounds=options.rounds,
+            benchmark="sampling", result=f"one text, {interface}", rounds=options.rounds,
             tokens_per_second={name: round(statistics.median(values)) for name, values in rates.items()},
-            ours_over={name: round(median_ratio(ours_by_way, rates[name]), 2) for name in peers},
+            ours_over={name: round(median_ratio(speeds, rates[name]), 2) for name in peers},
             at_least={"torch": 8, "keras": 50},
         )  # fmt: skip
 
 
 def measure_batch(options: argparse.Namespace) -> None:
-    """Samples side by side, on one thread and on more, as a multiple of one stream on one thread."""
+    """Measures batches of samples on one and more threads, as a multiple of one text on one thread."""
     threads = thread_counts()
     with ExitStack() as stack:
         workers = {count: stack.enter_context(worker(options.model, count)) for count in threads}
@@ -126,13 +127,13 @@ def measure_batch(options: argparse.Namespace) -> None:
                 contestants[rows, count] = partial(
                     rate, workers[count], length, temperature=1.0, num_samples=rows
                 )  # fmt: skip
-        rates = in_turn(contestants, options.rounds)
+        rates = alternate(contestants, options.rounds)
     for rows in (1, *BATCHES):
         measured = {count: rates[rows, count] for count in threads if (rows, count) in rates}
         report(
-            benchmark="sampling", result=f"side by side: {rows}, by threads", rounds=options.rounds,
+            benchmark="sampling", result=f"batch of {rows}, by threads", rounds=options.rounds,
             tokens_per_second={count: round(statistics.median(values)) for count, values in measured.items()},
-            over_one_stream={
+            over_one_text={
                 count: round(median_ratio(values, rates[1, 1]), 2) for count, values in measured.items()
             },
             **({"at_least": 3, "aim": 5} if rows == 64 else {}),
@@ -140,7 +141,7 @@ def measure_batch(options: argparse.Namespace) -> None:
 
 
 def measure_processors(options: argparse.Namespace) -> None:
-    """What all processors together cost, in time per token."""
+    """Measures the cost of all logits processors, in time per token."""
     with worker(options.model, 1) as ours:
         contestants = {
             (rows, name): partial(
@@ -149,19 +150,19 @@ def measure_processors(options: argparse.Namespace) -> None:
             for rows in (1, 64)
             for name, settings in (("none", {"temperature": 1.0}), ("all", PROCESSORS))
         }  # fmt: skip
-        rates = in_turn(contestants, options.rounds)
+        rates = alternate(contestants, options.rounds)
     for rows in (1, 64):
-        ways = {name: rates[rows, name] for name in ("none", "all")}
+        by_setting = {name: rates[rows, name] for name in ("none", "all")}
         report(
-            benchmark="sampling", result=f"processors, side by side: {rows}", rounds=options.rounds,
-            tokens_per_second={name: round(statistics.median(values)) for name, values in ways.items()},
-            cost_percent=round(100 * (median_ratio(ways["none"], ways["all"]) - 1), 1),
+            benchmark="sampling", result=f"logits processors, batch of {rows}", rounds=options.rounds,
+            tokens_per_second={name: round(statistics.median(values)) for name, values in by_setting.items()},
+            cost_percent=round(100 * (median_ratio(by_setting["none"], by_setting["all"]) - 1), 1),
             **({"at_most": 25} if rows == 1 else {}),
         )  # fmt: skip
 
 
 def measure_score(options: argparse.Namespace) -> None:
-    """`llm score` of 1 MB, with its start and less that of scoring one line."""
+    """Measures `llm score` of 1 MB, with and without start-up."""
     if options.text is None:
         print("skipped: score, which needs --text FILE", file=sys.stderr)
         return
@@ -173,67 +174,67 @@ def measure_score(options: argparse.Namespace) -> None:
             file = Path(folder, name)
             file.write_text(content, encoding="utf-8", newline="")
             commands[name] = partial(watch, [LLM, "score", "--model", options.model, str(file)])
-        results = in_turn(commands, options.rounds)
-    seconds = {name: [with_progress.seconds for with_progress in values] for name, values in results.items()}
+        results = alternate(commands, options.rounds)
+    seconds = {name: [process.seconds for process in values] for name, values in results.items()}
     net = [whole - start for whole, start in zip(seconds["whole"], seconds["start"], strict=True)]
     report(
         benchmark="sampling", result="llm score over 1 MB", rounds=options.rounds, text=Path(options.text).name,
         characters=len(text),
         characters_per_second={
             "whole command": round(len(text) / statistics.median(seconds["whole"])),
-            "less its start": round(len(text) / statistics.median(net)),
+            "without start-up": round(len(text) / statistics.median(net)),
         },
         at_least=60_000,
     )  # fmt: skip
 
 
 def measure_memory(options: argparse.Namespace) -> None:
-    """The most memory that `llm generate` had resident."""
-    ways = {
+    """Measures the peak resident memory of `llm generate`."""
+    commands = {
         "llm generate": generate(options.model),
         "llm generate --num-samples 64": generate(options.model, "--num-samples", "64"),
     }
-    results = in_turn({name: partial(watch, command) for name, command in ways.items()}, options.rounds)
+    results = alternate({name: partial(watch, command) for name, command in commands.items()}, options.rounds)
     for name, values in results.items():
-        megabytes = [with_progress.peak_memory / 1e6 for with_progress in values]
+        megabytes = [process.peak_memory / 1e6 for process in values]
         report(
             benchmark="sampling", result=f"memory of {name}", rounds=options.rounds,
-            megabytes=round(statistics.median(megabytes), 1), most=round(max(megabytes), 1),
+            megabytes=round(statistics.median(megabytes), 1), maximum=round(max(megabytes), 1),
             **({"at_most": 120} if name == "llm generate" else {}),
         )  # fmt: skip
 
 
 def measure_same(options: argparse.Namespace) -> None:
-    """Where the texts of one random seed and sample part, alone on one thread and drawn in other ways."""
+    """Compares texts of the same random seed and sample: generated one by one, in a batch, and by the command."""
     length = ["--length", str(SAME_LENGTH)]
     settings = {"length": SAME_LENGTH, "temperature": 1.0}
-    ways: dict[str, dict[int, str]] = {}  # sample -> text
+    texts_by_interface: dict[str, dict[int, str]] = {}  # sample -> text
     for threads in thread_counts():
         with worker(options.model, threads) as ours:
             if threads == 1:
-                alone = {k: ours.ask(samples=[k], **settings)["texts"][0] for k in SAME_SAMPLES}
+                single = {k: ours.ask(samples=[k], **settings)["texts"][0] for k in SAME_SAMPLES}
             batch = ours.ask(num_samples=64, **settings)["texts"]
-        ways[f"batch of 64, threads: {threads}"] = {k: batch[k] for k in SAME_SAMPLES}
-    ways["llm generate"] = {0: watch(generate(options.model, *length)).output.decode().removesuffix("\n")}
-    ways["llm generate --json"] = texts_of(watch(generate(options.model, *length, "--json")), (0,))
+        texts_by_interface[f"batch of 64, threads: {threads}"] = {k: batch[k] for k in SAME_SAMPLES}
+    texts_by_interface["llm generate"] = {0: watch(generate(options.model, *length)).output.decode().removesuffix("\n")}
+    texts_by_interface["llm generate --json"] = texts_of(watch(generate(options.model, *length, "--json")), (0,))
     many = watch(generate(options.model, *length, "--json", "--num-samples", "64"))
-    ways["llm generate --json --num-samples 64"] = texts_of(many, SAME_SAMPLES)
-    for way, texts in ways.items():
-        parting = {k: first_difference(alone[k], text) for k, text in texts.items()}
+    texts_by_interface["llm generate --json --num-samples 64"] = texts_of(many, SAME_SAMPLES)
+    for interface, texts in texts_by_interface.items():
+        differences = {k: first_difference(single[k], text) for k, text in texts.items()}
         report(
-            benchmark="sampling", result="the same text as alone", way=way, length=SAME_LENGTH,
-            equal=all(place is None for place in parting.values()), first_difference_of_sample=parting,
+            benchmark="sampling", result="same text as generated one by one", interface=interface, length=SAME_LENGTH,
+            equal=all(place is None for place in differences.values()), first_difference_of_sample=differences,
         )  # fmt: skip
 
 
-def texts_of(with_progress: Watched, samples: tuple[int, ...]) -> dict[int, str]:
-    """What `llm generate --json` gave for these samples."""
-    texts = {result["sample"]: result["text"] for result in map(json.loads, with_progress.output.splitlines())}
+def texts_of(process: FinishedProcess, samples: tuple[int, ...]) -> dict[int, str]:
+    """The texts of these samples in the output of `llm generate --json`."""
+    texts = {result["sample"]: result["text"] for result in map(json.loads, process.output.splitlines())}
     return {k: texts[k] for k in samples}
 
 
 def first_difference(a: str, b: str) -> int | None:
-    """The place, from 0, of the first character that is not the same; None: the texts are equal."""
+    """The index of the first character that differs; None if the texts are equal."""
     if a == b:
         return None
     return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
@@ -253,14 +254,14 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], None]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", required=True, help="a run or model directory: LSTM, 512 units, vocabulary 65")
-    parser.add_argument("--text", help="the text to score, of which the first MB is taken, if need be repeated")
+    parser.add_argument("--text", help="the text to score; its first MB is used, repeated if it is shorter")
     parser.add_argument("--torch-python", help="an interpreter that can import torch")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default=",".join(MEASUREMENTS), help="names, separated by commas")
     options = parser.parse_args()
     names = options.only.split(",")
     if unknown := set(names) - MEASUREMENTS.keys():
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(MEASUREMENTS)}")
+        parser.error(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(MEASUREMENTS)}")
     for name in names:
         MEASUREMENTS[name](options)
 

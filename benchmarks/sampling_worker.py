@@ -1,8 +1,8 @@
-"""Our side of `sampling.py`, by the Python API: draws what it is asked for, and says how fast.
+"""Worker process of `sampling.py`: samples with the Python API and reports the speed.
 
 usage: python benchmarks/sampling_worker.py MODEL THREADS
-THREADS are those of NumPy's matrix products. Each line of standard input is a JSON object: settings of SamplingConfig
-and, if they are not to be all, `samples`, the numbers of those to draw. The answer is a JSON object, too.
+THREADS is the number of threads of NumPy's matrix products. Each line of standard input is a JSON object with settings
+of SamplingConfig and, optionally, `samples`, the indices of the samples to generate. The response is a JSON object.
 """
 
 import json
@@ -19,7 +19,7 @@ SEED = "The "
 
 
 def measure(model: "Model", request: dict[str, Any]) -> dict[str, Any]:
-    """Tokens per second, and the texts in the order of their samples."""
+    """Tokens per second, and the texts in the order of the samples."""
     from quickfox.generation.stopping import Completion
 
     samples = request.pop("samples", None)

@@ -1,7 +1,7 @@
-"""Start-up: whole processes of `llm`, each in turn with `python -c "import numpy, typer, rich.console"`.
+"""Measures start-up: whole processes of `llm`, alternating with `python -c "import numpy, typer, rich.console"`.
 
 usage: python benchmarks/startup.py [--model DIR] [--rounds N]
-Measure from a plain `pip install`, not an editable one. Without --model, `generate` uses the newest run under ./runs.
+Measure a plain `pip install`, not an editable one. Without --model, `generate` uses the newest run under ./runs.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in commands}
     baseline = []
     for command in (BASELINE, *commands.values()):
-        seconds_of(command)  # once, unmeasured, so that the files are in memory
+        seconds_of(command)  # once without measuring, so that the files are in the file system cache
     for _ in range(options.rounds):
         baseline.append(seconds_of(BASELINE))
         for name, command in commands.items():

@@ -1,9 +1,9 @@
-"""Validation loss against time: `llm train --budget`, and the PyTorch peer where torch is installed, in turn.
+"""Measures validation loss over time: `llm train --budget` and, if torch is installed, the PyTorch peer.
 
 usage: python benchmarks/time_to_loss.py TEXT [--budgets 30,60,150] [--seeds 1,2,3] [--torch-python PYTHON]
        [--plot FILE.svg]
-Ours is timed as a whole command, from its start to its end; the peer by its own generous clock, which starts after its
-imports and stops during validation. Both hold out the last tenth. The plot needs matplotlib.
+Quickfox is timed as a whole command, from its start to its end. The peer's clock starts after its imports and stops
+during validation, which favors the peer. Both hold out the last tenth of the text. The plot needs matplotlib.
 """
 
 import argparse
@@ -21,7 +21,7 @@ PEER_EMBEDDING, PEER_DROPOUT = 64, 0.1
 
 
 def train_ours(text: str, budget: float, seed: int) -> dict[str, Any]:
-    """One run of the command; its own figures, and the wall time that we saw."""
+    """Runs the command once; returns its figures and the measured wall time."""
     llm = str(Path(sys.executable).with_name("llm"))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -35,7 +35,7 @@ def train_ours(text: str, budget: float, seed: int) -> dict[str, Any]:
 
 
 def train_peer(python: str, text: str, budget: float) -> dict[str, Any]:
-    """One run of the PyTorch peer."""
+    """Runs the PyTorch peer once."""
     settings = [str(value) for value in PEER_SETTINGS.values()]
     result = run_json([python, str(PEER), text, *settings, str(budget), str(PEER_EMBEDDING), str(PEER_DROPOUT)])
     kept = ("tokens_per_second", "parameters")
@@ -48,7 +48,7 @@ def train_peer(python: str, text: str, budget: float) -> dict[str, Any]:
 
 
 def plot(results: list[dict[str, Any]], text: str, path: str) -> None:
-    """Loss against seconds, a line a contestant."""
+    """Plots the loss over seconds, one line per contestant."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--plot", help="write a plot of all results to this SVG file")
     options = parser.parse_args()
     if not Path(options.text).exists():
-        print(f"skipped: {options.text} is not there", file=sys.stderr)
+        print(f"skipped: {options.text} does not exist", file=sys.stderr)
         return
     results: list[dict[str, Any]] = []
     for budget in map(float, options.budgets.split(",")):

@@ -1,9 +1,9 @@
-"""Training throughput on random tokens: ours, Keras `fit`, and PyTorch's layers where it is installed, in turn.
+"""Measures training throughput on random tokens: Quickfox, Keras `fit`, and PyTorch's layers if torch is installed.
 
 usage: python benchmarks/train_throughput.py [--architecture NAME]... [--torch-python PYTHON] [--rounds N] [--steps N]
-PYTHON is an interpreter that can import torch. Keras and PyTorch have LSTM, GRU and simple RNN layers; the peer of the
-transformer is in the style of nanoGPT. Each measurement is a process of its own; the contestants take turns, N rounds,
-and the medians are printed, with ours as a multiple of each peer.
+PYTHON is an interpreter that can import torch. Keras and PyTorch provide LSTM, GRU and simple RNN layers; the peer of
+the transformer is in the style of nanoGPT. Each measurement runs in its own process. Contestants alternate for N
+rounds; the medians are printed, and the speed of Quickfox as a multiple of each peer.
 """
 
 import argparse
@@ -31,7 +31,7 @@ WARM_UP_STEPS = 3
 
 
 def model_config(architecture: Any, window: int, embedding: int, hidden: int, layers: int) -> Any:
-    """Our model of that shape."""
+    """A Quickfox model of this shape."""
     from quickfox.config.model import ModelConfig
 
     attention: dict[str, Any] = {"num_heads": HEADS, "context": window} if architecture == "transformer" else {}
@@ -44,7 +44,7 @@ def model_config(architecture: Any, window: int, embedding: int, hidden: int, la
 def measure_ours(
     architecture: str, precision: Any, batch: int, window: int, embedding: int, hidden: int, layers: int, steps: int
 ) -> float:
-    """Tokens per second of our training step."""
+    """Tokens per second of Quickfox's training step."""
     from quickfox.system.threads import available_threads
     from quickfox.training.tensorflow_runtime import start_tensorflow
 
@@ -58,7 +58,7 @@ def measure_ours(
     from quickfox.training.engine.events import StepsCompleted
     from quickfox.training.engine.trainer import Trainer
 
-    trainer.hidden_kernels = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all, as the others have it
+    trainer.hidden_kernels = lambda config: {}  # type: ignore[attr-defined]  # AdamW for all parameters, as in the peers
     ids = np.random.default_rng(0).integers(0, VOCABULARY, size=1_000_000).astype(np.uint8)
     model = model_config(architecture, window, embedding, hidden, layers)
     training = TrainingConfig(
@@ -75,7 +75,7 @@ def measure_ours(
 def measure_keras(
     architecture: str, precision: str, batch: int, window: int, embedding: int, hidden: int, layers: int, steps: int
 ) -> float:
-    """Tokens per second of the model that a tutorial would `fit`."""
+    """Tokens per second of the standard Keras model with `fit`."""
     import keras
     import numpy as np
 
@@ -95,7 +95,7 @@ def measure_keras(
 
 
 def compare(architecture: str, torch_python: str | None, rounds: int, steps: int) -> None:
-    """All shapes and precisions of an architecture, the contestants in turn."""
+    """Measures and reports all shapes and precisions of an architecture."""
     from quickfox.models.parameters import parameter_shapes
 
     for shape in SHAPES[architecture]:

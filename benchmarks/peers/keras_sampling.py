@@ -1,9 +1,9 @@
 """Keras peer: sampling from Embedding -> stateful LSTM -> Dense, the model called on one id at a time; random weights.
 
 usage: python keras_sampling.py [LENGTH]
-Needs: pip install tensorflow==2.21.0. With LENGTH it writes so many characters, each as it is drawn, and ends: a whole process
-that is generous to this peer, as it reads no model. Without, each line of standard input is a JSON object with the `length` to
-draw; the answer is one with the tokens per second, where imports and building the model do not count.
+Needs: pip install tensorflow==2.21.0. With LENGTH, writes LENGTH characters, each as soon as it is sampled, and
+ends; this favors the peer, because it loads no model. Without LENGTH, each line of standard input is a JSON object with the
+`length` to sample; the response has the tokens per second, without imports and model construction.
 """
 
 import json

@@ -1,8 +1,8 @@
 """PyTorch peer: sampling from Embedding -> nn.LSTM -> Linear, one token at a time, on one thread; random weights.
 
 usage: python torch_sampling.py
-Needs: pip install torch==2.13.0 numpy. Each line of standard input is a JSON object with the `length` to draw; the answer
-is one with the tokens per second. Imports and building the model do not count.
+Needs: pip install torch==2.13.0 numpy. Each line of standard input is a JSON object with the `length` to
+sample; the response has the tokens per second, without imports and model construction.
 """
 
 import json

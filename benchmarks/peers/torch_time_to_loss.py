@@ -1,10 +1,10 @@
-"""PyTorch peer: the best simple LSTM recipe found so far, trained on one text for a fixed number of seconds.
+"""PyTorch peer: the best simple LSTM recipe that was found, trained on one text for a fixed number of seconds.
 
 usage: python torch_time_to_loss.py TEXT HIDDEN LAYERS BATCH TIME LEARNING_RATE SECONDS EMBED DROPOUT
 e.g.:  python torch_time_to_loss.py tinyshakespeare.txt 512 1 32 64 6e-3 60 64 0.1
 First 90 % trains, last 10 % validates; state is carried across windows (truncated BPTT); AdamW; bfloat16 autocast; the learning
 rate falls linearly to 0 over the SECONDS given. Validation is over the whole held-out text in 16 contiguous streams.
-The clock starts after imports and after the text is encoded, and stops during validation: generous to this peer.
+The clock starts after imports and after the text is encoded, and stops during validation, which favors this peer.
 """
 
 import json

@@ -1,7 +1,7 @@
 """PyTorch peer: training throughput of nn.LSTM, nn.GRU, nn.RNN, or a transformer in the style of nanoGPT, on random tokens.
 
 usage: python torch_train_throughput.py ARCHITECTURE PRECISION BATCH WINDOW EMBEDDING HIDDEN LAYERS STEPS VOCABULARY HEADS
-Needs: pip install torch==2.13.0 numpy. Prints one JSON line with tokens a second. AdamW throughout.
+Needs: pip install torch==2.13.0 numpy. Prints one JSON line with the tokens per second. AdamW throughout.
 """
 
 import json
@@ -30,7 +30,7 @@ class Recurrent(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer of four times the width, each after a norm and added to what came in."""
+    """Pre-norm attention and a feed-forward layer of four times the width, each with a residual connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens and positions -> blocks -> norm -> logits by the embedding's own matrix."""
+    """Token and position embeddings -> transformer blocks -> norm -> logits, tied to the embedding."""
 
     def __init__(self) -> None:
         super().__init__()
