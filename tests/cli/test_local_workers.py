@@ -63,10 +63,10 @@ def weights(run: Path) -> bytes:
 
 
 @trains
-def test_two_workers_end_with_the_weights_of_one_bit_for_bit(llm: Llm, fox: Path) -> None:
+def test_two_workers_end_with_the_weights_of_one_bit_for_bit(llm_process: Llm, fox: Path) -> None:
     steps = ("--steps", "40", "--json")
-    alone = llm("train", "fox.txt", *SAME, *steps, "--output", "alone")
-    together = llm("train", "fox.txt", *SAME, *steps, "--output", "together", "--local-workers", "2")
+    alone = llm_process("train", "fox.txt", *SAME, *steps, "--output", "alone")
+    together = llm_process("train", "fox.txt", *SAME, *steps, "--output", "together", "--local-workers", "2")
     assert together.returncode == alone.returncode == 0, together.stderr
     one, two = json.loads(alone.stdout), json.loads(together.stdout)
     assert (one["workers"], two["workers"]) == (1, 2)
@@ -79,7 +79,7 @@ def test_two_workers_end_with_the_weights_of_one_bit_for_bit(llm: Llm, fox: Path
 @trains
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_asked_to_stop_all_save_at_one_step_and_one_worker_can_go_on(
-    llm: Llm, fox: Path, start: Callable[..., Any], number: signal.Signals
+    llm_process: Llm, fox: Path, start: Callable[..., Any], number: signal.Signals
 ) -> None:
     process = start("train", "fox.txt", *SAME, "--steps", "900000", "--output", "run", "--local-workers", "2")
     for line in process.stderr:
@@ -91,7 +91,7 @@ def test_asked_to_stop_all_save_at_one_step_and_one_worker_can_go_on(
     stopped = re.fullmatch(r"stopped and saved at step ([\d,]+); go on with: .*run", error.splitlines()[-1])
     assert stopped
     step = int(stopped[1].replace(",", ""))
-    resumed = llm("train", "--resume", "run", "--steps", str(step + 20), "--json")
+    resumed = llm_process("train", "--resume", "run", "--steps", str(step + 20), "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["steps"] == step + 20
 
@@ -118,13 +118,13 @@ def test_all_workers_end_with_one_status(
     said = [worker.communicate(timeout=60)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0 if asked is None else 143] * 2, said
     assert "Traceback" not in "".join(said)
-    assert said[1].startswith("worker 1 of 2; how it goes is shown by the chief")
+    assert said[1].startswith("worker 1 of 2; progress is shown by the chief")
 
 
 @trains
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_worker_is_lost_the_other_ends_and_says_how_to_go_on(
-    llm: Llm, fox: Path, start: Callable[..., Any], victim: int, free_addresses: list[str]
+    llm_process: Llm, fox: Path, start: Callable[..., Any], victim: int, free_addresses: list[str]
 ) -> None:
     workers = [
         start(
@@ -141,11 +141,11 @@ def test_when_a_worker_is_lost_the_other_ends_and_says_how_to_go_on(
     _, error = other.communicate(timeout=30)
     assert other.returncode == 75
     name = "the chief" if victim == 0 else "worker 1"
-    assert re.fullmatch(rf"llm: {name} \(.*\) is lost: .*go on with: llm train --resume run", error.splitlines()[-1])
+    assert re.fullmatch(rf"llm: {name} \(.*\) is lost: .*resume with: llm train --resume run", error.splitlines()[-1])
     assert "Traceback" not in error
     workers[victim].communicate()
     step = max(int(path.name.removeprefix("step-")) for path in (fox / "run" / "checkpoints").glob("step-*"))
-    resumed = llm("train", "--resume", "run", "--steps", str(step + 20), "--json", "--local-workers", "2")
+    resumed = llm_process("train", "--resume", "run", "--steps", str(step + 20), "--json", "--local-workers", "2")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["steps"] == step + 20
 
@@ -159,8 +159,8 @@ def free_addresses() -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("fox.txt", "--batch-size", "5", "--local-workers", "2"), 2, "5 does not divide by 2 workers: choose 4 or 6"),
-        (("fox.txt", "--batch-size", "1", "--local-workers", "2"), 2, "1 does not divide by 2 workers: choose 2"),
+        (("fox.txt", "--batch-size", "5", "--local-workers", "2"), 2, "5 is not divisible by 2 workers: choose 4 or 6"),
+        (("fox.txt", "--batch-size", "1", "--local-workers", "2"), 2, "1 is not divisible by 2 workers: choose 2"),
         (("-", "--local-workers", "2"), 2, "standard input can be read once"),
         (("fox.txt", "--local-workers", "0"), 2, "local-workers must be from 1"),
         (("fox.txt", "--local-workers", "65"), 2, "local-workers must be from 1 to 64"),
@@ -168,16 +168,16 @@ def free_addresses() -> list[str]:
         (("fox.txt", "--window", "9000", "--local-workers", "2"), 2, "window must be at most"),
     ],
 )
-def test_bad_inputs(llm: Llm, fox: Path, arguments: tuple[str, ...], status: int, said: str) -> None:
-    ended = llm("train", *arguments)
+def test_bad_inputs(llm_process: Llm, fox: Path, arguments: tuple[str, ...], status: int, said: str) -> None:
+    ended = llm_process("train", *arguments)
     assert ended.returncode == status
     [line] = ended.stderr.splitlines()
     assert said in line
     assert [path.name for path in fox.iterdir()] == ["fox.txt"]
 
 
-def test_a_wrong_tf_config_is_one_line(llm: Llm, fox: Path, environment: dict[str, str]) -> None:
-    ended = llm("train", "fox.txt", env={**environment, "TF_CONFIG": '{"cluster": {"worker": ["a:1", "b"]}}'})
+def test_a_wrong_tf_config_is_one_line(llm_process: Llm, fox: Path, environment: dict[str, str]) -> None:
+    ended = llm_process("train", "fox.txt", env={**environment, "TF_CONFIG": '{"cluster": {"worker": ["a:1", "b"]}}'})
     assert ended.returncode == 2
     assert ended.stderr == "llm: TF_CONFIG: cluster.worker: an address is host:port, or [host]:port for IPv6, not 'b'\n"
 
