@@ -58,8 +58,8 @@ def test_a_process_that_is_alone(environment: dict[str, str]) -> None:
         (tf_config({"worker": ["a:0", "b:1"]}), "not 'a:0'"),
         (tf_config({"worker": ["a:65536", "b:1"]}), "not 'a:65536'"),
         (tf_config({"worker": [1, "b:1"]}), "not 1"),
-        (tf_config({"worker": ["a:1", "a:1"]}), "given twice"),
-        (tf_config({"worker": ["[::1]:1", "[0::1]:1"]}), "given twice"),
+        (tf_config({"worker": ["a:1", "a:1"]}), "occurs twice"),
+        (tf_config({"worker": ["[::1]:1", "[0::1]:1"]}), "occurs twice"),
         *[
             (tf_config({"worker": [address, "b:1"]}), rf"\[host\]:port for IPv6, not '{re.escape(address)}'")
             for address in (
@@ -75,7 +75,7 @@ def test_a_process_that_is_alone(environment: dict[str, str]) -> None:
             )
         ],
         (tf_config({"chief": ["a:1", "b:1"]}), "2 chiefs"),
-        (tf_config({"worker": ["a:1", "b:1"]}, "evaluator"), "task.type is 'evaluator'"),
+        (tf_config({"worker": ["a:1", "b:1"]}, "evaluator"), "task.type must be chief or worker, not 'evaluator'"),
         (tf_config({"worker": ["a:1", "b:1"]}, "chief"), "task.index is 0"),
         (tf_config({"worker": ["a:1", "b:1"]}, index=2), "task.index is 2"),
         (tf_config({"worker": ["a:1", "b:1"]}, index=True), "task.index is True"),
@@ -207,14 +207,14 @@ def test_ports_are_no_system_ports_and_none_of_outgoing_connections(job: int) ->
         ({"SLURM_STEP_ID": "-1"}, "SLURM_STEP_ID is '-1'"),
         ({"SLURM_PROCID": "\u0663"}, "SLURM_PROCID is"),
         ({"SLURM_PROCID": "5"}, "SLURM_PROCID is 5, and there are 5 tasks"),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, "the nodes have 5 tasks, and the step has 4"),
-        ({"SLURM_STEP_TASKS_PER_NODE": "2,3"}, "3 nodes are listed, and the tasks of 2"),
-        ({"SLURM_STEP_TASKS_PER_NODE": "2(x99999)"}, "3 nodes are listed, and the tasks of 99999"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "the nodes have 5 tasks, but the step has 4"),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2,3"}, "3 nodes are listed, but the tasks of 2"),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2(x99999)"}, "3 nodes are listed, but the tasks of 99999"),
         *[({"SLURM_STEP_TASKS_PER_NODE": tasks}, "PER_NODE is ") for tasks in ("", "x", "2(x", "2,,1", "-1", "2(3)")],
-        *[({"SLURM_STEP_NODELIST": nodes}, "no list of nodes") for nodes in ("a,", ",a", "a b", "a:1", "n[1", "n1]")],
-        *[({"SLURM_STEP_NODELIST": nodes}, "no list of nodes") for nodes in ("n[[1]]", "n[]", "n[a]", "n[1\n]")],
-        *[({"SLURM_STEP_NODELIST": nodes}, "no range of nodes") for nodes in ("n[1,]", "n[-2]", "n[2-1]", "n[1-2-3]")],
-        ({"SLURM_STEP_NODELIST": "n[0-999999999]"}, "no range of nodes"),
+        *[({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes") for nodes in ("a,", ",a", "a b", "a:1", "n[1", "n1]")],
+        *[({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes") for nodes in ("n[[1]]", "n[]", "n[a]", "n[1\n]")],
+        *[({"SLURM_STEP_NODELIST": nodes}, "not a range of nodes") for nodes in ("n[1,]", "n[-2]", "n[2-1]", "n[1-2-3]")],
+        ({"SLURM_STEP_NODELIST": "n[0-999999999]"}, "not a range of nodes"),
         ({"SLURM_STEP_NODELIST": "n" + "[0-60000]" * 3}, "65536 nodes are listed"),  # and no more are made
     ],
 )

@@ -93,26 +93,26 @@ def test_an_error_that_is_a_bug_is_told_too(pair: tuple[Control, Control]) -> No
 def test_a_peer_that_was_asked_to_stop_has_not_failed(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.fail(KeyboardInterrupt())
-    with pytest.raises(PeerLostError, match="the chief: was stopped; start all again"):
+    with pytest.raises(PeerLostError, match="the chief: was stopped; restart all workers"):
         worker.receive()
 
 
 def test_a_peer_that_is_gone_is_lost_and_says_how_to_go_on(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
-    chief.advice = "go on with: llm train --resume fox"
+    chief.advice = "resume with: llm train --resume fox"
     worker._links[0].close()  # as the end of its process would
     with pytest.raises(
-        PeerLostError, match="worker 1 is lost: the connection broke; go on with: llm train --resume fox"
+        PeerLostError, match="worker 1 is lost: the connection broke; resume with: llm train --resume fox"
     ):
         chief.receive()
 
 
 def test_a_peer_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "LOST_SECONDS", 0.1)
-    monkeypatch.setattr(control, "_BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(control, "_HEARTBEAT_SECONDS", 0.05)
     ends = connected()
     chief = Control([Link("worker 1", ends[0])])
-    with pytest.raises(PeerLostError, match="no sign of life"):
+    with pytest.raises(PeerLostError, match="no heartbeat"):
         chief.receive()
     chief.close()
     ends[1].close()
@@ -133,7 +133,7 @@ def test_time_before_all_had_come_is_not_counted(monkeypatch: pytest.MonkeyPatch
 def test_a_peer_that_lives_and_does_not_do_what_all_do_is_lost(
     pair: tuple[Control, Control], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "_BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(control, "_HEARTBEAT_SECONDS", 0.02)
     chief, worker = pair
     with chief.response_deadline(60.0):
         chief.check()
@@ -190,8 +190,8 @@ def test_where_all_live_and_a_call_fails_they_do_not_reach_each_other(
     pair: tuple[Control, Control], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "LOST_SECONDS", 0.0)
-    monkeypatch.setattr(control, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(control, "_HEARTBEAT_SECONDS", 0.01)
     chief, _ = pair
-    chief.advice = "go on with: llm train --resume fox"
-    with pytest.raises(PeerLostError, match=r"do not reach each other: no route; go on with: llm .* fox"):
+    chief.advice = "resume with: llm train --resume fox"
+    with pytest.raises(PeerLostError, match=r"cannot reach each other: no route; resume with: llm .* fox"):
         chief.raise_failure(RuntimeError("no route\nand more lines"))

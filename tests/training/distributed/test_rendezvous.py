@@ -52,13 +52,13 @@ def test_all_who_come_talk_to_the_chief() -> None:
 
 def test_one_that_does_not_come_is_named_to_all() -> None:
     for outcome in meet([{}, {}], seconds=1.0, size=3):
-        with pytest.raises(UnavailableError, match=r"worker 2 \(127\.0\.0\.1:\d+\) did not come"):
+        with pytest.raises(UnavailableError, match=r"worker 2 \(127\.0\.0\.1:\d+\) did not connect"):
             outcome()
 
 
 def test_a_chief_that_does_not_come_is_named() -> None:
     with (
-        pytest.raises(UnavailableError, match=r"the chief \(127\.0\.0\.1:\d+\) did not come"),
+        pytest.raises(UnavailableError, match=r"the chief \(127\.0\.0\.1:\d+\) did not connect"),
         connect_workers(ClusterSpec(addresses(2), 1), {}, lambda _: None, 0.5),
     ):
         pytest.fail("nobody is there")
@@ -67,7 +67,7 @@ def test_a_chief_that_does_not_come_is_named() -> None:
 def test_all_must_have_been_started_alike() -> None:
     for outcome in meet([{"--steps": 5, "--size": "tiny"}, {"--steps": 6, "--size": "tiny"}]):
         with pytest.raises(
-            UsageError, match=r"--steps is 6 at worker 1 .* and 5 at the chief: start all workers alike"
+            UsageError, match=r"--steps is 6 at worker 1 .* and 5 at the chief: start all workers with the same options"
         ):
             outcome()
 
@@ -116,7 +116,7 @@ def test_two_of_one_rank_are_told() -> None:
 
         outcomes = [pool.submit(join, rank) for rank in (0, 1, 1)]
     said = "\n".join(str(outcome.exception()) for outcome in outcomes)
-    assert re.search("another process has come as worker 1|worker 1 .* cannot listen", said)  # at once, or in turn
+    assert re.search("another process is already connected as worker 1|worker 1 .* cannot listen", said)  # at once, or in turn
 
 
 def test_a_worker_that_finds_another_program_at_the_chiefs_port_tries_again() -> None:

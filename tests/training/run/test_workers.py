@@ -78,7 +78,7 @@ def test_a_worker_lost_just_before_its_server_starts_does_not_keep_the_chief(chi
     status, line = chief(play)
     assert status == 75
     assert line.startswith("llm: worker 1 (")
-    assert line.endswith("is lost: the connection broke; start all again")
+    assert line.endswith("is lost: the connection broke; restart all workers")
     assert not (tmp_path / "run" / "run.json").exists()
 
 

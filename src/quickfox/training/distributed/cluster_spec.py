@@ -1,8 +1,8 @@
-"""Which processes train together, and which of them this one is: from `TF_CONFIG`, or from Slurm's variables.
+"""The processes that train together, and the index of this one, from `TF_CONFIG` or from Slurm's variables.
 
     TF_CONFIG={"cluster": {"worker": ["ann:7000", "bob:7000"]}, "task": {"type": "worker", "index": 0}}
 
-The first worker, or the one of the job "chief" if there is one, is the chief. Knows no sockets.
+The chief is the process of the job "chief", or the first worker if there is none. Independent of sockets.
 """
 
 import itertools
@@ -17,7 +17,18 @@ from quickfox.files.json import parse_json
 
 MAX_WORKERS = 1024
 
+SLURM_TASKS = "SLURM_STEP_NUM_TASKS"
+"""Set by `srun` for each task that it starts, and not in the batch script itself."""
+
 _ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|[^\s:/\[\]]+):([0-9]{1,5})")
+
+_BY_NODE = ("block", "pack", "nopack", "*")  # prefixes of the distributions that number tasks node by node
+
+_PORTS = range(20_000, 31_200)  # below the ports that Linux uses for outgoing connections
+_PORTS_PER_JOB = 16  # the next job, perhaps on the same machine, has the next ports
+_PORTS_PER_STEP = 101 * _PORTS_PER_JOB  # far from those of the next jobs
+
+_MAX_NODES = 2**16  # Slurm's own limit
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class ClusterSpec:
     """The workers by rank, and the rank of this process.
 
     Attributes:
-        addresses: host:port of each, where it listens, an IPv6 host in brackets; the chief's is the first.
+        addresses: host:port at which each listens, an IPv6 host in brackets; the first is the chief's.
         rank: of this process, from 0.
     """
 
@@ -34,28 +45,28 @@ class ClusterSpec:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process decides, writes and shows."""
+        """Whether this process makes the decisions, writes files and shows progress."""
         return self.rank == 0
 
     def describe(self, rank: int) -> str:
-        """A worker, named for a message."""
+        """The name of a worker in messages."""
         return f"{'the chief' if rank == 0 else f'worker {rank}'} ({self.addresses[rank]})"
 
     def endpoint(self, rank: int) -> tuple[str, int]:
-        """The host, without brackets, and the port of a worker, as a socket wants them."""
+        """The host, without brackets, and the port of a worker."""
         return _endpoint(self.addresses[rank])
 
     def workers_on_this_host(self) -> int:
-        """How many share this process's machine, itself included, as far as the hosts' names tell."""
+        """Number of workers on the machine of this process, itself included, according to the host names."""
         hosts = [_endpoint(address)[0] for address in self.addresses]
         return hosts.count(hosts[self.rank])
 
 
 def read_cluster_spec(environment: Mapping[str, str]) -> ClusterSpec | None:
-    """The cluster that the environment describes; None if there is none, or this process is all of it.
+    """Reads the cluster from environment variables; None if there is none, or a single process.
 
     Raises:
-        UsageError: it is described wrongly.
+        UsageError: the variables are invalid.
     """
     if environment.get("TF_CONFIG", "").strip():
         spec = _from_tf_config(environment["TF_CONFIG"])
@@ -75,18 +86,18 @@ def _from_tf_config(text: str) -> ClusterSpec | None:
     if not cluster:
         return None
     if other := sorted(cluster.keys() - {"chief", "worker"}):
-        raise UsageError(f"TF_CONFIG: the cluster has the job {other[0]!r}; only chief and worker can train a model")
+        raise UsageError(f"TF_CONFIG: the cluster has the job {other[0]!r}; only chief and worker are supported")
     jobs = {kind: _addresses(kind, cluster.get(kind, [])) for kind in ("chief", "worker")}
     if len(jobs["chief"]) > 1:
-        raise UsageError(f"TF_CONFIG: there are {len(jobs['chief'])} chiefs, and there can only be one")
+        raise UsageError(f"TF_CONFIG: {len(jobs['chief'])} chiefs, but only one is possible")
     addresses = (*jobs["chief"], *jobs["worker"])
     if len(set(map(_endpoint, addresses))) < len(addresses):
-        raise UsageError("TF_CONFIG: an address is given twice")
+        raise UsageError("TF_CONFIG: an address occurs twice")
     if len(addresses) > MAX_WORKERS:
         raise UsageError(f"TF_CONFIG: {len(addresses)} workers are more than {MAX_WORKERS}")
     kind, index = task.get("type"), task.get("index")
     if kind not in jobs:
-        raise UsageError(f"TF_CONFIG: task.type is {kind!r}, and must be chief or worker")
+        raise UsageError(f"TF_CONFIG: task.type must be chief or worker, not {kind!r}")
     if type(index) is not int or not 0 <= index < len(jobs[kind]):
         raise UsageError(f"TF_CONFIG: task.index is {index!r}, and there are {len(jobs[kind])} of the type {kind}")
     return ClusterSpec(addresses, index + (len(jobs["chief"]) if kind == "worker" else 0))
@@ -126,32 +137,20 @@ def _is_address(text: str) -> bool:
 def _endpoint(address: str) -> tuple[str, int]:
     host, port = address.rsplit(":", 1)
     if host.startswith("["):
-        host = str(IPv6Address(host[1:-1]))  # of its many spellings always the same
+        host = str(IPv6Address(host[1:-1]))  # normalized spelling
     return host, int(port)
 
 
-SLURM_TASKS = "SLURM_STEP_NUM_TASKS"
-"""Set by `srun` for each task that it starts, and not within a batch script itself."""
-
-_BY_NODE = ("block", "pack", "nopack", "*")  # the distributions that number tasks node by node begin so
-
-_PORTS = range(20_000, 31_200)  # below those that Linux gives to outgoing connections
-_PORTS_OF_A_JOB = 16  # the next job, on the same machine, has the next ports
-_PORTS_OF_A_STEP = 101 * _PORTS_OF_A_JOB  # far from those of the next jobs
-
-_MAX_NODES = 2**16  # as many as Slurm itself takes
-
-
 def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tuple[str, ...], int]:
-    """The tasks of the step that this process is one of.
+    """Reads the tasks of the Slurm step of this process.
 
     Returns:
-        host:port of each, by rank, and the rank of this process. A node's first task has a port that follows from the
-        numbers of the job and the step, each further one the next.
+        host:port of each task, by rank, and the rank of this process. The port of a node's first task is computed from
+        the numbers of the job and the step; each further task of the node has the next port.
 
     Raises:
-        UsageError: the variables are not there, contradict each other or name more than `max_tasks` tasks; or Slurm
-            has numbered the tasks otherwise.
+        UsageError: the variables are missing or inconsistent, name more than `max_tasks` tasks, or the tasks are not
+            numbered node by node.
     """
     try:
         size, rank = (_number(environment, name) for name in (SLURM_TASKS, "SLURM_PROCID"))
@@ -160,9 +159,9 @@ def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tup
         hosts = _hosts(environment.get("SLURM_STEP_NODELIST") or _variable(environment, "SLURM_JOB_NODELIST"))
         tasks = _tasks_per_node(_variable(environment, "SLURM_STEP_TASKS_PER_NODE"))
         if len(tasks) != len(hosts):
-            raise ValueError(f"{len(hosts)} nodes are listed, and the tasks of {len(tasks)}")
+            raise ValueError(f"{len(hosts)} nodes are listed, but the tasks of {len(tasks)}")
         if sum(tasks) != size:
-            raise ValueError(f"the nodes have {sum(tasks)} tasks, and the step has {size}")
+            raise ValueError(f"the nodes have {sum(tasks)} tasks, but the step has {size}")
         if rank >= size:
             raise ValueError(f"SLURM_PROCID is {rank}, and there are {size} tasks")
         port = _first_port(_number(environment, "SLURM_JOB_ID"), _number(environment, "SLURM_STEP_ID", "0"))
@@ -179,7 +178,7 @@ def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tup
 
 
 def _first_port(job: int, step: int) -> int:
-    return _PORTS[(job * _PORTS_OF_A_JOB + step * _PORTS_OF_A_STEP) % len(_PORTS)]
+    return _PORTS[(job * _PORTS_PER_JOB + step * _PORTS_PER_STEP) % len(_PORTS)]
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str:
@@ -196,27 +195,27 @@ def _number(environment: Mapping[str, str], name: str, default: str | None = Non
 
 
 def _hosts(text: str) -> list[str]:
-    """The hosts of a list such as `n[1-3,07],gpu[1-2]-ib`; of several brackets in a name the last varies fastest."""
+    """Expands a node list such as `n[1-3,07],gpu[1-2]-ib`; with several brackets in a name, the last varies fastest."""
     names = re.findall(r"(?:[^\s,:\[\]]|\[[0-9,-]+\])+", text)
     if not names or ",".join(names) != text:
-        raise ValueError(f"{text!r:.60} is no list of nodes")
-    hosts = (host for name in names for host in _expanded(name))
+        raise ValueError(f"{text!r:.60} is not a list of nodes")
+    hosts = (host for name in names for host in _expand_name(name))
     return list(itertools.islice(hosts, _MAX_NODES))
 
 
-def _expanded(name: str) -> Iterator[str]:
-    parts = re.split(r"\[(.*?)\]", name)  # each second one was in brackets
-    choices = [list(_numerals(part)) if index % 2 else [part] for index, part in enumerate(parts)]
+def _expand_name(name: str) -> Iterator[str]:
+    parts = re.split(r"\[(.*?)\]", name)  # every second part was in brackets
+    choices = [list(_expand_ranges(part)) if index % 2 else [part] for index, part in enumerate(parts)]
     return map("".join, itertools.product(*choices))
 
 
-def _numerals(text: str) -> Iterator[str]:
-    """`9-10,007` -> 9, 10, 007: the first number of a range has the digits that each has at least."""
+def _expand_ranges(text: str) -> Iterator[str]:
+    """`9-10,007` -> 9, 10, 007: numbers are padded to the width of the first of their range."""
     for part in text.split(","):
         match = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
         numbers = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
         if match is None or not 0 < len(numbers) <= _MAX_NODES:
-            raise ValueError(f"[{text:.60}] is no range of nodes")
+            raise ValueError(f"[{text:.60}] is not a range of nodes")
         yield from (str(number).zfill(len(match[1])) for number in numbers)
 
 

@@ -1,15 +1,15 @@
-"""How the workers of a cluster talk to each other beside TensorFlow: who is there, what to do next, who was lost.
+"""Messages between the chief and the workers of a cluster, over connections other than TensorFlow's.
 
-Each worker has a connection to the chief, made in `rendezvous.py`. What goes over it is a JSON object a line: a message
-for the training loop; {}, a sign of life; or one of three that are dealt with here,
+Each worker has a connection to the chief, made by `rendezvous.py`. It carries one JSON object per line: a message for
+the training loop; {}, a heartbeat; or one of three that this module handles:
 
-    {"stop": true}  a worker asks for the run to be saved and stopped
-    {"failed": [status, reason]}  a process fails, and all shall
-    {"bye": true}  it ends, and that is no loss
+    {"stop": true}  a worker requests that the run is saved and stopped
+    {"failed": [status, reason]}  a process has failed, and all others must
+    {"bye": true}  a process ends in an orderly way
 
-A peer whose connection breaks, or which gives no sign of life for `LOST_SECONDS`, is lost, and so is the run until it
-is resumed: every worker ends. So it is where a peer lives but does not answer, see `Control.response_deadline`. A process
-that trains alone is the chief of nobody. Knows no TensorFlow.
+A peer is lost if its connection breaks, if it sends no heartbeat for `LOST_SECONDS`, or if it does not respond (see
+`Control.response_deadline`). Every worker then ends, and the run can be resumed. In a single process, the chief has no
+peers. Independent of TensorFlow.
 """
 
 import json
@@ -35,9 +35,9 @@ from quickfox.errors import (
 )
 from quickfox.files.json import MAX_JSON_BYTES, parse_json
 
-LOST_SECONDS = 20.0  # without a sign of life; importing TensorFlow from a slow disk may stop all threads for some
-ABORT_SECONDS = 4.0  # for a process to end by itself when a peer is lost, unless a call of TensorFlow holds it
-_BEAT_SECONDS = 1.0
+LOST_SECONDS = 20.0  # without a heartbeat; importing TensorFlow from a slow disk may suspend all threads for seconds
+ABORT_SECONDS = 4.0  # from the loss of a peer until a process blocked in TensorFlow is aborted
+_HEARTBEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 
 Message = dict[str, Any]
@@ -51,92 +51,92 @@ class Control:
 
     Args:
         links: one for each peer, by rank.
-        leave: ends the process at once, with a message; called from another thread when a peer is lost or has failed
-            and the main thread, which is told by an exception, does not get to see it.
+        abort: ends the process at once with an error; called in another thread if a peer is lost or has failed and the
+            main thread, in which an exception is raised, is blocked.
     """
 
-    def __init__(self, links: list["Link"], leave: Callable[[QuickfoxError], None] = lambda _: None) -> None:
+    def __init__(self, links: list["Link"], abort: Callable[[QuickfoxError], None] = lambda _: None) -> None:
         self._links = links
-        self._leave = leave
+        self._abort = abort
         self._failure: QuickfoxError | None = None
         self._stop_requested = False
         self._closed = threading.Event()
-        self._answer_due = math.inf  # by `time.monotonic`
-        self.advice = "start all again"
+        self._deadline = math.inf  # by `time.monotonic`
+        self.advice = "restart all workers"
         for link in links:
-            link.last_received = time.monotonic()  # it may have waited for others to come
+            link.last_received = time.monotonic()  # connecting the other workers may have taken long
             threading.Thread(target=self._read, args=(link,), daemon=True).start()
         if links:
-            threading.Thread(target=self._watch, daemon=True).start()
+            threading.Thread(target=self._monitor, daemon=True).start()
 
     def send(self, **message: Any) -> None:
-        """Sends a message, of anything JSON can hold, to every peer."""
+        """Sends a message of JSON values to every peer."""
         for link in self._links:
             link.send(message)
 
     def receive(self, on_idle: Callable[[], None] = lambda: None) -> list[Message]:
-        """The next message of each peer, by rank; `on_idle` is called a few times a second.
+        """Waits for the next message of each peer, in order of rank; calls `on_idle` a few times a second meanwhile.
 
         Raises:
             PeerLostError: a peer is lost.
-            QuickfoxError: a peer has failed: the kind of its error, where that is one of ours.
+            QuickfoxError: a peer has failed; of the same type as its error.
         """
         return [self._next(link, on_idle) for link in self._links]
 
     def check(self) -> None:
-        """Raises what `receive` does if there is a reason."""
+        """Raises the errors of `receive` if a peer is lost or has failed."""
         if self._failure is not None:
             raise self._failure
 
     @contextmanager
     def response_deadline(self, seconds: float) -> Iterator[None]:
-        """Takes a peer for lost if the block, which waits for all of them, takes longer.
+        """Treats a peer as lost if the body, which waits for all peers, takes longer than `seconds`.
 
-        A process may give signs of life while its main thread hangs, on a disk that does not answer for example.
+        A process may send heartbeats while its main thread hangs, for example on a disk that does not respond.
         """
-        self._answer_due = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
         try:
             yield
         finally:
-            self._answer_due = math.inf
+            self._deadline = math.inf
 
     def raise_failure(self, error: Exception) -> NoReturn:
-        """Raises why what all peers do together has failed: one is lost, or has failed, or cannot be reached.
+        """Raises the cause of an error in a collective operation: a peer is lost, has failed or cannot be reached.
 
-        Without peers, it is `error` itself.
+        Without peers, the cause is `error` itself.
         """
-        deadline = time.monotonic() + LOST_SECONDS + 2 * _BEAT_SECONDS
+        deadline = time.monotonic() + LOST_SECONDS + 2 * _HEARTBEAT_SECONDS
         while self._links and time.monotonic() < deadline:
             self.check()
             time.sleep(_POLL_SECONDS)
         if not self._links:
             raise error
         reason = str(error).splitlines()[0]
-        raise PeerLostError(f"the workers do not reach each other: {reason:.200}; {self.advice}") from error
+        raise PeerLostError(f"the workers cannot reach each other: {reason:.200}; {self.advice}") from error
 
     def request_stop(self) -> None:
-        """Asks the chief to save and to stop, once."""
+        """Requests, once, that the chief saves and stops the run."""
         if not self._stop_requested:
             self._stop_requested = True
             self.send(stop=True)
 
     def stop_requested(self) -> bool:
-        """Whether any of the peers, or this process by `request_stop`, has asked to stop."""
+        """Whether a peer, or this process by `request_stop`, has requested to stop."""
         return self._stop_requested
 
     def fail(self, error: BaseException) -> None:
-        """Tells the peers that this process fails, and why."""
+        """Notifies the peers that this process has failed, and why."""
         if error is self._failure:
             return
         status, reason = ExitStatus.FAILURE, f"failed: {type(error).__name__}"
         if isinstance(error, QuickfoxError):
             status, reason = error.exit_status, str(error)
-        elif not isinstance(error, Exception):  # asked to stop by a signal, before there was anything to save
+        elif not isinstance(error, Exception):  # a signal before there was anything to save
             status, reason = ExitStatus.TEMPORARY, f"was stopped; {self.advice}"
         self.send(failed=[int(status), reason])
 
     def close(self) -> None:
-        """Ends all connections; the peers are told that this is no loss."""
+        """Closes all connections in an orderly way."""
         self.send(bye=True)
         self._closed.set()
         for link in self._links:
@@ -153,60 +153,60 @@ class Control:
             on_idle()
 
     def _read(self, link: "Link") -> None:
-        """Takes what a peer says, until it is gone."""
+        """Handles the messages of a peer until its connection ends."""
         try:
-            for message in link.received():
+            for message in link.iter_messages():
                 link.last_received = time.monotonic()
                 if message.get("stop"):
                     self._stop_requested = True
                 elif "failed" in message:
                     status, reason = message["failed"]
-                    self._end(_ERRORS.get(status, QuickfoxError)(f"{link.peer}: {reason}"))
+                    self._end_run(_ERRORS.get(status, QuickfoxError)(f"{link.peer}: {reason}"))
                 elif message.get("bye"):
                     link.is_done = True
                 elif message:
                     link.messages.put(message)
         except (OSError, DataError):
-            pass  # a broken connection, or what is no message: either way the peer is lost
+            pass  # a broken connection or an invalid message: the peer is lost
         if not link.is_done:
-            self._lose(link, "the connection broke")
+            self._report_loss(link, "the connection broke")
 
-    def _watch(self) -> None:
-        """Gives signs of life, and looks for those of the peers."""
+    def _monitor(self) -> None:
+        """Sends heartbeats, and checks those of the peers and the deadline."""
         while not self._closed.is_set():
             for link in self._links:
                 link.send({})
                 if not link.is_done and time.monotonic() - link.last_received > LOST_SECONDS:
-                    self._lose(link, f"no sign of life for {LOST_SECONDS:.0f} seconds")
-            if time.monotonic() > self._answer_due:
-                self._end(PeerLostError(f"a worker hangs, and all wait for it; {self.advice}"))
-            self._closed.wait(_BEAT_SECONDS)
+                    self._report_loss(link, f"no heartbeat for {LOST_SECONDS:.0f} seconds")
+            if time.monotonic() > self._deadline:
+                self._end_run(PeerLostError(f"a worker hangs, and the others wait for it; {self.advice}"))
+            self._closed.wait(_HEARTBEAT_SECONDS)
 
-    def _lose(self, link: "Link", why: str) -> None:
-        self._end(PeerLostError(f"{link.peer} is lost: {why}; {self.advice}"))
+    def _report_loss(self, link: "Link", reason: str) -> None:
+        self._end_run(PeerLostError(f"{link.peer} is lost: {reason}; {self.advice}"))
 
-    def _end(self, failure: QuickfoxError) -> None:
-        """Makes the main thread raise `failure`, or else, after a while, leaves."""
+    def _end_run(self, failure: QuickfoxError) -> None:
+        """Makes the main thread raise `failure`; aborts the process if it does not within `ABORT_SECONDS`."""
         if self._failure is not None or self._closed.is_set():
             return
         self._failure = failure
         self.send(failed=[int(failure.exit_status), str(failure)])
 
-        def leave_if_stuck() -> None:
+        def abort_if_blocked() -> None:
             if not self._closed.wait(ABORT_SECONDS):
-                self._leave(failure)
+                self._abort(failure)
 
-        threading.Thread(target=leave_if_stuck, daemon=True).start()
+        threading.Thread(target=abort_if_blocked, daemon=True).start()
 
 
 class Link:
     """A connection to one peer.
 
     Attributes:
-        peer: its name, for messages.
-        messages: those received and not yet taken.
-        last_received: when it last gave a sign of life, by `time.monotonic`.
-        is_done: whether it has ended in an orderly way.
+        peer: its name, for error messages.
+        messages: queue of those received.
+        last_received: time of the last message or heartbeat, by `time.monotonic`.
+        is_done: whether the peer has ended in an orderly way.
     """
 
     def __init__(self, peer: str, connection: socket.socket) -> None:
@@ -216,20 +216,20 @@ class Link:
         self.is_done = False
         self._connection = connection
         self._lines = connection.makefile("rb")
-        self._sending = threading.Lock()
+        self._send_lock = threading.Lock()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, message: Message) -> None:
-        """Sends a message; if that fails the peer is lost, which its reader finds out."""
-        with self._sending, suppress(OSError):
+        """Sends a message; failure is left to the thread that reads from this connection, which notices it too."""
+        with self._send_lock, suppress(OSError):
             self._connection.sendall(json.dumps(message).encode() + b"\n")
 
-    def received(self) -> Iterator[Message]:
-        """The messages as they come, until the connection ends.
+    def iter_messages(self) -> Iterator[Message]:
+        """Yields messages until the connection ends.
 
         Raises:
-            OSError: the connection broke, or nothing came for as long as was set by `wait_at_most`.
-            DataError: what came is no message.
+            OSError: the connection broke, or the timeout passed.
+            DataError: an invalid message.
         """
         while line := self._lines.readline(MAX_JSON_BYTES):
             message = parse_json(line, self.peer)
@@ -237,8 +237,8 @@ class Link:
                 raise DataError(f"{self.peer}: not a message")
             yield message
 
-    def has_ended(self) -> bool:
-        """Whether the peer is gone, though nobody has read so; to be asked when it has nothing to say."""
+    def is_closed(self) -> bool:
+        """Whether the peer has closed the connection; valid only while no message is due."""
         try:
             return not self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -246,12 +246,12 @@ class Link:
         except OSError:
             return True
 
-    def wait_at_most(self, seconds: float | None) -> None:
-        """Bounds how long each sending and receiving may take; None: for ever."""
+    def set_timeout(self, seconds: float | None) -> None:
+        """Limits the duration of each send and receive; None: unlimited."""
         self._connection.settimeout(seconds)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()

@@ -1,8 +1,8 @@
-"""How the workers of a cluster find each other: the others come to the chief, and all must have been started alike.
+"""Connect the workers of a cluster to the chief, and check that all were started with the same settings.
 
-The chief listens on its own address of the cluster until all have come; a worker that cannot reach it, or finds another
-program there, tries again until its time is over. Then TensorFlow's server takes that port, and the connections stay,
-for `control.py`. Like TensorFlow's own, this port has no authentication: it belongs behind a firewall.
+The chief listens on its address until all workers have connected; a worker that cannot reach it, or finds another
+program there, retries until the timeout. TensorFlow's server then takes that port, and the connections stay open for
+`messaging.py`. Like TensorFlow's own, this port has no authentication: it belongs behind a firewall.
 """
 
 import os
@@ -15,40 +15,43 @@ from quickfox.errors import DataError, QuickfoxError, UnavailableError, UsageErr
 from quickfox.training.distributed.cluster_spec import ClusterSpec
 from quickfox.training.distributed.messaging import Control, Link, Message
 
-JOIN_SECONDS = 60.0
-"""How long after the first worker the last one may come."""
+CONNECT_SECONDS = 60.0
+"""Time between the start of the first and of the last worker, at most."""
 
-_HELLO_SECONDS = 5.0  # to say who one is, once connected
+_HANDSHAKE_SECONDS = 5.0  # from connection to handshake
 _RETRY_SECONDS = 0.2
 
 
 @contextmanager
 def connect_workers(
     spec: ClusterSpec | None,
-    hello: Message,
-    leave: Callable[[QuickfoxError], None],
-    join_seconds: float = JOIN_SECONDS,
+    handshake: Message,
+    abort: Callable[[QuickfoxError], None],
+    timeout: float = CONNECT_SECONDS,
 ) -> Iterator[Control]:
-    """Finds the other workers, and stays connected with them for the length of the block.
+    """Context manager that connects the workers.
 
     Args:
-        spec: the cluster; None: this process is alone.
-        hello: what must be the same of all workers, by name; anything JSON can hold.
-        leave: see Control.
-        join_seconds: how long to wait for the others.
+        spec: the cluster; None: a single process.
+        handshake: what must be the same in all workers, by name; JSON values.
+        abort: see Control.
+        timeout: seconds to wait for the other workers.
 
     Raises:
-        UnavailableError: a worker has not come in time, and which; or this one's port is taken.
-        UsageError: the workers were not started alike.
+        UnavailableError: a worker did not connect in time, or the port of this one is in use.
+        UsageError: the handshakes differ.
     """
     if spec is None:
-        yield Control([], leave)
+        yield Control([], abort)
         return
-    links = _await_workers(spec, hello, join_seconds) if spec.is_chief else [_find_chief(spec, hello, join_seconds)]
-    control = Control(links, leave)
+    if spec.is_chief:
+        links = _accept_workers(spec, handshake, timeout)
+    else:
+        links = [_connect_to_chief(spec, handshake, timeout)]
+    control = Control(links, abort)
     try:
         yield control
-    except GeneratorExit:  # who asked for the run's events has had the last one
+    except GeneratorExit:  # the consumer of the events has had the last one
         raise
     except BaseException as error:
         control.fail(error)
@@ -57,114 +60,115 @@ def connect_workers(
         control.close()
 
 
-def _await_workers(spec: ClusterSpec, hello: Message, join_seconds: float) -> list[Link]:
-    """The chief's part: links to all workers, by rank."""
-    deadline = time.monotonic() + join_seconds
+def _accept_workers(spec: ClusterSpec, handshake: Message, timeout: float) -> list[Link]:
+    """Accepts the connections of all workers, in the chief; returns them by rank."""
+    deadline = time.monotonic() + timeout
     links: dict[int, Link] = {}
     others = range(1, len(spec.addresses))
-    with _listening(spec) as server:
+    with _listen(spec) as server:
         try:
             while len(links) < len(others):
                 server.settimeout(max(0.01, deadline - time.monotonic()))
                 link = Link("a worker", server.accept()[0])
-                rank = _accept_handshakes(link, spec, hello)
-                if rank is None:  # none of us
+                rank = _read_handshake(link, spec, handshake)
+                if rank is None:  # not a worker of this cluster
                     link.close()
                     continue
-                links = {other: known for other, known in links.items() if not known.has_ended()}
+                links = {other: known for other, known in links.items() if not known.is_closed()}
                 if rank in links:
-                    _refuse([link], UsageError(f"another process has come as {spec.describe(rank)} before"))
+                    _reject([link], UsageError(f"another process is already connected as {spec.describe(rank)}"))
                 else:
                     links[rank] = link
         except TimeoutError:
             missing = " and ".join(spec.describe(rank) for rank in others if rank not in links)
             error = UnavailableError(
-                f"{missing} did not come within {join_seconds:.0f} seconds: started, not failed by itself, and able to "
-                f"reach {spec.addresses[0]}?"
+                f"{missing} did not connect within {timeout:.0f} seconds: check that it is running and can reach "
+                f"{spec.addresses[0]}"
             )
-            _refuse(links.values(), error)
+            _reject(links.values(), error)
             raise error from None
         except UsageError as error:
-            _refuse([*links.values(), link], error)
+            _reject([*links.values(), link], error)
             raise
     for link in links.values():
         link.send({"welcome": True})
     return [links[rank] for rank in others]
 
 
-def _listening(spec: ClusterSpec) -> socket.socket:
-    """A server at this process's port, for IPv6 too where there is any."""
-    place = ("", spec.endpoint(spec.rank)[1])
+def _listen(spec: ClusterSpec) -> socket.socket:
+    """Opens a server socket on the port of this process, for IPv6 too where available."""
+    address = ("", spec.endpoint(spec.rank)[1])
     try:
         with suppress(OSError):
-            return socket.create_server(place, family=socket.AF_INET6, dualstack_ipv6=True)
-        return socket.create_server(place)
+            return socket.create_server(address, family=socket.AF_INET6, dualstack_ipv6=True)
+        return socket.create_server(address)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UnavailableError(
-            f"{spec.describe(spec.rank)} cannot listen on its port: {reason}: choose another one"
+            f"{spec.describe(spec.rank)} cannot listen on its port: {reason}; choose another port"
         ) from None
 
 
-def _accept_handshakes(link: Link, spec: ClusterSpec, hello: Message) -> int | None:
-    """The rank of who has connected; None if it is nobody of ours. Raises UsageError if it was started otherwise."""
-    link.wait_at_most(_HELLO_SECONDS)
+def _read_handshake(link: Link, spec: ClusterSpec, handshake: Message) -> int | None:
+    """Returns the rank of a new peer; None if it is not a worker. Raises UsageError if the handshakes differ."""
+    link.set_timeout(_HANDSHAKE_SECONDS)
     try:
-        theirs = next(link.received(), {})
+        theirs = next(link.iter_messages(), {})
     except (OSError, DataError):
         return None
-    link.wait_at_most(None)
+    link.set_timeout(None)
     rank = theirs.pop("rank", None)
     if type(rank) is not int or not 0 < rank < len(spec.addresses):
         return None
     link.peer = spec.describe(rank)
-    for name in sorted(hello.keys() | theirs.keys()):
-        if theirs.get(name) != hello.get(name):
+    for name in sorted(handshake.keys() | theirs.keys()):
+        if theirs.get(name) != handshake.get(name):
             raise UsageError(
                 f"{name} is {theirs.get(name, 'not given')!s:.80} at {link.peer} and "
-                f"{hello.get(name, 'not given')!s:.80} at the chief: start all workers alike"
+                f"{handshake.get(name, 'not given')!s:.80} at the chief: start all workers with the same options",
+                *([name] if name.isidentifier() else []),
             )
     return rank
 
 
-def _refuse(links: Iterable[Link], error: QuickfoxError) -> None:
+def _reject(links: Iterable[Link], error: QuickfoxError) -> None:
     for link in links:
-        link.send({"refused": [int(error.exit_status), str(error)]})
+        link.send({"rejected": [int(error.exit_status), str(error), *getattr(error, "settings", ())]})
         link.close()
 
 
-def _find_chief(spec: ClusterSpec, hello: Message, join_seconds: float) -> Link:
-    """A worker's part: the link to the chief."""
-    with _listening(spec):
-        pass  # TensorFlow's server will need the port: better to know now that it is taken
-    deadline = time.monotonic() + join_seconds
+def _connect_to_chief(spec: ClusterSpec, handshake: Message, timeout: float) -> Link:
+    """Connects a worker to the chief."""
+    with _listen(spec):
+        pass  # TensorFlow's server needs this port later: fail now if it is in use
+    deadline = time.monotonic() + timeout
     while True:
         try:
-            connection = socket.create_connection(spec.endpoint(0), timeout=_HELLO_SECONDS)
-        except OSError as error:  # not there yet, or its name is not known yet
+            connection = socket.create_connection(spec.endpoint(0), timeout=_HANDSHAKE_SECONDS)
+        except OSError as error:  # not started yet, or its host name does not resolve yet
             reason = error.strerror or str(error)
         else:
             link = Link(spec.describe(0), connection)
-            answer = _answer(link, {**hello, "rank": spec.rank}, join_seconds + 2 * _HELLO_SECONDS)
+            answer = _exchange_handshake(link, {**handshake, "rank": spec.rank}, timeout + 2 * _HANDSHAKE_SECONDS)
             if answer.get("welcome"):
                 return link
             link.close()
-            if "refused" in answer:
-                status, reason = answer["refused"]
-                raise (UsageError if status == UsageError.exit_status else UnavailableError)(reason)
-            reason = "it ended before all workers had come, or another program is there"
+            if "rejected" in answer:
+                status, reason, *settings = answer["rejected"]
+                raise UsageError(reason, *settings) if status == UsageError.exit_status else UnavailableError(reason)
+            reason = "it ended before all workers had connected, or another program uses its port"
         if time.monotonic() > deadline:
-            raise UnavailableError(f"{spec.describe(0)} did not come within {join_seconds:.0f} seconds: {reason}")
+            raise UnavailableError(f"{spec.describe(0)} did not connect within {timeout:.0f} seconds: {reason}")
         time.sleep(_RETRY_SECONDS)
 
 
-def _answer(link: Link, hello: Message, seconds: float) -> Message:
-    """What the chief says to a greeting, when all have come or its time is over; empty if it says nothing of ours."""
-    link.send(hello)
-    link.wait_at_most(seconds)
+def _exchange_handshake(link: Link, handshake: Message, seconds: float) -> Message:
+    """Returns the chief's answer, sent when all workers have connected or at its timeout; empty if there is none."""
+    link.send(handshake)
+    link.set_timeout(seconds)
     try:
-        return next(link.received(), {})
+        return next(link.iter_messages(), {})
     except (OSError, DataError):
         return {}
     finally:
-        link.wait_at_most(None)
+        link.set_timeout(None)

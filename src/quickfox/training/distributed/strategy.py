@@ -1,9 +1,9 @@
-"""Training on several devices and machines at once: TensorFlow's distribution engine, as the training loop sees it.
+"""Synchronous data-parallel training on several devices and machines with `tf.distribute`.
 
-Each device is a replica: it holds all weights, takes an equal share of a batch's rows, and its gradients are summed
-with those of the others before each makes the same update (data parallelism). One process has one replica, or as many
-as it has GPUs (`MirroredStrategy`); several processes are workers (`MultiWorkerMirroredStrategy`) that are equal but
-for the chief, which tells the others by `control.py` what to do.
+Each device is a replica: it holds all weights and takes an equal part of the rows of a batch, and the gradients of all
+replicas are summed before each makes the same update. A process has one replica, or one for each of its GPUs
+(`MirroredStrategy`); several processes are workers (`MultiWorkerMirroredStrategy`), all alike except that the chief's
+decisions are broadcast by `messaging.py`.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from quickfox.training.tensorflow_runtime import num_gpus
 Tensor = Any
 Nest = Any
 
-MEETING_SECONDS = 20.0
-"""How long TensorFlow's servers may take to find each other; all have just said that they are ready to start."""
+SERVER_START_SECONDS = 20.0
+"""Time for TensorFlow's servers to connect to each other once all workers are ready."""
 
-_BROKEN = (
+_COLLECTIVE_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -34,16 +34,17 @@ _BROKEN = (
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
 )
-"""What is raised by operations that all workers do together, where a peer does not answer."""
+"""Errors of collective operations when a peer does not respond."""
 
 
 class Cluster:
-    """The replicas, of which this process has some, and the other workers.
+    """The replicas, some of which belong to this process, and the other workers.
 
     Args:
-        strategy: of tf.distribute.
+        strategy: a `tf.distribute.Strategy`.
         control: the connections to the other workers.
-        rank, size: of this worker, and how many there are.
+        rank: of this worker.
+        size: number of workers.
     """
 
     def __init__(self, strategy: Any, control: Control, rank: int = 0, size: int = 1) -> None:
@@ -54,54 +55,54 @@ class Cluster:
         self.replicas: int = strategy.num_replicas_in_sync
         self._compiled_gather = tf.function(self._gather, autograph=False)
 
-    # What this worker has ---------------------------------------------------------------------------------
+    # Parts of a batch -------------------------------------------------------------------------------------
 
     def local_rows(self, batch_size: int) -> slice:
-        """This worker's rows of a batch; `batch_size` is a multiple of the number of replicas."""
-        share = batch_size // self.size
-        return slice(self.rank * share, (self.rank + 1) * share)
+        """The rows of this worker in a batch; `batch_size` is a multiple of the number of replicas."""
+        rows = batch_size // self.size
+        return slice(self.rank * rows, (self.rank + 1) * rows)
 
     def scatter(self, whole: Nest) -> Nest:
-        """Tensors (B, ...) -> on each replica its share of the rows (B / replicas, ...)."""
+        """Distributes the rows of tensors (B, ...) to the replicas: (B / replicas, ...) each."""
         return tf.nest.map_structure(self._scatter, whole)
 
-    def gather(self, spread: Nest) -> Nest:
-        """The opposite of `spread`; all workers must call it."""
+    def gather(self, scattered: Nest) -> Nest:
+        """The inverse of `scatter`; a collective operation."""
         with self.collective():
-            return self._compiled_gather(spread)
+            return self._compiled_gather(scattered)
 
-    def _gather(self, spread: Nest) -> Nest:
-        return tf.nest.map_structure(lambda rows: self.strategy.gather(rows, axis=0), spread)
+    def _gather(self, scattered: Nest) -> Nest:
+        return tf.nest.map_structure(lambda rows: self.strategy.gather(rows, axis=0), scattered)
 
     def _scatter(self, whole: Tensor) -> Tensor:
-        share = whole.shape[0] // self.replicas
+        count = whole.shape[0] // self.replicas
 
         def rows(context: Any) -> Tensor:
-            first = context.replica_id_in_sync_group * share
-            return whole[first : first + share]
+            first = context.replica_id_in_sync_group * count
+            return whole[first : first + count]
 
-        spread = self.strategy.experimental_distribute_values_from_function(rows)
-        local = self.strategy.experimental_local_results(spread)
-        return spread if len(local) > 1 else local[0]  # as `strategy.run` returns what a single replica computes
+        scattered = self.strategy.experimental_distribute_values_from_function(rows)
+        local = self.strategy.experimental_local_results(scattered)
+        return scattered if len(local) > 1 else local[0]  # as `strategy.run` returns the value of a single replica
 
     # Within a step, on each replica -----------------------------------------------------------------------
 
     def replica_index(self) -> int:
-        """The number of the replica that is being traced, among all."""
-        number = tf.distribute.get_replica_context().replica_id_in_sync_group  # without a strategy, a tensor
-        return int(tf.get_static_value(number))
+        """The index, among all replicas, of the replica that is being traced."""
+        index = tf.distribute.get_replica_context().replica_id_in_sync_group  # a tensor in the default strategy
+        return int(tf.get_static_value(index))
 
     def local_shard(self, rows: Tensor) -> Tensor:
-        """This replica's rows of those of its worker."""
-        local = self.replicas // self.size
-        share = rows.shape[0] // local
-        first = self.replica_index() % local * share
-        return rows[first : first + share]
+        """The rows of the replica that is being traced, among the rows of its worker."""
+        local_replicas = self.replicas // self.size
+        count = rows.shape[0] // local_replicas
+        first = self.replica_index() % local_replicas * count
+        return rows[first : first + count]
 
     def all_reduce_sum(self, tensors: list[Tensor]) -> list[Tensor]:
         """The sum of each float32 tensor over all replicas.
 
-        They go as one vector: a reduction of their sum costs less than one of each.
+        They are concatenated: one all-reduce costs less than one for each tensor.
         """
         if self.replicas == 1:
             return tensors
@@ -113,20 +114,20 @@ class Cluster:
     # Between steps ----------------------------------------------------------------------------------------
 
     def broadcast(self, tensor: Tensor) -> Tensor:
-        """The chief's tensor, on every worker; all must call it, with tensors of one shape and type."""
+        """The chief's tensor, on every worker; a collective operation on tensors of one shape and dtype."""
         if self.size == 1:
             return tensor
 
-        def chiefs_or_zeros(context: Any) -> Tensor:
+        def tensor_or_zeros(context: Any) -> Tensor:
             return tensor if context.replica_id_in_sync_group == 0 else tf.zeros_like(tensor)
 
         with self.collective():
-            replicas = self.strategy.experimental_distribute_values_from_function(chiefs_or_zeros)
+            replicas = self.strategy.experimental_distribute_values_from_function(tensor_or_zeros)
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
 
     @contextmanager
     def collective(self, seconds: float = math.inf) -> Iterator[None]:
-        """For a block that all workers must execute: who does not, within so many seconds, is lost.
+        """Context manager for code that all workers execute; a worker that takes longer than `seconds` is lost.
 
         Raises:
             PeerLostError: a worker is lost, or cannot be reached.
@@ -135,26 +136,26 @@ class Cluster:
         try:
             with self.control.response_deadline(seconds):
                 yield
-        except _BROKEN as error:
+        except _COLLECTIVE_ERRORS as error:
             self.control.raise_failure(error)
 
     def compare_digests(self, digest: str, step: int) -> None:
-        """Makes sure, as the chief, that all workers have weights of this digest.
+        """Checks, in the chief, that the weights of all workers have this digest.
 
         Raises:
-            QuickfoxError: one has not.
+            QuickfoxError: those of a worker differ.
         """
         self.control.send(do="digest")
         for rank, answer in enumerate(self.control.receive(), start=1):
             if answer != {"digest": digest}:
                 raise QuickfoxError(
-                    f"the weights of worker {rank} are not those of the chief at step {step:,}: memory or the network "
-                    f"is at fault, or the machines differ; go on from the last checkpoint with --resume"
+                    f"the weights of worker {rank} differ from those of the chief at step {step:,}: faulty memory or "
+                    f"network, or different machines; resume from the last checkpoint"
                 )
 
 
 def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
-    """All devices: of this machine, or of the workers, which must all call it, before anything is computed.
+    """Returns all devices: of this machine, or of all workers, which must call this before any computation.
 
     Raises:
         UnavailableError: TensorFlow's server cannot start.
@@ -171,38 +172,38 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
         rpc_layer="grpc",
         num_accelerators={"GPU": num_gpus()},
     )
-    _start_without_waiting()
+    _disable_coordination_service()
     try:
-        with control.response_deadline(MEETING_SECONDS):
+        with control.response_deadline(SERVER_START_SECONDS):
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
-    except _BROKEN as error:
+    except _COLLECTIVE_ERRORS as error:
         control.raise_failure(error)
     except (tf.errors.OpError, RuntimeError) as error:
         control.check()
         raise UnavailableError(
             f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}"
         ) from None
-    strategy.extended._check_health_thread_should_stop.set()  # control.py notices a lost peer sooner, and says so
+    strategy.extended._check_health_thread_should_stop.set()  # messaging.py is faster, and names the peer
     return Cluster(strategy, control, spec.rank, len(spec.addresses))
 
 
-def _start_without_waiting() -> None:
-    """Keeps TensorFlow from starting its coordination service, which a strategy otherwise does.
+def _disable_coordination_service() -> None:
+    """Prevents the strategy from starting TensorFlow's coordination service; no public function does.
 
-    That waits up to an hour for all peers, in a call in which no Python runs in the whole process: it would not notice
-    that one was lost, nor take SIGTERM, whose handler the service replaces. What it is for, `control.py` does. Without
-    it the strategy begins with a reduction over all workers, during which Python runs. No public function can say so.
+    The service waits for a lost peer up to an hour in a call during which no Python runs, and replaces the handler of
+    SIGTERM; `messaging.py` detects lost peers instead. Without it the strategy starts with an all-reduce, during which
+    Python runs.
     """
     eager_context.context().configure_coordination_service(service_type="")
 
 
 def single_process() -> Cluster:
-    """This process by itself, with its first device."""
+    """A cluster of this process only, with its first device."""
     return Cluster(tf.distribute.get_strategy(), Control([]))
 
 
 def tensors_sha256(tensors: Mapping[str, Any]) -> str:
-    """The sha256 of arrays, in hexadecimal."""
+    """The sha256 of the bytes of arrays, in hexadecimal."""
     sha256 = hashlib.sha256()
     for array in tensors.values():
         sha256.update(array.tobytes())

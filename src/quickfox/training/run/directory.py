@@ -24,7 +24,7 @@ from quickfox.training.run.dataset import TOKENIZER_FILE
 
 @contextmanager
 def new_run(output: Path | None, name: str) -> Iterator[Path]:
-    """Creates and locks the directory of a new run; removes it after the block if the block wrote no `run.json`.
+    """Context manager that creates and locks the directory of a new run; removes it afterwards if the body wrote no `run.json`.
 
     Args:
         output: the directory, which must be missing or empty; None: `runs/NAME`, numbered if that exists.
@@ -54,14 +54,14 @@ def new_run(output: Path | None, name: str) -> Iterator[Path]:
                     (directory / TOKENIZER_FILE).unlink(missing_ok=True)
     finally:
         if not record.exists():
-            with suppress(OSError):  # not empty; and an error of the block must not be replaced
+            with suppress(OSError):  # not empty; and an error of the body must not be replaced
                 for folder in created:
                     folder.rmdir()
 
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Holds the lock of the run directory `run` during the block.
+    """Context manager that holds the lock of the run directory `run`.
 
     Raises:
         BusyError: another process trains in this directory.

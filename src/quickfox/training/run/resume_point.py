@@ -1,4 +1,4 @@
-"""What a resumed run starts from: which run, which checkpoint, and what may differ from before."""
+"""What a resumed run continues from: the run, its checkpoint, and the settings that may change."""
 
 import dataclasses
 import math
@@ -24,38 +24,38 @@ from quickfox.files.errors import translate_read_errors
 from quickfox.training.engine.progress import Progress
 from quickfox.training.run.record import RunRecord
 
-_LENGTHS = ("steps", "epochs", "budget")
-"""The settings of a run that may change: how long it goes on."""
+_LENGTH_SETTINGS = ("steps", "epochs", "budget")
+"""The settings that may change when a run is resumed."""
 
-_UNTIMED_STEPS = 100  # to plan for when no speed is known yet; more than it takes to measure one
+_UNTIMED_STEPS = 100  # first estimate before the speed is known; enough to measure it
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint, verified and in memory: the model, the other tensors, and how far the run had come."""
+    """A verified checkpoint in memory: the model, the optimizer slots and carried state, and the progress."""
 
     bundle: ModelBundle
     tensors: Mapping[str, Any]
     progress: Progress
 
 
-def find_run(run: Path | None, notice: Callable[[str], None]) -> Path:
-    """The folder of the run to resume: `run`, or the one under `runs` that was last written to.
+def find_run(run: Path | None, notify: Callable[[str], None]) -> Path:
+    """Returns the directory of the run to resume: `run`, or if None the run under `runs` that was written last.
 
     Raises:
-        NoInputError: there is none.
+        NoInputError: there is no such run.
     """
     if run is not None:
         with translate_read_errors(run):
             is_run = (run / RUN_FILE).exists()
         if not is_run:
-            raise NoInputError(f"{run}: no {RUN_FILE} there, so no run to resume; start one with `llm train CORPUS`")
+            raise NoInputError(f"{run}: no {RUN_FILE} there, so no run to resume: start one with `llm train CORPUS`")
         return run
     runs = [path.parent for path in Path(RUNS_FOLDER).glob(f"*/{RUN_FILE}")]
     if not runs:
         raise NoInputError(f"no run under ./{RUNS_FOLDER} to resume; start one with `llm train CORPUS`")
     newest = max(runs, key=_last_written)
-    notice(f"run: {newest} (the newest)")
+    notify(f"run: {newest} (the newest)")
     return newest
 
 
@@ -65,101 +65,86 @@ def _last_written(run: Path) -> int:
 
 
 def check_unchanged(request: TrainingRequest, record: RunRecord) -> None:
-    """Refuses settings that are not the run's own.
+    """Checks that all settings of a request, other than the length, are those of the run.
 
     Raises:
-        UsageError: names the first of them, with both values.
+        UsageError: one is not; the message has both values.
     """
-    known = {
+    recorded = {
         **dataclasses.asdict(record.model),
         **dataclasses.asdict(record.training),
         "validation_split": record.validation_split,
         "tokenizer": record.tokenizer,
     }
-    for field in dataclasses.fields(request):
-        value = getattr(request, field.name)
-        if value is None or value == "auto" or field.name in _LENGTHS:
+    for name, value in dataclasses.asdict(request).items():
+        if value is None or value == "auto" or name in _LENGTH_SETTINGS:
             continue
-        if field.name not in known:
-            raise UsageError(f"--{field.name} cannot be given with --resume: a resumed run keeps its own")
-        if value != known[field.name]:
-            option = field.name.replace("_", "-")
+        if name not in recorded:
+            raise UsageError(f"{name} cannot be given with resume: a resumed run keeps its own", name, "resume")
+        if value != recorded[name]:
             raise UsageError(
-                f"--{option} is {known[field.name]} in this run, not {value}: leave it out to resume, "
-                f"or start a new run"
+                f"{name} is {recorded[name]} in this run, not {value}: leave it out to resume, or start a new run", name
             )
 
 
-def load_resume_point(run: Path, record: RunRecord, notice: Callable[[str], None]) -> ResumePoint | None:
-    """The newest checkpoint of `run` that is whole; None if none was ever committed.
+def load_resume_point(run: Path, record: RunRecord, notify: Callable[[str], None]) -> ResumePoint | None:
+    """Loads the newest undamaged checkpoint of `run`; None if no checkpoint was ever committed.
 
     Raises:
-        DataError: there are checkpoints, and all are damaged.
+        DataError: all checkpoints are damaged.
         StorageError: reading failed.
     """
     damaged: list[DataError] = []
     for directory in reversed(step_directories(run)):
         try:
-            point = _read(directory, record)
+            point = _load_checkpoint(directory, record)
         except DataError as error:
             damaged.append(error)
             continue
         if damaged:
-            notice(f"warning: {damaged[0]}; going on from {directory} instead")
+            notify(f"warning: {damaged[0]}; resuming from {directory} instead")
         return point
     if damaged:
         raise DataError(f"{run}: no checkpoint is undamaged: {damaged[0]}")
-    notice(f"{run}: no checkpoint was committed yet; starting at step 0")
+    notify(f"{run}: no checkpoint was committed yet; starting at step 0")
     return None
 
 
-def _read(directory: Path, record: RunRecord) -> ResumePoint:
+def _load_checkpoint(directory: Path, record: RunRecord) -> ResumePoint:
     bundle, training = load_model(directory), load_training_state(directory)
     progress = from_dict(Progress, training.state, str(directory / "state.json"))
-    planned = dict(record.training.replans).get(progress.step, progress.total_steps)
-    if planned != progress.total_steps:  # the run was extended from here, and stopped before its next checkpoint
-        progress = dataclasses.replace(progress, total_steps=planned, validations_without_improvement=0)
+    planned_steps = dict(record.training.replans).get(progress.step, progress.total_steps)
+    if planned_steps != progress.total_steps:  # the run was extended here, and interrupted before its next checkpoint
+        progress = dataclasses.replace(progress, total_steps=planned_steps, validations_without_improvement=0)
     if bundle.config != record.model:
-        raise DataError(f"{directory}: its model is not the one in {RUN_FILE}")
+        raise DataError(f"{directory}: its model is not that of {RUN_FILE}")
     if checkpoint_directory(Path(), progress.step).name != directory.name or progress.step != bundle.step:
         raise DataError(f"{directory}: its state is that of step {progress.step}")
     return ResumePoint(bundle, training.tensors, progress)
 
 
 def extend_run(
-    record: RunRecord, progress: Progress, request: TrainingRequest, notice: Callable[[str], None]
+    record: RunRecord, progress: Progress, request: TrainingRequest, notify: Callable[[str], None]
 ) -> tuple[RunRecord, Progress]:
-    """The run with another length, if one is asked for: its plan, and so its decay, changes at the present step.
+    """Changes the length of a run if one is requested; the learning-rate decay is planned again from the present step.
 
     Raises:
-        UsageError: the run has gone that far already.
+        UsageError: the run already has that length.
     """
-    asked = [name for name in _LENGTHS if getattr(request, name) is not None]
-    if not asked:
+    requested = [name for name in _LENGTH_SETTINGS if getattr(request, name) is not None]
+    if not requested:
         return record, progress
-    training = record.training
-    tokens_per_step = training.batch_size * training.window
-    if request.budget is not None:
-        speed = progress.timed_steps_per_second
-        left = request.budget - progress.seconds
-        if speed:
-            total = progress.step + math.floor(left * speed)
-        else:  # no step was timed yet: the budget will correct the first estimate
-            total = max(training.steps, progress.step + _UNTIMED_STEPS) if left > 0 else progress.step
-    elif request.steps is not None:
-        total = request.steps
-    else:
-        assert request.epochs is not None
-        training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
-        total = round(request.epochs * training_tokens / tokens_per_step)
+    total = _requested_steps(record, progress, request)
     if request.budget is None and record.budget_seconds is None and total == progress.total_steps:
         return record, progress
     if total <= progress.step:
         raise UsageError(
-            f"--{asked[0]} {getattr(request, asked[0]):g} is no more than this run has had: {progress.step:,} steps, "
-            f"{progress.seconds:.0f} s"
+            f"{requested[0]} {getattr(request, requested[0]):g} is no more than this run has had: {progress.step:,} "
+            f"steps, {progress.seconds:.0f} s",
+            requested[0],
         )
-    notice(f"the run now has {total:,} steps in all instead of {progress.total_steps:,}: its decay is planned anew")
+    notify(f"the run now has {total:,} steps instead of {progress.total_steps:,}; the learning-rate decay is replanned")
+    training = record.training
     if progress.step == 0:
         training = dataclasses.replace(training, steps=total, replans=())
     else:
@@ -169,16 +154,31 @@ def extend_run(
     return dataclasses.replace(record, training=training, budget_seconds=request.budget), progress
 
 
+def _requested_steps(record: RunRecord, progress: Progress, request: TrainingRequest) -> int:
+    """The total number of steps of a requested length; that of a budget is an estimate."""
+    training = record.training
+    if request.steps is not None:
+        return request.steps
+    if request.epochs is not None:
+        training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
+        return round(request.epochs * training_tokens / (training.batch_size * training.window))
+    assert request.budget is not None
+    seconds_left = request.budget - progress.seconds
+    if progress.timed_steps_per_second:
+        return progress.step + math.floor(seconds_left * progress.timed_steps_per_second)
+    return max(training.steps, progress.step + _UNTIMED_STEPS) if seconds_left > 0 else progress.step
+
+
 def discard_checkpoints_after(run: Path, step: int) -> None:
-    """Removes from `run` what interrupted writes left, and the checkpoints after `step`, which are damaged.
+    """Removes the checkpoints after `step`, which are damaged, and the temporary files of interrupted writes.
 
     Raises:
-        CannotCreateError, StorageError: something cannot be removed.
+        CannotCreateError, StorageError: a file cannot be removed.
     """
     remove_temporaries(run)
     remove_temporaries(run / CHECKPOINTS_FOLDER)
-    kept = checkpoint_directory(run, step)
+    newest = checkpoint_directory(run, step)
     directories = step_directories(run)
-    after = directories.index(kept) + 1 if kept in directories else 0
-    for directory in directories[after:]:
+    first = directories.index(newest) + 1 if newest in directories else 0
+    for directory in directories[first:]:
         remove_directory(directory)

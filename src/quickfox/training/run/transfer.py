@@ -90,7 +90,7 @@ def open_pretrained(path: Path) -> PretrainedModel:
     """Loads the model at `path`: a run (its best checkpoint), a checkpoint or a bare model directory.
 
     Raises:
-        NoInputError: there is nothing at `path`.
+        NoInputError: `path` does not exist.
         DataError: what is there is not a model, or is damaged.
         StorageError: reading failed.
     """

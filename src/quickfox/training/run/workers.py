@@ -1,14 +1,14 @@
-"""What the chief and the other workers of a cluster do together before the first step, and what those others do then.
+"""What the workers of a cluster exchange before training, and the run of a worker other than the chief.
 
-    chief                                   each other worker
-    tell the tokenizer, and which text  ->  encode the text
-    compare                             <-  its digest
-    tell how many threads               ->  import TensorFlow
-    compare                             <-  its devices
-    tell that all are ready             ->  start TensorFlow's servers together, which find each other
-    decide on everything, tell it       ->  follow the chief's trainer, write nothing
+    chief                            each other worker
+    tokenizer, names of files    ->  encode the text
+    compare                      <-  digest of the text
+    number of threads            ->  import TensorFlow
+    compare                      <-  hardware
+    all are ready                ->  start TensorFlow's servers, which connect to each other
+    all decisions                ->  train with the chief, write no files
 
-A worker needs nothing of the run's folder, only the text. See `control.py` for how they talk.
+A worker needs the text but not the run directory. `distributed/messaging.py` transports the messages.
 """
 
 import dataclasses
@@ -42,44 +42,46 @@ if TYPE_CHECKING:
 
 
 def handshake(request: TrainingRequest, *, resumes: bool) -> Message:
-    """What must be the same of all workers, by name, for `connect_workers`."""
+    """What `connect_workers` requires to be the same in all workers, by name."""
     versions = current_versions()
-    settings = dataclasses.asdict(request).items()
+    settings = {name: value for name, value in dataclasses.asdict(request).items() if value is not None}
     return {
-        "quickfox's version": versions["quickfox"],
-        "TensorFlow's version": versions["tensorflow"],
-        "--resume": resumes,
-        **{f"--{name.replace('_', '-')}": value for name, value in settings if value is not None},
+        "quickfox version": versions["quickfox"],
+        "TensorFlow version": versions["tensorflow"],
+        "resume": resumes,
+        **settings,
     }
 
 
 def check_sources(spec: ClusterSpec | None, sources: Sequence[str]) -> None:
-    """Raises UsageError if several workers are to read standard input, which only one can."""
+    """Raises UsageError if several workers would read standard input, which only one can."""
     if spec is not None and STANDARD_INPUT in sources:
-        raise UsageError("every worker reads the text by itself, and standard input can be read once: name a file")
+        raise UsageError("every worker reads the text itself, and standard input can be read once: name a file")
 
 
 def check_batch_divides(spec: ClusterSpec | None, batch_size: int | None) -> None:
-    """Raises UsageError if a batch of so many sequences, if that is decided, does not divide by the workers."""
+    """Raises UsageError if `batch_size` is given but not divisible by the number of workers."""
     if spec is None or batch_size is None:
         return
     workers = len(spec.addresses)
     if batch_size % workers:
         below = batch_size // workers * workers
         choices = f"{below} or {below + workers}" if below else f"{workers}"
-        raise UsageError(f"--batch-size {batch_size} does not divide by {workers} workers: choose {choices}")
+        raise UsageError(
+            f"batch_size {batch_size} is not divisible by {workers} workers: choose {choices}", "batch_size"
+        )
 
 
 def total_threads(spec: ClusterSpec | None) -> int:
-    """Processor threads of all workers together, taking their machines to be like this one."""
+    """Processor threads of all workers, assuming that their machines are like this one."""
     if spec is None:
         return available_threads()
-    share = (os.cpu_count() or 1) // spec.workers_on_this_host()
-    return len(spec.addresses) * max(1, min(available_threads(), share))
+    threads = (os.cpu_count() or 1) // spec.workers_on_this_host()
+    return len(spec.addresses) * max(1, min(available_threads(), threads))
 
 
 def rescale_to_workers(record: RunRecord, run_context: RunContext) -> RunRecord:
-    """A run as the workers there are now go on with it: with all their threads, if there were more or fewer before."""
+    """The record of a run to resume with the present number of workers and, if that has changed, of threads."""
     spec = run_context.cluster
     workers = 1 if spec is None else len(spec.addresses)
     if workers == record.workers:
@@ -87,27 +89,27 @@ def rescale_to_workers(record: RunRecord, run_context: RunContext) -> RunRecord:
     threads = total_threads(spec)
     if threads != record.training.threads:
         run_context.notify(
-            f"{threads} threads in all, and before {record.training.threads}: sums are rounded differently, so the run "
-            f"will not be the same to the last bit"
+            f"{threads} threads instead of {record.training.threads}: sums are rounded differently, so the result will "
+            f"not be bit-identical"
         )
     training = dataclasses.replace(record.training, threads=threads)
     return dataclasses.replace(record, workers=workers, training=training)
 
 
 def threads_per_worker(spec: ClusterSpec | None, threads: int) -> int:
-    """Of so many in all."""
+    """Threads of each worker, of `threads` in total."""
     return threads if spec is None else max(1, threads // len(spec.addresses))
 
 
 def check_peers_while_reading(run_context: RunContext, control: Control) -> RunContext:
-    """The same, but who reads a text also notices when a peer is lost or has failed meanwhile."""
+    """The context with a `start_progress` that also raises an error, while a text is read, if a peer is lost."""
 
     def start_progress(stage: str, size: int) -> Callable[[int], None]:
-        show = run_context.start_progress(stage, size)
+        advance = run_context.start_progress(stage, size)
 
         def on_read(count: int) -> None:
             control.check()
-            show(count)
+            advance(count)
 
         return on_read
 
@@ -118,16 +120,16 @@ def check_peers_while_reading(run_context: RunContext, control: Control) -> RunC
 
 
 def send_tokenizer(control: Control, tokenizer: Tokenizer, files: tuple[str, ...] | None = None) -> None:
-    """Tells the workers how to encode the text, and which, where their command line does not say so."""
+    """Sends the workers the tokenizer, and the files of the text if their command lines do not name them."""
     control.send(tokenizer=format_tokenizer(tokenizer).decode(), files=files)
 
 
 def check_same_text(control: Control, spec: ClusterSpec | None, digest: str) -> None:
-    """Makes sure that all workers have read the text of this digest.
+    """Checks that every worker has read the text with this digest.
 
     Raises:
-        DataError: one has read another.
-        QuickfoxError: one has failed or is lost.
+        DataError: a worker has read another text.
+        QuickfoxError: a worker has failed or is lost.
     """
     for rank, answer in enumerate(control.receive(), start=1):
         if answer != {"text": digest}:
@@ -136,47 +138,49 @@ def check_same_text(control: Control, spec: ClusterSpec | None, digest: str) -> 
 
 
 def start_tensorflow_on_all(control: Control, spec: ClusterSpec | None, threads: int) -> "Cluster":
-    """Starts TensorFlow on all workers, with so many threads in all.
+    """Starts TensorFlow on all workers, with `threads` threads in total.
 
     Raises: as `start_tensorflow` and `open_cluster`.
     """
-    each = threads_per_worker(spec, threads)
-    control.send(threads=each)
-    start_tensorflow(each, is_distributed=spec is not None)
-    from quickfox.training.distributed.strategy import open_cluster  # needs TensorFlow, which has been imported by now
+    own_threads = threads_per_worker(spec, threads)
+    control.send(threads=own_threads)
+    start_tensorflow(own_threads, is_distributed=spec is not None)
+    from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
 
     for rank, answer in enumerate(control.receive(), start=1):
-        if answer != _machine():
+        if answer != _hardware():
             assert spec is not None
             raise UsageError(
-                f"{spec.describe(rank)} has {_devices(answer)}, and the chief has {_devices(_machine())}: "
-                f"workers must be of one kind, to compute the same"
+                f"{spec.describe(rank)} has {_format_hardware(answer)}, and the chief has "
+                f"{_format_hardware(_hardware())}: all workers need the same hardware"
             )
     control.send(all_ready=True)
     return open_cluster(spec, control)
 
 
-def _machine() -> Message:
-    """What must be the same of all workers' machines: how many GPUs there are, or else what the processor computes."""
+def _hardware() -> Message:
+    """What determines the arithmetic of a machine: its number of GPUs, or else the features of its processor."""
     gpus = num_gpus()
     return {"gpus": gpus, "processor": "" if gpus else " ".join(vector_extensions())}
 
 
-def _devices(machine: Message) -> str:
-    return f"{machine['gpus']} GPUs" if machine["gpus"] else f"a processor with {machine['processor'] or 'none'}"
+def _format_hardware(hardware: Message) -> str:
+    gpus, features = hardware["gpus"], hardware["processor"]
+    return f"{gpus} GPUs" if gpus else f"a processor with {features or 'no vector extensions'}"
 
 
 def check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
-    """Raises UsageError if the batch of a run that is resumed does not divide by the devices there are now."""
+    """Raises UsageError if the batch size of a resumed run is not divisible by the present number of devices."""
     if batch_size % cluster.replicas:
         raise UsageError(
-            f"the run's --batch-size {batch_size} does not divide by {cluster.replicas} devices: see "
-            f"CUDA_VISIBLE_DEVICES"
+            f"batch_size {batch_size} of the run is not divisible by {cluster.replicas} devices: change "
+            f"CUDA_VISIBLE_DEVICES",
+            "batch_size",
         )
 
 
 def send_run_config(control: Control, directory: Path, record: RunRecord) -> None:
-    """Tells the workers all that is decided; the next they hear is what the trainer does."""
+    """Sends the workers all decisions; the trainer sends every message after this one."""
     control.advice = _advice(str(directory))
     control.send(
         directory=str(directory),
@@ -187,43 +191,43 @@ def send_run_config(control: Control, directory: Path, record: RunRecord) -> Non
 
 
 def _advice(directory: str) -> str:
-    return f"when all can run again, go on with: llm train --resume {shlex.quote(directory)}"
+    return f"when all workers can run again, resume with: llm train --resume {shlex.quote(directory)}"
 
 
-# The others -----------------------------------------------------------------------------------------------
+# The other workers ----------------------------------------------------------------------------------------
 
 
 def run_worker(control: Control, spec: ClusterSpec, corpus: Corpus | None, run_context: RunContext) -> Iterator[Event]:
-    """What a worker does that is not the chief.
+    """The run of a worker other than the chief.
 
     Args:
         control: its connection to the chief.
         spec: the cluster.
-        corpus: the text; None: the chief says which.
-        surroundings: of the run.
+        corpus: the text; None: the chief names its files.
+        run_context: the program that the run is part of.
 
     Raises:
-        QuickfoxError: any of its children: here, or at another worker.
+        QuickfoxError: any subclass; raised here or by another worker.
     """
-    run_context.notify(f"worker {spec.rank} of {len(spec.addresses)}; how it goes is shown by {spec.describe(0)}")
+    run_context.notify(f"worker {spec.rank} of {len(spec.addresses)}; progress is shown by {spec.describe(0)}")
     [text] = control.receive()
-    if "nothing_to_do" in text:
+    if "no_training" in text:
         yield WorkerFinished()
         return
     tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
     if corpus is None:
         corpus = open_corpus(text["files"], run_context.notify)
-    tokens = _encoded(corpus.with_progress(run_context.start_progress("encoding", corpus.size)), tokenizer, control)
-    [start] = control.receive()
-    start_tensorflow(start["threads"], is_distributed=True)
-    from quickfox.training.distributed.strategy import open_cluster  # needs TensorFlow
+    tokens = _encode(corpus.with_progress(run_context.start_progress("encoding", corpus.size)), tokenizer, control)
+    [runtime] = control.receive()
+    start_tensorflow(runtime["threads"], is_distributed=True)
+    from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
     from quickfox.training.engine.trainer import Trainer
 
-    control.send(**_machine())
-    control.receive()  # that all have imported it, and start it now
+    control.send(**_hardware())
+    control.receive()  # all have imported TensorFlow
     cluster = open_cluster(spec, control)
     [run] = control.receive()
-    if "nothing_to_do" in run:
+    if "no_training" in run:
         yield WorkerFinished()
         return
     control.advice = _advice(run["directory"])
@@ -235,24 +239,21 @@ def run_worker(control: Control, spec: ClusterSpec, corpus: Corpus | None, run_c
         cluster=cluster,
     )
     yield WorkerStarted()
-    interrupted = trainer.run_as_worker(_passing_on(run_context.stop_requested, control))
+
+    def forward_stop_request() -> None:
+        if run_context.stop_requested():
+            control.request_stop()
+
+    interrupted = trainer.run_as_worker(forward_stop_request)
     yield RunInterrupted(Path(run["directory"]), trainer.progress.step) if interrupted else WorkerFinished()
 
 
-def _encoded(corpus: Corpus, tokenizer: Tokenizer, control: Control) -> Tokens:
-    """A worker's own tokens, whose text's digest it tells the chief.
+def _encode(corpus: Corpus, tokenizer: Tokenizer, control: Control) -> Tokens:
+    """Encodes a worker's copy of the text, and sends the chief its digest.
 
-    Their files have no name any more, so that their space is free again however this process ends.
+    The token files are unlinked once they are open, so that their space is freed however this process ends.
     """
     with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
         path = Path(folder, "tokens.bin")
         control.send(text=encode_corpus(corpus, tokenizer, path).digest)
         return open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=has_documents(corpus))
-
-
-def _passing_on(stop_requested: Callable[[], bool], control: Control) -> Callable[[], None]:
-    def pass_on() -> None:
-        if stop_requested():
-            control.request_stop()
-
-    return pass_on
