@@ -18,12 +18,12 @@ from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import find_model
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import from_dict, to_dict
-from quickfox.data.dataset import Encoded, encoded_text, iter_encoded
+from quickfox.data.dataset import EncodedChunk, encode_chunks, encode_corpus_chunks
 from quickfox.evaluation.memorization import CopyIndex
 from quickfox.evaluation.perplexity import Evaluation, evaluate
 from quickfox.evaluation.scoring import Score, score
 from quickfox.export.registry import ExportFormat, export
-from quickfox.generation.completion import Veto, complete
+from quickfox.generation.completion import TextFilter, complete
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.registry import LanguageModel, build_language_model
 from quickfox.text.corpus import Corpus
@@ -125,7 +125,7 @@ class Model:
         """
         chunks = [text] if isinstance(text, str) else text
         unknown_counts: Counter[str] = Counter()
-        pieces = encoded_text(chunks, self.bundle.tokenizer, None if unknown is None else unknown_counts)
+        pieces = encode_chunks(chunks, self.bundle.tokenizer, None if unknown is None else unknown_counts)
         return self._evaluate(pieces, unknown_counts, unknown)
 
     def evaluate_corpus(self, corpus: Corpus, unknown: Counter[str] | None = None) -> Evaluation:
@@ -135,11 +135,11 @@ class Model:
             QuickfoxError: what `evaluate` raises, or the corpus cannot be read.
         """
         unknown_counts: Counter[str] = Counter()
-        pieces = iter_encoded(corpus, self.bundle.tokenizer, None if unknown is None else unknown_counts)
+        pieces = encode_corpus_chunks(corpus, self.bundle.tokenizer, None if unknown is None else unknown_counts)
         return self._evaluate(pieces, unknown_counts, unknown)
 
     def _evaluate(
-        self, pieces: Iterable[Encoded], unknown_counts: Counter[str], unknown: Counter[str] | None
+        self, pieces: Iterable[EncodedChunk], unknown_counts: Counter[str], unknown: Counter[str] | None
     ) -> Evaluation:
         evaluation = evaluate(self.language_model, self.bundle.tokenizer, pieces, unknown_counts)
         if unknown is not None:
@@ -213,7 +213,7 @@ class Model:
         """Continue a prompt: see `completion.complete`. With `copy_index`, never copy more than that allows."""
         veto = None if copy_index is None else _no_copying(prompt.text, copy_index)
         return complete(
-            self.language_model, self.bundle.tokenizer, prompt.token_ids, config, samples=samples, veto=veto
+            self.language_model, self.bundle.tokenizer, prompt.token_ids, config, samples=samples, is_banned=veto
         )
 
     def stream(self, prompt: Prompt, config: SamplingConfig, sample: int = 0) -> Iterator[str]:
@@ -266,7 +266,7 @@ def describe_unknown(unknown: Counter[str]) -> str:
     return f"left out {what} that the model does not know: {characters}"
 
 
-def _no_copying(prompt: str, index: CopyIndex) -> Veto:
+def _no_copying(prompt: str, index: CopyIndex) -> TextFilter:
     """The veto on tokens by which the prompt and its continuation would copy too much."""
     start = prompt[max(0, len(prompt) - index.max_copy) :]
     return lambda written, piece: bool(piece) and index.would_copy(start + written, piece)

@@ -1,7 +1,7 @@
-"""The processors against those of Hugging Face transformers, which are the reference.
+"""The processors give the same probabilities as those of Hugging Face transformers.
 
-Thousands of random cases where transformers is installed, without ties and away from thresholds; cases recorded from it
-always. `python tests/sampling/test_against_transformers.py` records them anew.
+Always compared: cases recorded from it. If transformers is installed: thousands of random cases, without ties and away
+from thresholds. `python tests/generation/test_against_transformers.py` records the cases again.
 """
 
 import json
@@ -13,7 +13,7 @@ import pytest
 
 from quickfox.config.sampling import SamplingConfig
 from quickfox.generation.logits_processors import build_processors, build_truncations, sort_descending
-from quickfox.generation.token_history import History
+from quickfox.generation.token_history import TokenHistory
 
 GOLDEN = Path(__file__).with_name("transformers_golden.json")
 CASES = 3000
@@ -21,25 +21,25 @@ MARGIN = 1e-9
 
 
 def our_probabilities(case: dict[str, Any]) -> np.ndarray:
-    """(V,) probabilities after all the processors of a case."""
+    """(V,) probabilities after all processors of a case."""
     logits = np.array([case["logits"]])
     vocabulary_size = logits.shape[1]
     config = SamplingConfig(**case["settings"], penalty_window=None)
-    history = History(
+    history = TokenHistory(
         np.array(case["prompt"]), 1, vocabulary_size=vocabulary_size, window=None, ngram=config.no_repeat_ngram
     )
     for process in build_processors(config, history, np.array(case["bias"])):
         logits = process(logits)
-    weights, token_ids = sort_descending(logits)
+    probs, token_ids = sort_descending(logits)
     for truncate in build_truncations(config, vocabulary_size):
-        weights = truncate(weights)
+        probs = truncate(probs)
     probabilities = np.zeros(vocabulary_size)
-    probabilities[token_ids[0, : weights.shape[1]]] = weights[0] / weights.sum()
+    probabilities[token_ids[0, : probs.shape[1]]] = probs[0] / probs.sum()
     return probabilities
 
 
 def their_probabilities(case: dict[str, Any]) -> np.ndarray:
-    """The same by transformers, its processors in the order of its `generate`."""
+    """(V,) probabilities by transformers, with its processors in the order of its `generate`."""
     import torch
     from transformers.generation import logits_process as theirs
 
@@ -59,13 +59,13 @@ def their_probabilities(case: dict[str, Any]) -> np.ndarray:
             chain.append(make(settings[name]))
     scores = torch.tensor([case["logits"]], dtype=torch.float64)
     for process in chain:
-        scores = process(prompt, scores).to(torch.float64)  # one of them makes float32 of a bias
+        scores = process(prompt, scores).to(torch.float64)  # SequenceBiasLogitsProcessor returns float32
     probabilities: np.ndarray = torch.softmax(scores, -1)[0].numpy()
     return probabilities
 
 
 def random_case(random: np.random.Generator, vocabulary_size: int) -> dict[str, Any]:
-    """A case with some of the settings; its numbers are short, so that they can be written down."""
+    """A case with some of the settings, of numbers with few digits so that the recorded file stays small."""
     choices: dict[str, Any] = {
         "repetition_penalty": round(float(random.uniform(0.5, 2)), 3),
         "no_repeat_ngram": int(random.integers(1, 4)),
@@ -86,14 +86,14 @@ def random_case(random: np.random.Generator, vocabulary_size: int) -> dict[str, 
 
 
 def random_cases(random_seed: int, count: int) -> list[dict[str, Any]]:
-    """Cases in which no n-gram ban leaves nothing, as transformers then has no answer."""
+    """Random cases, except those in which the n-gram ban bans every token: transformers fails there."""
     random = np.random.default_rng(random_seed)
     cases = (random_case(random, int(size)) for size in random.choice([2, 7, 30, 65, 200], size=3 * count))
     return [case for case in cases if len(set(case["prompt"])) < len(case["logits"])][:count]
 
 
 def is_near_a_threshold(case: dict[str, Any]) -> bool:
-    """Whether thresholds moved by a hair change what is kept, or two tokens are as likely as each other."""
+    """Whether slightly different thresholds change which tokens are kept, or two tokens are equally probable."""
     kept = []
     for factor in (1 - MARGIN, 1 + MARGIN):
         moved = {
@@ -105,13 +105,13 @@ def is_near_a_threshold(case: dict[str, Any]) -> bool:
 
 
 def _has_ties(case: dict[str, Any]) -> bool:
-    """Whether two logits are equal, to rounding, before tokens are left out."""
+    """Whether two logits are equal, up to rounding, before truncation."""
     settings = {name: case["settings"][name] for name in ("repetition_penalty",) if name in case["settings"]}
     probabilities = np.sort(our_probabilities({**case, "settings": settings}))
     return bool((np.diff(probabilities) <= 1e-6 * probabilities[1:]).any())
 
 
-def test_recorded_cases() -> None:
+def test_recorded_cases_match() -> None:
     recorded = json.loads(GOLDEN.read_text())
     assert len(recorded["cases"]) >= 20
     for case in recorded["cases"]:
@@ -120,7 +120,7 @@ def test_recorded_cases() -> None:
         np.testing.assert_allclose(our_probabilities(case), expected, atol=1e-6)
 
 
-def test_thousands_of_random_cases() -> None:
+def test_random_cases_match() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     cases = [case for case in random_cases(0, CASES) if not is_near_a_threshold(case)]
@@ -132,7 +132,7 @@ def test_thousands_of_random_cases() -> None:
 
 
 def record(count: int = 24) -> None:
-    """Writes the golden cases."""
+    """Write the golden cases."""
     import transformers
 
     cases = [case for case in random_cases(1, 400) if len(case["logits"]) <= 30 and not is_near_a_threshold(case)]

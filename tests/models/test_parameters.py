@@ -1,4 +1,4 @@
-"""The contract, by hand: a change here makes every saved model unreadable."""
+"""The parameter schema by hand: a change makes every saved model unreadable."""
 
 import dataclasses
 
@@ -90,15 +90,15 @@ def test_transformer_tensors() -> None:
 
 
 @pytest.mark.parametrize(("hidden_dim", "expected"), [(6, 16), (128, 352), (256, 688), (384, 1024), (512, 1376)])
-def test_feed_forward_layers_are_eight_thirds_as_wide(hidden_dim: int, expected: int) -> None:
+def test_feed_forward_dim_is_eight_thirds_of_hidden_dim(hidden_dim: int, expected: int) -> None:
     assert feed_forward_dim(hidden_dim) == expected
 
 
-def test_parameter_count() -> None:
+def test_parameter_count_by_hand() -> None:
     embedding, first, second, output = 65 * 16, (16 + 32 + 1) * 128, (32 + 32 + 1) * 128, (32 + 1) * 65
     assert parameter_count(CONFIG) == embedding + first + second + output
 
 
-def test_the_largest_configuration_is_counted_without_being_made() -> None:
+def test_counting_parameters_allocates_no_tensor() -> None:
     config = ModelConfig(vocabulary_size=2**24, embedding_dim=2**16, hidden_dim=2**16, num_layers=64)
     assert parameter_count(config) > 2**40

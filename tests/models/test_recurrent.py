@@ -1,4 +1,4 @@
-"""The recurrent models in NumPy against their equations written out one number at a time."""
+"""The recurrent models in NumPy compared with their equations, one scalar at a time."""
 
 import itertools
 import math
@@ -44,7 +44,7 @@ UNITS = {"rnn": rnn_unit, "gru": gru_unit, "lstm": lstm_unit}
 
 
 def naive_logits(config: ModelConfig, parameters: Parameters, token_ids: list[int]) -> np.ndarray:
-    """(T, V) logits of one text, by the equations: no table, no folding, no arrays where a number will do."""
+    """(T, V) logits of one text by the equations, without table, rearranged weights or vectorization."""
     size, layers = config.hidden_dim, range(config.num_layers)
     h = [[0.0] * size for _ in layers]
     c = [[0.0] * size for _ in layers]
@@ -65,7 +65,7 @@ def naive_logits(config: ModelConfig, parameters: Parameters, token_ids: list[in
 
 
 def random_parameters(config: ModelConfig, random: np.random.Generator) -> Parameters:
-    """Weights and biases of which none is zero."""
+    """Weights and biases, none of them zero."""
     return {
         name: random.normal(scale=0.6, size=shape).astype(np.float32)
         for name, shape in parameter_shapes(config).items()
@@ -91,7 +91,7 @@ def model(config: ModelConfig, parameters: Parameters) -> RecurrentLanguageModel
 
 
 def test_one_unit_by_hand() -> None:
-    """A step of a cell whose every product is known: i = f = o = sigmoid(0) = 1/2, g = tanh(ln 2) = 3/5."""
+    """A cell with known gates: i = f = o = sigmoid(0) = 1/2, g = tanh(ln 2) = 3/5."""
     parameters = {
         "embedding.weight": np.array([[1.0]], np.float32),
         "recurrent.0.input_kernel": np.array([[0.0, 0.0, math.log(2), 0.0]], np.float32),
@@ -107,16 +107,14 @@ def test_one_unit_by_hand() -> None:
     assert logits[0, :, 0].tolist() == pytest.approx([1 + 5 * math.tanh(0.3), 1 + 5 * math.tanh(0.45)])
 
 
-def test_follows_the_equations(config: ModelConfig, parameters: Parameters, model: RecurrentLanguageModel) -> None:
+def test_logits_match_the_equations(config: ModelConfig, parameters: Parameters, model: RecurrentLanguageModel) -> None:
     token_ids = [3, 1, 4, 1, 0, 2, 2, 4]
     logits, _ = model.forward(np.array([token_ids]), model.initial_state(1))
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits[0], naive_logits(config, parameters, token_ids), atol=1e-5)
 
 
-def test_each_text_of_a_batch_is_as_if_alone(
-    config: ModelConfig, parameters: Parameters, model: RecurrentLanguageModel
-) -> None:
+def test_batch_equals_single_texts(config: ModelConfig, parameters: Parameters, model: RecurrentLanguageModel) -> None:
     token_ids = np.random.default_rng(1).integers(0, 5, size=(6, 7))
     logits, _ = model.forward(token_ids, model.initial_state(6))
     for row, text in zip(logits, token_ids.tolist(), strict=True):
@@ -124,7 +122,7 @@ def test_each_text_of_a_batch_is_as_if_alone(
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_step_by_step_is_the_whole_sequence(model: RecurrentLanguageModel, batch_size: int) -> None:
+def test_single_steps_equal_the_whole_sequence(model: RecurrentLanguageModel, batch_size: int) -> None:
     token_ids = np.random.default_rng(2).integers(0, 5, size=(batch_size, 9))
     whole, last_state = model.forward(token_ids, model.initial_state(batch_size))
     state, steps = model.initial_state(batch_size), []
@@ -137,7 +135,7 @@ def test_step_by_step_is_the_whole_sequence(model: RecurrentLanguageModel, batch
 
 
 @pytest.mark.parametrize("hidden_dim", [1, 3, 300, 600])
-def test_one_row_times_a_kernel_of_one_or_more_blocks(hidden_dim: int) -> None:
+def test_one_row_times_a_kernel_of_one_or_more_tiles(hidden_dim: int) -> None:
     random = np.random.default_rng(3)
     kernel = random.normal(size=(hidden_dim, 4 * hidden_dim)).astype(np.float32)
     layout, out = RecurrentKernel(kernel), np.empty((1, 4 * hidden_dim), np.float32)
@@ -147,7 +145,7 @@ def test_one_row_times_a_kernel_of_one_or_more_blocks(hidden_dim: int) -> None:
         np.testing.assert_allclose(out, h.astype(np.float64) @ kernel, atol=1e-3)
 
 
-def test_the_order_of_the_blocks_changes_no_bit() -> None:
+def test_the_order_of_the_tiles_changes_no_bit() -> None:
     random = np.random.default_rng(4)
     layout = RecurrentKernel(random.normal(size=(400, 1600)).astype(np.float32))
     h = random.normal(size=(1, 400)).astype(np.float32)
@@ -155,7 +153,7 @@ def test_the_order_of_the_blocks_changes_no_bit() -> None:
     np.testing.assert_array_equal(forwards, backwards)
 
 
-def test_a_vocabulary_too_large_for_a_table_is_looked_up(
+def test_large_vocabularies_use_no_table(
     config: ModelConfig, parameters: Parameters, model: RecurrentLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token_ids = np.array([[3, 1, 4, 1, 0, 2, 2, 4]])

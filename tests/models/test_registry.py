@@ -1,4 +1,4 @@
-"""Every architecture can be built, and states can be taken apart by rows."""
+"""Every architecture can be built and implements the LanguageModel protocol; states are selected by row."""
 
 from typing import get_args
 
@@ -12,7 +12,7 @@ from quickfox.models.state import replace_row
 
 
 def random_model(architecture: Architecture) -> LanguageModel:
-    """Two layers; with attention, two heads that see the last three tokens."""
+    """Two layers; with attention, two heads and a context of three tokens."""
     has_attention = architecture in ATTENTION_ARCHITECTURES
     config = ModelConfig(
         architecture=architecture,
@@ -28,12 +28,12 @@ def random_model(architecture: Architecture) -> LanguageModel:
         name: random.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()
     }
     for array in parameters.values():
-        array.flags.writeable = False  # no model may need to change them
+        array.flags.writeable = False  # no model changes its parameters
     return build_language_model(config, parameters)
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_every_architecture_gives_logits_of_the_right_shape(architecture: Architecture) -> None:
+def test_logits_have_shape_batch_window_vocabulary(architecture: Architecture) -> None:
     model = random_model(architecture)
     logits, state = model.forward(np.array([[0, 5, 1], [2, 2, 4]]), model.initial_state(2))
     assert logits.shape == (2, 3, 6)
@@ -43,28 +43,27 @@ def test_every_architecture_gives_logits_of_the_right_shape(architecture: Archit
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_every_architecture_says_how_far_it_looks_back(architecture: Architecture) -> None:
+def test_context_is_that_of_the_configuration(architecture: Architecture) -> None:
     assert random_model(architecture).context == (3 if architecture in ATTENTION_ARCHITECTURES else None)
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_a_state_can_be_gone_on_from_twice(architecture: Architecture) -> None:
-    """`forward` changes no state it was given, though it reuses memory inside."""
+def test_forward_does_not_change_the_given_state(architecture: Architecture) -> None:
     model = random_model(architecture)
     _, state = model.forward(np.array([[1, 2]]), model.initial_state(1))
     before = [array.copy() for layer in state for array in layer]
     first, _ = model.forward(np.array([[3]]), state)
-    kept = first.copy()
+    first_copy = first.copy()
     model.forward(np.array([[4, 0]]), state)
     second, _ = model.forward(np.array([[3]]), state)
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, first_copy)
     np.testing.assert_array_equal(first, second)
-    for array, was in zip((array for layer in state for array in layer), before, strict=True):
-        np.testing.assert_array_equal(array, was)
+    for array, expected in zip((array for layer in state for array in layer), before, strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_a_row_that_is_replaced_starts_anew(architecture: Architecture) -> None:
+def test_a_replaced_row_continues_from_its_new_state(architecture: Architecture) -> None:
     model = random_model(architecture)
     _, state = model.forward(np.array([[1, 2, 3, 4], [5, 5, 0, 1]]), model.initial_state(2))
     logits, _ = model.forward(np.array([[2, 1], [2, 1]]), replace_row(state, 0, model.initial_state(1)))
@@ -74,7 +73,7 @@ def test_a_row_that_is_replaced_starts_anew(architecture: Architecture) -> None:
     np.testing.assert_allclose(logits[1], carried[1], atol=1e-6)
 
 
-def test_replace_row_touches_that_row_alone_and_copies() -> None:
+def test_replace_row_copies_and_changes_only_that_row() -> None:
     state = ((np.ones((3, 2)), np.full((3, 2), 2.0)), (np.full((3, 4), 3.0),))
     source = ((np.zeros((1, 2)), np.full((1, 2), -1.0)), (np.full((1, 4), -2.0),))
     replaced = replace_row(state, 1, source)
@@ -82,4 +81,4 @@ def test_replace_row_touches_that_row_alone_and_copies() -> None:
         [[1, 0, 1], [2, -1, 2]],
         [[3, -2, 3]],
     ]
-    assert state[0][0].all(), "the state it was given is as it was"
+    assert state[0][0].all(), "the given state is unchanged"

@@ -1,4 +1,4 @@
-"""The NumPy transformer against Llama's equations, written for a whole text at once and in float64."""
+"""The NumPy transformer compared with Llama's equations for a whole text, in float64."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,8 @@ def norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5) * weight
 
 
-def turned(vectors: np.ndarray) -> np.ndarray:
-    """(n, d): each pair (k, k + d/2) as a complex number, turned by position / 10000^(2k/d)."""
+def rotate(vectors: np.ndarray) -> np.ndarray:
+    """(n, d) -> (n, d): each pair (k, k + d/2), as a complex number, rotated by position / 10000^(2k/d)."""
     half = vectors.shape[1] // 2
     frequencies = 10000.0 ** (-np.arange(half) / half)
     pairs = (vectors[:, :half] + 1j * vectors[:, half:]) * np.exp(1j * np.arange(len(vectors))[:, None] * frequencies)
@@ -41,7 +41,7 @@ def turned(vectors: np.ndarray) -> np.ndarray:
 
 
 def naive_logits(config: ModelConfig, parameters: Parameters, token_ids: np.ndarray) -> np.ndarray:
-    """(n, V) of one text of n tokens."""
+    """(n,) token ids of one text -> (n, V) logits."""
     weights = {name: weight.astype(np.float64) for name, weight in parameters.items()}
     x = weights["embedding.weight"][token_ids]
     distance = np.arange(len(x))[:, None] - np.arange(len(x))
@@ -54,18 +54,20 @@ def naive_logits(config: ModelConfig, parameters: Parameters, token_ids: np.ndar
             query, key, value = (
                 part[:, head * width : (head + 1) * width] for part in np.split(projected, 3, axis=1)
             )  # fmt: skip
-            scores = np.exp(turned(query) @ turned(key).T / np.sqrt(width))
+            scores = np.exp(rotate(query) @ rotate(key).T / np.sqrt(width))
             scores[(distance < 0) | (distance >= CONTEXT)] = 0
             heads.append(scores / scores.sum(axis=1, keepdims=True) @ value)
         x = x + np.concatenate(heads, axis=1) @ weights[f"{name}.attention.output_kernel"]
-        fed = norm(x, weights[f"{name}.feed_forward_norm.weight"]) @ weights[f"{name}.feed_forward.input_kernel"]
-        gate, up = np.split(fed, 2, axis=1)
+        gate_and_up = (
+            norm(x, weights[f"{name}.feed_forward_norm.weight"]) @ weights[f"{name}.feed_forward.input_kernel"]
+        )
+        gate, up = np.split(gate_and_up, 2, axis=1)
         x = x + (gate / (1 + np.exp(-gate)) * up) @ weights[f"{name}.feed_forward.output_kernel"]
     output = weights["embedding.weight"].T if config.tied_embeddings else weights["output.kernel"]
     return norm(x, weights["norm.weight"]) @ output
 
 
-def test_follows_the_equations(config: ModelConfig, parameters: Parameters) -> None:
+def test_logits_match_the_equations(config: ModelConfig, parameters: Parameters) -> None:
     token_ids = np.random.default_rng(1).integers(0, 11, size=(2, 13))
     model = TransformerLanguageModel(config, parameters)
     logits, _ = model.forward(token_ids, model.initial_state(2))
@@ -73,8 +75,8 @@ def test_follows_the_equations(config: ModelConfig, parameters: Parameters) -> N
         np.testing.assert_allclose(row, naive_logits(config, parameters, text), atol=1e-4)
 
 
-def test_a_token_sees_no_farther_than_its_context_in_each_layer(config: ModelConfig, parameters: Parameters) -> None:
-    """Three layers of a context of 5 reach back 12 positions: an earlier token changes nothing, a later one does."""
+def test_each_layer_attends_to_its_context_only(config: ModelConfig, parameters: Parameters) -> None:
+    """Three layers with a context of 5 reach back 12 positions, to token 7: token 6 does not change the last logits."""
     model = TransformerLanguageModel(config, parameters)
     token_ids = np.random.default_rng(2).integers(0, 10, size=(1, 20))
     last = [

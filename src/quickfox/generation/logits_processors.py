@@ -1,14 +1,13 @@
-"""Small functions on logits, to be applied one after the other before a draw.
+"""Processors of logits, applied one after the other before a token is sampled: pure functions over arrays.
 
-The order is the one of `generate` in Hugging Face transformers:
+The order is that of `generate` in Hugging Face transformers:
 
-    logit bias -> repetition, presence and frequency penalties -> no repeated n-gram -> temperature
+    logit bias -> repetition, presence and frequency penalties -> n-gram ban -> temperature
     -> top-k -> top-p -> min-p -> typical-p
 
-Those up to the temperature take and return logits by token id, (B, V), and may look at what was said so far; a token
-that must not be drawn has the logit -inf. Those after it leave tokens out. They take and return the weights of `rank`,
-in descending order: what they keep is most often the head of a row, and ranking once serves them all. A token that is
-left out has the weight 0, and each leaves one at least. They know token ids only, neither models nor text.
+Up to the temperature, processors take and return logits (B, V) indexed by token id; a banned token has the logit -inf.
+The truncations after it take and return the unnormalized probabilities of `sort_descending`, (B, V) in descending
+order, so that one sort is enough. A truncated token has the probability 0; every truncation keeps at least one token.
 """
 
 from collections.abc import Callable
@@ -17,42 +16,43 @@ from functools import partial
 import numpy as np
 
 from quickfox.config.sampling import SamplingConfig
-from quickfox.generation.token_history import History
+from quickfox.generation.token_history import TokenHistory
 
 Processor = Callable[[np.ndarray], np.ndarray]
 
-_COLDEST = 1e-100
-"""At this temperature only the likeliest token is ever drawn, and no quotient overflows."""
-_LEAST = 1e-300
-"""Stands for a probability of 0 in a logarithm, and for a logit of -inf in a difference; nothing is added by either."""
-_LOWEST = -1e300
+_MIN_TEMPERATURE = 1e-100
+"""At this temperature only the most probable token is sampled, and no quotient overflows."""
+_MIN_PROBABILITY = 1e-300
+"""Replaces a probability of 0 in a logarithm."""
+_MIN_LOGIT = -1e300
+"""Replaces a maximum of -inf in a difference."""
 
 
-def build_processors(config: SamplingConfig, history: History, logit_bias: np.ndarray | None) -> list[Processor]:
-    """The processors by token id that `config` asks for, in the order they are to be applied.
+def build_processors(config: SamplingConfig, history: TokenHistory, logit_bias: np.ndarray | None) -> list[Processor]:
+    """The processors of logits that `config` enables, in the order of their application.
 
     Args:
-        config: what is asked for.
-        history: of the texts that the rows of logits belong to; read each time a processor is called.
-        logit_bias: (V,), added to the logits; None: nothing is.
+        config: the sampling configuration.
+        history: of the texts that the rows of logits belong to; read whenever a processor is called.
+        logit_bias: (V,) added to the logits; None: no bias.
     """
     processors: list[Processor] = []
     if logit_bias is not None:
         processors.append(partial(np.add, logit_bias))
     if config.repetition_penalty != 1.0:
-        processors.append(lambda logits: penalise_repetition(logits, history.counts, config.repetition_penalty))
+        processors.append(lambda logits: apply_repetition_penalty(logits, history.counts, config.repetition_penalty))
     presence, frequency = config.presence_penalty, config.frequency_penalty
     if presence or frequency:
-        processors.append(lambda logits: penalise_use(logits, history.counts, presence, frequency))
+        processors.append(lambda logits: apply_count_penalties(logits, history.counts, presence, frequency))
     if config.no_repeat_ngram is not None:
-        processors.append(lambda logits: ban_tokens(logits, history.repeating_tokens()))
+        processors.append(lambda logits: ban_tokens(logits, history.banned_tokens()))
     if config.temperature not in (0.0, 1.0):
         processors.append(partial(apply_temperature, temperature=config.temperature))
     return processors
 
 
 def build_truncations(config: SamplingConfig, vocabulary_size: int) -> list[Processor]:
-    """The processors of ranked weights that `config` asks for, in the order they are to be applied."""
+    """The truncations that `config` enables, in the order of their application."""
     truncations: list[Processor] = []
     if config.top_k is not None and config.top_k < vocabulary_size:
         truncations.append(partial(keep_top_k, top_k=config.top_k))
@@ -65,29 +65,29 @@ def build_truncations(config: SamplingConfig, vocabulary_size: int) -> list[Proc
     return truncations
 
 
-def penalise_repetition(logits: np.ndarray, counts: np.ndarray, penalty: float) -> np.ndarray:
-    """Logits of tokens that were used, divided by the penalty if positive, multiplied by it if negative.
+def apply_repetition_penalty(logits: np.ndarray, counts: np.ndarray, penalty: float) -> np.ndarray:
+    """Logits of tokens that occurred, divided by the penalty if positive, multiplied by it if negative.
 
     Keskar et al. 2019, "CTRL: a conditional transformer language model for controllable generation", 4.1.
 
     Args:
         logits: (B, V) floating point.
-        counts: (B, V), how often each token was used.
+        counts: (B, V) occurrences of each token.
         penalty: > 0; above 1 makes repetition less likely.
     """
-    outer = np.minimum if penalty > 1 else np.maximum  # of the two the one that is right for the logit's sign
-    return np.where(counts > 0, outer(logits * penalty, logits / penalty), logits)
+    lower = np.minimum if penalty > 1 else np.maximum  # selects the product or the quotient by the sign of the logit
+    return np.where(counts > 0, lower(logits * penalty, logits / penalty), logits)
 
 
-def penalise_use(logits: np.ndarray, counts: np.ndarray, presence: float, frequency: float) -> np.ndarray:
-    """Logits less `presence` for each token that was used, and less `frequency` for each time it was.
+def apply_count_penalties(logits: np.ndarray, counts: np.ndarray, presence: float, frequency: float) -> np.ndarray:
+    """Logits minus `presence` for each token that occurred, and minus `frequency` for each of its occurrences.
 
-    As defined for OpenAI's completions, "frequency and presence penalties".
+    As defined in OpenAI's API reference, "frequency and presence penalties".
 
     Args:
         logits: (B, V) floating point.
-        counts: (B, V), how often each token was used.
-        presence, frequency: nats; negative ones encourage.
+        counts: (B, V) occurrences of each token.
+        presence, frequency: nats; negative values encourage repetition.
     """
     return logits - (presence * (counts > 0) + frequency * counts)
 
@@ -108,81 +108,85 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
         logits: (..., V) floating point.
         temperature: > 0; below 1 sharpens the distribution, above 1 flattens it.
     """
-    return logits / max(temperature, _COLDEST)
+    return logits / max(temperature, _MIN_TEMPERATURE)
 
 
 def unnormalized_probs(logits: np.ndarray) -> np.ndarray:
-    """Probabilities but for a factor: exp(logits) with the largest of each row 1; a row of nothing but -inf is all 0.
+    """exp(logits), scaled so that the largest of each row is 1; a row of -inf only becomes zeros.
 
     Args:
         logits: (..., V) float64.
     """
     largest = logits.max(axis=-1, keepdims=True)
-    weights: np.ndarray = np.exp(logits - np.maximum(largest, _LOWEST))
-    return weights
+    probs: np.ndarray = np.exp(logits - np.maximum(largest, _MIN_LOGIT))
+    return probs
 
 
 def sort_descending(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of `unnormalized_probs` in descending order, and whose they are; among equals the lower token id comes first.
+    """Unnormalized probabilities, as `unnormalized_probs`, in descending order; of equal ones the lower id comes first.
 
     Args:
         logits: (B, V) float64.
 
     Returns:
-        ranked weights (B, V), and the token id of each, (B, V).
+        (B, V) unnormalized probabilities, and the token id of each, (B, V).
     """
     token_ids = (-logits).argsort(axis=-1, kind="stable")
-    ranked = gather(logits, token_ids)
-    return np.exp(ranked - np.maximum(ranked[:, :1], _LOWEST)), token_ids
+    sorted_logits = gather(logits, token_ids)
+    return np.exp(sorted_logits - np.maximum(sorted_logits[:, :1], _MIN_LOGIT)), token_ids
 
 
-def gather(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """rows[b, places[b, i]]: (B, V) and (B, n) -> (B, n); for one row half the time of NumPy's own indexing."""
+def gather(rows: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """rows[b, indices[b, i]]: (B, V), (B, n) -> (B, n). For one row twice as fast as `np.take_along_axis`."""
     if len(rows) > 1:
-        places = places + np.arange(0, rows.size, rows.shape[-1])[:, np.newaxis]
-    gathered: np.ndarray = rows.take(places)
-    return gathered
+        indices = indices + np.arange(0, rows.size, rows.shape[-1])[:, np.newaxis]
+    values: np.ndarray = rows.take(indices)
+    return values
 
 
-def keep_top_k(weights: np.ndarray, top_k: int) -> np.ndarray:
-    """The `top_k` largest of each row alone: (B, V) ranked -> (B, min(top_k, V)); exactly so many on ties too.
+def keep_top_k(probs: np.ndarray, top_k: int) -> np.ndarray:
+    """The `top_k` most probable of each row, ties cut off too: (B, V) descending -> (B, min(top_k, V)).
 
     Fan, Lewis & Dauphin 2018, "Hierarchical neural story generation", 5.4.
     """
-    return weights[:, :top_k]
+    return probs[:, :top_k]
 
 
-def keep_top_p(weights: np.ndarray, top_p: float) -> np.ndarray:
-    """Ranked weights (B, V) with 0 for all but the shortest head that has the probability `top_p`, in (0, 1].
+def keep_top_p(probs: np.ndarray, top_p: float) -> np.ndarray:
+    """(B, V) descending, with 0 after the shortest prefix whose probability is at least `top_p`, in (0, 1].
 
-    Holtzman et al. 2020, "The curious case of neural text degeneration" (nucleus sampling).
+    Nucleus sampling: Holtzman et al. 2020, "The curious case of neural text degeneration".
     """
-    cumulative = weights.cumsum(axis=-1)
-    likelier = cumulative - weights  # of all that come before each
-    likely: np.ndarray = weights * (likelier < top_p * cumulative[:, -1:])
-    return likely
+    cumulative = probs.cumsum(axis=-1)
+    preceding = cumulative - probs  # cumulative probability of the more probable tokens
+    kept: np.ndarray = probs * (preceding < top_p * cumulative[:, -1:])
+    return kept
 
 
-def keep_min_p(weights: np.ndarray, min_p: float) -> np.ndarray:
-    """Ranked weights (B, V) with 0 for those less than `min_p`, in (0, 1], times as probable as the likeliest.
+def keep_min_p(probs: np.ndarray, min_p: float) -> np.ndarray:
+    """(B, V) descending, with 0 for those less than `min_p`, in (0, 1], times as probable as the most probable one.
 
     Nguyen et al. 2024, "Turning up the heat: min-p sampling for creative and coherent LLM outputs".
     """
-    return weights * (weights >= min_p * weights[:, :1])
+    return probs * (probs >= min_p * probs[:, :1])
 
 
-def keep_typical_p(weights: np.ndarray, typical_p: float) -> np.ndarray:
-    """Ranked weights (B, V) with 0 for all but the most typical tokens, which have the probability `typical_p`.
+def keep_typical_p(probs: np.ndarray, typical_p: float) -> np.ndarray:
+    """(B, V) descending, with 0 for all but the most typical tokens, whose probability is at least `typical_p`.
 
-    A token is the more typical the nearer its information, -log p, is to the entropy of the distribution (Meister et
-    al. 2023, "Locally typical sampling").
+    A token is the more typical, the smaller the difference between its surprisal, -log p, and the entropy of the
+    distribution (Meister et al. 2023, "Locally typical sampling").
+
+    Args:
+        probs: (B, V) unnormalized probabilities in descending order.
+        typical_p: in (0, 1].
     """
-    p = weights / weights.sum(axis=-1, keepdims=True)
-    log_p = np.log(np.maximum(p, _LEAST))
-    oddity = np.abs(log_p - (p * log_p).sum(axis=-1, keepdims=True))  # |-log p - entropy|
-    order = oddity.argsort(axis=-1, kind="stable")
+    p = probs / probs.sum(axis=-1, keepdims=True)
+    log_p = np.log(np.maximum(p, _MIN_PROBABILITY))
+    deviation = np.abs(log_p - (p * log_p).sum(axis=-1, keepdims=True))  # |surprisal - entropy|
+    order = deviation.argsort(axis=-1, kind="stable")  # the most typical first
     cumulative = gather(p, order).cumsum(axis=-1)
-    # The last of those kept is the first with which they have enough; rounding may leave the sum of all below that.
+    # The last token kept is the first whose cumulative probability suffices; rounding may leave the total below it.
     last = (cumulative[:, :-1] < typical_p).sum(axis=-1, keepdims=True)  # (B, 1)
-    typical: np.ndarray = weights * (oddity <= gather(oddity, gather(order, last)))
-    return typical
+    kept: np.ndarray = probs * (deviation <= gather(deviation, gather(order, last)))
+    return kept

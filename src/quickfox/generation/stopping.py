@@ -1,7 +1,7 @@
-"""A continuation as it grows, token by token, until a stop string, an end-of-text token, its length or time ends it.
+"""The end of a text: a stop string, the end-of-text token, the maximum length, the time limit.
 
-A stop string is not a part of the text, nor is any beginning of one told of before it is known that none comes.
-Knows neither models nor tokenizers.
+A stop string is not part of the text. Text that may begin a stop string is buffered until resolved. Independent of
+models and tokenizers.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FinishReason = Literal["length", "stop", "end_of_text", "time", "nothing_allowed"]
+"""Why a text ended; "nothing_allowed": every token was banned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,9 @@ class Token:
 
     Attributes:
         token_id: its id.
-        text: what it adds to the text; of a token cut by a stop string, the part before that.
-        logprob: its log-probability in nats by the model itself, before all processors; None: not asked for.
-        alternatives: the texts and log-probabilities of the likeliest tokens in its place, the likeliest first.
+        text: the text it adds; of a token that a stop string truncates, the part before the stop string.
+        logprob: its log-probability in nats by the model itself, before all processors; None: not requested.
+        alternatives: texts and log-probabilities of the most probable tokens at its position, in descending order.
     """
 
     token_id: int
@@ -32,13 +33,13 @@ class Token:
 
 @dataclass(frozen=True)
 class Completion:
-    """A continuation, complete.
+    """A finished continuation of a prompt.
 
     Attributes:
-        sample: its number among those drawn for the request.
-        tokens: what it consists of; `token_count` may be larger, as a stop string's own tokens are not here.
-        token_count: tokens drawn.
-        logprob: of all tokens drawn, in nats by the model itself; None: not asked for.
+        sample: its number within the request.
+        tokens: the tokens of its text, without those of a stop string.
+        token_count: number of tokens generated, those of a stop string included.
+        logprob: sum over all tokens generated, in nats, by the model itself; None: not requested.
         finish_reason: why it ended.
     """
 
@@ -55,82 +56,87 @@ class Completion:
 
     @property
     def mean_logprob(self) -> float:
-        """Nats per token, as which continuations of different lengths are compared; -inf: not asked for."""
+        """Log-probability per token, which compares continuations of different lengths; -inf: not requested."""
         return -math.inf if self.logprob is None else self.logprob / max(1, self.token_count)
 
 
-class Continuation:
-    """A continuation as it grows.
+class PartialCompletion:
+    """A continuation that grows token by token until it ends.
 
     Args:
-        sample: its number.
-        stops: texts that end it.
+        sample: its number within the request.
+        stop: strings that end it.
+        end_of_text: id of the token that ends it; None: there is none.
+        length: number of tokens after which it ends.
     """
 
-    def __init__(self, sample: int, stops: Sequence[str]) -> None:
+    def __init__(self, sample: int, stop: Sequence[str], end_of_text: int | None, length: int) -> None:
         self.sample = sample
-        self.tokens: list[Token] = []  # known to be a part of it
-        self.written = ""  # the text of all tokens, held ones too
+        self.tokens: list[Token] = []  # released: certainly part of the text
+        self.text = ""  # of all tokens, the buffered ones included
         self.finish_reason: FinishReason | None = None
-        self._stops = stops
-        self._held: list[Token] = []  # the last ones, whose text may be the beginning of a stop string
+        self._stop = stop
+        self._end_of_text = end_of_text
+        self._length = length
+        self._buffer: list[Token] = []  # the last tokens, whose text may begin a stop string
         self._token_count = 0
         self._logprob = 0.0
 
-    def add(self, token: Token, end_of_text: int | None, length: int, *, is_late: bool) -> None:
-        """One more token, after which the text ends if it says so, has `length` tokens, or is late."""
+    def append(self, token: Token, *, is_out_of_time: bool) -> None:
+        """Append a token, and end the continuation if a condition for that holds."""
         self._token_count += 1
         self._logprob += token.logprob or 0.0
-        self.written += token.text
-        if token.token_id == end_of_text:
+        self.text += token.text
+        if token.token_id == self._end_of_text:
             self.finish("end_of_text")
             return
-        self._held.append(token)
-        if self._stops:
-            self._look_for_stops()
+        self._buffer.append(token)
+        if self._stop:
+            self._check_stop_strings()
         else:
             self._release(1)
-        if self.finish_reason is None and (self._token_count == length or is_late):
-            self.finish("length" if self._token_count == length else "time")
+        if self.finish_reason is None and (self._token_count == self._length or is_out_of_time):
+            self.finish("length" if self._token_count == self._length else "time")
 
     def finish(self, reason: FinishReason) -> None:
-        """The end, of which nothing need be held back any more."""
-        self._release(len(self._held))
+        """End the continuation; buffered text is released."""
+        self._release(len(self._buffer))
         self.finish_reason = reason
 
-    def completion(self, has_logprobs: bool) -> Completion:
-        """The text, which has ended."""
+    def to_completion(self, has_logprobs: bool) -> Completion:
+        """The finished continuation; `has_logprobs`: its tokens have log-probabilities."""
         assert self.finish_reason is not None
         logprob = self._logprob if has_logprobs else None
         return Completion(self.sample, tuple(self.tokens), self._token_count, logprob, self.finish_reason)
 
-    def _look_for_stops(self) -> None:
-        held = "".join(token.text for token in self._held)
-        found = [place for stop in self._stops if (place := held.find(stop)) >= 0]
+    def _check_stop_strings(self) -> None:
+        """End at the first stop string in the buffer, or release the tokens that cannot belong to one."""
+        buffered = "".join(token.text for token in self._buffer)
+        found = [index for stop in self._stop if (index := buffered.find(stop)) >= 0]
         if found:
-            self._cut(min(found))
+            self._truncate_buffer(min(found))
             self.finish("stop")
             return
-        longest = max(map(len, self._stops)) - 1
-        starts = range(max(0, len(held) - longest), len(held))
+        longest = max(map(len, self._stop)) - 1
+        starts = range(max(0, len(buffered) - longest), len(buffered))
         safe = next(
-            (start for start in starts if any(stop.startswith(held[start:]) for stop in self._stops)), len(held)
+            (start for start in starts if any(stop.startswith(buffered[start:]) for stop in self._stop)), len(buffered)
         )
         count = end = 0
-        while count < len(self._held) and end + len(self._held[count].text) <= safe:
-            end += len(self._held[count].text)
+        while count < len(self._buffer) and end + len(self._buffer[count].text) <= safe:
+            end += len(self._buffer[count].text)
             count += 1
         self._release(count)
 
-    def _cut(self, length: int) -> None:
-        """Leaves `length` characters of what is held."""
+    def _truncate_buffer(self, length: int) -> None:
+        """Keep the first `length` characters of the buffer."""
         kept = []
-        for token in self._held:
+        for token in self._buffer:
             if length > 0:
                 kept.append(dataclasses.replace(token, text=token.text[:length]))
             length -= len(token.text)
-        self._held = kept
+        self._buffer = kept
 
     def _release(self, count: int) -> None:
-        self.tokens += self._held[:count]
-        del self._held[:count]
+        self.tokens += self._buffer[:count]
+        del self._buffer[:count]

@@ -1,6 +1,6 @@
-"""What has been said: the tokens of each text so far, counted as the penalties and the n-gram ban need them.
+"""The tokens of the texts so far: their counts, for the penalties, and their n-grams, for the n-gram ban.
 
-It knows token ids only, and remembers no more than it is asked for.
+Independent of models and text; stores only what the enabled processors need.
 """
 
 from collections import defaultdict, deque
@@ -8,18 +8,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Followers = dict[tuple[int, ...], list[int]]
+NgramTable = dict[tuple[int, ...], list[int]]
+"""The first n - 1 tokens of each n-gram of a text -> the tokens that completed it."""
 
 
-class History:
-    """The tokens of several texts with one prompt, growing by a token at a time.
+class TokenHistory:
+    """The tokens of several texts with a common prompt, which grow by one token at a time.
 
     Args:
         prompt_ids: (n,) token ids that all texts begin with.
         num_texts: B, the number of texts.
         vocabulary_size: V; None: `counts` is not needed.
-        window: tokens that `counts` looks back; None: all.
-        ngram: length of the n-grams that `repeating_tokens` looks for; None: it is not needed.
+        window: number of last tokens that `counts` includes; None: all.
+        ngram: length of the n-grams that must not occur twice; None: `banned_tokens` is not needed.
     """
 
     def __init__(
@@ -32,43 +33,43 @@ class History:
         ngram: int | None,
     ) -> None:
         self.counts = np.zeros((num_texts, vocabulary_size or 0))
-        """(B, V) float64: how often each token is among the last `window` of each text."""
+        """(B, V) float64: number of occurrences of each token among the last `window` of each text."""
         self._is_counting = vocabulary_size is not None
         self._window = window
-        self._recent: deque[list[int]] = deque()  # the tokens counted, one of each text, the oldest first
+        self._counted: deque[list[int]] = deque()  # one token per text, the oldest first
         self._ngram = ngram
-        self._tails: list[deque[int]] = [deque(maxlen=(ngram or 1) - 1) for _ in range(num_texts)]
-        self._followers: list[Followers] = [defaultdict(list) for _ in range(num_texts)]
+        self._prefixes: list[deque[int]] = [deque(maxlen=(ngram or 1) - 1) for _ in range(num_texts)]  # n - 1 last ids
+        self._ngrams: list[NgramTable] = [defaultdict(list) for _ in range(num_texts)]
         needed = prompt_ids if ngram is not None else prompt_ids[-window:] if window is not None else prompt_ids
         for token_id in needed.tolist() if self._is_counting or ngram is not None else []:
             self.append([token_id] * num_texts)
 
     def append(self, token_ids: list[int]) -> None:
-        """One more token of each text."""
-        # Row by row: for one row, which is what is most often drawn, a quarter of the time of NumPy's indexing.
+        """Append one token to each text."""
+        # A loop over rows: for a single text, the usual case, four times as fast as indexing with arrays.
         if self._is_counting:
             for row, token_id in enumerate(token_ids):
                 self.counts[row, token_id] += 1
             if self._window is not None:
-                self._recent.append(token_ids)
-                if len(self._recent) > self._window:
-                    for row, token_id in enumerate(self._recent.popleft()):
+                self._counted.append(token_ids)
+                if len(self._counted) > self._window:
+                    for row, token_id in enumerate(self._counted.popleft()):
                         self.counts[row, token_id] -= 1
         if self._ngram is not None:
-            for tail, followers, token_id in zip(self._tails, self._followers, token_ids, strict=True):
-                if len(tail) == tail.maxlen:
-                    followers[tuple(tail)].append(token_id)
-                tail.append(token_id)
+            for prefix, ngrams, token_id in zip(self._prefixes, self._ngrams, token_ids, strict=True):
+                if len(prefix) == prefix.maxlen:
+                    ngrams[tuple(prefix)].append(token_id)
+                prefix.append(token_id)
 
-    def repeating_tokens(self) -> list[list[int]]:
-        """For each text the token ids that would make an n-gram of it come a second time."""
+    def banned_tokens(self) -> list[list[int]]:
+        """For each text, the token ids that would complete an n-gram that it already contains."""
         assert self._ngram is not None, "the history was made without n-grams"
-        return [followers.get(tuple(tail), []) for tail, followers in zip(self._tails, self._followers, strict=True)]
+        return [ngrams.get(tuple(prefix), []) for prefix, ngrams in zip(self._prefixes, self._ngrams, strict=True)]
 
-    def take(self, rows: Sequence[int]) -> None:
-        """Go on with the texts in `rows` alone, in that order; a text may be taken twice."""
+    def select_rows(self, rows: Sequence[int]) -> None:
+        """Keep only the texts `rows`, in that order; a text may be selected more than once."""
         self.counts = self.counts[rows]
-        self._recent = deque([token_ids[row] for row in rows] for token_ids in self._recent)
-        self._tails = [self._tails[row].copy() for row in rows]
-        copies = [self._followers[row] for row in rows]
-        self._followers = [defaultdict(list, {key: list(ids) for key, ids in copy.items()}) for copy in copies]
+        self._counted = deque([token_ids[row] for row in rows] for token_ids in self._counted)
+        self._prefixes = [self._prefixes[row].copy() for row in rows]
+        tables = [self._ngrams[row] for row in rows]
+        self._ngrams = [defaultdict(list, {prefix: list(ids) for prefix, ids in table.items()}) for table in tables]

@@ -1,4 +1,4 @@
-"""The parameter schema: name and shape of every tensor of an architecture, from the configuration alone.
+"""The parameter schema: name and shape of every tensor of an architecture, derived from the configuration only.
 
 The trainable networks, the NumPy models, the checkpoint loader, parameter counts and memory estimates all read it.
 All tensors are float32; matrices are (inputs, outputs). A name ending in `_kernel` is a hidden matrix; several

@@ -56,7 +56,7 @@ class RecurrentStack:
 class TokenProjection:
     """Token id -> x W + b of the lowest layer, x its embedding.
 
-    The result depends on the token alone, so unless the vocabulary is large it is a table with a row per token.
+    The result depends only on the token, so unless the vocabulary is large it is a table with a row per token.
 
     Args:
         embedding: (V, D) float32.
