@@ -165,6 +165,8 @@ def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tup
         if rank >= size:
             raise ValueError(f"SLURM_PROCID is {rank}, and there are {size} tasks")
         port = _first_port(_number(environment, "SLURM_JOB_ID"), _number(environment, "SLURM_STEP_ID", "0"))
+    except UsageError:
+        raise
     except ValueError as error:
         raise UsageError(f"Slurm's variables describe no cluster: {error}; start the workers with srun") from None
     distribution = environment.get("SLURM_DISTRIBUTION") or "block"

@@ -24,7 +24,7 @@ from quickfox.training.run.dataset import TOKENIZER_FILE
 
 @contextmanager
 def new_run(output: Path | None, name: str) -> Iterator[Path]:
-    """Context manager that creates and locks the directory of a new run; removes it afterwards if the body wrote no `run.json`.
+    """Context manager of the directory of a new run: created, locked, and removed if the body wrote no `run.json`.
 
     Args:
         output: the directory, which must be missing or empty; None: `runs/NAME`, numbered if that exists.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickfox.checkpoints.checkpoint import ModelBundle, TrainingState, save_checkpoint
-from quickfox.checkpoints.run_directory import best_first, checkpoint_directory, checkpoints_of, prune_checkpoints
+from quickfox.checkpoints.run_directory import checkpoint_directory, list_checkpoints, prune_checkpoints, sort_by_loss
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import to_dict
 from quickfox.data.dataset import count_training_tokens
@@ -115,7 +115,7 @@ def run_finished(directory: Path, record: RunRecord, progress: Progress, workers
     tokens = progress.step * tokens_per_step
     return RunFinished(
         run=directory,
-        checkpoint=best_first(checkpoints_of(directory))[0].directory,
+        checkpoint=sort_by_loss(list_checkpoints(directory))[0].directory,
         epochs=tokens / count_training_tokens(record.corpus.tokens, record.validation_split),
         steps=progress.step,
         tokens=tokens,

@@ -13,7 +13,7 @@ from quickfox.checkpoints.run_directory import (
     RUN_FILE,
     RUNS_FOLDER,
     checkpoint_directory,
-    step_directories,
+    list_checkpoint_directories,
 )
 from quickfox.config.schema import from_dict
 from quickfox.config.training import TrainingRequest
@@ -95,7 +95,7 @@ def load_resume_point(run: Path, record: RunRecord, notify: Callable[[str], None
         StorageError: reading failed.
     """
     damaged: list[DataError] = []
-    for directory in reversed(step_directories(run)):
+    for directory in reversed(list_checkpoint_directories(run)):
         try:
             point = _load_checkpoint(directory, record)
         except DataError as error:
@@ -178,7 +178,7 @@ def discard_checkpoints_after(run: Path, step: int) -> None:
     remove_temporaries(run)
     remove_temporaries(run / CHECKPOINTS_FOLDER)
     newest = checkpoint_directory(run, step)
-    directories = step_directories(run)
+    directories = list_checkpoint_directories(run)
     first = directories.index(newest) + 1 if newest in directories else 0
     for directory in directories[first:]:
         remove_directory(directory)
