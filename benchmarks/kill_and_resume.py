@@ -26,7 +26,13 @@ from typing import Any
 
 from measuring import report
 from quickfox.checkpoints.checkpoint import load_model, load_training_state
-from quickfox.checkpoints.run_directory import RUN_FILE, Checkpoint, best_first, checkpoints_of, step_directories
+from quickfox.checkpoints.run_directory import (
+    RUN_FILE,
+    Checkpoint,
+    list_checkpoint_directories,
+    list_checkpoints,
+    sort_by_loss,
+)
 from quickfox.errors import QuickfoxError
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
@@ -59,7 +65,7 @@ class Experiment:
         has_started = (self.run / RUN_FILE).exists()
         if not has_started:
             shutil.rmtree(self.run, ignore_errors=True)
-        before = checkpoints_of(self.run)
+        before = list_checkpoints(self.run)
         command = [*self.llm, "--resume", "run"] if has_started else [*self.new, *self.every, "--output", "run"]
         delay = self.random.uniform(0, self.seconds)
         with subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, encoding="utf-8") as process:
@@ -96,19 +102,19 @@ class Experiment:
     def _committed(self, before: list[Checkpoint]) -> list[Checkpoint]:
         """The committed checkpoints now, or `before` while they are being pruned."""
         try:
-            return checkpoints_of(self.run)
+            return list_checkpoints(self.run)
         except (OSError, QuickfoxError):
             return before
 
     def _check_kill(self, before: list[Checkpoint]) -> None:
-        after = checkpoints_of(self.run)
+        after = list_checkpoints(self.run)
         if list(self.run.rglob(".quickfox-*")):
             self.counts["kills_within_a_write"] += 1
         if not after:
             self.counts["kills_before_a_checkpoint"] += 1
-        damaged = [directory.name for directory in step_directories(self.run) if not is_intact(directory)]
+        damaged = [directory.name for directory in list_checkpoint_directories(self.run) if not is_intact(directory)]
         newest_lost = before and (not after or after[-1].manifest.step < before[-1].manifest.step)
-        best_lost = before and (not after or loss_of(best_first(after)[0]) > loss_of(best_first(before)[0]))
+        best_lost = before and (not after or loss_of(sort_by_loss(after)[0]) > loss_of(sort_by_loss(before)[0]))
         if damaged or newest_lost or best_lost:
             steps = [[checkpoint.manifest.step for checkpoint in found] for found in (before, after)]
             self._fail("lost_checkpoints", f"before {steps[0]}, after {steps[1]}, damaged {damaged}")
@@ -148,7 +154,7 @@ def is_intact(checkpoint: Path) -> bool:
 
 def outcome(run: Path) -> dict[str, Any]:
     """The digests of the last weights and training state, and the history without its seconds."""
-    last = step_directories(run)[-1]
+    last = list_checkpoint_directories(run)[-1]
     lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
         "checkpoint": last.name,

@@ -13,7 +13,7 @@ import pytest
 from mutations import BUNDLE, CONFIG, RECORD, STATE, STEP, build_run, flip_bit, seal
 from quickfox.checkpoints.checkpoint import load_model, load_training_state, verify_model
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES, format_manifest, read_manifest
-from quickfox.checkpoints.run_directory import find_model, prune_checkpoints, step_directories
+from quickfox.checkpoints.run_directory import find_model, list_checkpoint_directories, prune_checkpoints
 from quickfox.checkpoints.tensors import format_tensors
 from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.files.atomic import remove_directory
@@ -294,7 +294,7 @@ def test_removing_a_linked_checkpoint_leaves_what_it_leads_to(checkpoint: Path, 
 def test_a_link_to_itself_is_no_checkpoint(checkpoint: Path) -> None:
     run = checkpoint.parent.parent
     (run / "checkpoints" / "step-00000009").symlink_to("step-00000009")
-    assert step_directories(run) == [checkpoint]
+    assert list_checkpoint_directories(run) == [checkpoint]
     prune_checkpoints(run)
     load_all(checkpoint)
 

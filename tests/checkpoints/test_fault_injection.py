@@ -12,7 +12,7 @@ import pytest
 
 from mutations import BUNDLE, STATE
 from quickfox.checkpoints.checkpoint import load_model, load_training_state, save_checkpoint
-from quickfox.checkpoints.run_directory import checkpoint_directory, checkpoints_of, prune_checkpoints
+from quickfox.checkpoints.run_directory import checkpoint_directory, list_checkpoints, prune_checkpoints
 from quickfox.errors import ExitStatus, StorageError
 from quickfox.files.atomic import append_line, commit_directory, remove_directory, remove_temporaries, write_file
 
@@ -249,7 +249,7 @@ def save_and_prune(run: Path) -> None:
 def steps_that_load(run: Path) -> list[int]:
     """The steps of all checkpoints, each verified and read in full: one that is damaged would raise."""
     damaged: list[Exception] = []
-    steps = [checkpoint.manifest.step for checkpoint in checkpoints_of(run, damaged)]
+    steps = [checkpoint.manifest.step for checkpoint in list_checkpoints(run, damaged)]
     assert damaged == []
     for step in steps:
         assert load_model(checkpoint_directory(run, step)).step == step

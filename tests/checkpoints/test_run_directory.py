@@ -9,15 +9,15 @@ import pytest
 
 from quickfox.checkpoints.checkpoint import load_model, save_checkpoint
 from quickfox.checkpoints.run_directory import (
-    best_first,
-    best_model,
     checkpoint_directory,
-    checkpoints_of,
+    find_best_model,
     find_model,
+    list_checkpoints,
+    list_runs,
     make_run_directory,
     new_run_directory,
     prune_checkpoints,
-    runs_in,
+    sort_by_loss,
 )
 from quickfox.errors import CannotCreateError, DataError, NoInputError
 
@@ -57,7 +57,7 @@ def damage(checkpoint: Path, name: str = "model.safetensors") -> None:
 
 
 def steps_of(run: Path) -> list[int]:
-    return [checkpoint.manifest.step for checkpoint in checkpoints_of(run)]
+    return [checkpoint.manifest.step for checkpoint in list_checkpoints(run)]
 
 
 def test_new_runs_are_numbered(tmp_path: Path) -> None:
@@ -112,13 +112,13 @@ def test_checkpoints_come_by_step_without_the_damaged_and_the_unfinished(home: H
     damage(checkpoint_directory(run, 30), "manifest.json")
     shutil.copytree(checkpoint_directory(run, 10), run / "checkpoints" / ".quickfox-0123.tmp")
     damaged: list[DataError] = []
-    assert [checkpoint.manifest.step for checkpoint in checkpoints_of(run, damaged)] == [9, 10, 100_000_000]
+    assert [checkpoint.manifest.step for checkpoint in list_checkpoints(run, damaged)] == [9, 10, 100_000_000]
     assert [str(error) for error in damaged if "step-00000030" in str(error)] == [str(damaged[0])]
 
 
 def test_best_first(home: Home) -> None:
     run = home.run("a", {1: 2.0, 2: None, 3: 1.5, 4: 1.5, 5: None})
-    assert [checkpoint.manifest.step for checkpoint in best_first(checkpoints_of(run))] == [3, 4, 1, 5, 2]
+    assert [checkpoint.manifest.step for checkpoint in sort_by_loss(list_checkpoints(run))] == [3, 4, 1, 5, 2]
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ def test_a_run_that_saved_nothing(home: Home) -> None:
 
 def test_a_checkpoint_that_is_pruned_while_we_look(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     run = home.run("a", {1: 2.0, 2: 1.0})
-    checkpoints = checkpoints_of(run)
+    checkpoints = list_checkpoints(run)
     shutil.rmtree(checkpoint_directory(run, 2))
-    monkeypatch.setattr("quickfox.checkpoints.run_directory.checkpoints_of", lambda run, damaged: checkpoints)
-    assert best_model(run) == (checkpoint_directory(run, 1), None)
+    monkeypatch.setattr("quickfox.checkpoints.run_directory.list_checkpoints", lambda run, damaged: checkpoints)
+    assert find_best_model(run) == (checkpoint_directory(run, 1), None)
 
 
 def test_without_a_path_the_newest_run_counts(home: Home) -> None:
@@ -193,7 +193,7 @@ def test_without_a_path_the_newest_run_counts(home: Home) -> None:
     older = home.run("b", {1: 1.0})
     home.run("a", {2: 3.0})
     (home.folder / "runs" / "empty").mkdir()
-    assert runs_in(home.folder / "runs") == [newer, older]
+    assert list_runs(home.folder / "runs") == [newer, older]
     model, note = home.find()
     assert model == checkpoint_directory(newer, 1)
     assert note == f"model: {model} (the newest run)"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickfox.data.batching import StreamBatches, ValidationWindow, iter_validation_windows, validation_segments
+from quickfox.data.batching import StreamBatches, ValidationWindow, count_validation_segments, iter_validation_windows
 from quickfox.errors import DataError, ExitStatus
 
 SEEDS = st.integers(0, 2**63 - 1)
@@ -165,7 +165,7 @@ def test_two_lanes_by_hand():
     ],
 )
 def test_as_many_lanes_as_pieces_of_the_length_of_the_warm_up(num_tokens, lanes, warm_up, expected):
-    assert validation_segments(num_tokens, lanes, warm_up) == expected
+    assert count_validation_segments(num_tokens, lanes, warm_up) == expected
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -202,7 +202,7 @@ def test_every_token_but_the_first_is_a_target_exactly_once(settings):
 def test_windows_have_one_shape_and_one_reset(settings):
     n, lanes, window_length, warm_up = settings
     windows = read(*settings)
-    used = validation_segments(n, lanes, warm_up)
+    used = count_validation_segments(n, lanes, warm_up)
     assert {(w.x.shape, w.y.shape, w.weight.shape) for w in windows} == {((used, window_length),) * 3}
     assert {(w.x.dtype, w.y.dtype, w.weight.dtype) for w in windows} == {
         (np.dtype("i4"), np.dtype("i4"), np.dtype("f4"))
@@ -216,7 +216,7 @@ def test_windows_have_one_shape_and_one_reset(settings):
 def test_each_target_is_read_after_at_least_the_warm_up_of_its_own_text(settings):
     """Replays what each lane has in its state; a single lane over the whole text has all of it."""
     n, lanes, _, warm_up = settings
-    histories = [[] for _ in range(validation_segments(n, lanes, warm_up))]
+    histories = [[] for _ in range(count_validation_segments(n, lanes, warm_up))]
     for window in read(*settings):
         if window.reset_first:
             histories[0].clear()
@@ -236,7 +236,7 @@ def test_several_lanes_measure_what_one_lane_does(settings):
     ids = np.random.default_rng(n).integers(0, 7, n).astype(np.uint8)
 
     def losses(lanes: int) -> list[float]:
-        memories = [[] for _ in range(validation_segments(n, lanes, warm_up))]
+        memories = [[] for _ in range(count_validation_segments(n, lanes, warm_up))]
         total = []
         for window in iter_validation_windows(ids, lanes, window_length, warm_up):
             if window.reset_first:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quickfox.data.batching import StreamBatches, iter_validation_windows
-from quickfox.data.token_file import ShardWriter, TokenFile, iter_pieces, remove_shards, shard_paths
+from quickfox.data.token_file import ShardWriter, TokenFile, iter_chunks, remove_shards, shard_paths
 from quickfox.errors import StorageError
 
 IDS = np.random.default_rng(0).integers(0, 1000, 501).astype("<u2")
@@ -29,7 +29,7 @@ def test_any_slice_of_any_part(file: TokenFile, first: int, last: int, start: in
     part = file.part(first, last)
     assert len(part) == last - first
     assert np.array_equal(part[start:stop], IDS[first:last][start:stop])
-    assert np.array_equal(np.concatenate([[], *iter_pieces(part)]), IDS[first:last])
+    assert np.array_equal(np.concatenate([[], *iter_chunks(part)]), IDS[first:last])
 
 
 def test_batches_and_windows_are_those_of_an_array(file: TokenFile) -> None:

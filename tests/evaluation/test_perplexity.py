@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quickfox.config.model import ModelConfig
-from quickfox.data.dataset import encoded_text
+from quickfox.data.dataset import encode_chunks
 from quickfox.errors import DataError, NoInputError
 from quickfox.evaluation.perplexity import LANES, WARM_UP, Evaluation, evaluate, mean_loss, measure_loss, standard_error
 from quickfox.models.losses import cross_entropy
@@ -26,7 +26,7 @@ def evaluate_text(
     model: object, tokenizer: CharacterTokenizer, chunks: list[str], unknown: Counter[str] | None = None
 ) -> Evaluation:
     unknown_counts: Counter[str] = Counter()
-    pieces = encoded_text(chunks, tokenizer, None if unknown is None else unknown_counts)
+    pieces = encode_chunks(chunks, tokenizer, None if unknown is None else unknown_counts)
     evaluation = evaluate(model, tokenizer, pieces, unknown_counts)  # type: ignore[arg-type]
     if unknown is not None:
         unknown.update(unknown_counts)

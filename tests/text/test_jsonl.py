@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickfox.data.batching import IGNORED, StreamBatches, iter_validation_windows
-from quickfox.data.dataset import Tokens, encode_corpus, iter_encoded, open_corpus_tokens
+from quickfox.data.dataset import Tokens, encode_corpus, encode_corpus_chunks, open_corpus_tokens
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES
 from quickfox.text.corpus import Corpus, open_corpus
@@ -120,7 +120,7 @@ def test_prompts_are_read_and_completions_with_their_end_are_to_be_predicted(tmp
 
 def test_a_text_without_an_end_cannot_hold_documents(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no end"):
-        list(iter_encoded(corpus_of(tmp_path, LINES), ByteTokenizer()))
+        list(encode_corpus_chunks(corpus_of(tmp_path, LINES), ByteTokenizer()))
 
 
 def test_what_is_not_to_be_predicted_is_no_target() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickfox.text.segmentation import iter_blocks, iter_segments
+from quickfox.text.segmentation import align_chunks, iter_segments
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,6 @@ def test_segments_put_together_are_cut_into_the_same_again(text: str, most: int,
 
 def test_blocks_are_the_text() -> None:
     text = "a line of some words\n" * 200_000
-    blocks = list(iter_blocks([text[:1000], text[1000:]]))
+    blocks = list(align_chunks([text[:1000], text[1000:]]))
     assert "".join(blocks) == text
     assert len(blocks) > 2

@@ -1,11 +1,11 @@
-"""A model directory: saved in one step, verified before anything in it is believed.
+"""Save and load model directories: written atomically, verified when read.
 
     config.json  tokenizer.json  model.safetensors  generation_config.json    the model
-    training.safetensors  state.json                                          what training needs to go on
+    training.safetensors  state.json                                          the training state
     manifest.json                                                             size and sha256 of each of them
 
-A directory without the training files is a valid model, only not resumable. Reading detects damage, not malice:
-whoever can change the data can change the manifest with it. Nothing here can run code: no pickle, no Keras file.
+A directory without the training files is a valid model, but training cannot be resumed from it. Verification detects
+damage, not malice: an attacker can change the manifest too. No file can contain code: there is no pickle or Keras file.
 """
 
 from collections.abc import Mapping
@@ -32,15 +32,15 @@ _MAX_CONFIG_BYTES = 2**16
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A model and all that is needed to use it.
+    """A model and everything needed to use it.
 
     Attributes:
-        config: what fixes the tensors' names and shapes.
-        tokenizer: between text and token ids.
-        parameters: name -> float32 array, as `models/parameters.py` lists them.
-        step: optimizer steps the model was trained for.
-        validation_loss: nats per token on the held-out text; None: not measured.
-        sampling: the settings of SamplingConfig that suit this model, by name; those not named have their defaults.
+        config: determines the names and shapes of the parameters.
+        tokenizer: its tokenizer.
+        parameters: name -> float32 array, as listed by `models/parameters.py`.
+        step: number of optimizer steps the model was trained for.
+        validation_loss: nats per token of the validation text; None: not measured.
+        sampling: recommended settings of SamplingConfig, by name; the others have their defaults.
     """
 
     config: ModelConfig
@@ -53,11 +53,11 @@ class ModelBundle:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What training needs, beside the model, to go on as if it had never stopped.
+    """What resuming needs besides the model.
 
     Attributes:
-        tensors: every array but the model's: optimizer slots, carried recurrent state, raw weights.
-        state: everything else, ready for JSON.
+        tensors: optimizer slots, carried recurrent state, weights before averaging.
+        state: everything else, as JSON values.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -65,14 +65,14 @@ class TrainingState:
 
 
 def save_checkpoint(directory: Path, bundle: ModelBundle, training: TrainingState | None) -> None:
-    """Write the model directory `directory`, all of it or nothing; without `training` it is not resumable.
+    """Writes a model directory atomically; without `training` it cannot be resumed from.
 
     Raises:
-        DivergedError: a tensor holds NaN or infinity.
-        CannotCreateError: `directory` holds something already, or cannot be made.
+        DivergedError: a tensor contains NaN or infinity.
+        CannotCreateError: `directory` is not empty, or cannot be created.
         StorageError: the disk is full or failed.
     """
-    _check_contract(bundle)
+    _check_parameter_schema(bundle)
     _check_finite(bundle.parameters, bundle.step)
     model_files = {
         "config.json": format_json(to_dict(bundle.config)),
@@ -97,11 +97,11 @@ def save_checkpoint(directory: Path, bundle: ModelBundle, training: TrainingStat
 
 
 def load_model(directory: Path) -> ModelBundle:
-    """The model in `directory`, verified; the training files are not read, nor need they be there.
+    """Loads and verifies the model in `directory`; the training files are not read and may be missing.
 
     Raises:
-        NoInputError: there is nothing at `directory`.
-        DataError: it is no model directory, or a file in it is damaged or does not fit the others.
+        NoInputError: `directory` does not exist.
+        DataError: not a model directory, or a file in it is damaged or inconsistent with the others.
         StorageError: reading failed.
     """
     manifest = read_manifest(directory)
@@ -119,28 +119,28 @@ def load_model(directory: Path) -> ModelBundle:
     )
     if tokenizer.vocabulary_size != config.vocabulary_size:
         raise DataError(
-            f"{directory}: tokenizer.json knows {tokenizer.vocabulary_size} tokens, but config.json says "
+            f"{directory}: tokenizer.json has {tokenizer.vocabulary_size} tokens, but config.json says "
             f"{config.vocabulary_size}"
         )
-    largest = MAX_OVERHEAD_BYTES + parameter_count(config) * np.dtype(np.float32).itemsize
-    weights = read_verified(directory, "model.safetensors", manifest.model, largest)
+    max_bytes = MAX_OVERHEAD_BYTES + parameter_count(config) * np.dtype(np.float32).itemsize
+    weights = read_verified(directory, "model.safetensors", manifest.model, max_bytes)
     parameters = parse_tensors(weights, str(directory / "model.safetensors"), parameter_shapes(config))
     return ModelBundle(config, tokenizer, parameters, manifest.step, manifest.validation_loss, sampling)
 
 
 def load_training_state(directory: Path) -> TrainingState:
-    """What training needs to go on from the checkpoint `directory`, verified.
+    """Loads and verifies the training state of a checkpoint.
 
-    The set of tensors is the trainer's own; the caller compares it with what it is about to fill.
+    Any set of tensors is accepted; the caller compares it with the trainer's variables.
 
     Raises:
-        NoInputError: there is nothing at `directory`.
+        NoInputError: `directory` does not exist.
         DataError: it was saved without a training state, or a file of it is missing or damaged.
         StorageError: reading failed.
     """
     files = read_manifest(directory).training
     if not files:
-        raise DataError(f"{directory}: saved without its training state, so that training cannot go on from it")
+        raise DataError(f"{directory}: saved without its training state, so training cannot be resumed from it")
     state = parse_json(read_verified(directory, "state.json", files, MAX_JSON_BYTES), str(directory / "state.json"))
     if not isinstance(state, dict):
         raise DataError(f"{directory / 'state.json'}: expected a JSON object, found {type(state).__name__}")
@@ -149,7 +149,7 @@ def load_training_state(directory: Path) -> TrainingState:
 
 
 def verify_model(directory: Path) -> None:
-    """Check that each file of the model in `directory` is there and undamaged, without looking into it.
+    """Checks size and sha256 of each file of the model in `directory` without parsing it.
 
     Raises:
         NoInputError, DataError, StorageError: as `load_model`.
@@ -162,17 +162,17 @@ def verify_model(directory: Path) -> None:
 def _parse_sampling(values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f"{where}: expected a JSON object, found {type(values).__name__}")
-    from_dict(SamplingConfig, to_dict(SamplingConfig()) | values, where)  # refuses what sampling would refuse
+    from_dict(SamplingConfig, to_dict(SamplingConfig()) | values, where)  # raises as sampling would
     return values
 
 
-def _check_contract(bundle: ModelBundle) -> None:
+def _check_parameter_schema(bundle: ModelBundle) -> None:
     shapes = {name: tensor.shape for name, tensor in bundle.parameters.items()}
-    assert shapes == parameter_shapes(bundle.config), f"not the model's tensors: {shapes}"
+    assert shapes == parameter_shapes(bundle.config), f"not the parameters of the model: {shapes}"
     assert all(tensor.dtype == np.float32 for tensor in bundle.parameters.values()), "tensors must be float32"
 
 
 def _check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise DivergedError(f"training diverged: at step {step} {name} is no longer finite; nothing was saved")
+            raise DivergedError(f"training diverged: at step {step} {name} is no longer finite; not saved")

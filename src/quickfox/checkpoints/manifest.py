@@ -1,9 +1,9 @@
-"""The manifest of a model directory: which files it consists of, and what each of them must be.
+"""The manifest of a model directory: its files with their sizes and sha256.
 
     {"format_version", "step", "validation_loss", "model": {file: {"size", "sha256"}}, "training": {...}, "sha256"}
 
-Its last member is the sha256 of everything before it, and only the exact bytes that this program would write are
-believed, so that no damage to the manifest itself goes unseen. It knows names and digests, not what is in the files.
+The last member is the sha256 of everything before it, and only the exact bytes that this program writes are accepted,
+so that any damage to the manifest itself is detected. Independent of the content of the files.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors", "generation
 TRAINING_FILES = ("training.safetensors", "state.json")
 
 _MAX_BYTES = 2**16
-_MEMBERS = ["format_version", "step", "validation_loss", "model", "training"]
+_MEMBERS = ["format_version", "step", "validation_loss", "model", "training", "sha256"]
 
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What a file must be: its size in bytes and the sha256 of its content, in hexadecimal."""
+    """Size of a file in bytes, and the hexadecimal sha256 of its content."""
 
     size: int
     sha256: str
@@ -37,13 +37,13 @@ class FileDigest:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a model directory says of itself.
+    """Content of a manifest.
 
     Attributes:
-        step: optimizer steps the model was trained for.
+        step: number of optimizer steps the model was trained for.
         validation_loss: nats per token; None: not measured.
         model: file name -> digest, for each of MODEL_FILES.
-        training: the same for each of TRAINING_FILES; empty if training cannot go on from this directory.
+        training: the same for each of TRAINING_FILES; empty if training cannot be resumed from this directory.
     """
 
     step: int
@@ -58,7 +58,7 @@ def digest(data: bytes) -> FileDigest:
 
 
 def format_manifest(manifest: Manifest) -> bytes:
-    """The content of the file that says what `manifest` says."""
+    """The content of the manifest file."""
     body = {
         "format_version": FORMAT_VERSION,
         "step": manifest.step,
@@ -66,14 +66,14 @@ def format_manifest(manifest: Manifest) -> bytes:
         "model": {name: to_dict(entry) for name, entry in manifest.model.items()},
         "training": {name: to_dict(entry) for name, entry in manifest.training.items()},
     }
-    return _sealed(body)
+    return format_json({**body, "sha256": digest(format_json(body)).sha256})
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
-    """The manifest that `data`, the content of the file `where`, holds; the inverse of `format_manifest`.
+    """Parses the content of the manifest file `where`; the inverse of `format_manifest`.
 
     Raises:
-        DataError: damaged, newer than this program, or no manifest at all.
+        DataError: damaged, newer than this program, or not a manifest.
     """
     body = parse_json(data, where, _MAX_BYTES)
     if not isinstance(body, dict) or type(version := body.get("format_version")) is not int:
@@ -82,25 +82,25 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         raise DataError(
             f"{where}: format_version {reprlib.repr(version)} is newer than this program: upgrade it to use this model"
         )
-    body.pop("sha256", None)
-    if data != _sealed(body):
-        raise DataError(f"{where}: damaged: its content does not have the sha256 that it ends with")
     if list(body) != _MEMBERS or version != FORMAT_VERSION:
-        raise DataError(f"{where}: not a model's manifest")
+        raise DataError(f"{where}: damaged, or not a model's manifest")
     step, loss = body["step"], body["validation_loss"]
-    loss_is_usable = loss is None or (type(loss) in (int, float) and 0 <= loss <= sys.float_info.max)
-    if type(step) is not int or not 0 <= step <= MAX_INTEGER or not loss_is_usable:
-        raise DataError(f"{where}: no usable step or validation_loss")
+    is_valid_loss = loss is None or (type(loss) in (int, float) and 0 <= loss <= sys.float_info.max)
+    if type(step) is not int or not 0 <= step <= MAX_INTEGER or not is_valid_loss:
+        raise DataError(f"{where}: its step or validation_loss is invalid")
     model = _parse_digests(body["model"], MODEL_FILES, where)
     training = _parse_digests(body["training"], TRAINING_FILES if body["training"] else (), where)
-    return Manifest(step, loss, model, training)
+    manifest = Manifest(step, loss, model, training)
+    if data != format_manifest(manifest):
+        raise DataError(f"{where}: damaged: its sha256 does not match its content")
+    return manifest
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """What the model directory `directory` says of itself; the files it names are not looked at.
+    """Reads the manifest of a model directory, but none of the files that it lists.
 
     Raises:
-        NoInputError: there is nothing at `directory`.
+        NoInputError: `directory` does not exist.
         DataError: not a model directory, or its manifest is damaged or newer than this program.
         StorageError: reading failed.
     """
@@ -111,13 +111,13 @@ def read_manifest(directory: Path) -> Manifest:
         if directory.is_dir():
             raise DataError(f"{directory} is not a model: it has no {MANIFEST_NAME}") from None
         if directory.exists():
-            raise DataError(f"{directory} is not a model: a model is a folder, as `llm train` makes it") from None
-        raise NoInputError(f"no model at {directory}: there is nothing by that name") from None
+            raise DataError(f"{directory} is not a model: a model is a folder, written by `llm train`") from None
+        raise NoInputError(f"no model at {directory}: no such folder") from None
     return parse_manifest(data, str(path))
 
 
 def read_verified(directory: Path, name: str, files: Mapping[str, FileDigest], max_bytes: int) -> bytes:
-    """The content of the file `name` in `directory`, which is what `files` says it must be.
+    """Reads the file `name` in `directory` and checks it against its digest in `files`.
 
     Raises:
         DataError: missing, of another size or sha256, or larger than `max_bytes` (then it is not read).
@@ -127,20 +127,16 @@ def read_verified(directory: Path, name: str, files: Mapping[str, FileDigest], m
     try:
         data = read_bounded(path, max_bytes)
     except NoInputError:
-        raise DataError(f"{path}: missing, although the manifest names it") from None
+        raise DataError(f"{path}: missing, although the manifest lists it") from None
     if len(data) != expected.size:
-        raise DataError(f"{path}: damaged: it has {len(data)} bytes, the manifest says {expected.size}")
+        raise DataError(f"{path}: damaged: it has {len(data)} bytes, but the manifest says {expected.size}")
     if digest(data) != expected:
-        raise DataError(f"{path}: damaged: its sha256 is not the one in the manifest")
+        raise DataError(f"{path}: damaged: its sha256 does not match the manifest")
     return data
 
 
-def _sealed(body: Mapping[str, Any]) -> bytes:
-    return format_json({**body, "sha256": digest(format_json(body)).sha256})
-
-
 def _parse_digests(section: Any, names: tuple[str, ...], where: str) -> dict[str, FileDigest]:
-    """Exactly the files that a section must name: no other name in it is ever used as a path."""
+    """The digests of exactly these files; a name from the manifest is never used as a path."""
     if not isinstance(section, dict) or section.keys() != set(names):
-        raise DataError(f"{where}: does not list exactly {', '.join(names) or 'nothing'}")
+        raise DataError(f"{where}: does not list exactly {', '.join(names) or 'no files'}")
     return {name: from_dict(FileDigest, section[name], where) for name in names}

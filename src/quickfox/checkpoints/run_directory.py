@@ -1,9 +1,9 @@
-"""Runs and the checkpoints in them: where a new one goes, which are good, which one a person means, which may go.
+"""Run directories and their checkpoints: create runs, list and prune checkpoints, find a model.
 
     runs/NAME/run.json  history.jsonl  checkpoints/step-00001200/
 
-Nothing but the folders themselves says what is there: no index that could disagree with them. What is in a
-checkpoint is checkpoint.py's business.
+The directories are scanned each time; there is no index that could disagree with them. Of a checkpoint only the
+manifest is read.
 """
 
 import os
@@ -33,25 +33,25 @@ _LONGEST_NAME = 64
 _RECENT_CHECKPOINTS_KEPT = 2
 
 _LEFTOVERS = (LOCK_FILE, "tokens.*", ".quickfox-*.tmp")
-"""What a new run has in its folder before its record, for some time if its text is long; first of all the lock."""
+"""Files that a new run has before its record, the lock first; encoding a long text takes some time."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint: its folder and what its manifest says."""
+    """A committed checkpoint: its directory and manifest."""
 
     directory: Path
     manifest: Manifest
 
 
 def new_run_directory(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
-    """Make an empty folder for a new run under `parent`: NAME, or NAME-2, NAME-3 ... if that is taken.
+    """Creates a directory for a new run under `parent`: NAME, or NAME-2, NAME-3 ... if that exists.
 
     Args:
-        name: any text, such as a corpus's stem; what does not suit a file name is replaced.
+        name: any text, such as the stem of a corpus; characters unsuitable for a file name are replaced.
 
     Raises:
-        CannotCreateError, StorageError: it cannot be made.
+        CannotCreateError, StorageError: it cannot be created.
     """
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:_LONGEST_NAME] or "run"
     with translate_write_errors(parent):
@@ -67,12 +67,12 @@ def new_run_directory(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
 
 
 def make_run_directory(directory: Path) -> None:
-    """Make the folder that a person named for a new run; an empty one may be there already.
+    """Creates the directory that the user named for a new run, unless it exists and is empty.
 
-    As good as empty is one in which a run was killed before it had written its record: see `_LEFTOVERS`.
+    A directory in which a run was killed before it wrote its record counts as empty: see `_LEFTOVERS`.
 
     Raises:
-        CannotCreateError: it holds something, or cannot be made.
+        CannotCreateError: it is not empty, or cannot be created.
         StorageError: the storage failed.
     """
     with translate_write_errors(directory):
@@ -81,20 +81,19 @@ def make_run_directory(directory: Path) -> None:
         foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in _LEFTOVERS)]
         if RUN_FILE in names:
             raise CannotCreateError(
-                f"{directory} is not empty but a run: go on with it by `llm train --resume {directory}`, or name "
-                f"another folder"
+                f"{directory} is a run already: resume it with `llm train --resume {directory}`, or name another folder"
             )
         if foreign or (names and LOCK_FILE not in names):
             raise CannotCreateError(f"{directory} is not empty: name another folder, or remove it first")
 
 
 def checkpoint_directory(run: Path, step: int) -> Path:
-    """Where the checkpoint of `run` after `step` optimizer steps belongs."""
+    """The directory of the checkpoint after `step` optimizer steps."""
     return run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
 
 
-def step_directories(run: Path) -> list[Path]:
-    """The folders of the checkpoints of `run`, earliest first, whatever state they are in.
+def list_checkpoint_directories(run: Path) -> list[Path]:
+    """The checkpoint directories of `run`, earliest first, damaged ones included.
 
     Raises:
         StorageError: reading failed.
@@ -102,46 +101,46 @@ def step_directories(run: Path) -> list[Path]:
     folder = run / CHECKPOINTS_FOLDER
     with translate_read_errors(folder):
         paths = [path for path in folder.glob("step-*") if path.is_dir()]
-    return sorted(paths, key=lambda path: (len(path.name), path.name))  # past 8 digits the names grow longer
+    return sorted(paths, key=lambda path: (len(path.name), path.name))  # names get longer beyond 8 digits
 
 
-def checkpoints_of(run: Path, damaged: list[DataError] | None = None) -> list[Checkpoint]:
-    """The checkpoints of `run` that have a valid manifest, earliest first; their other files are not looked at.
+def list_checkpoints(run: Path, damaged: list[DataError] | None = None) -> list[Checkpoint]:
+    """The checkpoints of `run` with a valid manifest, earliest first; their other files are not read.
 
     Args:
-        run: a run's folder.
-        damaged: if given, gets the reason for each checkpoint that is left out.
+        run: a run directory.
+        damaged: if given, receives the error of each checkpoint that is skipped.
 
     Raises:
         StorageError: reading failed.
     """
     found = []
-    for directory in step_directories(run):
+    for directory in list_checkpoint_directories(run):
         try:
             found.append(Checkpoint(directory, read_manifest(directory)))
         except NoInputError:
-            continue  # its run, still training, has just pruned it
+            continue  # pruned meanwhile by a run in progress
         except DataError as error:
             if damaged is not None:
                 damaged.append(error)
     return sorted(found, key=lambda checkpoint: checkpoint.manifest.step)
 
 
-def best_first(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """The checkpoints by validation loss, lowest first; those without one after them, latest first."""
+def sort_by_loss(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Sorts checkpoints by validation loss, lowest first; those without a loss are last, latest first."""
 
-    def rank(checkpoint: Checkpoint) -> tuple[bool, float, int]:
+    def key(checkpoint: Checkpoint) -> tuple[bool, float, int]:
         loss, step = checkpoint.manifest.validation_loss, checkpoint.manifest.step
         return (True, 0.0, -step) if loss is None else (False, loss, step)
 
-    return sorted(checkpoints, key=rank)
+    return sorted(checkpoints, key=key)
 
 
-def best_model(run: Path) -> tuple[Path, str | None]:
-    """The model that `run` stands for: its best undamaged checkpoint.
+def find_best_model(run: Path) -> tuple[Path, str | None]:
+    """Finds the best undamaged checkpoint of `run`.
 
     Returns:
-        The model directory, its files verified; and a warning if a damaged one was passed over.
+        The model directory, verified; and a warning if a damaged one was skipped.
 
     Raises:
         NoInputError: there is no checkpoint.
@@ -149,26 +148,26 @@ def best_model(run: Path) -> tuple[Path, str | None]:
         StorageError: reading failed.
     """
     damaged: list[DataError] = []
-    for checkpoint in best_first(checkpoints_of(run, damaged)):
+    for checkpoint in sort_by_loss(list_checkpoints(run, damaged)):
         try:
             verify_model(checkpoint.directory)
         except NoInputError:
-            continue  # just pruned
+            continue  # pruned meanwhile
         except DataError as error:
             damaged.append(error)
             continue
         warning = f"warning: {damaged[0]}; using {checkpoint.directory} instead" if damaged else None
         return checkpoint.directory, warning
     if damaged:
-        raise DataError(f"{run}: no checkpoint is undamaged: {damaged[0]}")
+        raise DataError(f"{run}: every checkpoint is damaged: {damaged[0]}")
     raise NoInputError(f"{run}: no checkpoint was saved in this run; train it again with `llm train`")
 
 
-def runs_in(folder: Path) -> list[Path]:
-    """The runs in `folder` that have a committed checkpoint, the one with the newest first."""
+def list_runs(folder: Path) -> list[Path]:
+    """The runs in `folder` with a committed checkpoint, ordered by their newest one, newest first."""
     newest: dict[Path, int] = {}
     for run in folder.glob("*"):
-        times = [(checkpoint.directory / MANIFEST_NAME).stat().st_mtime_ns for checkpoint in checkpoints_of(run)]
+        times = [(checkpoint.directory / MANIFEST_NAME).stat().st_mtime_ns for checkpoint in list_checkpoints(run)]
         if times:
             newest[run] = max(times)
     return sorted(newest, key=lambda run: (newest[run], run), reverse=True)
@@ -198,22 +197,22 @@ def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple
         model, warning = _model_at(cwd / variable)
         return model, "\n".join(filter(None, [f"model: {model} (from ${MODEL_VARIABLE})", warning]))
     hint = _former_variable_hint(environ.get(FORMER_MODEL_VARIABLE), cwd)
-    runs = runs_in(cwd / RUNS_FOLDER)
+    runs = list_runs(cwd / RUNS_FOLDER)
     if not runs:
         advice = hint or "train one with `llm train corpus.txt`"
         raise NoInputError(f"no model in ./{RUNS_FOLDER}: {advice}, or name one with --model")
-    model, warning = best_model(runs[0])
+    model, warning = find_best_model(runs[0])
     return model, "\n".join(filter(None, [hint, f"model: {model} (the newest run)", warning]))
 
 
 def prune_checkpoints(run: Path) -> None:
-    """Remove all checkpoints of `run` but the best by validation loss and the last two.
+    """Removes all checkpoints of `run` except the best by validation loss and the last two.
 
     Raises:
-        CannotCreateError, StorageError: one cannot be removed.
+        CannotCreateError, StorageError: a checkpoint cannot be removed.
     """
-    checkpoints = checkpoints_of(run)
-    kept = [*best_first(checkpoints)[:1], *checkpoints[-_RECENT_CHECKPOINTS_KEPT:]]
+    checkpoints = list_checkpoints(run)
+    kept = [*sort_by_loss(checkpoints)[:1], *checkpoints[-_RECENT_CHECKPOINTS_KEPT:]]
     for checkpoint in checkpoints:
         if checkpoint not in kept:
             remove_directory(checkpoint.directory)
@@ -232,6 +231,6 @@ def _model_at(path: Path) -> tuple[Path, str | None]:
     with translate_read_errors(path):
         is_run = (path / RUN_FILE).is_file() or (path / CHECKPOINTS_FOLDER).is_dir()
     if is_run:
-        return best_model(path)
+        return find_best_model(path)
     read_manifest(path)
     return path, None

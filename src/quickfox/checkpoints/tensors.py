@@ -1,8 +1,8 @@
-"""Named tensors as bytes, in the safetensors format, read as if the bytes were damaged or hostile.
+"""Format and parse named tensors in the safetensors format; damaged or hostile bytes are refused.
 
-The library's own reader is not used: it takes NaN, unknown tensors and whatever shape a file claims. Here the
-header is bounded, its claims are checked against each other and against what the caller expects, and only then
-are arrays made: views of the bytes, not copies. Pure functions over bytes; files are the checkpoint's business.
+The library's own reader is not used: it accepts NaN, unknown tensors and any shape. Here the header's size is limited,
+its entries are checked for consistency and against the expected tensors, and only then are arrays created, as views of
+the bytes. Pure functions over bytes, independent of files.
 
 Format: https://huggingface.co/docs/safetensors: 8 bytes little-endian length, a JSON header, the data.
 """
@@ -19,17 +19,17 @@ from quickfox.errors import DataError
 from quickfox.files.json import parse_json
 
 MAX_HEADER_BYTES = 2**20
-"""Room for some ten thousand tensors; the largest model of this program has a few hundred."""
+"""Enough for about ten thousand tensors; the largest model of this program has a few hundred."""
 
 _MAX_DIMENSIONS = 8
 _MAX_SHAPE_SIZE = 2**48
-"""NumPy multiplies the other dimensions of an empty tensor, too, and fails where they pass its integers."""
+"""Product of the nonzero dimensions: NumPy computes it for empty tensors too, and fails if it overflows."""
 
 _SHOWN_CHARACTERS = 60
 
 _LENGTH_BYTES = 8
 MAX_OVERHEAD_BYTES = _LENGTH_BYTES + MAX_HEADER_BYTES
-"""The most that a file is larger than its tensors."""
+"""Maximum size of a file beyond that of its tensors."""
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -46,35 +46,35 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 class _TensorSpec(NamedTuple):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    start: int  # bytes into the data
+    start: int  # byte offsets in the data
     stop: int
 
 
 def format_tensors(tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> bytes:
-    """The tensors as the content of a safetensors file: the same bytes for the same tensors and metadata."""
-    from safetensors.numpy import save  # here: only those who write pay for its import
+    """The content of a safetensors file: the same bytes for the same tensors and metadata."""
+    from safetensors.numpy import save  # slow to import, and needed for writing only
 
-    # The library writes the memory as it lies, so that a transposed array would be scrambled (safetensors#825).
+    # The library writes the memory in its order, which would scramble a transposed array (safetensors#825).
     return save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, metadata)
 
 
 def parse_tensors(
     data: bytes, where: str, expected: Mapping[str, tuple[int, ...]] | None = None
 ) -> dict[str, np.ndarray]:
-    """The tensors that `data`, a safetensors file's content, holds: read-only views of it, by name.
+    """Parses the content of a safetensors file into read-only views of it, by name.
 
     Args:
         data: the whole file.
-        where: the file's name, for the message.
-        expected: name -> shape of exactly the tensors it must hold, all float32; None: any.
+        where: name of the file, which begins error messages.
+        expected: name -> shape of exactly the tensors it must contain, all float32; None: any.
 
     Returns:
-        The tensors, in the order of `expected`, else in that of the header.
+        The tensors, in the order of `expected`, else of the header.
 
     Raises:
-        DataError: the header is too large, not strict JSON, or contradicts itself or the data's size; there are
-            overlaps, holes or trailing bytes; a tensor is missing, unknown or of another shape or dtype than
-            expected; a value is NaN or infinite.
+        DataError: the header is too large, not JSON, or inconsistent with itself or the size of the data; tensors
+            overlap or leave gaps; a tensor is missing, unknown or of another shape or dtype than expected; a value is
+            NaN or infinite.
     """
     header, data_start = _parse_header(data, where)
     specs = {name: _parse_spec(name, entry, where) for name, entry in header.items()}
@@ -86,25 +86,25 @@ def parse_tensors(
         dtype, shape, start, _ = specs[name]
         tensor = np.frombuffer(data, dtype, math.prod(shape), data_start + start).reshape(shape)
         if dtype.kind == "f" and not np.isfinite(tensor).all():
-            raise DataError(f"{where}: tensor {name[:_SHOWN_CHARACTERS]!r} holds NaN or infinity")
+            raise DataError(f"{where}: tensor {name[:_SHOWN_CHARACTERS]!r} contains NaN or infinity")
         tensors[name] = tensor
     return tensors
 
 
 def _parse_header(data: bytes, where: str) -> tuple[dict[str, Any], int]:
-    """The header without its metadata, and where the data starts."""
+    """The header without its metadata, and the offset of the data."""
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     data_start = _LENGTH_BYTES + length
     if len(data) < data_start or len(data) < _LENGTH_BYTES:
-        raise DataError(f"{where}: cut short: {len(data)} bytes cannot hold its header")
+        raise DataError(f"{where}: truncated: {len(data)} bytes cannot contain its header")
     if length > MAX_HEADER_BYTES:
-        raise DataError(f"{where}: a header of {length} bytes is larger than any of ours")
+        raise DataError(f"{where}: a header of {length} bytes exceeds the limit of {MAX_HEADER_BYTES}")
     header = parse_json(data[_LENGTH_BYTES:data_start], f"{where} (header)", MAX_HEADER_BYTES)
     if not isinstance(header, dict):
         raise DataError(f"{where}: its header is not a JSON object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise DataError(f"{where}: its metadata are not strings by name")
+        raise DataError(f"{where}: its metadata are not an object of strings")
     return header, data_start
 
 
@@ -114,13 +114,13 @@ def _parse_spec(name: str, entry: Any, where: str) -> _TensorSpec:
         raise DataError(f"{where}: tensor {name!r} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise DataError(f"{where}: tensor {name!r} has the dtype {reprlib.repr(dtype)}, which is none of ours")
+        raise DataError(f"{where}: tensor {name!r} has the dtype {reprlib.repr(dtype)}, which is not supported")
     if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS or not _are_sizes(offsets) or len(offsets) != 2:
-        raise DataError(f"{where}: tensor {name!r} has no usable shape or data_offsets")
+        raise DataError(f"{where}: tensor {name!r} has an invalid shape or data_offsets")
     size = offsets[1] - offsets[0]
-    is_filled = size == math.prod(shape) * _DTYPES[dtype].itemsize
-    if not is_filled or math.prod(length or 1 for length in shape) > _MAX_SHAPE_SIZE:
-        raise DataError(f"{where}: tensor {name!r} has a shape that its {reprlib.repr(size)} bytes do not fill")
+    is_consistent = size == math.prod(shape) * _DTYPES[dtype].itemsize
+    if not is_consistent or math.prod(length or 1 for length in shape) > _MAX_SHAPE_SIZE:
+        raise DataError(f"{where}: tensor {name!r} has a shape that does not match its {reprlib.repr(size)} bytes")
     return _TensorSpec(_DTYPES[dtype], tuple(shape), *offsets)
 
 
@@ -129,18 +129,18 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _check_layout(specs: Mapping[str, _TensorSpec], data_size: int, where: str) -> None:
-    """Demand that the tensors lie one after the other and fill the data."""
+    """Raises DataError unless the tensors cover the data without gaps and overlaps."""
     spans = sorted((spec.start, spec.stop) for spec in specs.values())
     edges = [(0, 0), *spans, (data_size, data_size)]
     if any(before[1] != after[0] for before, after in pairwise(edges)):
-        raise DataError(f"{where}: its tensors overlap, leave holes, or do not fill its {data_size} bytes of data")
+        raise DataError(f"{where}: its tensors do not cover its {data_size} bytes of data without gaps and overlaps")
 
 
 def _check_expected(specs: Mapping[str, _TensorSpec], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
     if missing := sorted(expected.keys() - specs.keys()):
         raise DataError(f"{where}: tensor {missing[0]!r} is missing")
     if unknown := sorted(specs.keys() - expected.keys()):
-        raise DataError(f"{where}: tensor {unknown[0][:_SHOWN_CHARACTERS]!r} is none that this model has")
+        raise DataError(f"{where}: tensor {unknown[0][:_SHOWN_CHARACTERS]!r} is not one of this model's")
     for name, shape in expected.items():
         if specs[name].shape != shape or specs[name].dtype != np.float32:
             raise DataError(

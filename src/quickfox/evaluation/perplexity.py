@@ -1,9 +1,7 @@
 """How well a model predicts a text: nats per token, perplexity, bits per character and per byte.
 
-The rule is that of validation in training: every token but the first is predicted once, from the text before it,
-with the state zero at the start and then carried. NumPy only.
-
-A yardstick comes with it: what gzip and xz make of the same text, who know nothing of it but what they have read.
+The rule is that of validation in training: every token but the first is predicted once from the text before it, with
+the state zero at the start and then carried. As a baseline, the text is also compressed by gzip and xz.
 """
 
 import lzma
@@ -12,12 +10,12 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
-from quickfox.data.batching import iter_validation_windows, validation_segments
-from quickfox.data.dataset import Encoded, Tokens, collect_tokens
+from quickfox.data.batching import count_validation_segments, iter_validation_windows
+from quickfox.data.dataset import EncodedChunk, Tokens, collect_tokens
 from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
 from quickfox.models.losses import cross_entropy
@@ -25,33 +23,33 @@ from quickfox.models.registry import LanguageModel
 from quickfox.models.state import replace_row
 from quickfox.tokenizers.base import Tokenizer
 
-LANES = 64
+SEGMENTS = 64
 WINDOW = 16
 WARM_UP = 256
-"""Places in the text read side by side, tokens a window, tokens that each lane reads ahead of its place (see batching),
-or as many as the model's context holds."""
+"""Segments of the text processed as a batch; tokens per window; tokens read before each segment to compute its state,
+at least the model's context."""
 
-BLOCKS = 30
-"""For the standard error the text is cut into at least so many blocks: more gain little (Schmeiser 1982)."""
+MIN_BINS = 30
+"""Bins of losses for the standard error, if the text is long enough; more improve it little (Schmeiser 1982)."""
 
-_GZIP_FORMAT = 31  # zlib's window of 2**15 bytes, with the header and the checksum of a gzip file around its data
+_GZIP_FORMAT = 31  # zlib's window of 2**15 bytes, with the header and trailer of a gzip file
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured; in all, tokens * nats_per_token = ln 2 * characters * bits_per_character, bytes alike.
+    """The measures of a text; tokens * nats_per_token = ln 2 * characters * bits_per_character, likewise with bytes.
 
     Attributes:
-        tokens: predicted tokens: all but the first.
-        characters: that these tokens stand for.
-        bytes: of these characters in UTF-8.
-        unknown_characters: left out, because the model does not know them.
+        tokens: number of predicted tokens: all but the first.
+        characters: number of characters of these tokens.
+        bytes: number of bytes of these characters in UTF-8.
+        unknown_characters: number of characters left out, because the model does not know them.
         nats_per_token: mean cross-entropy.
-        perplexity: exp of it: as uncertain as a choice among so many equally likely tokens.
+        perplexity: exp(nats_per_token).
         bits_per_character: comparable between tokenizers.
         bits_per_byte: comparable between writing systems too.
-        standard_error: of nats_per_token, as an estimate for all text of this kind; None: too short to say.
-        gzip_bits_per_character: of the whole text, unknown characters too, as `gzip -9 | wc -c` counts bytes.
+        standard_error: of nats_per_token, as an estimate for all text of this kind; None: the text is too short.
+        gzip_bits_per_character: of the whole text, unknown characters included, by the size of `gzip -9`.
         xz_bits_per_character: the same for `xz -9`.
     """
 
@@ -69,41 +67,42 @@ class Evaluation:
 
 
 def evaluate(
-    model: LanguageModel, tokenizer: Tokenizer, pieces: Iterable[Encoded], unknown_counts: Counter[str]
+    model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[EncodedChunk], unknown_counts: Counter[str]
 ) -> Evaluation:
     """Measure how well `model` predicts a text.
 
     Args:
         model: the language model.
         tokenizer: its tokenizer.
-        pieces: the text, encoded by that tokenizer piece by piece.
-        left_out: the characters that the tokenizer does not know, counted when all pieces have been read.
+        chunks: the text, encoded by that tokenizer.
+        unknown_counts: the characters left out of `chunks`; read after the last chunk.
 
     Raises:
         NoInputError: the text is empty.
-        DataError: nothing is left to predict.
-        StorageError: a long text cannot be kept in a temporary file.
+        DataError: no token can be predicted.
+        StorageError: a long text cannot be stored in a temporary file.
     """
-    size = _TextSize()
+    baseline = _CompressionBaseline()
     masks: list[np.ndarray] = []
 
     def read() -> Iterator[np.ndarray]:
-        for piece in pieces:
-            size.add(piece.text)
-            if piece.loss_mask is not None:
-                masks.append(piece.loss_mask)
-            yield piece.ids
+        for chunk in chunks:
+            baseline.add(chunk.text)
+            if chunk.loss_mask is not None:
+                masks.append(chunk.loss_mask)
+            yield chunk.ids
 
     ids = collect_tokens(read(), tokenizer.token_dtype)
-    if size.characters == 0:
-        raise NoInputError("the text is empty: there is nothing to evaluate")
+    if baseline.characters == 0:
+        raise NoInputError("the text is empty: evaluation requires at least 2 tokens")
     tokens = Tokens(ids, np.concatenate(masks) if masks else None)
     nats_per_token, error = measure_loss(model, tokens.ids, tokens.loss_mask)
     counts = np.bincount(ids[1:] if tokens.loss_mask is None else ids[1:][tokens.loss_mask[1:]])
-    characters, num_bytes = _sizes(tokenizer, counts)
+    characters, num_bytes = _text_size(tokenizer, counts)
     bits = nats_per_token * tokens.num_targets / math.log(2)
-    with np.errstate(over="ignore"):  # infinite for a model that is sure of what never comes
+    with np.errstate(over="ignore"):  # infinite if the model is certain of wrong tokens
         perplexity = float(np.exp(nats_per_token))
+    gzip, xz = baseline.bits_per_character()
     return Evaluation(
         tokens=tokens.num_targets,
         characters=characters,
@@ -114,21 +113,16 @@ def evaluate(
         bits_per_character=bits / characters,
         bits_per_byte=bits / num_bytes,
         standard_error=error,
-        gzip_bits_per_character=8 * size.gzip.finish() / size.characters,
-        xz_bits_per_character=8 * size.xz.finish() / size.characters,
+        gzip_bits_per_character=gzip,
+        xz_bits_per_character=xz,
     )
 
 
-def _sizes(tokenizer: Tokenizer, counts: np.ndarray) -> tuple[int, int]:
-    """Characters and bytes that tokens stand for; `counts`, (at most V,), says how often each occurs."""
+def _text_size(tokenizer: Tokenizer, counts: np.ndarray) -> tuple[int, int]:
+    """Number of characters and bytes of a text in which each token id occurs `counts` times, (at most V,)."""
     texts = [tokenizer.token_bytes(token_id) for token_id in range(len(counts))]
-    begun = [sum(value & 0xC0 != 0x80 for value in text) for text in texts]  # a character counts where it begins
-    return int(np.dot(counts, begun)), int(np.dot(counts, [len(text) for text in texts]))
-
-
-def mean_loss(model: LanguageModel, ids: TokenSource) -> float:
-    """The mean cross-entropy alone; see `measure_loss`."""
-    return measure_loss(model, ids)[0]
+    first_bytes = [sum(value & 0xC0 != 0x80 for value in text) for text in texts]  # one per character
+    return int(np.dot(counts, first_bytes)), int(np.dot(counts, [len(text) for text in texts]))
 
 
 def measure_loss(
@@ -142,91 +136,78 @@ def measure_loss(
         loss_mask: (n,) bool, the tokens that count; None: all.
 
     Returns:
-        The mean; and its standard error, None if the text fills less than two blocks.
+        The mean; and its standard error, None if the text fills less than two bins.
 
     Raises:
-        DataError: there is nothing to predict.
+        DataError: no token can be predicted.
     """
     warm_up = math.ceil(max(WARM_UP, model.context or 0) / WINDOW) * WINDOW
-    lanes = validation_segments(len(ids), LANES, warm_up)
-    sections = math.ceil(BLOCKS / lanes)  # a block is a section of a lane: tokens that follow each other
-    block_sums, block_counts = np.zeros((2, sections, lanes))
-    state = model.initial_state(lanes)
+    segments = count_validation_segments(len(ids), SEGMENTS, warm_up)
+    bins = math.ceil(MIN_BINS / segments)  # per segment
+    bin_sums, bin_counts = np.zeros((2, bins, segments))
+    state = model.initial_state(segments)
     total = weights = 0.0
     num_targets = Tokens(ids, loss_mask).num_targets
     if num_targets == 0:
         raise DataError(
-            f"a text of at least 2 tokens is needed to measure a loss, one of them to be predicted; this has {len(ids)}"
+            f"a text of at least 2 tokens is required to measure a loss, one of them a target; this one has {len(ids)}"
         )
-    for window in iter_validation_windows(ids, LANES, WINDOW, warm_up, loss_mask):
+    for window in iter_validation_windows(ids, SEGMENTS, WINDOW, warm_up, loss_mask):
         if window.reset_first:
             state = replace_row(state, 0, model.initial_state(1))
-        logits, state = model.forward(window.x, state)
-        losses = cross_entropy(logits, window.y)
-        section = int(weights * sections / num_targets)  # all lanes are equally far
-        block_sums[section] += np.einsum("lt,lt->l", losses, window.weight)
-        block_counts[section] += window.weight.sum(axis=1)
+        logits, state = model.forward(window.x, state)  # (L, T, V), L segments
+        losses = cross_entropy(logits, window.y)  # (L, T)
+        index = int(weights * bins / num_targets)  # the same in all segments
+        bin_sums[index] += np.einsum("lt,lt->l", losses, window.weight)
+        bin_counts[index] += window.weight.sum(axis=1)
         total += float(np.vdot(losses, window.weight))
         weights += float(window.weight.sum())
-    return total / weights, standard_error(block_sums, block_counts)
+    return total / weights, standard_error(bin_sums, bin_counts)
 
 
-def standard_error(block_sums: np.ndarray, block_counts: np.ndarray) -> float | None:
-    """The standard error of the mean of losses that are correlated, by the method of batch means.
+def standard_error(bin_sums: np.ndarray, bin_counts: np.ndarray) -> float | None:
+    """The standard error of the mean of correlated losses, by the method of batch means.
 
-    Losses close to each other are alike, so that the familiar s / sqrt(n) would be too small. The text is cut into K
-    blocks, long enough to be nearly independent, of n_k losses with the sum S_k each; n = sum_k n_k, m is the mean:
+    Losses of neighboring tokens are correlated, so that s / sqrt(n) would be too small. The text is divided into K bins
+    of consecutive losses, long enough to be nearly independent; bin k has n_k losses with the sum S_k. With
+    n = sum_k n_k and the mean m, the standard error is
 
         sqrt(K / (K - 1) * sum_k (S_k - m n_k)^2) / n
 
-    which is the standard deviation of the block means over sqrt(K) where all blocks are of one length (Conway 1963;
-    for blocks of several lengths it is the ratio estimator of Cochran, Sampling Techniques, 1977, chapter 6).
+    which for bins of equal length is the standard deviation of the bin means divided by sqrt(K) (Conway 1963); for bins
+    of different lengths it is the ratio estimator of Cochran, Sampling Techniques, 1977, chapter 6.
 
     Args:
-        block_sums: S_k, of any shape.
-        block_counts: n_k, of the same shape; a block of 0 is none.
+        bin_sums: S_k, of any shape.
+        bin_counts: n_k, of the same shape; empty bins do not count.
 
     Returns:
-        The standard error; None if there are less than two blocks.
+        The standard error; None with less than two bins.
     """
-    blocks, n = np.count_nonzero(block_counts), block_counts.sum()
-    if blocks < 2:
+    bins, n = np.count_nonzero(bin_counts), bin_counts.sum()
+    if bins < 2:
         return None
-    deviations = block_sums - block_sums.sum() / n * block_counts
-    return float(np.sqrt(blocks / (blocks - 1) * np.square(deviations).sum()) / n)
+    deviations = bin_sums - bin_sums.sum() / n * bin_counts
+    return float(np.sqrt(bins / (bins - 1) * np.square(deviations).sum()) / n)
 
 
-class _TextSize:
-    """The size of a text that comes in pieces: in characters, in bytes of UTF-8, and compressed."""
+class _CompressionBaseline:
+    """The size of a text compressed by gzip and by xz, chunk by chunk; the output is discarded."""
 
     def __init__(self) -> None:
-        self.characters = self.bytes = 0
-        self.gzip = _CompressedSize(zlib.compressobj(9, wbits=_GZIP_FORMAT))
-        self.xz = _CompressedSize(lzma.LZMACompressor(preset=9))  # 80 MB, or up to 700 MB for a text as large
+        self.characters = 0
+        # xz needs 80 MB, and up to 700 MB for a text as large.
+        self._compressors: list[Any] = [zlib.compressobj(9, wbits=_GZIP_FORMAT), lzma.LZMACompressor(preset=9)]
+        self._sizes = [0, 0]
 
     def add(self, text: str) -> None:
-        data = text.encode()
+        """Compress the next chunk."""
         self.characters += len(text)
-        self.bytes += len(data)
-        self.gzip.add(data)
-        self.xz.add(data)
+        data = text.encode()
+        for index, compressor in enumerate(self._compressors):
+            self._sizes[index] += len(compressor.compress(data))
 
-
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
-
-
-class _CompressedSize:
-    """The size of a text that is compressed piece by piece, the result thrown away."""
-
-    def __init__(self, compressor: _Compressor) -> None:
-        self._compressor = compressor
-        self._bytes = 0
-
-    def add(self, data: bytes) -> None:
-        self._bytes += len(self._compressor.compress(data))
-
-    def finish(self) -> int:
-        """The number of bytes of all; to be called once, at the end."""
-        return self._bytes + len(self._compressor.flush())
+    def bits_per_character(self) -> list[float]:
+        """Of gzip and of xz; to be called once, after the last chunk."""
+        sizes = [size + len(each.flush()) for size, each in zip(self._sizes, self._compressors, strict=True)]
+        return [8 * size / self.characters for size in sizes]

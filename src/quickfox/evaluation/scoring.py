@@ -1,12 +1,13 @@
-"""How surprising texts are to a model, character by character: what makes the odd line of a log stand out.
+"""The surprisal of each character of many texts, which finds the unusual lines of a log.
 
-The surprise of a token is -log2 p(token | the text before it), its information content in bits (Shannon 1948); the
-characters of a token share it evenly. Every text is scored by itself, as if it stood at the start of a line: the
-state is zero, and a line end is read first, if the model knows one, so that its first character is predicted too.
+The surprisal of a token is -log2 p(token | the text before it), its information content in bits (Shannon 1948, "A
+mathematical theory of communication"), distributed evenly over the token's characters. Every text is scored
+independently, as if at the start of a line: the state is zero, and a line end is read first, if the model knows one, so
+that the first character is predicted too.
 
-Texts are read side by side, those of similar length together, on several threads. One of more than PIECE tokens is
-cut into pieces, each read after the WARM_UP tokens before it, by the end of which the state is (very nearly) that of
-the text read from its start, as in `evaluation`. Knows no files and no lines. NumPy only.
+Texts of similar length are processed as a batch, on several threads. A text of more than SEGMENT tokens is divided into
+segments, each processed after the WARM_UP tokens before it, whose final state is (very nearly) that of the text read
+from its start, as in `perplexity`. Independent of files and lines.
 """
 
 import itertools
@@ -21,32 +22,32 @@ import numpy as np
 
 from quickfox.models.losses import cross_entropy
 from quickfox.models.registry import LanguageModel
-from quickfox.models.state import State
-from quickfox.text.segmentation import iter_blocks
+from quickfox.models.state import select_rows
+from quickfox.text.segmentation import align_chunks
 from quickfox.text.vocabulary import code_points
-from quickfox.tokenizers.base import Tokenizer, start_of_text
+from quickfox.tokenizers.base import TokenIds, Tokenizer, start_of_text
 
-ROWS = 128
+BATCH_SIZE = 128
 WINDOW = 16
-"""Most texts read side by side on one thread, and most tokens of each that are read in one call of the model."""
+"""Maximum number of segments in a batch, and of tokens per window."""
 
-PIECE = 4096
+SEGMENT = 4096
 WARM_UP = 256
-"""Tokens of a long text that are read in one go, and tokens before them that are read first, for the state alone."""
+"""Tokens of a segment, and tokens read before it to compute its state, at least the model's context."""
 
-_WINDOW_LOGITS = 2**22  # bounds the memory of a call for large vocabularies: 32 MiB in float64
+_WINDOW_LOGITS = 2**22  # bounds the memory of a window for large vocabularies: 32 MiB in float64
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """How surprising a text was.
+    """The surprisal of a text.
 
     Attributes:
-        bits: (characters of the text,) float32, the surprise of each. 0 where none was measured: for what the model
-            does not know, and, if it knows no line end, for what the first token stands for.
-        tokens: predicted tokens.
-        characters: that these tokens stand for.
-        unknown_characters: left out, because the model does not know them.
+        bits: (number of characters,) float32, the surprisal of each; 0 where it is not defined: for characters that the
+            model does not know, and, if it knows no line end, for those of the first token.
+        tokens: number of predicted tokens.
+        characters: number of characters of these tokens.
+        unknown_characters: number of characters left out, because the model does not know them.
     """
 
     bits: np.ndarray
@@ -56,25 +57,25 @@ class Score:
 
     @property
     def total_bits(self) -> float:
-        """The surprise of the whole text."""
+        """The surprisal of the whole text."""
         return float(self.bits.sum(dtype=np.float64))
 
     @property
     def bits_per_character(self) -> float | None:
-        """The mean surprise of a character; None if none was predicted."""
+        """The mean surprisal of a character; None if none was predicted."""
         return self.total_bits / self.characters if self.characters else None
 
     @property
     def perplexity(self) -> float | None:
-        """2 ** (mean surprise of a token): as uncertain as a choice among so many; None if none was predicted."""
+        """2 ** (mean surprisal of a token); None if none was predicted."""
         if not self.tokens:
             return None
-        with np.errstate(over="ignore"):  # infinite for a model that is sure of what never comes
+        with np.errstate(over="ignore"):  # infinite if the model is certain of wrong tokens
             return float(np.exp2(self.total_bits / self.tokens))
 
     @property
     def peak(self) -> int | None:
-        """The place of the most surprising character in the text, from 0; None if none was predicted."""
+        """Index of the character with the highest surprisal; None if none was predicted."""
         return int(self.bits.argmax()) if self.characters else None
 
 
@@ -85,143 +86,136 @@ def score(
     unknown: Counter[str] | None = None,
     threads: int = 1,
 ) -> list[Score]:
-    """How surprising each of the texts is to `model`; what the others are changes nothing but for rounding.
+    """The surprisal of each text; independent of the other texts, up to rounding.
 
     Args:
         model: the language model.
         tokenizer: its tokenizer.
         texts: any number of them, of any length; lines without their line ends.
         unknown: if given, characters that the tokenizer does not know are left out and counted here.
-        threads: that read texts at a time, >= 1. With more than one NumPy should not use threads of its own.
+        threads: number of batches processed at the same time, >= 1; if more than one, NumPy should use one thread.
 
     Raises:
         DataError: a character is unknown, and `unknown` is not given.
     """
     start = start_of_text(tokenizer)
     encoded = [_encode(tokenizer, text, unknown) for text in texts]
-    surprises = [np.zeros(len(start) + len(text.ids), np.float32) for text in encoded]
-    pieces = [
-        piece
-        for text, surprise in zip(encoded, surprises, strict=True)
-        for piece in _cut(np.concatenate([start, text.ids]), surprise, max(WARM_UP, model.context or 0))
+    surprisals = [np.zeros(len(start) + len(ids), np.float32) for ids, _ in encoded]
+    segments = [
+        segment
+        for (ids, _), surprisal in zip(encoded, surprisals, strict=True)
+        for segment in _iter_segments(np.concatenate([start, ids]), surprisal, max(WARM_UP, model.context or 0))
     ]
-    _read(model, tokenizer.vocabulary_size, pieces, threads)
+    _fill_surprisals(model, tokenizer.vocabulary_size, segments, threads)
     token_lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary_size)])
     return [
-        _attribute(text, encoding, surprise, len(start), token_lengths)
-        for text, encoding, surprise in zip(texts, encoded, surprises, strict=True)
+        _make_score(text, surprisal[len(start) :], token_lengths[ids], unknown_counts, predicts_first=len(start) > 0)
+        for text, (ids, unknown_counts), surprisal in zip(texts, encoded, surprisals, strict=True)
     ]
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    """The token ids of a text, (n,), and the characters that were left out."""
-
-    ids: np.ndarray
-    unknown_counts: Counter[str]
-
-
-def _encode(tokenizer: Tokenizer, text: str, unknown: Counter[str] | None) -> _Encoding:
+def _encode(tokenizer: Tokenizer, text: str, unknown: Counter[str] | None) -> tuple[TokenIds, Counter[str]]:
+    """The token ids of a text, (n,), and the characters left out."""
     unknown_counts: Counter[str] = Counter()
-    ids = [tokenizer.encode(block, None if unknown is None else unknown_counts) for block in iter_blocks([text])]
+    ids = [tokenizer.encode(chunk, None if unknown is None else unknown_counts) for chunk in align_chunks([text])]
     if unknown is not None:
         unknown.update(unknown_counts)
-    return _Encoding(np.concatenate([np.zeros(0, tokenizer.token_dtype), *ids]), unknown_counts)
+    return np.concatenate([np.zeros(0, tokenizer.token_dtype), *ids]), unknown_counts
 
 
-def _attribute(text: str, encoding: _Encoding, surprise: np.ndarray, start: int, token_lengths: np.ndarray) -> Score:
-    """From the surprise of the tokens, (start + n,), to that of the text's characters.
+def _make_score(
+    text: str, bits: np.ndarray, lengths: np.ndarray, unknown_counts: Counter[str], *, predicts_first: bool
+) -> Score:
+    """The score of a text.
 
-    A token's surprise is shared equally by the bytes that it stands for, and a character's is that of its bytes.
+    Args:
+        text: the text.
+        bits: (n,) float32, the surprisal of each token; distributed evenly over the token's bytes.
+        lengths: (n,) number of bytes of each token.
+        unknown_counts: characters of the text that its tokens do not include.
+        predicts_first: whether the first token was predicted.
     """
-    lengths = token_lengths[encoding.ids]  # (n,) bytes
-    bits = surprise[start:]
     is_known = np.ones(len(text), bool)
-    if encoding.unknown_counts:
-        is_known = ~np.isin(code_points(text), code_points("".join(encoding.unknown_counts)))
-    known = "".join(itertools.compress(text, is_known)) if encoding.unknown_counts else text
+    if unknown_counts:
+        is_known = ~np.isin(code_points(text), code_points("".join(unknown_counts)))
+    known = "".join(itertools.compress(text, is_known)) if unknown_counts else text
     first_bytes = _first_bytes(known)
     if len(first_bytes) < len(bits) or (lengths != 1).any():
-        bits = np.repeat(bits / lengths, lengths)  # (bytes,)
-        bits = np.add.reduceat(bits, first_bytes) if len(first_bytes) else bits
-    of_characters = np.zeros(len(text), np.float32)
-    of_characters[is_known] = bits
-    not_predicted = 0 if start else 1  # tokens
+        bits = np.repeat(bits / lengths, lengths)  # (n,) -> (bytes,)
+        bits = np.add.reduceat(bits, first_bytes) if len(first_bytes) else bits  # (bytes,) -> (known characters,)
+    character_bits = np.zeros(len(text), np.float32)
+    character_bits[is_known] = bits
+    skipped = 0 if predicts_first else 1  # tokens
     return Score(
-        bits=of_characters,
-        tokens=len(encoding.ids[not_predicted:]),
-        characters=len(known) - int(np.searchsorted(first_bytes, lengths[:not_predicted].sum())),
-        unknown_characters=encoding.unknown_counts.total(),
+        bits=character_bits,
+        tokens=len(lengths[skipped:]),
+        characters=len(known) - int(np.searchsorted(first_bytes, lengths[:skipped].sum())),
+        unknown_characters=unknown_counts.total(),
     )
 
 
 def _first_bytes(text: str) -> np.ndarray:
-    """Where in its UTF-8 each character of a text begins: (characters,)."""
+    """Index of the first byte of each character in the text's UTF-8: (characters,)."""
     data = np.frombuffer(text.encode(), np.uint8)
-    return np.flatnonzero(data & 0xC0 != 0x80)  # all bytes of a character but the first are 10xxxxxx
+    return np.flatnonzero(data & 0xC0 != 0x80)  # the other bytes of a character are 10xxxxxx
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Tokens to be read in one go.
+class _Segment:
+    """A segment of a text, with its warm-up.
 
     Attributes:
         ids: (n,) token ids, read from the initial state on.
-        surprise: (m,) float32, m < n: where to write the bits of the last m tokens.
+        surprisal: (m,) float32, m < n: a view to be filled with the bits of the last m tokens.
     """
 
     ids: np.ndarray
-    surprise: np.ndarray
+    surprisal: np.ndarray
 
 
-def _cut(ids: np.ndarray, surprise: np.ndarray, warm_up: int) -> Iterator[_Piece]:
-    """The pieces of a text in which every token of `ids`, (n,), but the first is predicted once; `surprise` is (n,)."""
-    for begin in range(1, len(ids), PIECE):
-        end = min(begin + PIECE, len(ids))
-        yield _Piece(ids[max(0, begin - warm_up) : end], surprise[begin:end])
+def _iter_segments(ids: np.ndarray, surprisal: np.ndarray, warm_up: int) -> Iterator[_Segment]:
+    """Segments in which every token of `ids`, (n,), but the first is predicted once; `surprisal` is (n,)."""
+    for start in range(1, len(ids), SEGMENT):
+        end = min(start + SEGMENT, len(ids))
+        yield _Segment(ids[max(0, start - warm_up) : end], surprisal[start:end])
 
 
-def _read(model: LanguageModel, vocabulary_size: int, pieces: list[_Piece], threads: int) -> None:
-    """Fills in the surprise of all pieces.
+def _fill_surprisals(model: LanguageModel, vocabulary_size: int, segments: list[_Segment], threads: int) -> None:
+    """Fills the surprisal of all segments.
 
-    Several threads, each with NumPy on one core, read a quarter more a second than one with NumPy on all of them: the
-    element-wise half of the work is shared too (512 units, 2 cores).
+    Several threads with single-threaded NumPy are 25 % faster than one thread with multi-threaded NumPy, because the
+    elementwise half of the work is parallel too (512 units, 2 cores).
     """
-    longest_first = sorted(pieces, key=lambda piece: -len(piece.ids))
-    rows = min(ROWS, math.ceil(len(pieces) / threads)) or 1
-    batches = [longest_first[first : first + rows] for first in range(0, len(pieces), rows)]
-    window = max(1, min(WINDOW, _WINDOW_LOGITS // (rows * vocabulary_size)))
+    longest_first = sorted(segments, key=lambda segment: -len(segment.ids))
+    batch_size = min(BATCH_SIZE, math.ceil(len(segments) / threads)) or 1
+    batches = [longest_first[first : first + batch_size] for first in range(0, len(segments), batch_size)]
+    window = max(1, min(WINDOW, _WINDOW_LOGITS // (batch_size * vocabulary_size)))
     stopped = threading.Event()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for _ in pool.map(lambda batch: _read_side_by_side(model, batch, window, stopped), batches):
+            for _ in pool.map(lambda batch: _fill_batch(model, batch, window, stopped), batches):
                 pass
-        except BaseException:  # a signal, for which a batch under way would take too long
+        except BaseException:  # a signal must not wait for the running batches
             stopped.set()
             raise
 
 
-def _read_side_by_side(model: LanguageModel, pieces: list[_Piece], window: int, stopped: threading.Event) -> None:
-    """Fills in the surprise of pieces, the longest first; as the shorter ones end, the batch gets smaller."""
-    lengths = np.array([len(piece.ids) - 1 for piece in pieces])  # (B,) tokens to predict
-    tokens = np.zeros((len(pieces), lengths[0] + 1), np.int32)  # (B, longest)
-    for row, piece in zip(tokens, pieces, strict=True):
-        row[: len(piece.ids)] = piece.ids
-    bits = np.empty((len(pieces), lengths[0]), np.float32)
-    state = model.initial_state(len(pieces))
+def _fill_batch(model: LanguageModel, segments: list[_Segment], window: int, stopped: threading.Event) -> None:
+    """Fills the surprisal of segments sorted by descending length; the batch shrinks as shorter ones end."""
+    lengths = np.array([len(segment.ids) - 1 for segment in segments])  # (B,) tokens to predict
+    tokens = np.zeros((len(segments), lengths[0] + 1), np.int32)  # (B, longest)
+    for row, segment in zip(tokens, segments, strict=True):
+        row[: len(segment.ids)] = segment.ids
+    bits = np.empty((len(segments), lengths[0]), np.float32)
+    state = model.initial_state(len(segments))
     for start in range(0, lengths[0], window):
         if stopped.is_set():
             return
         active = int(np.count_nonzero(lengths > start))
-        state = _first_rows(state, active)
-        inputs = tokens[:active, start : min(start + window, lengths[0])]  # (B, T)
+        state = select_rows(state, slice(active))
+        inputs = tokens[:active, start : min(start + window, lengths[0])]  # (active, T)
         targets = tokens[:active, start + 1 : start + 1 + window]
         logits, state = model.forward(inputs, state)
         bits[:active, start : start + window] = cross_entropy(logits, targets) / math.log(2)
-    for row, piece, length in zip(bits, pieces, lengths, strict=True):
-        piece.surprise[:] = row[length - len(piece.surprise) : length]
-
-
-def _first_rows(state: State, rows: int) -> State:
-    """The state of the first texts only."""
-    return tuple(tuple(array[:rows] for array in layer) for layer in state)
+    for row, segment, length in zip(bits, segments, lengths, strict=True):
+        segment.surprisal[:] = row[length - len(segment.surprisal) : length]

@@ -1,10 +1,10 @@
-"""A corpus of JSON lines: every line a text with an end, or a prompt and what is to follow it.
+"""Corpora of JSON lines: each line is a document, or a prompt with its completion.
 
     {"text": "..."}
     {"prompt": "...", "completion": "..."}
 
-From the first kind a model learns every token, from the second how to complete the prompt, which it only reads. Other
-members of a line are passed over. Knows no tokens.
+A model is trained on every token of the first kind, and on the completion and its end in the second. Other members
+are ignored. Independent of tokens.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,16 +17,16 @@ from quickfox.text.corpus import Corpus
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 
-_KINDS = 'expected {"text": ...} or {"prompt": ..., "completion": ...}'
+_EXPECTED = 'expected {"text": ...} or {"prompt": ..., "completion": ...}'
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text that has an end.
+    """A text with an end.
 
     Attributes:
-        prompt: its beginning, which is read and not learned; may be empty.
-        completion: all that follows.
+        prompt: the part before the completion, not a training target; may be empty.
+        completion: the rest.
     """
 
     prompt: str
@@ -34,10 +34,10 @@ class Document:
 
 
 def has_documents(corpus: Corpus) -> bool:
-    """Whether a corpus is JSON lines, as the names of its files say: all of them end in .jsonl or .jsonl.gz.
+    """Whether a corpus is JSON lines: the names of all its files end in .jsonl or .jsonl.gz.
 
     Raises:
-        DataError: some do, and some do not.
+        DataError: only some of them do.
     """
     are_lines = {name: name.endswith(_SUFFIXES) for name in corpus.names}
     if len(set(are_lines.values())) > 1:
@@ -47,21 +47,21 @@ def has_documents(corpus: Corpus) -> bool:
 
 
 def iter_documents(corpus: Corpus) -> Iterator[Document]:
-    """The documents of a corpus of JSON lines, in their order; empty lines are none.
+    """Yields the documents of a corpus of JSON lines in order; empty lines are skipped.
 
     Raises:
-        DataError: a line is not JSON, or too long, or not of one of the two kinds; named by file and number.
-        NoInputError, StorageError: a file has gone, or reading failed.
+        DataError: a line is not JSON, too long, or not of one of the two kinds; the message has its file and number.
+        NoInputError, StorageError: a file was removed, or reading failed.
     """
     for name, chunks in corpus.iter_files():
         for number, line in _iter_lines(name, chunks):
             if line.strip():
                 where = _where(name, number)
-                yield _document(parse_json(line.encode(), where), where)
+                yield _parse_document(parse_json(line.encode(), where), where)
 
 
 def iter_texts(corpus: Corpus) -> Iterator[str]:
-    """All that a tokenizer for the corpus must know, in pieces: the plain text, or the texts of its documents."""
+    """Yields the text from which a tokenizer is built, in chunks: the plain text, or that of the documents."""
     if not has_documents(corpus):
         yield from corpus.iter_text()
         return
@@ -70,12 +70,12 @@ def iter_texts(corpus: Corpus) -> Iterator[str]:
         yield document.completion
 
 
-def _document(value: Any, where: str) -> Document:
+def _parse_document(value: Any, where: str) -> Document:
     if not isinstance(value, dict) or len({"text", "prompt"} & value.keys()) != 1:
-        raise DataError(f"{where}: {_KINDS}")
+        raise DataError(f"{where}: {_EXPECTED}")
     members = ("text",) if "text" in value else ("prompt", "completion")
     if ("completion" in value) != ("prompt" in value):
-        raise DataError(f"{where}: {_KINDS}")
+        raise DataError(f"{where}: {_EXPECTED}")
     for member in members:
         if not isinstance(value[member], str):
             raise DataError(f"{where}: {member!r} must be a string")
@@ -83,23 +83,25 @@ def _document(value: Any, where: str) -> Document:
 
 
 def _iter_lines(name: str, chunks: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """The lines of a text with their numbers; they end with a line feed and nothing else: JSON strings may hold other
-    line ends. Never more in memory than a chunk and the longest line that can be read."""
-    held: list[str] = []  # of a line whose end has not come
-    held_characters = 0
+    """Yields the lines with their numbers, in memory bounded by a chunk and the longest line allowed.
+
+    Only a line feed ends a line: JSON strings may contain other line ends.
+    """
+    unfinished: list[str] = []  # parts of the last line
+    length = 0
     number = 1
     for chunk in chunks:
         first, *others = chunk.split("\n")
-        held.append(first)
-        held_characters += len(first)
-        if held_characters > MAX_JSON_BYTES:  # characters, which are no more than bytes; parse_json counts those
-            raise DataError(f"{_where(name, number)}: larger than the {MAX_JSON_BYTES} bytes it may have")
+        unfinished.append(first)
+        length += len(first)
+        if length > MAX_JSON_BYTES:  # characters, of which there are at most as many as bytes; parse_json counts those
+            raise DataError(f"{_where(name, number)}: larger than the limit of {MAX_JSON_BYTES} bytes")
         if others:
-            for line in ("".join(held), *others[:-1]):
+            for line in ("".join(unfinished), *others[:-1]):
                 yield number, line
                 number += 1
-            held, held_characters = others[-1:], len(others[-1])
-    yield number, "".join(held)
+            unfinished, length = others[-1:], len(others[-1])
+    yield number, "".join(unfinished)
 
 
 def _where(name: str, number: int) -> str:

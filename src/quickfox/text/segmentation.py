@@ -1,36 +1,40 @@
-"""A text cut where no word is cut, at the same places however it comes: what a tokenizer may encode by itself.
+"""Split a text between words, at positions that do not depend on how its chunks were read.
 
-What a tokenizer makes of a text depends on more than a character at a time, and a corpus is too long to be encoded in
-one go. Where it is cut is a function of the text alone: so are its tokens, then. Knows no tokens.
+What a tokenizer makes of a text depends on more than one character, and a corpus is too long to encode at once. The
+borders of the segments are a function of the text alone, and so are its tokens. Independent of tokens.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator
 
-SEGMENT = 2**16
-"""Most characters of a segment."""
+SEGMENT_CHARACTERS = 2**16
+"""Maximum length of a segment."""
 
-_REACH = 2**12
-"""Characters from the longest possible end of a segment in which a better one is looked for: without a bound, texts
-that have no spaces were cut at a tenth of the speed."""
+_SEARCH_CHARACTERS = 2**12
+"""How far before the longest possible end a better border is searched; without a limit, texts without spaces took ten
+times as long."""
 
-_BLOCK = 16
-"""Segments in a block: enough work for all processors."""
+_CHUNK_SEGMENTS = 16
+"""Segments per chunk: enough work for all processors."""
 
 
-def iter_segments(chunks: Iterable[str], most: int = SEGMENT) -> Iterator[str]:
-    """The text of the chunks in segments that are not empty, none longer than `most` characters, >= 1.
+def iter_segments(chunks: Iterable[str], max_characters: int = SEGMENT_CHARACTERS) -> Iterator[str]:
+    """Splits the text of the chunks into non-empty segments.
 
-    Each segment is about as long as it may be; it ends where a line begins with a letter or digit and the line before
-    is not empty, else before a space between two letters or digits, else anywhere. At these places the usual subword
-    tokenizers never have a token that goes on.
+    Each segment is about as long as allowed. It ends where a line starts with a letter or digit after a line that is
+    not empty, else before a space between two letters or digits, else anywhere. At these positions the usual subword
+    tokenizers have a token border.
+
+    Args:
+        chunks: the text.
+        max_characters: maximum length of a segment, >= 1.
     """
     text = ""
     for chunk in chunks:
         text += chunk
         start = 0
-        while len(text) - start > most:
-            end = _last_border(text, start, start + most)
+        while len(text) - start > max_characters:
+            end = _last_border(text, start, start + max_characters)
             yield text[start:end]
             start = end
         text = text[start:]
@@ -38,28 +42,28 @@ def iter_segments(chunks: Iterable[str], most: int = SEGMENT) -> Iterator[str]:
         yield text
 
 
-def iter_slices(chunks: Iterable[str]) -> Iterator[str]:
-    """The text of the chunks in pieces that are not too long, cut anywhere: for tokens that end with each character."""
-    most = _BLOCK * SEGMENT
+def limit_chunks(chunks: Iterable[str]) -> Iterator[str]:
+    """The same text in chunks of limited length, split anywhere: for tokenizers of characters and bytes."""
+    limit = _CHUNK_SEGMENTS * SEGMENT_CHARACTERS
     for chunk in chunks:
-        for start in range(0, len(chunk), most):
-            yield chunk[start : start + most]
+        for start in range(0, len(chunk), limit):
+            yield chunk[start : start + limit]
 
 
-def iter_blocks(chunks: Iterable[str]) -> Iterator[str]:
-    """The text of the chunks in pieces of several segments each, which are cut into the same segments again."""
+def align_chunks(chunks: Iterable[str]) -> Iterator[str]:
+    """The same text in chunks of several whole segments; `iter_segments` splits each into the same segments again."""
     segments = iter_segments(chunks)
-    while block := "".join(itertools.islice(segments, _BLOCK)):
-        yield block
+    while chunk := "".join(itertools.islice(segments, _CHUNK_SEGMENTS)):
+        yield chunk
 
 
 def _last_border(text: str, start: int, end: int) -> int:
-    """The last place in start < place <= end where the text may be cut; `end` itself if there is none near it."""
-    start = max(start, end - _REACH)
+    """The last border in start < border <= end; `end` if there is none close to it."""
+    start = max(start, end - _SEARCH_CHARACTERS)
     for mark, length in (("\n", 1), (" ", 0)):
-        place = end
-        while (place := text.rfind(mark, start + 1, place)) > 0:
-            before, after = text[place - 1], text[place + 1]
+        position = end
+        while (position := text.rfind(mark, start + 1, position)) > 0:
+            before, after = text[position - 1], text[position + 1]
             if after.isalnum() and (before.isalnum() or (mark == "\n" and not before.isspace())):
-                return place + length
+                return position + length
     return end

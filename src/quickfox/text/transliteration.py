@@ -1,14 +1,14 @@
-"""Other spellings for the characters that a model does not know: `É` as `E`, `’` as `'`, `…` as `...`.
+"""Transliterate characters outside of a vocabulary: `É` to `E`, `’` to `'`, `…` to `...`.
 
-Tried in this order, and the first whose characters are all known is taken:
+The first of these spellings is used whose characters are all in the vocabulary:
 
-1. the normalisation forms of Unicode (UAX #15): composed, decomposed, and both with compatibility characters replaced;
+1. the normalization forms of Unicode (UAX #15): composed, decomposed, and both with compatibility characters replaced;
 2. the letter without its marks;
-3. look-alikes, and the letter without what its Unicode name says it is WITH (a stroke, a hook);
-4. another case, of one character or several (`ß` as `ss`), of all of those.
+3. look-alikes, and the letter without what its Unicode name has after WITH (a stroke, a hook);
+4. another case of any of these, of one character or several (`ß` to `ss`).
 
-What is folded is a character with the marks that follow it, so that `e` and a combining acute become the `é` that the
-model knows. Where all of it is known it is left alone. Knows no files and no token ids.
+A character is replaced with its combining marks, so that `e` and a combining acute become `é` if that is known. It is
+unchanged if all of it is known. Independent of files and token ids.
 """
 
 import unicodedata
@@ -17,10 +17,10 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 _FIRST_MARK = "\u0300"
-"""No character below it combines with the one before."""
+"""The lowest code point that combines with the character before it."""
 
-_MOST_MARKS = 30
-"""On one character; more are not text (UAX #15, Stream-Safe Text Format), and to sort them takes quadratic time."""
+_MAX_MARKS = 30
+"""Per character; text has no more (UAX #15, Stream-Safe Text Format), and sorting them takes quadratic time."""
 
 _LOOK_ALIKES: dict[str, tuple[str, ...]] = {
     character: alternatives
@@ -47,22 +47,22 @@ _LOOK_ALIKES: dict[str, tuple[str, ...]] = {
     )
     for character in characters
 }
-"""What else to write for a character, the likest first."""
+"""Replacements of a character, the most similar first."""
 
 _OPENING_QUOTES = {'"': ("“", "„", "«", "”", "»"), "'": ("‘", "’")}
-"""What else to write for a straight quote where it opens."""
+"""Replacements of a straight quote that opens a quotation."""
 
 _TO_FULLWIDTH = 0xFEE0
-"""From the code points of ASCII to those of their fullwidth forms, as Chinese and Japanese texts have them."""
+"""Offset from ASCII to its fullwidth forms, which Chinese and Japanese texts use."""
 
 
 @dataclass(frozen=True)
 class Transliteration:
-    """A text after folding.
+    """A transliterated text.
 
     Attributes:
-        text: the text with what could be replaced replaced; characters that are still unknown are left in it.
-        replaced: (what was replaced, by what), and how often.
+        text: the text; unknown characters without a replacement are still in it.
+        replaced: (original, replacement) -> number of times.
     """
 
     text: str
@@ -70,16 +70,16 @@ class Transliteration:
 
 
 def transliterate(text: str, known: Container[str]) -> Transliteration:
-    """The text, with characters that are not known replaced by such that are, where any are like them.
+    """Replaces unknown characters by similar known ones where there are any.
 
     Args:
         text: any text.
-        known: the single characters that are known.
+        known: the characters of the vocabulary.
     """
     replaced: Counter[tuple[str, str]] = Counter()
     if _are_known(text, known):
         return Transliteration(text, replaced)
-    spellings: dict[tuple[str, bool], str] = {}  # a text in another script has the same few over and over
+    spellings: dict[tuple[str, bool], str] = {}  # a cache: few different ones recur
     transliterated: list[str] = []
     for cluster in _clusters(text):
         opens = not transliterated or transliterated[-1].isspace() or transliterated[-1].endswith(("(", "[", "{"))
@@ -93,20 +93,20 @@ def transliterate(text: str, known: Container[str]) -> Transliteration:
 
 
 def describe_transliteration(replaced: Counter[tuple[str, str]], limit: int = 5) -> str:
-    """Replacements named for a message, the most frequent first, fit for one line: `'’' by "'" (3), 'É' by 'E'`."""
+    """Replacements in one line, the most frequent first: `'’' by "'" (3), 'É' by 'E'`."""
     names = []
     for (cluster, spelling), count in replaced.most_common(limit):
-        look_the_same = unicodedata.normalize("NFC", cluster) == unicodedata.normalize("NFC", spelling)
-        show = ascii if look_the_same else repr
+        look_identical = unicodedata.normalize("NFC", cluster) == unicodedata.normalize("NFC", spelling)
+        show = ascii if look_identical else repr
         names.append(f"{show(cluster)} by {show(spelling)}" + (f" ({count})" if count > 1 else ""))
     return ", ".join(names) + (" and others" if len(replaced) > limit else "")
 
 
 def _clusters(text: str) -> Iterator[str]:
-    """The text cut into characters with their marks; CR LF, which is one line end, stays together."""
+    """Splits the text into characters with their marks; CR LF is one cluster."""
     cluster = text[:1]
     for character in text[1:]:
-        if _joins(cluster, character):
+        if _extends(cluster, character):
             cluster += character
         else:
             yield cluster
@@ -115,18 +115,19 @@ def _clusters(text: str) -> Iterator[str]:
         yield cluster
 
 
-def _joins(cluster: str, character: str) -> bool:
+def _extends(cluster: str, character: str) -> bool:
+    """Whether the character combines with the cluster before it."""
     if character < _FIRST_MARK:
         return character == "\n" and cluster == "\r"
     decomposed = unicodedata.normalize("NFKD", character)
     if unicodedata.combining(decomposed[0]):
-        return len(cluster) <= _MOST_MARKS
-    composed = unicodedata.normalize("NFKC", cluster + character)  # the letters of a Hangul syllable combine, too
+        return len(cluster) <= _MAX_MARKS
+    composed = unicodedata.normalize("NFKC", cluster + character)  # also the letters of a Hangul syllable
     return composed != unicodedata.normalize("NFKC", cluster) + unicodedata.normalize("NFKC", character)
 
 
 def _spell(cluster: str, known: Container[str], opens: bool) -> str:
-    """The first spelling of the cluster that is known; the cluster itself when none is."""
+    """The first known spelling of the cluster, else the cluster itself."""
     if _are_known(cluster, known):
         return cluster
     forms = ["\n"] if cluster == "\r\n" else _forms(cluster)
@@ -136,14 +137,14 @@ def _spell(cluster: str, known: Container[str], opens: bool) -> str:
 
 
 def _forms(cluster: str) -> list[str]:
-    """The normalisation forms of a cluster, and the last of them without its marks."""
+    """The normalization forms of a cluster, and the last of them without its marks."""
     forms = [unicodedata.normalize(form, cluster) for form in ("NFC", "NFD", "NFKC", "NFKD")]
     plain = "".join(character for character in forms[-1] if not unicodedata.combining(character))
-    return [*forms, plain.strip()]  # nothing is left of an accent by itself, which decomposes into a space and a mark
+    return [*forms, plain.strip()]  # empty for an isolated accent, a space and a mark
 
 
 def _substitute(character: str, known: Container[str], opens: bool) -> str:
-    """What to write for a single character; the character itself when it is known, or nothing like it is."""
+    """The first known replacement of a single character, else the character itself."""
     spellings = [character, *_look_alikes(character, opens)]
     cased = [change(spelling) for change in (str.lower, str.casefold, str.upper, str.title) for spelling in spellings]
     return next((spelling for spelling in (*spellings, *cased) if _are_known(spelling, known)), character)
@@ -159,7 +160,7 @@ def _look_alikes(character: str, opens: bool) -> Iterator[str]:
     if addition:
         try:
             yield unicodedata.lookup(plain)
-        except KeyError:  # the name of no character
+        except KeyError:  # not the name of a character
             return
 
 

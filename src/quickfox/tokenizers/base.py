@@ -1,6 +1,6 @@
-"""What a tokenizer is: a map from text to token ids and back, by which losses are compared and texts are streamed.
+"""The Tokenizer protocol: text to token ids and back; and a decoder for tokens that arrive one at a time.
 
-Every token stands for bytes of UTF-8, those of whole characters or not; a text is what its tokens' bytes are together.
+Every token is a sequence of UTF-8 bytes, possibly a part of a character; the concatenated bytes are the text.
 """
 
 import codecs
@@ -19,16 +19,16 @@ LossMask = npt.NDArray[np.bool_]
 
 
 class Tokenizer(Protocol):
-    """Between text and token ids: for every text that it accepts, decode(encode(text)) == text."""
+    """Converts text to token ids and back: decode(encode(text)) == text for every text it can encode."""
 
     @property
     def kind(self) -> TokenizerKind:
-        """What its tokens are: characters, bytes, words or, by byte-pair encoding, subwords."""
+        """What its tokens are: characters, bytes, words, or subwords of byte-pair encoding."""
         ...
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of different tokens; ids are 0 ... vocabulary_size - 1."""
+        """Number of tokens; ids are 0 ... vocabulary_size - 1."""
         ...
 
     @property
@@ -38,70 +38,70 @@ class Tokenizer(Protocol):
 
     @property
     def end_of_text(self) -> int | None:
-        """The id of the token that ends a text and stands for nothing in it; None: there is none."""
+        """The id of the end-of-text token, which decodes to no text; None: there is none."""
         ...
 
     @property
     def known_characters(self) -> Container[str]:
-        """The characters that it can encode."""
+        """The characters it can encode."""
         ...
 
     def encode(self, text: str, unknown: Counter[str] | None = None) -> TokenIds:
         """The token ids of a text.
 
         Args:
-            text: any text. What it says is never taken for the end-of-text token.
-            unknown: when given, characters that cannot be encoded are left out and counted here.
+            text: any text; the name of the end-of-text token in it is ordinary text.
+            unknown: if given, characters that cannot be encoded are skipped and counted here.
 
         Returns:
             (number of tokens,) token ids, of `token_dtype`.
 
         Raises:
-            DataError: the text has characters that cannot be encoded, and `unknown` is not given.
+            DataError: a character cannot be encoded, and `unknown` is not given.
         """
         ...
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
-        """The text of token ids, (number of tokens,); bytes that are no UTF-8 become U+FFFD.
+        """The text of token ids, (number of tokens,); bytes that are not UTF-8 become U+FFFD.
 
         Raises:
-            DataError: an id is not that of a token.
+            DataError: an id is out of range.
         """
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """What a token stands for, in UTF-8; nothing for the end of text.
+        """The UTF-8 bytes of a token; empty for the end-of-text token.
 
         Raises:
-            DataError: the id is not that of a token.
+            DataError: the id is out of range.
         """
         ...
 
     def with_end_of_text(self) -> "Tokenizer":
-        """The same tokenizer, with an end-of-text token after its other tokens if it had none."""
+        """The same tokenizer with an end-of-text token, which is appended if missing."""
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """What its file says besides the kind, as values that JSON knows."""
+        """The members of its file except the kind, as JSON values."""
         ...
 
 
 def start_of_text(tokenizer: Tokenizer) -> TokenIds:
-    """What a model reads before a text: the end of the text before it, or a line end; nothing if it knows neither."""
+    """The tokens a model reads before a text: the end-of-text token or a line feed; empty if it has neither."""
     if tokenizer.end_of_text is not None:
         return np.array([tokenizer.end_of_text], tokenizer.token_dtype)
     return tokenizer.encode("\n", Counter())
 
 
 def out_of_vocabulary_error(token_id: int, vocabulary_size: int) -> DataError:
-    """The error of an id that is not that of a token."""
-    return DataError(f"token id {token_id} is outside of the vocabulary of {vocabulary_size} tokens")
+    """The error for a token id that is out of range."""
+    return DataError(f"token id {token_id} is outside the vocabulary of {vocabulary_size} tokens")
 
 
 class StreamingDecoder:
-    """The text of tokens that come one at a time: a character is told of when the last of its bytes is there.
+    """Decodes tokens one at a time; a character is returned with the token that has its last byte.
 
-    All that is told, and U+FFFD for what is left of an unfinished character, is what `decode` makes of all tokens.
+    The concatenated results, and U+FFFD for an unfinished character at the end, equal `decode` of all tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -109,11 +109,11 @@ class StreamingDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token_id: int) -> str:
-        """What one more token adds to the text."""
+        """Appends a token and returns the text it completes."""
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))
 
     def peek(self, token_id: int) -> str:
-        """What a token would add to the text."""
+        """The text that `add` would return, without appending the token."""
         state = self._decoder.getstate()
         text = self.add(token_id)
         self._decoder.setstate(state)

@@ -1,9 +1,9 @@
-"""One token a subword, by byte-pair encoding (Sennrich et al. 2016; of bytes: Radford et al. 2019).
+"""Subword tokens by byte-pair encoding (Sennrich et al. 2016; of bytes: Radford et al. 2019).
 
-Starting from single bytes, the pair of neighbours that is most frequent in the corpus becomes a token, again and again;
-a text is encoded by the same merges in the same order, within words. The work is the `tokenizers` library's, and the
-file is its own `tokenizer.json`, so that tokenizers come from and go to other programs as they are. Taken are those
-that map bytes to tokens without loss; whatever normalises, adds or drops anything is refused.
+Starting from single bytes, the most frequent pair of neighbors in the corpus is merged into a new token, repeatedly; a
+text is encoded by the same merges in the same order, within words. The `tokenizers` library does the work, and its
+`tokenizer.json` is the file format, so tokenizers are exchanged with other programs unchanged. Only those are accepted
+that encode bytes without loss: any that normalizes, adds or removes text is refused.
 """
 
 import json
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"
 
-_ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
-"""What special tokens that end a text are called."""
+_END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
+"""Names of end-of-text tokens, in order of preference."""
 
 _MEMBERS = {
     "version",
@@ -47,14 +47,14 @@ class BpeTokenizer(ByteLevelTokenizer):
         definition: the content of its tokenizer.json.
 
     Raises:
-        DataError: the library cannot read it, or it is not one of bytes without loss.
+        DataError: the library cannot read it, or it does not encode bytes without loss.
     """
 
     definition: dict[str, Any]
 
     def __post_init__(self) -> None:
         _check_definition(self.definition)
-        self._tokens_and_end  # noqa: B018 - is what it must be, or refused
+        self._tokens_and_end  # noqa: B018 - computed now, as it may raise
         self._encoder  # noqa: B018
 
     @property
@@ -71,7 +71,7 @@ class BpeTokenizer(ByteLevelTokenizer):
 
     @property
     def end_of_text_name(self) -> str | None:
-        """How the definition calls the end of text; None: there is none."""
+        """Name of the end-of-text token in the definition; None: there is none."""
         return next(
             (token["content"] for token in self.definition["added_tokens"] if token["id"] == self.end_of_text), None
         )
@@ -81,9 +81,9 @@ class BpeTokenizer(ByteLevelTokenizer):
             return self
         from tokenizers import AddedToken, Tokenizer
 
-        extend_run = Tokenizer.from_str(json.dumps(self.definition))
-        extend_run.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
-        return BpeTokenizer(json.loads(extend_run.to_str()))
+        encoder = Tokenizer.from_str(json.dumps(self.definition))
+        encoder.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+        return BpeTokenizer(json.loads(encoder.to_str()))
 
     def to_json(self) -> dict[str, Any]:
         return self.definition
@@ -98,39 +98,39 @@ class BpeTokenizer(ByteLevelTokenizer):
 
         try:
             encoder = Tokenizer.from_str(json.dumps(self.definition))
-        except Exception as error:  # the library raises no class of its own
+        except Exception as error:  # the library has no exception class of its own
             raise DataError(f"the tokenizers library cannot read it: {error}") from None
-        encoder.encode_special_tokens = True  # special tokens are ours to give: in a text they are text
+        encoder.encode_special_tokens = True  # the names of special tokens in a text are text
         return encoder
 
     @cached_property
     def _tokens_and_end(self) -> tuple[list[bytes], int | None]:
-        """What each token stands for, by its id, and the id of the end of text."""
-        bytes_by_character = {character: value for value, character in byte_characters().items()}
+        """The bytes of each token, by id, and the id of the end-of-text token."""
+        byte_of = {character: value for value, character in byte_characters().items()}
         added = {token["id"]: token for token in self.definition["added_tokens"]}
         found: dict[int, bytes] = {}
         for text, token_id in self.definition["model"]["vocab"].items():
             try:
-                found[token_id] = b"" if token_id in added else bytes(bytes_by_character[mark] for mark in text)
+                found[token_id] = b"" if token_id in added else bytes(byte_of[character] for character in text)
             except KeyError:
-                raise DataError(f"token {text[:20]!r} is not written as bytes are") from None
+                raise DataError(f"token {text[:20]!r} is not in the byte-level alphabet") from None
         found |= {token_id: b"" if token["special"] else token["content"].encode() for token_id, token in added.items()}
         if sorted(found) != list(range(len(found))):
-            raise DataError("the ids of its tokens are not 0, 1, 2 and so on without a gap")
+            raise DataError("its token ids are not consecutive from 0")
         if missing := set(range(256)) - {token[0] for token in found.values() if len(token) == 1}:
             raise DataError(f"it has no token for the byte 0x{min(missing):02x}, so it cannot encode every text")
         special = {token["content"]: token["id"] for token in added.values() if token["special"]}
-        ends = [special[name] for name in _ENDS_OF_TEXT if name in special]
+        ends = [special[name] for name in _END_OF_TEXT_NAMES if name in special]
         return [found[token_id] for token_id in range(len(found))], ends[0] if ends else None
 
 
 def build_bpe_tokenizer(segments: Iterable[str], vocabulary_size: int, min_count: int = 2) -> BpeTokenizer:
-    """The byte-pair encoding of a text, split into words as GPT-2 does before pairs are counted.
+    """Trains byte-pair encoding on a text, within words as GPT-2 splits them.
 
     Args:
-        segments: the text, as `iter_segments` cuts it.
-        vocabulary_size: most tokens, >= 256; fewer if the text has no more pairs.
-        min_count: how often a pair has to occur, >= 1.
+        segments: the text, from `iter_segments`.
+        vocabulary_size: maximum number of tokens, >= 256.
+        min_count: minimum number of occurrences of a pair, >= 1.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -148,19 +148,19 @@ def build_bpe_tokenizer(segments: Iterable[str], vocabulary_size: int, min_count
 
 
 def is_definition(value: Any) -> bool:
-    """Whether a JSON value looks like a file of the `tokenizers` library."""
+    """Whether a JSON value looks like a tokenizer.json of the `tokenizers` library."""
     return isinstance(value, dict) and "model" in value and "version" in value and "format_version" not in value
 
 
 def byte_characters() -> dict[int, str]:
-    """How GPT-2 writes bytes in its vocabulary: as themselves if they can be seen, else from U+0100 on in order."""
+    """The byte-level alphabet of GPT-2: byte -> character, the same if visible, the others from U+0100 in order."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [value for value in range(256) if value not in visible]
     return {value: chr(value) for value in visible} | {value: chr(256 + n) for n, value in enumerate(others)}
 
 
 def _check_definition(value: dict[str, Any]) -> None:
-    """Raises DataError unless it maps bytes to tokens and back without loss, always in the same way."""
+    """Raises DataError unless it encodes bytes without loss and deterministically."""
     if unknown := sorted(value.keys() - _MEMBERS):
         raise DataError(f"unknown member {unknown[0][:40]!r}")
     if missing := sorted({"added_tokens", "model"} - value.keys()):
@@ -168,20 +168,20 @@ def _check_definition(value: dict[str, Any]) -> None:
     _check_added_tokens(value["added_tokens"])
     for name in ("normalizer", "truncation", "padding"):
         if value.get(name) is not None:
-            raise DataError(f"it has a {name}, so that texts would not come back as they were")
+            raise DataError(f"it has a {name}, which would change texts")
     model = value["model"]
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or "merges" not in model:
-        raise DataError("it is not one of byte-pair encoding")
+        raise DataError("its model is not byte-pair encoding")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(name):
-            raise DataError(f"its model has {name}, which this program does not know")
+            raise DataError(f"its model has {name}, which is not supported")
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or not all(map(_is_id, vocabulary.values())):
-        raise DataError("its model has no vocabulary of texts and ids")
+        raise DataError("its model has no vocabulary that maps texts to ids")
     if len(set(vocabulary.values())) < len(vocabulary):
         raise DataError("two tokens of its vocabulary have the same id")
     if not _is_byte_level(value.get("pre_tokenizer")):
-        raise DataError("its pre_tokenizer does not turn texts into bytes (ByteLevel, without add_prefix_space)")
+        raise DataError("its pre_tokenizer is not byte-level (ByteLevel without add_prefix_space)")
 
 
 def _check_added_tokens(tokens: Any) -> None:
@@ -190,24 +190,24 @@ def _check_added_tokens(tokens: Any) -> None:
     for token in tokens:
         is_token = isinstance(token, dict) and isinstance(token.get("content"), str) and token["content"]
         if not is_token or not _is_id(token.get("id")) or not isinstance(token.get("special"), bool):
-            raise DataError("added_tokens must have an id, a content and a mark whether they are special")
+            raise DataError("added_tokens must each have an id, a content and a boolean special")
         if not token["special"] and (token.get("lstrip") or token.get("rstrip")):
-            raise DataError(f"added token {token['content'][:20]!r} swallows spaces, which would be lost")
+            raise DataError(f"added token {token['content'][:20]!r} removes spaces around it (lstrip or rstrip)")
 
 
 def _is_byte_level(pre_tokenizer: Any) -> bool:
-    """Whether the text is split without loss, and the pieces are then written as bytes."""
+    """Whether the text is split without loss and then converted to the byte-level alphabet."""
     if not isinstance(pre_tokenizer, dict):
         return False
     steps = pre_tokenizer.get("pretokenizers") if pre_tokenizer.get("type") == "Sequence" else [pre_tokenizer]
     if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
         return False
     *splits, last = steps
-    keeps_all = all(
+    are_lossless = all(
         step.get("type") == "Digits" or (step.get("type") == "Split" and step.get("behavior") != "Removed")
         for step in splits
     )
-    return keeps_all and last.get("type") == "ByteLevel" and last.get("add_prefix_space") is False
+    return are_lossless and last.get("type") == "ByteLevel" and last.get("add_prefix_space") is False
 
 
 def _is_id(value: Any) -> bool:

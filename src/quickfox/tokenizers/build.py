@@ -1,4 +1,4 @@
-"""A tokenizer for a corpus, of the kind asked for."""
+"""Build a tokenizer of a given kind from a corpus."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,9 +16,9 @@ from quickfox.tokenizers.word import build_word_tokenizer
 
 DEFAULT_VOCABULARY_SIZE = 4096
 MAX_VOCABULARY_SIZE = 2**20
-"""More words than any language model of this size can learn; its file stays below the size that is read."""
+"""More than a small language model can learn; the file stays below the size limit for reading."""
 
-_ONCE_IS_NO_PATTERN = 2
+_DEFAULT_MIN_COUNT = 2
 
 
 def build_tokenizer(
@@ -28,41 +28,42 @@ def build_tokenizer(
     min_count: int | None = None,
     character_counts: Counter[str] | None = None,
 ) -> Tokenizer:
-    """The tokenizer of this kind for a text.
+    """Builds a tokenizer for a text.
 
     Args:
         kind: of its tokens.
-        chunks: the text, in pieces of any size.
-        vocabulary_size: most tokens of words and subwords, >= 256; None: 4,096.
-        min_count: how often a character, word or pair of subwords has to occur to be a token, >= 1; None: a character
-            once, all else twice.
-        character_counts: how often each character occurs in the text, if that is known already.
+        chunks: the text, in chunks of any size.
+        vocabulary_size: maximum number of tokens of `word` and `bpe`, >= 256; None: 4,096.
+        min_count: minimum number of occurrences of a character, word or pair of subwords, >= 1; None: 1 for
+            characters, 2 for words and pairs.
+        character_counts: the count of each character of the text, if known.
 
     Raises:
-        UsageError: a number is out of its range, or the kind has no use for it; no character occurs often enough.
+        UsageError: a number is out of range or does not apply to the kind, or no character occurs often enough.
         NoInputError: there is no text.
     """
     if kind not in get_args(TokenizerKind):
-        raise UsageError(f"tokenizer must be one of {', '.join(get_args(TokenizerKind))}, not {kind!r}")
+        raise UsageError(f"tokenizer must be one of {', '.join(get_args(TokenizerKind))}, not {kind!r}", "tokenizer")
     if vocabulary_size is not None:
         if kind not in _BUILDERS:
-            raise UsageError(f"vocabulary-size is for {' and '.join(_BUILDERS)}, not for {kind}")
+            raise UsageError(f"vocabulary_size is for {' and '.join(_BUILDERS)}, not for {kind}", "vocabulary_size")
         if not len(SINGLE_BYTES) <= vocabulary_size <= MAX_VOCABULARY_SIZE:
             raise UsageError(
-                f"vocabulary-size must be from {len(SINGLE_BYTES)}, one for each byte, to {MAX_VOCABULARY_SIZE}, "
-                f"not {vocabulary_size}"
+                f"vocabulary_size must be from {len(SINGLE_BYTES)}, one for each byte, to {MAX_VOCABULARY_SIZE}, "
+                f"not {vocabulary_size}",
+                "vocabulary_size",
             )
     if min_count is not None and min_count < 1:
-        raise UsageError(f"min-count must be at least 1, not {min_count}")
+        raise UsageError(f"min_count must be at least 1, not {min_count}", "min_count")
     if kind == "char":
         counts = count_characters(chunks) if character_counts is None else character_counts
         return CharacterTokenizer(build_vocabulary(counts, min_count or 1))
     if kind == "byte":
         if min_count is not None:
-            raise UsageError("min-count is not for byte, which has every byte")
+            raise UsageError("min_count does not apply to byte, which has every byte", "min_count")
         return ByteTokenizer()
     size = vocabulary_size or DEFAULT_VOCABULARY_SIZE
-    return _BUILDERS[kind](iter_segments(chunks), size, min_count or _ONCE_IS_NO_PATTERN)
+    return _BUILDERS[kind](iter_segments(chunks), size, min_count or _DEFAULT_MIN_COUNT)
 
 
 _BUILDERS: dict[str, Callable[[Iterable[str], int, int], Tokenizer]] = {

@@ -1,4 +1,4 @@
-"""Tokenizers whose tokens stand for bytes, those of a part of a character too, so that they know every character."""
+"""Byte-level tokenizers, which encode every character: the base of `word` and `bpe`, and one token per UTF-8 byte."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,23 +18,23 @@ SINGLE_BYTES = tuple(bytes([value]) for value in range(256))
 
 
 class _EveryCharacter:
-    """All but halves of characters of UTF-16, which occur in no UTF-8 text."""
+    """The set of all characters; surrogates are not characters."""
 
     def __contains__(self, character: object) -> bool:
         return isinstance(character, str) and len(character) == 1 and ord(character) not in SURROGATES
 
 
 class ByteLevelTokenizer(ABC):
-    """What byte, word and subword tokenizers have in common; see the protocol for what the members mean."""
+    """Base of the byte, word and subword tokenizers; see the `Tokenizer` protocol for its members."""
 
     @property
     @abstractmethod
     def tokens(self) -> Sequence[bytes]:
-        """What each token stands for, by its id."""
+        """The UTF-8 bytes of each token, by id."""
 
     @abstractmethod
     def _encode_known(self, text: str) -> npt.ArrayLike:
-        """The token ids of a text that can be written in UTF-8."""
+        """The token ids of a text without surrogates."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -62,23 +62,24 @@ class ByteLevelTokenizer(ABC):
 
 
 def _without_surrogates(text: str, unknown: Counter[str] | None) -> str:
-    """The text less what is no character; raises DataError if there is any, and nowhere to count it."""
+    """The text without surrogates, counted in `unknown`; raises DataError if there are any and `unknown` is None."""
     try:
         text.encode()
-    except UnicodeEncodeError:
-        pass
-    else:
         return text
-    halves = Counter(character for character in text if ord(character) in SURROGATES)
+    except UnicodeEncodeError:
+        surrogates = Counter(character for character in text if ord(character) in SURROGATES)
     if unknown is None:
-        raise DataError(f"the text has what is no character: {describe_characters(halves)}")
-    unknown.update(halves)
+        raise DataError(f"the text has unpaired surrogates: {describe_characters(surrogates)}")
+    unknown.update(surrogates)
     return "".join(character for character in text if ord(character) not in SURROGATES)
 
 
 @dataclass(frozen=True)
 class ByteTokenizer(ByteLevelTokenizer):
-    """A byte's value is its token id; 256 is the end of text, if `has_end_of_text`."""
+    """One token per byte, whose value is the token id; 256 is the end of text, if `has_end_of_text`.
+
+    {"format_version": 1, "type": "byte"}
+    """
 
     has_end_of_text: bool = False
 

@@ -1,4 +1,4 @@
-"""One token a character; a character's place in the vocabulary is its token id.
+"""One token per character; the index of a character in the vocabulary is its token id.
 
 {"format_version": 1, "type": "char", "min_count": 1, "characters": ["\\n", " ", "!", ...]}
 """
@@ -19,11 +19,11 @@ from quickfox.tokenizers.base import TokenIds, out_of_vocabulary_error
 
 @dataclass(frozen=True)
 class CharacterTokenizer:
-    """The last id, after those of all characters, is the end of text, if `has_end_of_text`.
+    """Tokenizer of characters.
 
     Attributes:
         vocabulary: the characters.
-        has_end_of_text: whether there is a token that ends a text.
+        has_end_of_text: whether an end-of-text token is appended to them.
     """
 
     vocabulary: Vocabulary
@@ -50,7 +50,7 @@ class CharacterTokenizer:
         return frozenset(self.vocabulary.characters)
 
     def encode(self, text: str, unknown: Counter[str] | None = None) -> TokenIds:
-        if text.isascii():  # nearly all text, and `translate` is five times as fast as a table of NumPy's
+        if text.isascii():  # `translate` is five times as fast as a NumPy table
             ids = np.frombuffer(text.encode().translate(self._ids_by_ascii), np.uint8)
         else:
             ids = self._ids_by_code_point.take(code_points(text), mode="clip")
@@ -67,7 +67,7 @@ class CharacterTokenizer:
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
         numbers = ids.tolist() if isinstance(ids, np.ndarray) else ids
-        # Plain Python: text is decoded as it is drawn, a few tokens at a time, where array operations cost more.
+        # Plain Python: sampling decodes a few tokens at a time, for which array operations cost more.
         return "".join([self._token(number) for number in numbers])
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -90,9 +90,9 @@ class CharacterTokenizer:
 
     @cached_property
     def _ids_by_code_point(self) -> npt.NDArray[np.unsignedinteger[Any]]:
-        """Token id of each code point up to the vocabulary's last; one more entry stands for all beyond it.
+        """Token id of each code point up to the vocabulary's last, and one more entry for all code points above it.
 
-        The dtype's largest number, which is no token id, is that of unknown ones.
+        The largest number of the dtype, which is not a token id, marks unknown characters.
         """
         codes = code_points("".join(self.vocabulary.characters))
         dtype: np.dtype[np.unsignedinteger[Any]] = np.min_scalar_type(len(codes))
@@ -102,7 +102,7 @@ class CharacterTokenizer:
 
     @cached_property
     def _ids_by_ascii(self) -> bytes:
-        """The same for bytes: characters are sorted, so that those of ASCII have ids below 128."""
+        """The same for ASCII, whose characters are the first ones and so have ids below 128."""
         ids = {ord(character): number for number, character in enumerate(self.vocabulary.characters[:128])}
         return bytes(ids.get(code, 0xFF) if code < 128 else 0xFF for code in range(256))
 

@@ -1,9 +1,9 @@
-"""The file that keeps a tokenizer beside its model: JSON that a person can read and check.
+"""Read and write tokenizer files: readable JSON.
 
     {"format_version": 1, "type": "char", ...}
 
-with the members that the type's page tells of, and `"end_of_text": true` if it has such a token; for subwords it is
-the tokenizer.json of the `tokenizers` library instead.
+The other members are documented in the module of each type; `"end_of_text": true` is added if there is such a token.
+The file of `bpe` is the tokenizer.json of the `tokenizers` library.
 """
 
 import json
@@ -25,32 +25,32 @@ from quickfox.tokenizers.word import WordTokenizer
 
 FORMAT_VERSION = 1
 MAX_TOKENIZER_BYTES = 20 * 2**20
-"""Room for every character that there is, each as an escape, and for the subwords of the largest models."""
+"""Enough for every Unicode character as an escape, and for the subwords of the largest models."""
 
 _END_OF_TEXT = "end_of_text"
 
 
 def format_tokenizer(tokenizer: Tokenizer) -> bytes:
-    """The tokenizer's file, as UTF-8: characters that can be seen stand as they are, all others as JSON escapes."""
+    """The content of the tokenizer's file, in UTF-8; characters that are not printable are escaped."""
     if isinstance(tokenizer, BpeTokenizer):
         value = tokenizer.to_json()
     else:
         end = {} if tokenizer.end_of_text is None else {_END_OF_TEXT: True}
         value = {"format_version": FORMAT_VERSION, "type": tokenizer.kind, **tokenizer.to_json(), **end}
     text = json.dumps(value, ensure_ascii=False, indent=1)
-    visible = re.sub(r"[^\n -~]", lambda match: _escape_invisible(match[0]), text)
-    return f"{visible}\n".encode()
+    printable = re.sub(r"[^\n -~]", lambda match: _escape_unprintable(match[0]), text)
+    return f"{printable}\n".encode()
 
 
 def parse_tokenizer(data: bytes, where: str) -> Tokenizer:
-    """The tokenizer that a file says; nothing is guessed or ignored.
+    """The tokenizer in a file; unknown members are errors.
 
     Args:
-        data: the file's content.
-        where: its name, for the message.
+        data: the content of the file.
+        where: its name, for error messages.
 
     Raises:
-        DataError: it does not describe a tokenizer, or one of a later format.
+        DataError: not a tokenizer, or of a newer format.
     """
     value = parse_json(data, where, MAX_TOKENIZER_BYTES)
     try:
@@ -60,18 +60,18 @@ def parse_tokenizer(data: bytes, where: str) -> Tokenizer:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in the file `path`.
+    """Reads the tokenizer file `path`.
 
     Raises:
         NoInputError: there is no such file.
-        DataError: the file is not a tokenizer.
+        DataError: not a tokenizer file, or of a newer format.
         StorageError: reading failed.
     """
     return parse_tokenizer(read_bounded(path, MAX_TOKENIZER_BYTES), str(path))
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
-    """Write the tokenizer to the file `path`, whole or not at all.
+    """Writes the tokenizer to the file `path`, atomically.
 
     Raises:
         CannotCreateError, StorageError: writing failed.
@@ -80,7 +80,6 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 
 
 def _parse_own(value: Any) -> Tokenizer:
-    """The tokenizer in a file of our own format."""
     if not isinstance(value, dict) or "format_version" not in value or "type" not in value:
         raise DataError("not a vocabulary; `llm build-vocab` writes one")
     members = dict(value)
@@ -88,7 +87,7 @@ def _parse_own(value: Any) -> Tokenizer:
     if not _is_integer(version) or version < 1:
         raise DataError(f"format_version cannot be {reprlib.repr(version)}")
     if version > FORMAT_VERSION:
-        raise DataError(f"written by a later version of quickfox (format {reprlib.repr(version)}): upgrade quickfox")
+        raise DataError(f"written by a newer version of quickfox (format {reprlib.repr(version)}): upgrade quickfox")
     if not isinstance(kind, str) or kind not in _PARSERS:
         raise DataError(f"unknown type of tokenizer {reprlib.repr(kind)}")
     has_end_of_text = members.pop(_END_OF_TEXT, False)
@@ -128,7 +127,7 @@ def _strings(members: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _escape_invisible(character: str) -> str:
+def _escape_unprintable(character: str) -> str:
     return character if character.isprintable() else json.dumps(character)[1:-1]
 
 

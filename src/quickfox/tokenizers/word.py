@@ -1,9 +1,9 @@
-"""One token a word, a run of punctuation or a white space; words that are not in the vocabulary are spelled in bytes.
+"""One token per word, run of punctuation or whitespace character; unknown words are encoded as bytes.
 
     {"format_version": 1, "type": "word", "words": [" the", " and", ", ", ...]}
 
-The single space before a word belongs to it, as in the tokenizer of GPT-2 (Radford et al. 2019), so that most words
-take one token and the pieces of a text, put together, are the text.
+A single space before a word is part of it, as in the tokenizer of GPT-2 (Radford et al. 2019), so that most words take
+one token and the concatenated words are the text.
 """
 
 import re
@@ -20,15 +20,16 @@ from quickfox.text.segmentation import iter_segments
 from quickfox.text.vocabulary import SURROGATES
 from quickfox.tokenizers.byte_level import SINGLE_BYTES, ByteLevelTokenizer
 
-_PIECE = re.compile(r" ?\w+| ?[^\w\s]+|\s")
+_WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")
 
 
 @dataclass(frozen=True)
 class WordTokenizer(ByteLevelTokenizer):
-    """Ids 0 to 255 are the single bytes, then come the words, then, if `has_end_of_text`, the end of text.
+    """Tokenizer of words; ids 0 to 255 are the single bytes, then come the words, then the end of text.
 
     Attributes:
-        words: different pieces of text of more than one byte each, as `split_into_words` makes them.
+        words: distinct results of `split_into_words`, each of more than one byte.
+        has_end_of_text: whether there is an end-of-text token.
 
     Raises:
         DataError: the words are not as described.
@@ -39,12 +40,12 @@ class WordTokenizer(ByteLevelTokenizer):
 
     def __post_init__(self) -> None:
         for word in self.words:
-            if not _PIECE.fullmatch(word) or any(ord(character) in SURROGATES for character in word):
+            if not _WORD.fullmatch(word) or any(ord(character) in SURROGATES for character in word):
                 raise DataError(f"{word[:20]!r} is not a word with at most one space before it")
             if len(word.encode()) == 1:
-                raise DataError(f"{word!r} is a byte, which needs no place among the words")
+                raise DataError(f"{word!r} is a single byte, which is a token already")
         if len(self._ids) < len(self.words):
-            twice = next(word for word, count in Counter(self.words).items() if count > 1)
+            ((twice, _),) = Counter(self.words).most_common(1)
             raise DataError(f"{twice[:20]!r} is in the vocabulary twice")
 
     @property
@@ -73,27 +74,27 @@ class WordTokenizer(ByteLevelTokenizer):
     def _encode_known(self, text: str) -> npt.ArrayLike:
         ids: list[int] = []
         for segment in iter_segments([text]):
-            for piece in split_into_words(segment):
-                known = self._ids.get(piece)
+            for word in split_into_words(segment):
+                known = self._ids.get(word)
                 if known is None:
-                    ids.extend(piece.encode())
+                    ids.extend(word.encode())
                 else:
                     ids.append(known)
         return ids
 
 
 def split_into_words(text: str) -> list[str]:
-    """The words, runs of punctuation and white spaces that the text consists of, each with the space before it."""
-    return _PIECE.findall(text)
+    """Splits a text without loss into words, runs of punctuation and whitespace, each with the space before it."""
+    return _WORD.findall(text)
 
 
 def build_word_tokenizer(segments: Iterable[str], vocabulary_size: int, min_count: int = 1) -> WordTokenizer:
-    """A tokenizer for the most frequent words of a text.
+    """A tokenizer of the most frequent words of a text.
 
     Args:
-        segments: the text, as `iter_segments` cuts it.
-        vocabulary_size: most tokens, >= 256; fewer if the text has no more words.
-        min_count: how often a word has to occur, >= 1.
+        segments: the text, from `iter_segments`.
+        vocabulary_size: maximum number of tokens, >= 256.
+        min_count: minimum number of occurrences of a word, >= 1.
     """
     counts: Counter[str] = Counter()
     for segment in segments:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from quickfox.checkpoints.checkpoint import load_model, load_training_state
-from quickfox.checkpoints.run_directory import checkpoints_of, step_directories
+from quickfox.checkpoints.run_directory import list_checkpoint_directories, list_checkpoints
 from quickfox.training.run.directory import LOCK_FILE
 
 Llm = Callable[..., subprocess.CompletedProcess[str]]
@@ -55,7 +55,7 @@ def whole(program: list[str], environment: dict[str, str], home: Path) -> dict[s
 
 def outcome(run: Path) -> dict[str, object]:
     """The last weights and training state by their digests, and the history less what the clock said."""
-    last = step_directories(run)[-1]
+    last = list_checkpoint_directories(run)[-1]
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     return {
         "step": last.name,
@@ -69,7 +69,7 @@ def outcome(run: Path) -> dict[str, object]:
 
 def newest_step(run: Path) -> int:
     """The step of the newest checkpoint that is there, 0 if none."""
-    return int(step_directories(run)[-1].name.removeprefix("step-")) if step_directories(run) else 0
+    return int(list_checkpoint_directories(run)[-1].name.removeprefix("step-")) if list_checkpoint_directories(run) else 0
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
         process.kill()
         assert process.wait(timeout=60) == -signal.SIGKILL
     assert f"pid {process.pid} " in (run / LOCK_FILE).read_text(), "the dead process's lock is still lying there"
-    newest = checkpoints_of(run)[-1]
+    newest = list_checkpoints(run)[-1]
     assert newest.manifest.step >= committed
     load_model(newest.directory)
     load_training_state(newest.directory)

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from quickfox.checkpoints.run_directory import step_directories
+from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.config.training import TrainingRequest
 from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.training.engine.events import Event, RunContext, RunRequest, RunStarted, StepsCompleted
@@ -136,7 +136,7 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Everything about a run that must not depend on whether it was ever interrupted."""
-    last = step_directories(folder / "run")[-1]
+    last = list_checkpoint_directories(folder / "run")[-1]
     state = json.loads((last / "state.json").read_text())
     return {
         "model": sha256(last / "model.safetensors"),

@@ -12,7 +12,7 @@ from run_driver import SMALL, TEXT, at_step, outcome, read_history, resume, star
 
 import quickfox
 from quickfox.checkpoints.checkpoint import load_model, load_training_state
-from quickfox.checkpoints.run_directory import best_first, checkpoints_of
+from quickfox.checkpoints.run_directory import list_checkpoints, sort_by_loss
 from quickfox.training.engine.events import Event, RunFinished, RunInterrupted, RunStarted, Validated
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_epochs")]
@@ -44,7 +44,7 @@ def test_the_best_and_the_last_two_checkpoints_are_kept(trained: tuple[Path, lis
     directory, events = trained
     validations = [event for event in events if isinstance(event, Validated)]
     best = min(validations, key=lambda event: event.validation_loss)
-    kept = [checkpoint.manifest.step for checkpoint in checkpoints_of(directory)]
+    kept = [checkpoint.manifest.step for checkpoint in list_checkpoints(directory)]
     assert kept == sorted({best.step, *(event.step for event in validations[-2:])})
     assert events[-1].checkpoint == directory / "checkpoints" / f"step-{best.step:08d}"
 
@@ -108,7 +108,7 @@ def test_a_pretrained_model_learns_another_text_faster(trained: tuple[Path, list
 def test_frozen_embeddings_are_not_trained(trained: tuple[Path, list[Event]], tmp_path: Path) -> None:
     options = {"freeze_embeddings": True, "steps": 20}
     start(tmp_path, text=TEXT[:1500], settings={**SMALL, "window": 8}, options=options, init_from=trained[0])
-    before, after = (load_model(best_first(checkpoints_of(run))[0].directory) for run in (trained[0], tmp_path / "run"))
+    before, after = (load_model(sort_by_loss(list_checkpoints(run))[0].directory) for run in (trained[0], tmp_path / "run"))
     np.testing.assert_array_equal(after.parameters["embedding.weight"], before.parameters["embedding.weight"])
     assert (after.parameters["output.kernel"] != before.parameters["output.kernel"]).any()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from run_driver import outcome, resume, start
 
-from quickfox.checkpoints.run_directory import checkpoints_of, step_directories
+from quickfox.checkpoints.run_directory import list_checkpoint_directories, list_checkpoints
 from quickfox.errors import DivergedError, StorageError
 from quickfox.files import atomic
 from quickfox.training.engine import trainer
@@ -23,7 +23,7 @@ def test_a_full_disk_keeps_the_checkpoints_that_were_saved(
     write = atomic._write_new_file
 
     def write_until_full(path: Path, data: bytes) -> None:
-        if path.name == "training.safetensors" and len(step_directories(tmp_path / "run")) == 2:
+        if path.name == "training.safetensors" and len(list_checkpoint_directories(tmp_path / "run")) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(path, data)
 
@@ -31,7 +31,7 @@ def test_a_full_disk_keeps_the_checkpoints_that_were_saved(
         patch.setattr(atomic, "_write_new_file", write_until_full)
         with pytest.raises(StorageError, match="No space left"):
             start(tmp_path, checkpoint_every="10")
-    assert [checkpoint.manifest.step for checkpoint in checkpoints_of(tmp_path / "run")] == [10, 20]
+    assert [checkpoint.manifest.step for checkpoint in list_checkpoints(tmp_path / "run")] == [10, 20]
     assert not list((tmp_path / "run").rglob(".quickfox-*"))
     assert resume(tmp_path)[0].step == 20
     assert outcome(tmp_path) == outcome(uninterrupted)
@@ -56,6 +56,6 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
         patch.setattr(trainer, "learning_rate", rate_until_bad)
         with pytest.raises(DivergedError, match=f"step {bad_step}|step {bad_step + 1}"):
             start(tmp_path, checkpoint_every=checkpoint_every)
-    assert checkpoints_of(tmp_path / "run")[-1].manifest.step == kept
+    assert list_checkpoints(tmp_path / "run")[-1].manifest.step == kept
     resume(tmp_path)
     assert outcome(tmp_path) == outcome(uninterrupted)

@@ -22,7 +22,7 @@ from run_driver import (
     start,
 )
 
-from quickfox.checkpoints.run_directory import step_directories
+from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.errors import BusyError, DataError, StorageError
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
@@ -113,7 +113,7 @@ def test_file_times_and_the_time_of_day_do_not_matter(
     """The time of day goes backwards, and so do the checkpoints' times: the newest is the one of the last step."""
     now = iter(range(10**9, 0, -1000))
     monkeypatch.setattr(time, "time", lambda: float(next(now)))
-    for age, directory in enumerate(step_directories(stopped / "run")):
+    for age, directory in enumerate(list_checkpoint_directories(stopped / "run")):
         os.utime(directory, (10**9 - age * 10**6,) * 2)
         os.utime(directory / "manifest.json", (10**9 - age * 10**6,) * 2)
     assert resume(stopped)[0].step >= 60
@@ -121,7 +121,7 @@ def test_file_times_and_the_time_of_day_do_not_matter(
 
 
 def test_a_run_resumed_from_an_older_checkpoint_ends_the_same(uninterrupted: Path, stopped: Path) -> None:
-    (step_directories(stopped / "run")[-1] / "manifest.json").unlink()
+    (list_checkpoint_directories(stopped / "run")[-1] / "manifest.json").unlink()
     resume(stopped)
     assert outcome(stopped) == outcome(uninterrupted)
 
@@ -138,7 +138,7 @@ def test_remains_of_interrupted_writes_are_removed(uninterrupted: Path, stopped:
 
 
 def test_no_undamaged_checkpoint_is_refused_and_changes_nothing(stopped: Path) -> None:
-    for directory in step_directories(stopped / "run"):
+    for directory in list_checkpoint_directories(stopped / "run"):
         flip_bit(directory / "training.safetensors")
     before = read_files(stopped)
     with pytest.raises(DataError, match="no checkpoint is undamaged"):

@@ -19,7 +19,7 @@ from run_driver import (
     start,
 )
 
-from quickfox.checkpoints.run_directory import step_directories
+from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import NoInputError, UsageError
 from quickfox.training.engine.events import Event
@@ -56,7 +56,7 @@ def test_without_a_name_the_run_written_last_is_resumed(
 
 @pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json", "manifest.json"])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(stopped: Path, name: str) -> None:
-    newest, older = step_directories(stopped / "run")[-1], step_directories(stopped / "run")[-2]
+    newest, older = list_checkpoint_directories(stopped / "run")[-1], list_checkpoint_directories(stopped / "run")[-2]
     flip_bit(newest / name)
     notices: list[str] = []
     started = resume(stopped, notices=notices, kill=is_start)[0]
@@ -149,7 +149,7 @@ def test_before_the_first_checkpoint_the_length_may_change(uninterrupted: Path, 
 
 
 def test_a_run_is_extended_by_a_budget(stopped: Path) -> None:
-    seconds = json.loads((step_directories(stopped / "run")[-1] / "state.json").read_text())["seconds"]
+    seconds = json.loads((list_checkpoint_directories(stopped / "run")[-1] / "state.json").read_text())["seconds"]
     events = extend({"budget": seconds + 2.5}, stopped)
     assert events[0].budget_seconds == seconds + 2.5
     assert events[-1].steps == outcome(stopped)["plan"]["replans"][-1][1]

@@ -9,7 +9,7 @@ import pytest
 from run_driver import TEXT, is_start, outcome, resume, start
 
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model
-from quickfox.checkpoints.run_directory import checkpoints_of
+from quickfox.checkpoints.run_directory import list_checkpoints
 from quickfox.config.model import ModelConfig
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.models.parameters import parameter_shapes
@@ -31,7 +31,7 @@ def start_from(pretrained: Path, folder: Path, text: str = OTHER_TEXT, **options
 
 
 def embedding(run: Path) -> np.ndarray:
-    return load_model(checkpoints_of(run)[-1].directory).parameters["embedding.weight"]
+    return load_model(list_checkpoints(run)[-1].directory).parameters["embedding.weight"]
 
 
 def test_known_tokens_keep_their_weights_and_new_tokens_their_random_weights() -> None:

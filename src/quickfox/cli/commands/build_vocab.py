@@ -94,9 +94,9 @@ def _describe(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") ->
         yield from _describe_characters(counts, tokenizer.vocabulary.characters)
     else:
         from quickfox.text.jsonl import iter_texts
-        from quickfox.text.segmentation import iter_blocks
+        from quickfox.text.segmentation import align_chunks
 
-        tokens = sum(len(tokenizer.encode(block)) for block in iter_blocks(iter_texts(corpus)))
+        tokens = sum(len(tokenizer.encode(block)) for block in align_chunks(iter_texts(corpus)))
         yield "in the vocabulary", f"{tokenizer.vocabulary_size:,}"
         yield "tokens", f"{tokens:,}"
         yield "characters a token", f"{counts.total() / tokens:.2f}"

@@ -49,15 +49,15 @@ def _describe(path: Path) -> Rows:
 
 
 def _runs_here() -> Rows:
-    from quickfox.checkpoints.run_directory import RUNS_FOLDER, best_first, checkpoints_of, runs_in
+    from quickfox.checkpoints.run_directory import RUNS_FOLDER, list_checkpoints, list_runs, sort_by_loss
 
-    runs = runs_in(Path(RUNS_FOLDER))
+    runs = list_runs(Path(RUNS_FOLDER))
     if not runs:
         raise NoInputError(f"no runs in ./{RUNS_FOLDER}: train a model with `llm train corpus.txt`")
     yield "run", "steps", "best validation loss", "saved"
     for run_directory in runs:
-        checkpoints = checkpoints_of(run_directory)
-        last, best = checkpoints[-1], best_first(checkpoints)[0]
+        checkpoints = list_checkpoints(run_directory)
+        last, best = checkpoints[-1], sort_by_loss(checkpoints)[0]
         saved = datetime.fromtimestamp(last.directory.stat().st_mtime)
         yield (
             str(run_directory),
@@ -68,14 +68,14 @@ def _runs_here() -> Rows:
 
 
 def _describe_run(run_directory: Path, description: str) -> Rows:
-    from quickfox.checkpoints.run_directory import best_first, checkpoints_of
+    from quickfox.checkpoints.run_directory import list_checkpoints, sort_by_loss
     from quickfox.files.json import read_json
 
     yield "run", str(run_directory)
     yield from _flatten(read_json(run_directory / description))
-    checkpoints = checkpoints_of(run_directory)
+    checkpoints = list_checkpoints(run_directory)
     for checkpoint in checkpoints:
-        best = " (best)" if checkpoint is best_first(checkpoints)[0] else ""
+        best = " (best)" if checkpoint is sort_by_loss(checkpoints)[0] else ""
         loss = _format_loss(checkpoint.manifest.validation_loss)
         yield "checkpoint", f"{checkpoint.directory}  validation loss {loss}{best}"
     if not checkpoints:
