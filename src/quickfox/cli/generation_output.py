@@ -1,4 +1,4 @@
-"""How continuations are shown: as text, as text in colour, or as JSON, a line a sample."""
+"""Formats generated samples for `llm generate`: as text, colored text or JSON lines."""
 
 import dataclasses
 import json
@@ -17,16 +17,16 @@ from quickfox.text.corpus import open_corpus
 SAMPLE_SEPARATOR = "---\n"
 
 
-class Presentation:
-    """What is shown of each prompt's continuations.
+class SampleFormatter:
+    """Generates and formats the samples of prompts.
 
     Args:
-        model: what draws them.
-        corpus: names of the corpus that each is compared with; None or empty: they are not.
-        max_copy: characters in a row that may be copied from it; None: any number.
-        echo: whether the prompt is shown too.
-        as_json: a JSON object a sample.
-        in_colour: each character is shaded by its probability.
+        model: the model.
+        corpus: names of the corpus in which copied text is searched; None or empty: no search.
+        max_copy: maximum number of consecutive characters copied from the corpus; None: no limit.
+        echo: whether the output includes the prompt.
+        as_json: whether each sample is a line of JSON.
+        in_color: whether each character has a background color by its surprisal.
 
     Raises:
         QuickfoxError: the corpus cannot be read.
@@ -40,7 +40,7 @@ class Presentation:
         *,
         echo: bool,
         as_json: bool,
-        in_colour: bool,
+        in_color: bool,
     ) -> None:
         self._model = model
         self._corpus = open_corpus(corpus, notify) if corpus else None
@@ -49,55 +49,66 @@ class Presentation:
             self._copy_index = CopyIndex(self._corpus.iter_text(), max_copy)
         self._echo = echo
         self._as_json = as_json
-        self._in_colour = in_colour
-        self._has_told_context = False
+        self._in_color = in_color
+        self._has_warned_of_context = False
 
-    def show(self, prompt: Prompt, config: SamplingConfig, line: int | None = None) -> Iterator[str]:
-        """The product, piece by piece as it is drawn; `line` is that of the prompt, if it is one of a file."""
-        self._tell_context(len(prompt.token_ids) + config.length)
-        if self._in_colour:
+    def format_samples(
+        self, prompt: Prompt, config: SamplingConfig, line: int | None = None, token_texts: list[str] | None = None
+    ) -> Iterator[str]:
+        """The output for a prompt, token by token where its format allows.
+
+        Args:
+            prompt: the prompt.
+            config: settings; `num_samples` and others apply to each prompt.
+            line: line number of the prompt in its file, for JSON.
+            token_texts: if given, receives the text of each token of the current sample before it is output.
+        """
+        self._warn_of_context(len(prompt.token_ids) + config.length)
+        if self._in_color:
             config = dataclasses.replace(config, logprobs=0)
         events = self._model.complete(prompt, config, copy_index=self._copy_index)
-        return self._json_lines(events, prompt, config, line) if self._as_json else self._texts(events, prompt)
+        if token_texts is not None:
+            events = _record_token_texts(events, token_texts)
+        return self._format_json(events, prompt, config, line) if self._as_json else self._format_text(events, prompt)
 
-    def _tell_context(self, tokens: int) -> None:
-        """Says once that a text may become longer than the model looks back."""
+    def _warn_of_context(self, tokens: int) -> None:
+        """Warns once if a text may exceed the context of the model."""
         context = self._model.language_model.context
-        if context is not None and tokens > context and not self._has_told_context:
-            notify(f"the model looks back {context} tokens: of a longer text it sees the end")
-            self._has_told_context = True
+        if context is not None and tokens > context and not self._has_warned_of_context:
+            notify(f"the model's context is {context} tokens: of a longer text it uses the end")
+            self._has_warned_of_context = True
 
-    def _texts(self, events: Iterator[Token | Completion], prompt: Prompt) -> Iterator[str]:
+    def _format_text(self, events: Iterator[Token | Completion], prompt: Prompt) -> Iterator[str]:
         completions: list[Completion] = []
         head = prompt.text if self._echo else ""
-        is_begun = False
+        is_first_token = True
         for event in events:
-            if not is_begun:
+            if is_first_token:
                 yield SAMPLE_SEPARATOR if completions else ""
-                yield color_by_surprisal(head, [0.0] * len(head)) if self._in_colour else head
-                is_begun = True
+                yield color_by_surprisal(head, [0.0] * len(head)) if self._in_color else head
+                is_first_token = False
             if isinstance(event, Token):
-                yield _paint(event) if self._in_colour else event.text
+                yield _color_token(event) if self._in_color else event.text
             else:
                 yield "\n"
                 completions.append(event)
-                is_begun = False
-        for completion, copy in zip(completions, self._copies(completions), strict=False):
-            notify(_describe_copy(completion.sample, copy))
+                is_first_token = True
+        for completion, copy in zip(completions, self._find_copies(completions), strict=False):
+            notify(_format_copy(completion.sample, copy))
 
-    def _json_lines(
+    def _format_json(
         self, events: Iterator[Token | Completion], prompt: Prompt, config: SamplingConfig, line: int | None
     ) -> Iterator[str]:
         completions = (event for event in events if isinstance(event, Completion))
         if self._corpus is None:
             for completion in completions:
-                yield self._as_json_line(completion, prompt, config, line, None)
+                yield self._format_json_line(completion, prompt, config, line, None)
         else:  # the corpus is read once for all samples
-            complete = list(completions)
-            for completion, copy in zip(complete, self._copies(complete), strict=True):
-                yield self._as_json_line(completion, prompt, config, line, copy)
+            samples = list(completions)
+            for completion, copy in zip(samples, self._find_copies(samples), strict=True):
+                yield self._format_json_line(completion, prompt, config, line, copy)
 
-    def _as_json_line(
+    def _format_json_line(
         self, completion: Completion, prompt: Prompt, config: SamplingConfig, line: int | None, copy: Copy | None
     ) -> str:
         values: dict[str, Any] = {} if line is None else {"line": line}
@@ -121,21 +132,32 @@ class Presentation:
             values["longest_copy"] = {"characters": len(copy.text), "text": copy.text, "position": copy.corpus_start}
         return json.dumps(values, ensure_ascii=False) + "\n"
 
-    def _copies(self, completions: list[Completion]) -> list[Copy]:
-        """The longest stretch of each that is in the corpus; of none if there is none to compare with."""
+    def _find_copies(self, completions: list[Completion]) -> list[Copy]:
+        """The longest copy from the corpus in each completion; empty without a corpus."""
         if self._corpus is None:
             return []
         return longest_copies([completion.text for completion in completions], self._corpus.iter_text())
 
 
-def _paint(token: Token) -> str:
-    """A token in the colour of its surprise, which its characters share."""
+def _record_token_texts(events: Iterator[Token | Completion], token_texts: list[str]) -> Iterator[Token | Completion]:
+    is_finished = False
+    for event in events:
+        if is_finished:
+            token_texts.clear()
+        is_finished = isinstance(event, Completion)
+        if isinstance(event, Token):
+            token_texts.append(event.text)
+        yield event
+
+
+def _color_token(token: Token) -> str:
+    """The text of a token; each of its characters has an equal part of its surprisal."""
     assert token.logprob is not None
     bits = -token.logprob / math.log(2) / max(1, len(token.text))
     return color_by_surprisal(token.text, [bits] * len(token.text))
 
 
-def _describe_copy(sample: int, copy: Copy) -> str:
+def _format_copy(sample: int, copy: Copy) -> str:
     if not copy.text:
-        return f"sample {sample}: nothing is copied from the corpus"
+        return f"sample {sample}: no text copied from the corpus"
     return f"sample {sample}: longest stretch copied from the corpus: {len(copy.text)} characters, {copy.text!r}"

@@ -1,4 +1,4 @@
-"""Settings as they are typed: what is shown can be typed again, and what is no value changes nothing."""
+"""Setting commands of the prompt loop: round trip, values and errors."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickfox.cli.repl.settings import SETTINGS, changed, shown
+from quickfox.cli.repl.settings import SETTINGS, change_setting, format_setting
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError, QuickfoxError
 
@@ -24,15 +24,15 @@ CONFIGS = st.builds(
 
 
 @given(CONFIGS)
-def test_what_is_shown_can_be_typed_again(config: SamplingConfig) -> None:
+def test_displayed_settings_are_valid_commands(config: SamplingConfig) -> None:
     typed = DEFAULT
     for name in SETTINGS:
-        for command in shown(config, name).split("\n"):
-            typed = changed(typed, name, command.removeprefix(f"/{name} "))
+        for command in format_setting(config, name).split("\n"):
+            typed = change_setting(typed, name, command.removeprefix(f"/{name} "))
     assert typed == config
 
 
-def test_every_field_but_that_of_json_is_a_setting() -> None:
+def test_every_field_except_logprobs_is_a_setting() -> None:
     assert {*SETTINGS.values(), "logprobs"} == {field.name for field in dataclasses.fields(SamplingConfig)}
     assert all(name.replace("-", "_") == field for name, field in SETTINGS.items())
 
@@ -54,18 +54,18 @@ def test_every_field_but_that_of_json_is_a_setting() -> None:
         ("logit-bias", r'"\n"=3', (("\n", 3.0),)),
     ],
 )
-def test_values(name: str, text: str, value: object) -> None:
-    assert getattr(changed(DEFAULT, name, text), SETTINGS[name]) == value
+def test_values_are_parsed(name: str, text: str, value: object) -> None:
+    assert getattr(change_setting(DEFAULT, name, text), SETTINGS[name]) == value
 
 
-def test_repeating_gives_several_and_none_gives_up_all() -> None:
-    config = changed(changed(DEFAULT, "stop", "a"), "stop", "b")
+def test_stop_strings_accumulate_and_none_clears_them() -> None:
+    config = change_setting(change_setting(DEFAULT, "stop", "a"), "stop", "b")
     assert config.stop == ("a", "b")
-    assert changed(config, "stop", "none").stop == ()
+    assert change_setting(config, "stop", "none").stop == ()
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("temperature", "hot", "/temperature: setting 'temperature' cannot be 'hot'"),
         ("temperature", "-1", "/temperature: temperature must be at least 0.0, not -1"),
@@ -74,18 +74,18 @@ def test_repeating_gives_several_and_none_gives_up_all() -> None:
         ("temperature", "[1]", "/temperature: setting 'temperature' cannot be '[1]'"),
         ("length", "1.5", "/length: setting 'length' cannot be 1.5"),
         ("length", "9" * 5000, "/length: setting 'length' cannot be inf"),
-        ("stop", '""', "/stop: stop must not be empty"),
+        ("stop", '""', "/stop: stop must not be an empty text"),
         ("stop", r'"\x"', "/stop: not valid JSON"),
-        ("logit-bias", "e", "logit-bias must be TEXT=X, such as e=-2, not 'e'"),
-        ("best-of", "0", "/best-of: best-of must be at least 1, not 0"),
+        ("logit-bias", "e", "logit_bias must be TEXT=X, such as e=-2, not 'e'"),
+        ("best-of", "0", "/best-of: best_of must be at least 1, not 0"),
     ],
 )
-def test_what_is_no_value_is_refused(name: str, text: str, said: str) -> None:
+def test_invalid_values_are_refused(name: str, text: str, message: str) -> None:
     with pytest.raises(QuickfoxError) as refused:
-        changed(DEFAULT, name, text)
-    assert str(refused.value).startswith(said)
+        change_setting(DEFAULT, name, text)
+    assert str(refused.value).startswith(message)
 
 
-def test_half_a_surrogate_pair_is_refused() -> None:
+def test_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(DataError):
-        changed(DEFAULT, "temperature", "\udcff")
+        change_setting(DEFAULT, "temperature", "\udcff")

@@ -14,7 +14,7 @@ from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import available_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
-    from quickfox.cli.generation_output import Presentation
+    from quickfox.cli.generation_output import SampleFormatter
     from quickfox.cli.inputs import PromptLine
     from quickfox.model import Model, Prompt, Unknown
 
@@ -117,19 +117,19 @@ def run(
     _check_combination(context.params)
     config = SamplingConfig(**settings)
     pin_numpy_threads(threads or threads_for_batch(max(config.num_samples, config.best_of or 1, config.num_beams)))
-    from quickfox.cli.generation_output import Presentation
+    from quickfox.cli.generation_output import SampleFormatter
 
     loaded = load_selected_model(model)
     if interactive:
         _run_interactive(loaded, settings, unknown, seed, novelty, max_copy, echo=not no_echo, in_color=color)
         return
-    presentation = Presentation(
-        loaded, novelty, max_copy, echo=not no_echo, as_json=as_json or prompts is not None, in_colour=color
+    formatter = SampleFormatter(
+        loaded, novelty, max_copy, echo=not no_echo, as_json=as_json or prompts is not None, in_color=color
     )
     if prompts is not None:
-        _continue_file(loaded, prompts, settings, presentation, unknown)
+        _continue_file(loaded, prompts, settings, formatter, unknown)
     else:
-        _continue_text(loaded, _read_seed(seed, seed_file), settings, presentation, unknown)
+        _continue_text(loaded, _read_seed(seed, seed_file), settings, formatter, unknown)
 
 
 def threads_for_batch(size: int) -> int:
@@ -163,19 +163,18 @@ def _run_interactive(
     echo: bool,
     in_color: bool,
 ) -> None:
-    from quickfox.cli.generation_output import Presentation
-    from quickfox.cli.repl.loop import RecordedModel, run_prompt_loop
+    from quickfox.cli.generation_output import SampleFormatter
+    from quickfox.cli.repl.loop import run_prompt_loop
 
-    recorded = RecordedModel(model.path, model.bundle)
-    presentation = Presentation(recorded, novelty, max_copy, echo=False, as_json=False, in_colour=in_color)
+    formatter = SampleFormatter(model, novelty, max_copy, echo=False, as_json=False, in_color=in_color)
     config = model.sampling_config(**settings)
     if "random_seed" not in settings:
         notify(f"random seed: {config.random_seed}")
-    run_prompt_loop(recorded, config, presentation, unknown, seed=seed, echo=echo)
+    run_prompt_loop(model, config, formatter, unknown, seed=seed, echo=echo)
 
 
 def _continue_text(
-    model: "Model", text: str, settings: dict[str, Any], presentation: "Presentation", unknown: "Unknown"
+    model: "Model", text: str, settings: dict[str, Any], formatter: "SampleFormatter", unknown: "Unknown"
 ) -> None:
     prompt = model.read_prompt(text, unknown)
     if prompt.warning:
@@ -183,7 +182,7 @@ def _continue_text(
     config = model.sampling_config(**settings)
     if "random_seed" not in settings and config.temperature > 0 and config.num_beams == 1:
         notify(f"random seed: {config.random_seed}")
-    stream_product(presentation.show(prompt, config))
+    stream_product(formatter.format_samples(prompt, config))
 
 
 def _read_seed(seed: str | None, seed_file: Path | None) -> str:
@@ -199,7 +198,7 @@ def _read_seed(seed: str | None, seed_file: Path | None) -> str:
 
 
 def _continue_file(
-    model: "Model", name: str, settings: dict[str, Any], presentation: "Presentation", unknown: "Unknown"
+    model: "Model", name: str, settings: dict[str, Any], formatter: "SampleFormatter", unknown: "Unknown"
 ) -> None:
     """Continues the prompts of a file, in order.
 
@@ -218,7 +217,7 @@ def _continue_file(
                 if isinstance(line, DataError):
                     raise line
                 where = f"{shown_name} line {line.number}"
-                prompt = _continue_line(model, line, where, settings, presentation, unknown)
+                prompt = _continue_line(model, line, where, settings, formatter, unknown)
             except DataError as error:
                 refused += 1
                 notify(str(error))
@@ -236,13 +235,13 @@ def _continue_line(
     line: "PromptLine",
     where: str,
     settings: dict[str, Any],
-    presentation: "Presentation",
+    formatter: "SampleFormatter",
     unknown: "Unknown",
 ) -> "Prompt":
     try:
         config = model.overridden(model.sampling_config(**settings), line.options, where)
         prompt = model.read_prompt(line.text, unknown)
-        stream_product(presentation.show(prompt, config, line.number))
+        stream_product(formatter.format_samples(prompt, config, line.number))
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None
     return prompt

@@ -1,6 +1,6 @@
-"""Lines that a person types, edited and remembered by readline, or that a program pipes to us.
+"""Reads lines for the prompt loop: from a terminal, with editing and history, or from a pipe or file.
 
-Prompts and what is typed stay at the terminal; of standard output they leave no trace.
+Prompts and typed lines appear on the terminal only, never in redirected standard output.
 """
 
 import os
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from quickfox.cli.signals import Stopped
+from quickfox.cli.signals import Stopped, interrupt_blocking_read
 from quickfox.cli.streams import notify, write_stderr
 from quickfox.errors import DataError, StorageError
 from quickfox.files.errors import translate_read_errors
@@ -20,49 +20,49 @@ CONTINUATION = "\\"
 CONTINUATION_PROMPT = "... "
 
 
-class Lines(Protocol):
-    """Where lines come from."""
+class LineReader(Protocol):
+    """A source of lines."""
 
     is_terminal: bool
-    """Whether a person types them."""
 
-    def read(self, prompt: str) -> str | None:
-        """The next line, without its end; None: there is none.
+    def read_line(self, prompt: str) -> str | None:
+        """The next line without its line end; None at the end of the input. `prompt` is shown on a terminal.
 
         Raises:
-            DataError: the line is not UTF-8; the next one may be.
+            DataError: the line is not UTF-8; reading can continue.
             StorageError: reading failed.
+            Stopped: at any moment a stop signal is received.
         """
 
 
 @contextmanager
-def open_lines() -> Iterator[Lines]:
-    """The lines of standard input; within the block readline remembers what is typed, and at its end writes it down."""
+def open_line_reader() -> Iterator[LineReader]:
+    """A reader of standard input; on a terminal it loads the history, and saves it when the block is left."""
     if sys.stdin is None:
         raise StorageError("cannot read standard input: it is closed")
     if sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty()):
         with _history():
-            yield TypedLines()
+            yield TerminalReader()
     else:
-        yield PipedLines()
+        yield PipeReader()
 
 
-def read_joined(lines: Lines, prompt: str) -> str | None:
-    """The next line, with the one that follows if it ends in a backslash, and so on; line ends stand between them."""
-    line = lines.read(prompt)
+def read_continued_line(reader: LineReader, prompt: str) -> str | None:
+    """The next line; as long as it ends in a backslash, the backslash is replaced by a newline and another line."""
+    line = reader.read_line(prompt)
     while line is not None and line.endswith(CONTINUATION):
-        line = f"{line.removesuffix(CONTINUATION)}\n{lines.read(CONTINUATION_PROMPT) or ''}"
+        line = f"{line.removesuffix(CONTINUATION)}\n{reader.read_line(CONTINUATION_PROMPT) or ''}"
     return line
 
 
-class TypedLines:
-    """Lines from a terminal, where Ctrl-D ends them."""
+class TerminalReader:
+    """Lines typed at a terminal; Ctrl-D ends the input."""
 
     is_terminal = True
 
-    def read(self, prompt: str) -> str | None:
+    def read_line(self, prompt: str) -> str | None:
         try:
-            with _standard_output_at_terminal():
+            with _standard_output_at_terminal(), interrupt_blocking_read():
                 return input(prompt)
         except EOFError:
             write_stderr("\n")
@@ -71,19 +71,20 @@ class TypedLines:
             write_stderr("\n")
             raise
         except UnicodeDecodeError:
-            raise DataError(f"what was typed is not {sys.stdin.encoding}") from None
+            raise DataError(f"the line is not valid {sys.stdin.encoding}") from None
 
 
-class PipedLines:
-    """Lines from a pipe or a file, each as soon as it is there."""
+class PipeReader:
+    """Lines of a pipe or file, each as soon as it is complete."""
 
     is_terminal = False
 
     def __init__(self) -> None:
         self._number = 0
 
-    def read(self, prompt: str) -> str | None:
-        with translate_read_errors("standard input"):
+    def read_line(self, prompt: str) -> str | None:
+        del prompt
+        with translate_read_errors("standard input"), interrupt_blocking_read():
             line = sys.stdin.buffer.readline()
         self._number += 1
         try:
@@ -94,61 +95,61 @@ class PipedLines:
 
 @contextmanager
 def _standard_output_at_terminal() -> Iterator[None]:
-    """Within the block what is written to standard output goes to the terminal, which may be that of standard error.
+    """Within the block, standard output is a terminal, that of standard error if it is redirected.
 
-    `input` writes its prompt to standard output, and edits lines only if that is a terminal.
+    `input` writes its prompt to standard output, and uses readline only if that is a terminal.
     """
     sys.stdout.flush()
     if sys.stdout.isatty():
         yield
         return
     descriptor = sys.stdout.fileno()
-    product = os.dup(descriptor)
+    redirected = os.dup(descriptor)
     os.dup2(sys.stderr.fileno(), descriptor)
     try:
         yield
     finally:
-        os.dup2(product, descriptor)
-        os.close(product)
+        os.dup2(redirected, descriptor)
+        os.close(redirected)
 
 
 @contextmanager
 def _history() -> Iterator[None]:
-    """Within the block lines can be edited, and those of earlier sessions called back; without readline neither."""
+    """Loads the history of lines, and saves it when the block is left; does nothing without readline."""
     try:
-        import readline  # importing it is what makes `input` use it
+        import readline  # also makes `input` use readline
     except ImportError:
         yield
         return
     readline.set_history_length(MAX_HISTORY_LINES)
-    is_kept = _told_if_it_fails(lambda: _read_history(readline.read_history_file))
+    is_loaded = _try_history(lambda: _load_history(readline.read_history_file))
     try:
         yield
     finally:
-        if is_kept:  # what could not be read must not be written over
-            _told_if_it_fails(lambda: readline.write_history_file(history_path()))
+        if is_loaded:  # otherwise saving would overwrite a history that could not be read
+            _try_history(lambda: readline.write_history_file(history_path()))
 
 
 def history_path() -> Path:
-    """Where lines are remembered, by the XDG Base Directory Specification: a relative $XDG_STATE_HOME is not valid."""
+    """The history file, by the XDG Base Directory Specification, which declares a relative $XDG_STATE_HOME invalid."""
     state_home = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state_home.is_absolute():
         state_home = Path.home() / ".local" / "state"
     return state_home / "quickfox" / "history"
 
 
-def _read_history(read: Callable[[Path], None]) -> None:
+def _load_history(read: Callable[[Path], None]) -> None:
     path = history_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists():
         read(path)
 
 
-def _told_if_it_fails(keep: Callable[[], None]) -> bool:
-    """Whether the history could be kept; if not, a notice says so: no text depends on it."""
+def _try_history(action: Callable[[], None]) -> bool:
+    """Whether an action on the history succeeds; if it fails, a warning is shown."""
     try:
-        keep()
+        action()
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
-        notify(f"lines are not remembered: {error}")
+        notify(f"warning: the history of lines is not available: {error}")
         return False
     return True

@@ -1,136 +1,94 @@
-"""`llm generate --interactive`: one prompt after the other, the text drawn live, settings changed in between.
+"""The prompt loop of `llm generate --interactive`: continues each line and changes settings between lines.
 
-What is typed and told stays at the terminal; standard output gets the texts alone.
+Prompts and messages appear on the terminal; standard output receives the generated texts only.
 """
 
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from quickfox.cli.generation_output import Presentation
-from quickfox.cli.repl.line_reader import open_lines, read_joined
-from quickfox.cli.repl.settings import SETTINGS, changed, shown
+from quickfox.cli.generation_output import SampleFormatter
+from quickfox.cli.repl.line_reader import open_line_reader, read_continued_line
+from quickfox.cli.repl.settings import SETTINGS, change_setting, format_setting
 from quickfox.cli.signals import Stopped
 from quickfox.cli.streams import notify, stream_product, write_product
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import MAX_INTEGER
 from quickfox.errors import DataError, ExitStatus, UsageError
-from quickfox.evaluation.memorization import CopyIndex
-from quickfox.generation.stopping import Completion, Token
 from quickfox.model import Model, Prompt, Unknown
 
 PROMPT = "> "
 
-HELP = r"""A line is a prompt, which the model continues. An empty line continues the text so far.
-A line that ends in \ goes on in the next one. Ctrl-C stops the text, Ctrl-D ends the program.
+HELP = r"""Each line is a prompt, which the model continues. An empty line continues the current text.
+A line that ends in \ is continued on the next line. Ctrl-C stops the text, Ctrl-D ends the program.
 
 //TEXT              a prompt that begins with a slash
-/temperature 0.7    change a setting, named like the option; without a value, show it; none switches it off
-/stop "\n"          one more text to stop at, as typed or quoted as in JSON; /logit-bias "e"=-2 is alike
+/temperature 0.7    change a setting, named like the option; without a value: show it; none: switch it off
+/stop "\n"          add a stop string, plain or quoted as in JSON; likewise /logit-bias "e"=-2
 /settings           show all settings
-/reset              forget the text so far
+/reset              clear the current text
 /help, /quit
 
-Each text has the random seed after that of the text before: /random-seed shows the next one's, and
-/random-seed N repeats what was drawn with N. Of several samples the last becomes the text so far."""
-
-
-@dataclass(frozen=True)
-class RecordedModel(Model):
-    """A model that remembers what it wrote last, as far as it came.
-
-    Attributes:
-        written: the tokens' texts; of several samples those of the last.
-    """
-
-    written: list[str] = dataclasses.field(default_factory=list)
-
-    def complete(
-        self,
-        prompt: Prompt,
-        config: SamplingConfig,
-        *,
-        samples: Sequence[int] | None = None,
-        copy_index: CopyIndex | None = None,
-    ) -> Iterator[Token | Completion]:
-        """Continue a prompt, as any model does."""
-        self.written.clear()
-        has_ended = False
-        for event in super().complete(prompt, config, samples=samples, copy_index=copy_index):
-            if has_ended:
-                self.written.clear()
-            has_ended = isinstance(event, Completion)
-            if isinstance(event, Token):
-                self.written.append(event.text)
-            yield event
+The random seed increases by one with each text: /random-seed shows that of the next text, and /random-seed N
+repeats the text generated with N. Of several samples, the last becomes the current text."""
 
 
 def run_prompt_loop(
-    model: RecordedModel,
-    config: SamplingConfig,
-    presentation: Presentation,
-    unknown: Unknown,
-    *,
-    seed: str | None,
-    echo: bool,
+    model: Model, config: SamplingConfig, formatter: SampleFormatter, unknown: Unknown, *, seed: str | None, echo: bool
 ) -> None:
-    """Continues what is typed, or piped, line by line, until there is no more.
+    """Continues lines of standard input until its end.
 
     Args:
-        model: what draws.
-        config: the settings to begin with.
-        presentation: shows what `model` draws, without the prompts.
+        model: the model.
+        config: the initial settings.
+        formatter: formats the texts of `model`, without the prompts.
         unknown: what to do with characters that the model does not know.
-        seed: the first prompt; None: it is asked for.
-        echo: whether a prompt is a part of the product.
+        seed: the first prompt; None: the first line.
+        echo: whether the output includes the prompts.
 
     Raises:
         ClosedPipeError, StorageError: standard output or input fails.
+        Stopped: SIGTERM, or SIGINT without a terminal.
     """
-    conversation = Conversation(model, config, presentation, unknown, echo=echo)
-    with open_lines() as lines:
+    session = PromptSession(model, config, formatter, unknown, echo=echo)
+    with open_line_reader() as reader:
         if seed is not None:
-            with _turn(lines.is_terminal):
-                conversation.begin(seed)
-        while conversation.is_open:
-            with _turn(lines.is_terminal):
-                conversation.take(read_joined(lines, PROMPT))
+            with _report_errors(reader.is_terminal):
+                session.start_text(seed)
+        while session.is_open:
+            with _report_errors(reader.is_terminal):
+                session.handle_line(read_continued_line(reader, PROMPT))
 
 
 @contextmanager
-def _turn(is_terminal: bool) -> Iterator[None]:
-    """What is wrong with a line is told, and at a terminal Ctrl-C ends the turn only."""
+def _report_errors(is_terminal: bool) -> Iterator[None]:
+    """Reports an error in a line; at a terminal, SIGINT ends the block only."""
     try:
         yield
-    except (UsageError, DataError) as error:
+    except DataError as error:
         notify(str(error))
+    except UsageError as error:
+        message = str(error)
+        for name in error.settings:
+            message = message.replace(name, f"/{name.replace('_', '-')}", 1)
+        notify(message)
     except Stopped as stopped:
         if not is_terminal or stopped.exit_status != ExitStatus.INTERRUPTED:
             raise
 
 
-class Conversation:
-    """What lasts from line to line: the settings and the text so far.
-
-    For its arguments see `run_prompt_loop`.
-    """
+class PromptSession:
+    """The settings and the current text, which persist between lines; for its arguments see `run_prompt_loop`."""
 
     def __init__(
-        self,
-        model: RecordedModel,
-        config: SamplingConfig,
-        presentation: Presentation,
-        unknown: Unknown,
-        *,
-        echo: bool,
+        self, model: Model, config: SamplingConfig, formatter: SampleFormatter, unknown: Unknown, *, echo: bool
     ) -> None:
         self.is_open = True
         self._model = model
         self._config = config
-        self._presentation = presentation
+        self._formatter = formatter
         self._unknown = unknown
         self._echo = echo
         self._text = model.read_prompt("")
@@ -141,49 +99,55 @@ class Conversation:
             "quit": self._quit,
         }
 
-    def take(self, line: str | None) -> None:
-        """A line that was typed; None: the end.
+    def handle_line(self, line: str | None) -> None:
+        """Runs a command or continues a prompt; None, the end of the input, ends the session.
 
         Raises:
-            UsageError, DataError: it asks for what cannot be done.
+            UsageError, DataError: the line is invalid.
         """
         if line is None:
             self._quit()
         elif line.startswith("/") and not line.startswith("//"):
             name, _, value = line.removeprefix("/").partition(" ")
-            self._obey(name, value)
+            self._run_command(name, value)
         elif line:
-            self.begin(line.removeprefix("/"))
+            self.start_text(line.removeprefix("/"))
         else:
-            self._draw(self._text, "")
+            self._generate(self._text, "")
 
-    def begin(self, seed: str) -> None:
-        """A new text."""
-        prompt = self._read_prompt(seed)
-        self._draw(prompt, self._head(prompt))
+    def start_text(self, seed: str) -> None:
+        """Continues a new prompt."""
+        prompt = self._model.read_prompt(seed, self._unknown)
+        if prompt.warning:
+            notify(f"warning: {prompt.warning}")
+        self._generate(prompt, prompt.text if self._echo else "")
 
-    def _draw(self, prompt: Prompt, head: str) -> None:
+    def _generate(self, prompt: Prompt, head: str) -> None:
+        """Writes `head` and the continuation of a prompt; both, also when stopped, become the current text."""
         config = self._config
         self._config = dataclasses.replace(config, random_seed=(config.random_seed + 1) % (MAX_INTEGER + 1))
+        token_texts: list[str] = []
         try:
-            stream_product(_headed(head, self._presentation.show(prompt, config)))
+            stream_product(_prepend(head, self._formatter.format_samples(prompt, config, token_texts=token_texts)))
         except Stopped:
             write_product("\n")
             raise
         finally:
-            written = "".join(self._model.written)
-            token_ids = self._model.bundle.tokenizer.encode(written, Counter()).tolist()
-            self._text = _extended(prompt, written, token_ids)
+            self._text = self._append(prompt, "".join(token_texts))
             sys.stdout.flush()
 
-    def _obey(self, name: str, value: str) -> None:
+    def _append(self, prompt: Prompt, text: str) -> Prompt:
+        token_ids = self._model.bundle.tokenizer.encode(text, Counter()).tolist()
+        return Prompt(prompt.text + text, [*prompt.token_ids, *token_ids], Counter(), Counter())
+
+    def _run_command(self, name: str, value: str) -> None:
         if name in SETTINGS:
             if value:
-                self._config = changed(self._config, name, value)
+                self._config = change_setting(self._config, name, value)
             else:
-                notify(shown(self._config, name))
+                notify(format_setting(self._config, name))
         elif name not in self._commands:
-            raise UsageError(f"unknown command /{name}: /help lists them, and //{name} is a prompt")
+            raise UsageError(f"unknown command /{name}: see /help; to use it as a prompt, type //{name}")
         elif value.strip():
             raise UsageError(f"/{name} takes no value")
         else:
@@ -197,25 +161,11 @@ class Conversation:
 
     def _show_settings(self) -> None:
         for name in SETTINGS:
-            notify(shown(self._config, name))
-
-    def _read_prompt(self, text: str) -> Prompt:
-        prompt = self._model.read_prompt(text, self._unknown)
-        if prompt.warning:
-            notify(f"warning: {prompt.warning}")
-        return prompt
-
-    def _head(self, prompt: Prompt) -> str:
-        return prompt.text if self._echo else ""
+            notify(format_setting(self._config, name))
 
 
-def _extended(prompt: Prompt, text: str, token_ids: Sequence[int]) -> Prompt:
-    """The prompt followed by this text, which the model reads as these tokens."""
-    return Prompt(prompt.text + text, [*prompt.token_ids, *token_ids], Counter(), Counter())
-
-
-def _headed(head: str, pieces: Iterable[str]) -> Iterator[str]:
-    """The head before the first of the pieces, which comes when it is sure that they can be drawn."""
-    for piece in pieces:
-        yield head + piece
+def _prepend(head: str, texts: Iterable[str]) -> Iterator[str]:
+    """Writes `head` with the first text, so that it is not written if generation fails at the start."""
+    for text in texts:
+        yield head + text
         head = ""

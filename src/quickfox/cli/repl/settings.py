@@ -1,6 +1,6 @@
-"""The settings of sampling as a person types them at a prompt: `/top-k 40`, named and valued like the options.
+"""Commands of the prompt loop that show and change sampling settings, such as `/top-k 40`, named like the options.
 
-What is shown can be typed again.
+The displayed form of a setting is the command that sets it.
 """
 
 import dataclasses
@@ -15,30 +15,30 @@ from quickfox.files.json import parse_json
 SETTINGS = {
     field.name.replace("_", "-"): field.name
     for field in dataclasses.fields(SamplingConfig)
-    if field.name != "logprobs"  # those are reported as JSON only
+    if field.name != "logprobs"  # only in JSON output
 }
-"""The name of each command, and that of the field it sets."""
+"""Command name -> field of SamplingConfig."""
 
-NO_TOKEN = "none"
-"""Switches a setting off that can be."""
+UNSET = "none"
+"""The value that switches an optional setting off."""
 
 
-def changed(config: SamplingConfig, name: str, text: str) -> SamplingConfig:
-    """The settings after `/name text`; like the options, stop and logit-bias may be repeated to give several.
+def change_setting(config: SamplingConfig, name: str, text: str) -> SamplingConfig:
+    """The settings after `/name text`; stop and logit-bias add to a list, as their options do.
 
     Raises:
-        UsageError, DataError: the text is no value of this setting, or one out of its range.
+        UsageError, DataError: the text is not a valid value of this setting.
     """
     value: Any
     if name in ("stop", "logit-bias"):
-        value = () if text == NO_TOKEN else (*getattr(config, SETTINGS[name]), _parse_item(name, text))
+        value = () if text == UNSET else (*getattr(config, SETTINGS[name]), _parse_item(name, text))
     else:
-        value = None if text == NO_TOKEN else _parse_number(text)
+        value = None if text == UNSET else _parse_number(text)
     return from_dict(SamplingConfig, to_dict(config) | {SETTINGS[name]: value}, f"/{name}")
 
 
-def shown(config: SamplingConfig, name: str) -> str:
-    """The commands that would set what is set, a line each."""
+def format_setting(config: SamplingConfig, name: str) -> str:
+    """The commands that set the current value, one per line."""
     value = getattr(config, SETTINGS[name])
     if name == "stop":
         items = [_quote(text) for text in value]
@@ -46,11 +46,11 @@ def shown(config: SamplingConfig, name: str) -> str:
         items = [f"{_quote(text)}={bias}" for text, bias in value]
     else:
         items = [] if value is None else [str(value)]
-    return "\n".join(f"/{name} {item}" for item in items or [NO_TOKEN])
+    return "\n".join(f"/{name} {item}" for item in items or [UNSET])
 
 
 def _parse_number(text: str) -> int | float | str:
-    """The number, or the text as it is, which is no value of any setting."""
+    """The number, or the text unchanged, which is then refused by the configuration."""
     for parse in (int, float):
         try:
             return parse(text)
@@ -71,7 +71,7 @@ def _quote(text: str) -> str:
 
 
 def _unquote(text: str, name: str) -> str:
-    r"""What stands in double quotes is JSON, so that `"\n"` is a line end; a text without them is as it was typed."""
+    r"""Decodes a text in double quotes as JSON, so that `"\n"` is a newline; any other text is unchanged."""
     if len(text) < 2 or not text.startswith('"') or not text.endswith('"'):
         return text
     value: str = parse_json(text.encode(errors="replace"), f"/{name}")
