@@ -1,4 +1,4 @@
-"""Evaluation against sums by hand, and against the text read from start to end one token at a time."""
+"""Evaluation compared with sums by hand, and with one pass over the whole text."""
 
 import lzma
 import math
@@ -11,7 +11,7 @@ import pytest
 from quickfox.config.model import ModelConfig
 from quickfox.data.dataset import encode_chunks
 from quickfox.errors import DataError, NoInputError
-from quickfox.evaluation.perplexity import LANES, WARM_UP, Evaluation, evaluate, mean_loss, measure_loss, standard_error
+from quickfox.evaluation.perplexity import SEGMENTS, WARM_UP, Evaluation, evaluate, measure_loss, standard_error
 from quickfox.models.losses import cross_entropy
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import LanguageModel, build_language_model
@@ -26,20 +26,20 @@ def evaluate_text(
     model: object, tokenizer: CharacterTokenizer, chunks: list[str], unknown: Counter[str] | None = None
 ) -> Evaluation:
     unknown_counts: Counter[str] = Counter()
-    pieces = encode_chunks(chunks, tokenizer, None if unknown is None else unknown_counts)
-    evaluation = evaluate(model, tokenizer, pieces, unknown_counts)  # type: ignore[arg-type]
+    encoded = encode_chunks(chunks, tokenizer, None if unknown is None else unknown_counts)
+    evaluation = evaluate(model, tokenizer, encoded, unknown_counts)  # type: ignore[arg-type]
     if unknown is not None:
         unknown.update(unknown_counts)
     return evaluation
 
 
 class Fixed:
-    """Gives each token the same probability always."""
+    """Predicts the same distribution at every position."""
 
     context = None
 
     def __init__(self, probabilities: list[float]) -> None:
-        self.logits = np.log(np.array(probabilities, np.float32)) + 3  # logits are unnormalised
+        self.logits = np.log(np.array(probabilities, np.float32)) + 3  # logits are unnormalized
 
     def initial_state(self, batch_size: int) -> State:
         return ()
@@ -58,7 +58,7 @@ def random_network(vocabulary_size: int) -> LanguageModel:
 
 
 def carried_loss(model: LanguageModel, ids: np.ndarray) -> float:
-    """The definition: from the start, state zero, carried to the end."""
+    """The definition: one pass from the start, with the state zero there."""
     logits, _ = model.forward(ids[np.newaxis, :-1].astype(np.int64), model.initial_state(1))
     probabilities = np.exp(logits[0].astype(np.float64))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
@@ -71,13 +71,13 @@ def test_cross_entropy_by_hand() -> None:
     assert losses.tolist() == [pytest.approx([math.log(4 / 3), math.log(2)])]
 
 
-def test_cross_entropy_of_large_logits() -> None:
+def test_cross_entropy_of_large_logits_is_finite() -> None:
     assert cross_entropy(np.array([1e30, -1e30, 0], np.float32), np.array(0)) == 0
     assert cross_entropy(np.array([1e4, -1e4, 0], np.float32), np.array(1)) == pytest.approx(2e4)
 
 
 def test_evaluation_by_hand() -> None:
-    """Of "aßb龍a" all but the first are predicted: 1/8, 1/4, 1/8, 1/2: 3 + 2 + 3 + 1 bits over 2 + 1 + 3 + 1 bytes."""
+    """In "aßb龍a" all but the first are predicted: 1/8, 1/4, 1/8, 1/2: 3 + 2 + 3 + 1 bits, 2 + 1 + 3 + 1 bytes."""
     evaluation = evaluate_text(Fixed([0.5, 0.25, 0.125, 0.125]), TOKENIZER, ["aß", "", "b龍a"])
     assert (evaluation.tokens, evaluation.characters, evaluation.bytes) == (4, 4, 7)
     assert evaluation.unknown_characters == 0
@@ -101,66 +101,66 @@ def test_unknown_characters_are_left_out_and_counted() -> None:
 
 
 @pytest.mark.parametrize("chunks", [[], [""], ["", ""]])
-def test_an_empty_text(chunks: list[str]) -> None:
+def test_an_empty_text_is_an_error(chunks: list[str]) -> None:
     with pytest.raises(NoInputError, match="empty"):
         evaluate_text(Fixed([0.5, 0.5]), TOKENIZER, chunks)
 
 
 @pytest.mark.parametrize("text", ["a", "a!", "!"])
-def test_a_text_of_which_nothing_can_be_predicted(text: str) -> None:
+def test_a_text_without_targets_is_an_error(text: str) -> None:
     with pytest.raises(DataError, match="at least 2"):
         evaluate_text(Fixed([0.5, 0.5]), TOKENIZER, [text], Counter())
 
 
-@pytest.mark.parametrize("length", [2, 3, WARM_UP, WARM_UP + 2, 3 * WARM_UP + 5, (LANES + 3) * WARM_UP + 7])
-def test_the_loss_is_that_of_the_text_read_from_its_start(length: int) -> None:
+@pytest.mark.parametrize("length", [2, 3, WARM_UP, WARM_UP + 2, 3 * WARM_UP + 5, (SEGMENTS + 3) * WARM_UP + 7])
+def test_the_loss_equals_that_of_one_pass(length: int) -> None:
     model, ids = random_network(9), np.random.default_rng(1).integers(0, 9, size=length).astype(np.uint8)
-    assert mean_loss(model, ids) == pytest.approx(carried_loss(model, ids), abs=1e-5)
+    assert measure_loss(model, ids)[0] == pytest.approx(carried_loss(model, ids), abs=1e-5)
 
 
 def test_an_impossible_text_has_infinite_perplexity() -> None:
-    class Sure(Fixed):
+    class Certain(Fixed):
         def __init__(self) -> None:
             self.logits = np.array([1e4, 0.0], np.float32)
 
-    evaluation = evaluate_text(Sure(), TOKENIZER, ["ab"])
+    evaluation = evaluate_text(Certain(), TOKENIZER, ["ab"])
     assert evaluation.nats_per_token == pytest.approx(1e4)
     assert evaluation.perplexity == math.inf
 
 
 def test_the_standard_error_by_hand() -> None:
-    """Blocks of 2 losses with the means 1, 2, 3: their standard deviation 1 over the root of 3."""
+    """Bins of 2 losses with the means 1, 2, 3: their standard deviation 1 divided by sqrt(3)."""
     assert standard_error(np.array([2.0, 4, 6]), np.array([2.0, 2, 2])) == pytest.approx(1 / math.sqrt(3))
 
 
-def test_the_standard_error_with_blocks_of_several_lengths() -> None:
-    """The mean is 2; the blocks' sums are off by 1 and -1 from their shares; a block of nothing is none."""
+def test_the_standard_error_of_bins_of_different_lengths() -> None:
+    """The mean is 2; the sums deviate from 2 n_k by 1 and -1; empty bins do not count."""
     error = standard_error(np.array([[7.0, 0], [1, 0]]), np.array([[3.0, 0], [1, 0]]))
     assert error == pytest.approx(math.sqrt(2 / 1 * (1 + 1)) / 4)
 
 
-def test_one_block_says_nothing() -> None:
+def test_one_bin_has_no_standard_error() -> None:
     assert standard_error(np.array([5.0, 0]), np.array([4.0, 0])) is None
 
 
 def test_the_standard_error_of_correlated_losses() -> None:
-    """A text of runs, whose losses stay the same for 20 tokens: it is worth as many tokens as it has runs."""
+    """In a text of runs of 20 equal tokens, the effective number of losses is the number of runs."""
     random = np.random.default_rng(4)
-    runs, run = 1500, 20
+    runs, run_length = 1500, 20
     model, deviation = Fixed([0.9, 0.1]), np.log(9) / 2
-    texts = [np.repeat(random.integers(0, 2, size=runs), run).astype(np.uint8) for _ in range(10)]
+    texts = [np.repeat(random.integers(0, 2, size=runs), run_length).astype(np.uint8) for _ in range(10)]
     errors = [measure_loss(model, ids)[1] for ids in texts]
     assert np.mean(errors) == pytest.approx(deviation / math.sqrt(runs), rel=0.1)
 
 
 @pytest.mark.parametrize(("tokens", "has_error"), [(17, False), (18, True), (600, True)])
-def test_a_text_of_one_window_is_too_short_for_a_standard_error(tokens: int, has_error: bool) -> None:
+def test_a_text_of_one_window_has_no_standard_error(tokens: int, has_error: bool) -> None:
     ids = np.random.default_rng(5).integers(0, 4, size=tokens).astype(np.uint8)
     _, error = measure_loss(Fixed([0.5, 0.25, 0.125, 0.125]), ids)
     assert (error is not None) == has_error
 
 
-def test_the_yardsticks_are_of_the_whole_text() -> None:
+def test_gzip_and_xz_compress_the_whole_text() -> None:
     text = "abßb龍!" * 500
     evaluation = evaluate_text(Fixed([0.25] * 4), TOKENIZER, [text[:7], "", text[7:]], Counter())
     packed = zlib.compressobj(9, wbits=31)

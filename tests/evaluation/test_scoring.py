@@ -1,4 +1,4 @@
-"""Scores against bits by hand, and against each text read by itself, one token at a time."""
+"""Scores compared with bits by hand, and with each text processed singly, one token at a time."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quickfox.config.model import ModelConfig
 from quickfox.errors import DataError
-from quickfox.evaluation.scoring import PIECE, ROWS, Score, score
+from quickfox.evaluation.scoring import BATCH_SIZE, SEGMENT, Score, score
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import LanguageModel, build_language_model
 from quickfox.models.state import State
@@ -23,12 +23,12 @@ WITHOUT_LINE_END = CharacterTokenizer(Vocabulary(("a", "b", "c", "ß")))
 
 
 class Fixed:
-    """Gives each token the same probability always."""
+    """Predicts the same distribution at every position."""
 
     context = None
 
     def __init__(self, probabilities: list[float]) -> None:
-        self.logits = np.log(np.array(probabilities, np.float32)) + 3  # logits are unnormalised
+        self.logits = np.log(np.array(probabilities, np.float32)) + 3  # logits are unnormalized
 
     def initial_state(self, batch_size: int) -> State:
         return ()
@@ -52,8 +52,8 @@ def random_network(vocabulary_size: int) -> LanguageModel:
 NETWORK = random_network(TOKENIZER.vocabulary_size)
 
 
-def read_alone(text: str) -> list[float]:
-    """The definition: after a line end, state zero, one token at a time, without what is not known."""
+def naive_bits(text: str) -> list[float]:
+    """The definition: after a line end, state zero, one token at a time, unknown characters left out."""
     state, bits = NETWORK.initial_state(1), []
     token = TOKENIZER.encode("\n")[0]
     for character in text:
@@ -102,18 +102,18 @@ def test_unknown_characters_are_left_out_and_counted() -> None:
 
 
 @pytest.mark.parametrize(("text", "tokenizer"), [("", TOKENIZER), ("!", TOKENIZER), ("a", WITHOUT_LINE_END)])
-def test_where_nothing_is_predicted_nothing_is_measured(text: str, tokenizer: CharacterTokenizer) -> None:
+def test_a_text_without_predicted_tokens_has_no_measures(text: str, tokenizer: CharacterTokenizer) -> None:
     scored = score_one(text, tokenizer)
     assert len(scored.bits) == len(text)
     assert (scored.tokens, scored.characters) == (0, 0)
     assert (scored.bits_per_character, scored.perplexity, scored.peak) == (None, None, None)
 
 
-def test_no_texts() -> None:
+def test_no_texts_give_no_scores() -> None:
     assert score(FIXED, TOKENIZER, []) == []
 
 
-def test_a_token_of_several_characters_shares_its_bits_among_them() -> None:
+def test_the_bits_of_a_token_are_distributed_over_its_characters() -> None:
     class Words:
         vocabulary_size = 4
         tokens = ("\n", "bé", "see", "s")
@@ -128,66 +128,66 @@ def test_a_token_of_several_characters_shares_its_bits_among_them() -> None:
 
     model = Fixed([0.25, 0.25, 0.125, 0.375])
     scored = score(model, Words(), ["bésee"])[0]  # type: ignore[arg-type]
-    assert scored.bits.tolist() == pytest.approx([2 / 3, 4 / 3, 1, 1, 1])  # by their bytes
+    assert scored.bits.tolist() == pytest.approx([2 / 3, 4 / 3, 1, 1, 1])  # in proportion to their bytes
     assert scored.tokens == 2
     assert scored.perplexity == pytest.approx(2**2.5)
 
 
 @settings(deadline=None, max_examples=50)
 @given(texts=st.lists(st.text("\nabß!", max_size=40), max_size=12), threads=st.integers(1, 3))
-def test_each_text_is_scored_as_if_it_were_alone(texts: list[str], threads: int) -> None:
+def test_each_text_is_scored_independently(texts: list[str], threads: int) -> None:
     scores = score(NETWORK, TOKENIZER, texts, Counter(), threads)
     assert len(scores) == len(texts)
     for text, scored in zip(texts, scores, strict=True):
-        assert scored.bits.tolist() == pytest.approx(read_alone(text), abs=1e-4)
+        assert scored.bits.tolist() == pytest.approx(naive_bits(text), abs=1e-4)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_more_texts_than_are_read_side_by_side(threads: int) -> None:
+def test_several_batches(threads: int) -> None:
     random = np.random.default_rng(2)
-    texts = ["".join(random.choice(list("abß"), size=size)) for size in random.integers(0, 30, size=2 * ROWS + 7)]
+    texts = ["".join(random.choice(list("abß"), size=size)) for size in random.integers(0, 30, size=2 * BATCH_SIZE + 7)]
     for text, scored in zip(texts, score(NETWORK, TOKENIZER, texts, threads=threads), strict=True):
-        assert scored.bits.tolist() == pytest.approx(read_alone(text), abs=1e-4)
+        assert scored.bits.tolist() == pytest.approx(naive_bits(text), abs=1e-4)
 
 
-@pytest.mark.parametrize("length", [PIECE, PIECE + 1, 2 * PIECE + 5])
-def test_a_long_text_is_read_in_pieces_as_if_from_its_start(length: int) -> None:
+@pytest.mark.parametrize("length", [SEGMENT, SEGMENT + 1, 2 * SEGMENT + 5])
+def test_a_text_of_several_segments_is_scored_as_in_one_pass(length: int) -> None:
     text = "".join(np.random.default_rng(3).choice(list("\nabß"), size=length))
     long, short = score(NETWORK, TOKENIZER, [text, "ab"])
-    assert long.bits.tolist() == pytest.approx(read_alone(text), abs=1e-3)
+    assert long.bits.tolist() == pytest.approx(naive_bits(text), abs=1e-3)
     assert (long.tokens, long.characters) == (length, length)
-    assert short.bits.tolist() == pytest.approx(read_alone("ab"), abs=1e-4)
+    assert short.bits.tolist() == pytest.approx(naive_bits("ab"), abs=1e-4)
 
 
-def test_a_large_vocabulary_is_read_in_short_windows() -> None:
-    """As many logits as 128 texts in 16 places would have are never held at a time."""
-    most = 0
+def test_large_vocabularies_are_processed_in_short_windows() -> None:
+    """The logits of 128 texts at 16 positions are never in memory at the same time."""
+    max_size = 0
 
-    class Watched(Fixed):
+    class Recording(Fixed):
         def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-            nonlocal most
-            most = max(most, token_ids.size)
+            nonlocal max_size
+            max_size = max(max_size, token_ids.size)
             return super().forward(token_ids, state)
 
     size = 20_000
     tokenizer = CharacterTokenizer(Vocabulary(tuple(map(chr, range(10, 10 + size)))))
-    scores = score(Watched([1 / size] * size), tokenizer, ["abcdef"] * ROWS)
-    assert most == ROWS
+    scores = score(Recording([1 / size] * size), tokenizer, ["abcdef"] * BATCH_SIZE)
+    assert max_size == BATCH_SIZE
     assert scores[-1].bits.tolist() == pytest.approx([math.log2(size)] * 6, rel=1e-5)
 
 
 def test_an_impossible_text_has_infinite_perplexity() -> None:
-    class Sure(Fixed):
+    class Certain(Fixed):
         def __init__(self) -> None:
             self.logits = np.array([1e4, 0, 0, 0], np.float32)
 
-    scored = score(Sure(), TOKENIZER, ["ab"])[0]
+    scored = score(Certain(), TOKENIZER, ["ab"])[0]
     assert scored.bits_per_character == pytest.approx(1e4 / math.log(2))
     assert scored.perplexity == math.inf
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_failure_ends_all_threads(threads: int) -> None:
+def test_an_exception_stops_all_threads(threads: int) -> None:
     class Failing(Fixed):
         def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
             raise MemoryError

@@ -1,7 +1,7 @@
-"""What a text has copied verbatim from a corpus: found in samples afterwards, or foreseen while they are drawn.
+"""Text copied verbatim from a corpus: the longest copies in samples, and a check that prevents copies while sampling.
 
-Windows, which are all stretches of one length, are compared by their polynomial hashes (Karp and Rabin, "Efficient
-randomized pattern-matching algorithms", 1987), modulo 2^64. Knows texts, neither models nor tokens nor files.
+Substrings of equal length are compared by their polynomial hashes modulo 2^64 (Karp & Rabin 1987, "Efficient randomized
+pattern-matching algorithms"). Independent of models, tokenizers and files.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,54 +16,54 @@ import numpy.typing as npt
 from quickfox.text.vocabulary import code_points
 
 Hashes = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 1 << 64)
-"""Of the polynomials, modulo 2^64; an arbitrary odd number, because only those have an inverse."""
+"""The base of the polynomials and its inverse modulo 2^64; an arbitrary odd number, as only those have an inverse."""
 
-_FIRST_BLOCK = 1 << 12
-_BLOCK = 1 << 18
-"""Characters of a corpus to hash at a time, in some 50 bytes each."""
+_FIRST_CHUNK = 1 << 12
+_CHUNK = 1 << 18
+"""Characters of a corpus hashed at a time; each needs about 50 bytes of memory."""
 
 
 class CopyIndex:
-    """The stretches of `max_copy` + 1 characters of a corpus, to tell whether a text goes on with one of them.
+    """The substrings of `max_copy` + 1 characters of a corpus, to detect a text that continues with one of them.
 
-    It keeps a hash of 8 bytes for each, twice as much while it is built. Hashes of two stretches are the same once in
-    2^64 times, but for words made to collide (Thue and Morse's, of 1,024 characters); then a text is taken for a copy
-    that is none, and a token not drawn that might have been. A copy is never missed.
+    It stores a hash of 8 bytes for each; building it needs twice as much. Two different substrings have the same hash
+    with probability 2^-64, except for texts made to collide (Thue-Morse words of 1,024 characters). A collision bans a
+    token that copies no text; a copy is never missed.
 
     Args:
-        chunks: the corpus's text, in pieces of any length.
-        max_copy: how many characters may be copied, >= 0.
+        chunks: the corpus's text, in chunks of any length.
+        max_copy: number of consecutive characters that may be copied, >= 0.
     """
 
     def __init__(self, chunks: Iterable[str], max_copy: int) -> None:
         self.max_copy = max_copy
-        blocks = _iter_blocks(chunks, max_copy, _BLOCK)
-        self._hashes = np.concatenate([_Windows(block).hashes(max_copy + 1) for _, block in blocks])
+        overlapping = _iter_overlapping(chunks, max_copy, _CHUNK)
+        self._hashes = np.concatenate([_SubstringHasher(chunk).hash_all(max_copy + 1) for _, chunk in overlapping])
         self._hashes.sort()
 
-    def would_copy(self, before: str, piece: str) -> bool:
-        """Whether a text would hold more than `max_copy` characters of the corpus in a row, ending inside of `piece`.
+    def would_copy(self, text: str, token_text: str) -> bool:
+        """Whether a text followed by a token contains a copy of more than `max_copy` characters that ends in the token.
 
         Args:
-            before: the text so far, of which the last `max_copy` characters matter.
-            piece: what would follow: one or more characters.
+            text: the text so far, of which the last `max_copy` characters matter.
+            token_text: one or more characters.
         """
-        new = before[max(0, len(before) - self.max_copy) :] + piece
-        return bool(_are_among(_Windows(new).hashes(self.max_copy + 1), self._hashes).any())
+        new = text[max(0, len(text) - self.max_copy) :] + token_text
+        return bool(_is_in(_SubstringHasher(new).hash_all(self.max_copy + 1), self._hashes).any())
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A stretch of a sample that is in a corpus too.
+    """A substring of a sample that also occurs in a corpus.
 
     Attributes:
-        text: the stretch; empty if sample and corpus have no character in common.
-        sample_start: the first place in the sample where it is, in characters.
-        corpus_start: the first place in the corpus where it is, in characters.
+        text: the substring; empty if sample and corpus have no character in common.
+        sample_start: index of its first occurrence in the sample, in characters.
+        corpus_start: index of its first occurrence in the corpus, in characters.
     """
 
     text: str
@@ -72,128 +72,129 @@ class Copy:
 
 
 def longest_copies(samples: Sequence[str], chunks: Iterable[str]) -> list[Copy]:
-    """The longest stretch of each sample that is copied verbatim from a corpus; of several, the corpus's first.
+    """The longest substring of each sample that occurs in a corpus; of several, the first of the corpus.
 
     Args:
         samples: texts of any length.
-        chunks: the corpus's text, in pieces of any length; read once.
+        chunks: the corpus's text, in chunks of any length; iterated once.
     """
-    searches = [_Search(sample) for sample in samples]
-    overlap = max(map(len, samples), default=0)  # so that every possible copy is in one block as a whole
-    # Most blocks have nothing longer than was found before, which is seen at once; the first have, and are small.
-    for offset, block in _iter_blocks(chunks, overlap, max(_FIRST_BLOCK, overlap)):
-        windows = _Windows(block)
-        unfinished = sorted((search for search in searches if not search.is_over), key=attrgetter("length"))
-        for length, group in groupby(unfinished, key=attrgetter("length")):
-            alike = list(group)
-            wanted = np.sort(np.concatenate([search.windows.hashes(length + 1) for search in alike]))
-            starts = np.flatnonzero(_are_among_few(windows.hashes(length + 1), wanted))
-            for search in alike:
-                search.lengthen(block, offset, windows, starts)
-    return [search.found for search in searches]
+    searches = [_CopySearch(sample) for sample in samples]
+    overlap = max(map(len, samples), default=0)  # so that every possible copy is within one chunk
+    # Most chunks have no longer copy than the earlier ones, which is quickly seen; the first ones have, and are short.
+    for offset, chunk in _iter_overlapping(chunks, overlap, max(_FIRST_CHUNK, overlap)):
+        hasher = _SubstringHasher(chunk)
+        unfinished = sorted((search for search in searches if not search.is_complete), key=attrgetter("length"))
+        for length, equal in groupby(unfinished, key=attrgetter("length")):
+            same_length = list(equal)
+            wanted = np.sort(np.concatenate([search.hasher.hash_all(length + 1) for search in same_length]))
+            starts = np.flatnonzero(_is_in_few(hasher.hash_all(length + 1), wanted))
+            for search in same_length:
+                search.extend(chunk, offset, hasher, starts)
+    return [search.longest for search in searches]
 
 
-class _Search:
+class _CopySearch:
     """The search for the longest copy in one sample."""
 
     def __init__(self, sample: str) -> None:
         self.sample = sample
-        self.windows = _Windows(sample)
-        self.found = Copy("")
+        self.hasher = _SubstringHasher(sample)
+        self.longest = Copy("")
 
     @property
     def length(self) -> int:
-        """The characters of the longest copy so far."""
-        return len(self.found.text)
+        """Number of characters of the longest copy found so far."""
+        return len(self.longest.text)
 
     @property
-    def is_over(self) -> bool:
+    def is_complete(self) -> bool:
         return self.length == len(self.sample)
 
-    def lengthen(self, block: str, offset: int, windows: "_Windows", starts: Places) -> None:
-        """Find a longer copy, if there is one in a block of the corpus.
+    def extend(self, chunk: str, offset: int, hasher: "_SubstringHasher", starts: Indices) -> None:
+        """Find a longer copy in a chunk of the corpus, if there is one.
 
         Args:
-            block: the text.
-            offset: its place in the corpus.
-            windows: its windows.
-            starts: the places in it where longer copies may begin, ascending.
+            chunk: the text.
+            offset: its index in the corpus.
+            hasher: of the chunk.
+            starts: indices in it where longer copies may begin, ascending.
         """
         step = 1
         while step:
             length = self.length + step
-            fitting = starts[starts <= len(block) - length]
-            wanted = np.sort(self.windows.hashes(length))
-            matching = fitting[_are_among(windows.hashes_at(fitting, length), wanted)]
-            longer = next((start for start in matching.tolist() if block[start : start + length] in self.sample), None)
+            fitting = starts[starts <= len(chunk) - length]
+            wanted = np.sort(self.hasher.hash_all(length))
+            matching = fitting[_is_in(hasher.hash_at(fitting, length), wanted)]
+            longer = next((start for start in matching.tolist() if chunk[start : start + length] in self.sample), None)
             if longer is None:
                 step //= 2
                 continue
-            text = block[longer : longer + length]
-            self.found = Copy(text, self.sample.index(text), offset + longer)
+            text = chunk[longer : longer + length]
+            self.longest = Copy(text, self.sample.index(text), offset + longer)
             starts = matching
             step *= 2
 
 
-class _Windows:
-    """The windows of a text: the hash of the characters c, d, e is c + d b + e b^2, that of any length alike.
+class _SubstringHasher:
+    """Hashes the substrings of a text; that of the characters c, d, e is c + d b + e b^2.
 
-    With the sums of c b + d b^2 + ... up to every place in the text, a window's hash is the difference of two, scaled.
+    With the prefix sums of c b + d b^2 + ... over the whole text, the hash of a substring is the difference of two of
+    them, scaled.
     """
 
     def __init__(self, text: str) -> None:
-        codes = code_points(text).astype(np.uint64)
+        codes = code_points(text).astype(np.uint64)  # (n,)
         self._sums = np.zeros(len(codes) + 1, np.uint64)
         np.cumsum(codes * _powers(_BASE, len(codes)), out=self._sums[1:])
         self._scales = _powers(_INVERSE, len(codes))
 
-    def hashes(self, length: int) -> Hashes:
-        """Of all windows of `length` characters, >= 1, in the order of the text; none if it is shorter."""
+    def hash_all(self, length: int) -> Hashes:
+        """The hashes of the n - length + 1 substrings of `length` characters, >= 1, in the order of the text; 1-d."""
         differences = self._sums[length:] - self._sums[:-length]
         return differences * self._scales[: len(differences)]
 
-    def hashes_at(self, starts: Places, length: int) -> Hashes:
-        """Of the windows of `length` characters that begin at `starts`; all are within the text."""
+    def hash_at(self, starts: Indices, length: int) -> Hashes:
+        """The hashes of the substrings of `length` characters at the indices `starts`, all within the text."""
         return (self._sums[starts + length] - self._sums[starts]) * self._scales[starts]
 
 
-@lru_cache(maxsize=4)  # a third of the time of `would_copy`, which asks for the same few over and over
+@lru_cache(maxsize=4)  # saves a third of the time of `would_copy`, whose arguments hardly vary
 def _powers(base: int, count: int) -> Hashes:
-    """b, b^2, ..., b^count, modulo 2^64; not to be changed."""
+    """b, b^2, ..., b^count modulo 2^64; must not be changed."""
     return np.multiply.accumulate(np.full(count, base, np.uint64))
 
 
-def _are_among(hashes: Hashes, ordered: Hashes) -> npt.NDArray[np.bool_]:
-    """For each hash whether it is among those of an ascending array."""
-    return ordered.searchsorted(hashes, "left") < ordered.searchsorted(hashes, "right")
+def _is_in(hashes: Hashes, sorted_hashes: Hashes) -> npt.NDArray[np.bool_]:
+    """For each hash, whether it is in an ascending array."""
+    return sorted_hashes.searchsorted(hashes, "left") < sorted_hashes.searchsorted(hashes, "right")
 
 
-def _are_among_few(hashes: Hashes, ordered: Hashes) -> npt.NDArray[np.bool_]:
-    """The same for many hashes among few."""
-    # Most are told by their first bits, in a table, which is several times faster than a search.
-    bits = max(16, (32 * len(ordered)).bit_length())
-    rest = np.uint64(64 - bits)
+def _is_in_few(hashes: Hashes, sorted_hashes: Hashes) -> npt.NDArray[np.bool_]:
+    """`_is_in` for many hashes in a short array."""
+    # A table of the first bits rejects most hashes, several times faster than a search.
+    bits = max(16, (32 * len(sorted_hashes)).bit_length())
+    shift = np.uint64(64 - bits)
     table = np.zeros(1 << bits, np.bool_)
-    table[ordered >> rest] = True
-    found: npt.NDArray[np.bool_] = table[hashes >> rest]
-    found[found] = _are_among(hashes[found], ordered)
+    table[sorted_hashes >> shift] = True
+    found: npt.NDArray[np.bool_] = table[hashes >> shift]
+    found[found] = _is_in(hashes[found], sorted_hashes)
     return found
 
 
-def _iter_blocks(chunks: Iterable[str], overlap: int, first_size: int) -> Iterator[tuple[int, str]]:
-    """A text in blocks with their places in it; each begins with the last `overlap` characters of the one before.
+def _iter_overlapping(chunks: Iterable[str], overlap: int, first_size: int) -> Iterator[tuple[int, str]]:
+    """A text in overlapping chunks with their offsets; each begins with the last `overlap` characters of the previous.
 
     Args:
-        chunks: the text, in pieces of any length.
+        chunks: the text, in chunks of any length.
         overlap: >= 0.
-        first_size: characters by which the second block begins later than the first; it doubles up to `_BLOCK`.
+        first_size: offset of the second chunk; the distance between offsets then doubles up to `_CHUNK`.
     """
-    offset, size, held = 0, first_size, ""
+    offset, size, buffer = 0, first_size, ""
     for chunk in chunks:
-        held += chunk
-        while len(held) >= overlap + size:
-            yield offset, held[: overlap + size]
+        buffer += chunk
+        while len(buffer) >= overlap + size:
+            yield offset, buffer[: overlap + size]
             offset += size
-            held = held[size:]
-            size = max(size, min(2 * size, _BLOCK))
-    yield offset, held
+            buffer = buffer[size:]
+            size = max(size, min(2 * size, _CHUNK))
+    yield offset, buffer
