@@ -88,6 +88,8 @@ def run_in_process(
         stack.enter_context(contextlib.chdir(cwd))
         try:
             status = app.run_command("llm", list(map(str, arguments)))
+        except SystemExit as end:  # of shell completion
+            status = end.code  # type: ignore[assignment]
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)

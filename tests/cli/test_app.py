@@ -1,4 +1,4 @@
-"""The program as a whole: help, version, usage errors, and what happens when its streams or the user leave."""
+"""The program as a whole: help, version, errors, streams that fail, and signals."""
 
 import json
 import signal
@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import quickfox
 from quickfox.cli import app
+from quickfox.cli.commands import info
+from quickfox.errors import DataError, QuickfoxError, UsageError
 from quickfox.version import __version__
 
 Llm = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,13 +49,13 @@ def test_every_command_has_help_with_examples(llm: Llm, command: str) -> None:
     assert f"  llm {command}" in result.stdout
 
 
-def test_every_page_of_commands_is_a_command() -> None:
-    pages = {path.stem.replace("_", "-") for path in (Path(app.__file__).parent / "commands").glob("*.py")}
-    assert pages == {"--init--", *app.COMMANDS}
+def test_every_module_of_commands_is_a_command() -> None:
+    modules = {path.stem.replace("_", "-") for path in (Path(app.__file__).parent / "commands").glob("*.py")}
+    assert modules == {"--init--", *app.COMMANDS}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["trian"], "No such command 'trian'"),
         (["generate", "--colour"], "No such option: --colour"),
@@ -60,24 +63,74 @@ def test_every_page_of_commands_is_a_command() -> None:
         (["generate", "--length"], "--length"),
         (["generate", "two\nlines"], "two"),
         (["train"], "no CORPUS: name a text file"),
-        (["train", "x.txt", "--budget", "soon"], "'soon' is not a duration; write 60s, 5m or 1h"),
+        (["train", "x.txt", "--budget", "soon"], "--budget: 'soon' is not a duration; write 60s, 5m or 1h"),
         (["train", "x.txt", "--architecture", "cnn"], "'cnn'"),
         (["train", "x.txt", "--steps", "5", "--epochs", "1"], "--steps and --epochs exclude each other"),
-        (["train", "x.txt", "--hidden-dim", "0"], "hidden-dim must be at least 1, not 0"),
+        (["train", "x.txt", "--hidden-dim", "0"], "llm: --hidden-dim must be at least 1, not 0\n"),
+        (["train", "x.txt", "--size", "tiny", "--num-layers", "1"], "--size and --num-layers exclude each other"),
+        (["generate", "--logit-bias", "e"], "llm: --logit-bias must be TEXT=X, such as e=-2, not 'e'\n"),
     ],
 )
-def test_a_usage_error_is_one_line_and_status_2(llm: Llm, arguments: list[str], said: str) -> None:
+def test_a_usage_error_is_one_line_and_status_2(llm: Llm, arguments: list[str], message: str) -> None:
     result = llm(*arguments)
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.startswith("llm: ")
     assert result.stderr.count("\n") == 1
-    assert said in result.stderr
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UsageError("hidden_dim must be even", "hidden_dim"), "--hidden-dim must be even"),
+        (UsageError("stop: stop it, nonstop, --stop", "stop"), "--stop: stop it, nonstop, --stop"),
+        (UsageError("the sizes of size", "size"), "the sizes of --size"),
+        (UsageError("num_beams and best_of exclude each other", "num_beams", "best_of"), "--num-beams and --best-of"),
+        (UsageError("hidden_dim must be even"), "hidden_dim must be even"),
+        (DataError("run.json: hidden_dim must be even"), "run.json: hidden_dim must be even"),
+    ],
+)
+def test_the_settings_of_an_error_are_shown_as_options(
+    llm: Llm, monkeypatch: pytest.MonkeyPatch, error: QuickfoxError, message: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(info, "run", fail)
+    result = llm("info")
+    assert result.returncode == error.exit_status
+    assert result.stderr.startswith(f"llm: {message}")
+
+
+def test_python_users_see_the_settings_by_their_names(llm: Llm, model_directory: Path) -> None:
+    with pytest.raises(ValueError, match="top_k must be at least 1, not 0"):
+        quickfox.load(model_directory).generate("a", top_k=0)
+    assert llm("generate", "--top-k", "0").stderr == "llm: --top-k must be at least 1, not 0\n"
+
+
+def test_a_file_of_prompts_is_refused_with_the_names_of_its_settings(llm: Llm, model_directory: Path) -> None:
+    result = llm("generate", "--model", model_directory, "--prompts", "-", input='{"prompt": "a", "top_k": 0}\n')
+    assert result.returncode == 65
+    assert "top_k must be at least 1, not 0" in result.stderr
+
+
+def test_the_program_answers_under_the_name_it_was_called_by(tmp_path: Path, environment: dict[str, str]) -> None:
+    code = "import sys; sys.argv[0] = '/usr/bin/quickfox'; from quickfox.cli.app import main; main()"
+
+    def quickfox_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", input="")
+
+    assert quickfox_process("generate", "--help").stdout.startswith("Usage: quickfox generate [OPTIONS]")
+    failed = quickfox_process("generate")
+    assert failed.stderr.startswith("quickfox: no model in ./runs: train one with `quickfox train corpus.txt`")
+    assert "(see quickfox train --help)" in quickfox_process("train", "--oops").stderr
 
 
 def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
     imports = "from quickfox.cli.app import main; from quickfox.cli.commands import info"
-    program = f"{imports}; info._runs_here = lambda: 1 / 0; main()"
+    program = f"{imports}; info.run = lambda: 1 / 0; main()"
     result = subprocess.run(
         [sys.executable, "-c", program, "info"], cwd=tmp_path, capture_output=True, encoding="utf-8"
     )
@@ -86,15 +139,15 @@ def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in result.stderr
 
 
-def test_output_is_utf8_whatever_the_locale(llm: Llm, model_directory: Path, environment: dict[str, str]) -> None:
+def test_output_is_utf8_in_any_locale(llm_process: Llm, model_directory: Path, environment: dict[str, str]) -> None:
     for settings in ({"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}):
-        result = llm(
+        result = llm_process(
             "generate", "--model", model_directory, "--seed", "äß", "--length", "0", env={**environment, **settings}
         )
         assert (result.returncode, result.stdout) == (0, "äß\n")
 
 
-def test_help_fits_a_narrow_terminal(llm: Llm, environment: dict[str, str]) -> None:
+def test_help_is_shown_on_a_narrow_terminal(llm: Llm, environment: dict[str, str]) -> None:
     result = llm("train", "--help", env={**environment, "COLUMNS": "20"})
     assert result.returncode == 0
     assert "--hidden-dim" in result.stdout
@@ -102,9 +155,9 @@ def test_help_fits_a_narrow_terminal(llm: Llm, environment: dict[str, str]) -> N
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_completes_commands(llm: Llm, environment: dict[str, str], shell: str) -> None:
-    asked = {"_LLM_COMPLETE": f"complete_{shell}", "COMP_WORDS": "llm gen", "COMP_CWORD": "1"}
-    asked |= {"_TYPER_COMPLETE_ARGS": "llm gen", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    assert "generate" in llm(env={**environment, **asked}).stdout
+    variables = {"_LLM_COMPLETE": f"complete_{shell}", "COMP_WORDS": "llm gen", "COMP_CWORD": "1"}
+    variables |= {"_TYPER_COMPLETE_ARGS": "llm gen", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    assert "generate" in llm(env={**environment, **variables}).stdout
 
 
 @only_posix
@@ -140,7 +193,7 @@ def test_a_full_disk_is_one_line_and_status_74(
 
 
 @only_posix
-def test_text_is_still_written_when_messages_cannot_be(
+def test_text_is_written_even_if_messages_cannot_be(
     program: list[str], environment: dict[str, str], model_directory: Path
 ) -> None:
     command = [*program, "generate", "--model", str(model_directory), "--seed", "fox", "--length", "0"]
@@ -157,7 +210,7 @@ def test_a_signal_ends_the_program_with_its_status(
     command = [*program, "generate", "--model", str(model_directory), "--seed", "a", "--length", FOREVER]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.read(1) == b"a"  # it has started to write
+        assert process.stdout.read(1) == b"a"  # output has started
         process.send_signal(number)
         _, messages = process.communicate(timeout=60)
     assert process.returncode == status
@@ -172,6 +225,6 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(llm: Llm) -> Non
     assert result.stderr.count("\n") == 1
 
 
-def test_json_lines_are_complete_when_several_samples_are_asked_for(llm: Llm, model_directory: Path) -> None:
+def test_json_has_one_line_per_sample(llm: Llm, model_directory: Path) -> None:
     result = llm("generate", "--model", model_directory, "--length", "4", "--num-samples", "3", "--json")
     assert [json.loads(line)["sample"] for line in result.stdout.splitlines()] == [0, 1, 2]
