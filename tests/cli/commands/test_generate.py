@@ -1,4 +1,4 @@
-"""`llm generate`: what is continued, how it is drawn, and what is said about it."""
+"""`llm generate`: sources of the prompt, sampling options, formats and messages."""
 
 import json
 import math
@@ -22,7 +22,7 @@ def generate(llm: Llm, model_directory: Path) -> Llm:
     return lambda *arguments, **settings: llm("generate", "--model", model_directory, *arguments, **settings)
 
 
-def test_prints_the_seed_and_as_many_new_characters_as_asked_for(generate: Llm) -> None:
+def test_prints_the_seed_and_length_new_characters(generate: Llm) -> None:
     result = generate("--seed", "the fox", "--length", "20", "--random-seed", "1")
     assert result.returncode == 0
     assert result.stdout.startswith("the fox")
@@ -30,18 +30,18 @@ def test_prints_the_seed_and_as_many_new_characters_as_asked_for(generate: Llm) 
     assert result.stderr == ""
 
 
-def test_is_what_the_api_generates(generate: Llm, model_directory: Path) -> None:
+def test_generates_the_same_text_as_the_api(generate: Llm, model_directory: Path) -> None:
     text = quickfox.load(model_directory).generate("a", length=50, temperature=1.2, top_k=5, random_seed=9)
     result = generate("--seed", "a", "--length", 50, "--temperature", 1.2, "--top-k", 5, "--random-seed", 9)
     assert result.stdout == f"{text}\n"
 
 
-def test_prompt_is_another_name_of_seed_and_no_echo_leaves_it_out(generate: Llm) -> None:
+def test_prompt_is_an_alias_of_seed_and_no_echo_omits_it(generate: Llm) -> None:
     echoed = generate("--seed", "fox", "--random-seed", "1").stdout
     assert generate("--prompt", "fox", "--random-seed", "1", "--no-echo").stdout == echoed.removeprefix("fox")
 
 
-def test_the_drawn_random_seed_is_shown_and_repeats_the_text(generate: Llm) -> None:
+def test_a_random_seed_that_is_not_given_is_shown_and_reproduces_the_text(generate: Llm) -> None:
     first = generate("--seed", "fox")
     assert first.stderr.startswith("random seed: ")
     again = generate("--seed", "fox", "--random-seed", first.stderr.removeprefix("random seed: ").strip())
@@ -72,12 +72,12 @@ def test_samples_differ_and_are_separated_by_a_line(generate: Llm) -> None:
         ("\ufeffromeo", "romeo"),
     ],
 )
-def test_standard_input_is_the_prompt_less_one_line_end(generate: Llm, piped: str, seed: str) -> None:
+def test_standard_input_without_one_line_end_is_the_prompt(generate: Llm, piped: str, seed: str) -> None:
     expected = generate("--seed", seed, "--random-seed", "1").stdout
     assert generate("--random-seed", "1", input=piped).stdout == expected
 
 
-def test_a_seed_wins_over_standard_input(generate: Llm) -> None:
+def test_a_seed_has_precedence_over_standard_input(generate: Llm) -> None:
     assert generate("--seed", "fox", "--length", "0", input="cat").stdout == "fox\n"
 
 
@@ -86,7 +86,7 @@ def test_an_empty_prompt_starts_from_a_newline_that_is_not_shown(generate: Llm) 
     assert generate("--random-seed", "1").stdout == after_newline
 
 
-def test_json_has_a_line_a_sample(generate: Llm, model_directory: Path) -> None:
+def test_json_has_one_line_per_sample(generate: Llm, model_directory: Path) -> None:
     lines = generate("--seed", "€ fox", "--length", "5", "--num-samples", "2", "--random-seed", "7", "--json").stdout
     first, second = map(json.loads, lines.splitlines())
     assert list(first) == ["seed", "text", "tokens", "finish_reason", "random_seed", "sample", "model"]
@@ -99,18 +99,18 @@ def test_json_has_a_line_a_sample(generate: Llm, model_directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unknown", "text", "said"),
+    ("unknown", "text", "message"),
     [
         ("fold", "aebe", "replaced 'é' by 'e' (2); left out 1 character that the model does not know: '€' (U+20AC)"),
         ("skip", "ab", "left out 3 characters that the model does not know: 'é' (U+00E9), '€' (U+20AC)"),
     ],
 )
-def test_what_is_done_to_unknown_characters_is_said_in_one_line(
-    generate: Llm, unknown: str, text: str, said: str
+def test_replaced_and_omitted_characters_are_reported_in_one_line(
+    generate: Llm, unknown: str, text: str, message: str
 ) -> None:
     result = generate("--seed", "aéb€é", "--length", "0", "--random-seed", "1", "--unknown", unknown)
     assert (result.returncode, result.stdout) == (0, f"{text}\n")
-    assert result.stderr == f"warning: {said}\n"
+    assert result.stderr == f"warning: {message}\n"
 
 
 def test_unknown_characters_can_be_refused(generate: Llm) -> None:
@@ -121,7 +121,7 @@ def test_unknown_characters_can_be_refused(generate: Llm) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="arguments are not bytes on Windows")
-def test_a_seed_that_is_no_utf8_is_a_seed_with_unknown_characters(generate: Llm) -> None:
+def test_bytes_of_a_seed_that_are_not_utf8_are_unknown_characters(generate: Llm) -> None:
     result = generate("--seed", os.fsdecode(b"a\xffb"), "--length", "0", "--random-seed", "1", "--json")
     assert json.loads(result.stdout)["text"] == "ab"
 
@@ -131,37 +131,39 @@ def test_a_number_as_seed_gets_a_hint(generate: Llm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
-        ("--temperature", "-0.5", "temperature must be at least 0"),
-        ("--temperature", "nan", "temperature must be"),
-        ("--temperature", "inf", "temperature must be"),
-        ("--length", "-1", "length must be at least 0, not -1"),
-        ("--top-k", "0", "top-k must be at least 1, not 0"),
-        ("--top-p", "0", "top-p must be at least"),
-        ("--min-p", "1.5", "min-p must be at most 1.0, not 1.5"),
-        ("--repetition-penalty", "0", "repetition-penalty must be at least"),
-        ("--logit-bias", "e", "logit-bias must be TEXT=X, such as e=-2, not 'e'"),
-        ("--logit-bias", "e=nan", "logit-bias of 'e' must be a number below infinity, not nan"),
-        ("--stop", "", "stop must not be empty"),
-        ("--best-of", "0", "best-of must be at least 1, not 0"),
+        ("--temperature", "-0.5", "--temperature must be at least 0"),
+        ("--temperature", "nan", "--temperature must be"),
+        ("--temperature", "inf", "--temperature must be"),
+        ("--length", "-1", "--length must be at least 0, not -1"),
+        ("--top-k", "0", "--top-k must be at least 1, not 0"),
+        ("--top-p", "0", "--top-p must be at least"),
+        ("--min-p", "1.5", "--min-p must be at most 1.0, not 1.5"),
+        ("--repetition-penalty", "0", "--repetition-penalty must be at least"),
+        ("--logit-bias", "e", "--logit-bias must be TEXT=X, such as e=-2, not 'e'"),
+        ("--logit-bias", "e=nan", "--logit-bias of 'e' must be a number below infinity, not nan"),
+        ("--stop", "", "--stop must not be an empty text"),
+        ("--best-of", "0", "--best-of must be at least 1, not 0"),
         ("--max-copy", "5", "--max-copy needs the corpus"),
         ("--logprobs", "2", "--logprobs needs --json"),
-        ("--num-samples", "0", "num-samples must be at least 1, not 0"),
-        ("--random-seed", "-3", "random-seed must be at least 0, not -3"),
+        ("--num-samples", "0", "--num-samples must be at least 1, not 0"),
+        ("--random-seed", "-3", "--random-seed must be at least 0, not -3"),
         ("--threads", "0", "--threads"),
     ],
 )
-def test_a_value_out_of_range_is_refused_before_anything_is_read(llm: Llm, option: str, value: str, said: str) -> None:
+def test_a_value_out_of_range_is_refused_before_the_model_is_read(
+    llm: Llm, option: str, value: str, message: str
+) -> None:
     result = llm("generate", "--model", "nowhere", option, value)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_top_k_above_the_vocabulary_means_all_of_it(generate: Llm) -> None:
-    everything = generate("--seed", "a", "--random-seed", "1").stdout
-    assert generate("--seed", "a", "--random-seed", "1", "--top-k", "10000").stdout == everything
+def test_top_k_above_the_vocabulary_size_keeps_all_tokens(generate: Llm) -> None:
+    unrestricted = generate("--seed", "a", "--random-seed", "1").stdout
+    assert generate("--seed", "a", "--random-seed", "1", "--top-k", "10000").stdout == unrestricted
 
 
 def test_standard_input_that_is_not_utf8_is_refused(generate: Llm) -> None:
@@ -170,14 +172,14 @@ def test_standard_input_that_is_not_utf8_is_refused(generate: Llm) -> None:
     assert b"not UTF-8 at byte 3" in result.stderr
 
 
-def test_without_a_model_it_says_how_to_get_one(llm: Llm) -> None:
+def test_without_a_model_the_error_names_llm_train(llm: Llm) -> None:
     result = llm("generate", "--seed", "a")
     assert (result.returncode, result.stdout) == (66, "")
     assert "llm train" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_what_is_no_model_is_refused(llm: Llm, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_model_is_refused(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "model.pt").write_bytes(b"PK\x03\x04")
     for path, status in (("folder", 65), ("model.pt", 65), ("nowhere", 66)):
@@ -187,32 +189,32 @@ def test_what_is_no_model_is_refused(llm: Llm, tmp_path: Path) -> None:
         assert path in result.stderr
 
 
-def test_the_model_of_the_environment_is_named(llm: Llm, model_directory: Path, environment: dict[str, str]) -> None:
-    result = llm("generate", "--temperature", "0", env={**environment, "LLM_MODEL": str(model_directory)})
+def test_the_model_of_quickfox_model_is_announced(llm: Llm, model_directory: Path, environment: dict[str, str]) -> None:
+    result = llm("generate", "--temperature", "0", env={**environment, "QUICKFOX_MODEL": str(model_directory)})
     assert result.returncode == 0
     assert str(model_directory) in result.stderr
-    assert "LLM_MODEL" in result.stderr
+    assert "QUICKFOX_MODEL" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--seed", "a", "--seed-file", "b"), "--seed and --seed-file exclude each other"),
         (("--seed-file", "a", "--prompts", "b"), "--seed-file and --prompts exclude each other"),
         (("--prompts", "b", "--color"), "--color and --prompts exclude each other"),
         (("--json", "--interactive"), "--interactive and --json exclude each other"),
-        (("--num-beams", "2", "--best-of", "2"), "num-beams and best-of exclude each other"),
-        (("--num-beams", "2", "--num-samples", "3"), "num-samples must be at most num-beams, which is 2, not 3"),
+        (("--num-beams", "2", "--best-of", "2"), "--num-beams and --best-of exclude each other"),
+        (("--num-beams", "2", "--num-samples", "3"), "--num-samples must be at most --num-beams, which is 2, not 3"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(llm: Llm, arguments: tuple[str, ...], said: str) -> None:
+def test_options_that_contradict_each_other_are_refused(llm: Llm, arguments: tuple[str, ...], message: str) -> None:
     result = llm("generate", "--model", "nowhere", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_a_seed_file_is_the_prompt_less_one_line_end(generate: Llm, tmp_path: Path) -> None:
+def test_a_seed_file_without_one_line_end_is_the_prompt(generate: Llm, tmp_path: Path) -> None:
     (tmp_path / "seed.txt").write_bytes(b"the\nfox\r\n")
     expected = generate("--seed", "the\nfox", "--random-seed", "1").stdout
     assert generate("--seed-file", "seed.txt", "--random-seed", "1").stdout == expected
@@ -245,7 +247,7 @@ def test_log_probabilities_add_up(generate: Llm) -> None:
         assert sum(math.exp(logprob) for _, logprob in token["top"]) == pytest.approx(1)
 
 
-def test_the_best_of_several_come_first(generate: Llm) -> None:
+def test_best_of_returns_the_most_probable_samples_first(generate: Llm) -> None:
     arguments = ("--seed", "a", "--length", "20", "--random-seed", "1", "--json")
     drawn = [
         json.loads(line) for line in generate(*arguments, "--num-samples", "5", "--logprobs", "0").stdout.splitlines()
@@ -257,7 +259,7 @@ def test_the_best_of_several_come_first(generate: Llm) -> None:
     assert [answer["text"] for answer in best] == [answer["text"] for answer in drawn[:2]]
 
 
-def test_a_search_by_beams_is_more_probable_than_greed_and_draws_nothing(generate: Llm) -> None:
+def test_beam_search_finds_a_more_probable_text_than_greedy_decoding_without_randomness(generate: Llm) -> None:
     arguments = ("--seed", "a", "--length", "8", "--json", "--logprobs", "0")
     greedy = json.loads(generate(*arguments, "--temperature", "0").stdout)
     found = json.loads(generate(*arguments, "--num-beams", "16").stdout)
@@ -265,17 +267,17 @@ def test_a_search_by_beams_is_more_probable_than_greed_and_draws_nothing(generat
     assert generate("--seed", "a", "--num-beams", "4").stderr == ""
 
 
-def test_colour_changes_no_text(generate: Llm) -> None:
+def test_color_does_not_change_the_text(generate: Llm) -> None:
     arguments = ("--seed", "a", "--length", "40", "--random-seed", "1")
-    coloured = generate(*arguments, "--color").stdout
-    assert "\x1b[" in coloured
-    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == generate(*arguments).stdout
+    colored = generate(*arguments, "--color").stdout
+    assert "\x1b[" in colored
+    assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == generate(*arguments).stdout
 
 
-# Many prompts ---------------------------------------------------------------------------------------------
+# Prompts from a file ---------------------------------------------------------------------------------------------
 
 
-def test_prompts_are_answered_in_order_with_their_own_options(generate: Llm) -> None:
+def test_prompts_are_continued_in_order_with_their_own_settings(generate: Llm) -> None:
     lines = [
         json.dumps("fox"),
         "",
@@ -295,7 +297,7 @@ def test_prompts_are_answered_in_order_with_their_own_options(generate: Llm) -> 
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_a_line_that_is_no_prompt_is_told_of_and_the_rest_answered(generate: Llm, tmp_path: Path) -> None:
+def test_an_invalid_line_is_reported_and_the_others_are_continued(generate: Llm, tmp_path: Path) -> None:
     bad = [
         "{",
         "3",
@@ -309,15 +311,15 @@ def test_a_line_that_is_no_prompt_is_told_of_and_the_rest_answered(generate: Llm
     (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
     result = generate("--prompts", "prompts.jsonl", "--length", "2", "--random-seed", "1")
     assert [json.loads(line)["line"] for line in result.stdout.splitlines()] == [1, len(lines)]
-    said = result.stderr.splitlines()
-    assert len(said) == len(bad) + 1
-    for number, line in enumerate(said[:-1], start=2):
+    messages = result.stderr.splitlines()
+    assert len(messages) == len(bad) + 1
+    for number, line in enumerate(messages[:-1], start=2):
         assert f"prompts.jsonl line {number}" in line
-    assert "7 of its prompts could not be answered" in said[-1]
+    assert "7 prompts could not be continued" in messages[-1]
     assert result.returncode == 65
 
 
-def test_what_was_done_to_many_prompts_is_said_in_one_line(generate: Llm) -> None:
+def test_replaced_characters_of_many_prompts_are_reported_in_one_line(generate: Llm) -> None:
     result = generate("--prompts", "-", "--length", "0", "--random-seed", "1", input='"é€"\n"é"\n"€€"\n')
     assert len(result.stdout.splitlines()) == 3
     assert result.stderr == (
@@ -325,14 +327,14 @@ def test_what_was_done_to_many_prompts_is_said_in_one_line(generate: Llm) -> Non
     )
 
 
-def test_a_file_of_prompts_that_is_not_there(generate: Llm) -> None:
+def test_a_missing_file_of_prompts(generate: Llm) -> None:
     assert generate("--prompts", "nowhere.jsonl").returncode == 66
 
 
-# Novelty --------------------------------------------------------------------------------------------------
+# Memorization --------------------------------------------------------------------------------------------------
 
 
-def test_the_longest_copy_of_each_sample_is_told(generate: Llm, tmp_path: Path) -> None:
+def test_novelty_reports_the_longest_copy_of_each_sample(generate: Llm, tmp_path: Path) -> None:
     arguments = ("--seed", "a", "--length", "60", "--random-seed", "1", "--no-echo", "--num-samples", "2")
     first, second = generate(*arguments).stdout.split("\n---\n")
     (tmp_path / "corpus.txt").write_text(f"0123456789{first[10:45]}0123456789{second[3:9]}012")
@@ -345,7 +347,7 @@ def test_the_longest_copy_of_each_sample_is_told(generate: Llm, tmp_path: Path) 
     assert answers[1]["longest_copy"]["characters"] >= 6
 
 
-def test_no_more_is_copied_than_allowed(generate: Llm, tmp_path: Path) -> None:
+def test_max_copy_limits_copies_from_the_corpus(generate: Llm, tmp_path: Path) -> None:
     arguments = ("--seed", "a", "--length", "60", "--temperature", "0", "--no-echo")
     greedy = generate(*arguments).stdout
     (tmp_path / "corpus.txt").write_text("a" + greedy)
@@ -353,4 +355,4 @@ def test_no_more_is_copied_than_allowed(generate: Llm, tmp_path: Path) -> None:
     answer = json.loads(result.stdout)
     assert answer["longest_copy"]["characters"] <= 7
     assert answer["tokens"] == 60
-    assert answer["text"][:6] == greedy[:6], "what may be copied is as it was"
+    assert answer["text"][:6] == greedy[:6], "text within the limit is unchanged"

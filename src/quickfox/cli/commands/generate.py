@@ -120,13 +120,17 @@ def run(
     from quickfox.cli.generation_output import SampleFormatter
 
     loaded = load_selected_model(model)
-    if interactive:
-        _run_interactive(loaded, settings, unknown, seed, novelty, max_copy, echo=not no_echo, in_color=color)
-        return
     formatter = SampleFormatter(
-        loaded, novelty, max_copy, echo=not no_echo, as_json=as_json or prompts is not None, in_color=color
+        loaded,
+        novelty,
+        max_copy,
+        echo=not (no_echo or interactive),
+        as_json=as_json or prompts is not None,
+        in_color=color,
     )
-    if prompts is not None:
+    if interactive:
+        _continue_lines(loaded, seed, settings, formatter, unknown, echo=not no_echo)
+    elif prompts is not None:
         _continue_file(loaded, prompts, settings, formatter, unknown)
     else:
         _continue_text(loaded, _read_seed(seed, seed_file), settings, formatter, unknown)
@@ -152,21 +156,17 @@ def _check_combination(params: dict[str, Any]) -> None:
         raise UsageError("--logprobs needs --json: plain text has no place for log-probabilities")
 
 
-def _run_interactive(
+def _continue_lines(
     model: "Model",
-    settings: dict[str, Any],
-    unknown: "Unknown",
     seed: str | None,
-    novelty: list[str] | None,
-    max_copy: int | None,
+    settings: dict[str, Any],
+    formatter: "SampleFormatter",
+    unknown: "Unknown",
     *,
     echo: bool,
-    in_color: bool,
 ) -> None:
-    from quickfox.cli.generation_output import SampleFormatter
     from quickfox.cli.repl.loop import run_prompt_loop
 
-    formatter = SampleFormatter(model, novelty, max_copy, echo=False, as_json=False, in_color=in_color)
     config = model.sampling_config(**settings)
     if "random_seed" not in settings:
         notify(f"random seed: {config.random_seed}")
@@ -203,10 +203,10 @@ def _continue_file(
     """Continues the prompts of a file, in order.
 
     Raises:
-        DataError: at the end, if a line was no prompt; each was told of when it came.
+        DataError: after the last line, if any was invalid; each of these is reported when it is read.
     """
     from quickfox.cli.inputs import iter_prompt_lines, open_prompts
-    from quickfox.model import describe_changes
+    from quickfox.model import describe_prompt_changes
 
     refused = 0
     transliterated: Counter[tuple[str, str]] = Counter()
@@ -224,10 +224,10 @@ def _continue_file(
             else:
                 transliterated += prompt.transliterated
                 unknown_counts += prompt.unknown
-    if warning := describe_changes(transliterated, unknown_counts):
+    if warning := describe_prompt_changes(transliterated, unknown_counts):
         notify(f"warning: {warning}")
     if refused:
-        raise DataError(f"{shown_name}: {refused:,} of its prompts could not be answered, see above")
+        raise DataError(f"{shown_name}: {refused:,} prompts could not be continued, see above")
 
 
 def _continue_line(
@@ -239,7 +239,7 @@ def _continue_line(
     unknown: "Unknown",
 ) -> "Prompt":
     try:
-        config = model.overridden(model.sampling_config(**settings), line.options, where)
+        config = model.override_config(model.sampling_config(**settings), line.options, where)
         prompt = model.read_prompt(line.text, unknown)
         stream_product(formatter.format_samples(prompt, config, line.number))
     except UsageError as error:
