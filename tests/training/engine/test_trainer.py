@@ -13,7 +13,7 @@ from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DivergedError
-from quickfox.evaluation.perplexity import mean_loss
+from quickfox.evaluation.perplexity import measure_loss
 from quickfox.models.registry import build_language_model
 from quickfox.training.engine.events import Replanned, StepsCompleted, Validated
 from quickfox.training.engine.train_step import STATE_RESET_WINDOWS
@@ -100,7 +100,7 @@ def test_evaluation_in_numpy_agrees_with_the_validation_loss(pattern_ids: np.nda
         model, TRAINING, Tokens(ids[:400]), Tokens(ids[400:]), time.monotonic()
     )  # a held-out text of several lanes
     language_model = build_language_model(model, trainer.model_tensors())
-    assert trainer.validation_loss() == pytest.approx(mean_loss(language_model, ids[400:]), abs=1e-4)
+    assert trainer.validation.loss() == pytest.approx(measure_loss(language_model, ids[400:])[0], abs=1e-4)
 
 
 def test_another_seed_gives_other_weights(pattern_ids: np.ndarray) -> None:
@@ -121,8 +121,8 @@ def test_lanes_change_nothing_but_rounding(pattern_ids: np.ndarray, model: Model
 def test_steps_are_traced_once(pattern_ids: np.ndarray) -> None:
     trainer = make_trainer(pattern_ids, steps=50, validation_interval=7)
     validations(trainer)
-    assert trainer.compiled.steps.experimental_get_tracing_count() == 1
-    assert trainer.compiled.validation_window.experimental_get_tracing_count() == 1
+    assert trainer.train_step.run.experimental_get_tracing_count() == 1
+    assert trainer.validation.window_loss.experimental_get_tracing_count() == 1
 
 
 def test_events_count_steps_tokens_and_epochs(pattern_ids: np.ndarray) -> None:
@@ -145,12 +145,12 @@ def test_validation_loss_is_that_of_the_whole_text_with_carried_state(
 ) -> None:
     """By hand: one pass over the held-out text, state zero at its start, the mean over every token but the first."""
     trainer = make_trainer(np.random.default_rng(0).permutation(pattern_ids), model)
-    ids = trainer.validation_tokens.ids.astype(np.int32)
+    ids = trainer.validation.tokens.ids.astype(np.int32)
     logits, _ = trainer.network.forward(ids[None, :-1], trainer.network.initial_state(1))
     logits = logits.numpy()[:, 0].astype(np.float64)  # (T, V)
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     by_hand = -log_probabilities[np.arange(len(ids) - 1), ids[1:]].mean()
-    assert trainer.validation_loss() == pytest.approx(by_hand, abs=1e-5)
+    assert trainer.validation.loss() == pytest.approx(by_hand, abs=1e-5)
 
 
 def test_a_stream_starts_from_the_initial_state_when_its_turn_comes(pattern_ids: np.ndarray) -> None:

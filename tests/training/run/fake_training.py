@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from quickfox.config.training import TrainingConfig
 from quickfox.training.engine import trainer
+from quickfox.training.engine.validation import Validation
 from quickfox.training.planning import time_budget
 from quickfox.training.run import recorder, start
 
@@ -37,17 +38,16 @@ class FakeClock:
 CLOCK = FakeClock()
 
 
-class FakeCompiledTraining:
-    """Moves every weight toward a number that depends on the batch; has the interface of `CompiledTraining`."""
+class FakeTrainStep:
+    """Moves every weight toward a number that depends on the batch; has the interface of `TrainStep`."""
 
     def __init__(self, network: Any, optimizer: Any, config: TrainingConfig, *_: Any, **_options: Any) -> None:
-        self._weights = network.parameters()
         self._optimizer = optimizer
         self._config = config
         self._vocabulary_size = network.config.vocabulary_size
 
-    def steps(self, xs: Any, ys: Any, rates: Any, first_step: Any, state: Any) -> tuple[Any, Any]:
-        """Consecutive optimizer steps, as `CompiledTraining.steps`."""
+    def run(self, xs: Any, ys: Any, rates: Any, first_step: Any, state: Any) -> tuple[Any, Any]:
+        """Consecutive optimizer steps, as `TrainStep.run`."""
         weights = {name: variable.numpy() for name, variable in self._optimizer.parameters.items()}
         slots = {name: variable.numpy() for name, variable in self._optimizer.slots.items()}
         states = [tensor.numpy() for tensor in tf.nest.flatten(state)]
@@ -75,17 +75,26 @@ class FakeCompiledTraining:
         tokens = (x.mean() + y[:, -1].mean()) / self._vocabulary_size
         return np.float32(0.5 * tokens + 0.1 * states[0].mean() + 0.1 * self._config.dropout * noise)
 
-    def validation_window(self, x: Any, y: Any, weight: Any, state: Any) -> tuple[Any, Any]:
-        """The weighted loss of one window, as `CompiledTraining.validation_window`."""
+
+class FakeValidation(Validation):
+    """The validation loss by the weights alone, independent of the text."""
+
+    def __init__(self, network: Any, *arguments: Any) -> None:
+        super().__init__(network, *arguments)
+        self._weights = network.parameters()
+        self.window_loss = self._fake_window_loss
+
+    def _fake_window_loss(self, x: Any, y: Any, weights: Any, state: Any) -> tuple[Any, Any]:
         del x, y
         CLOCK.now += VALIDATION_SECONDS
         loss = np.mean([np.mean((each.numpy() - VALIDATION_TARGET) ** 2) for each in self._weights.values()])
-        return tf.reduce_sum(weight) * loss, state
+        return tf.reduce_sum(weights) * loss, state
 
 
 def replace_compiled_training(patch: pytest.MonkeyPatch) -> None:
     """Lets the training loop run without TensorFlow's compiler and by `CLOCK`; files are not flushed to the disk."""
-    patch.setattr(trainer, "CompiledTraining", FakeCompiledTraining)
+    patch.setattr(trainer, "TrainStep", FakeTrainStep)
+    patch.setattr(trainer, "Validation", FakeValidation)
     patch.setattr(os, "fsync", lambda _descriptor: None)
     patch.setattr(start, "matmul_speed", lambda *_: 1e10)
     clock = SimpleNamespace(monotonic=CLOCK.read, perf_counter=CLOCK.read)

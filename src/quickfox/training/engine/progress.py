@@ -1,24 +1,28 @@
-"""How far a run has come: everything about it, beside its tensors, that a resumed run must know. Plain numbers."""
+"""The scalar state of a training run, all that a resumed run needs besides tensors; and the timing of recent steps."""
 
+import math
+from collections import deque
 from dataclasses import dataclass
 
-LOSS_HORIZON = 50  # steps over which the displayed training loss is averaged
+LOSS_HORIZON = 50  # steps, the time constant of the displayed training loss
+RECENT_CALLS = 8
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """The scalars of a training run; part of each checkpoint.
+    """The scalar state of a training run; part of each checkpoint.
 
     Attributes:
-        step: optimizer steps done. It is the data cursor too: a batch is a function of (random seed, step).
-        total_steps: the plan so far.
+        step: number of optimizer steps made; also the data cursor, since a batch is a function of (random seed, step).
+        total_steps: by the current plan.
         loss_sum, loss_count: of the training losses since the last validation.
-        running_loss: an exponential mean of the training loss; None before the first step.
-        train_loss: the mean that the last validation told; None before it.
-        validation_loss, best_validation_loss: nats per token; None before the first, or without a held-out text.
+        running_loss: exponential moving average of the training loss; None before the first step.
+        train_loss: mean training loss as of the last validation; None before it.
+        validation_loss, best_validation_loss: nats per token; None before the first validation or without a
+            validation text.
         validations_without_improvement: since the best one.
-        seconds: wall time of the run in all its parts; set when a checkpoint is made.
-        timed_steps, timed_seconds: steps, and what they alone took: no start-up, validation or saving.
+        seconds: wall time of the run, interruptions excluded; set when a checkpoint is made.
+        timed_steps, timed_seconds: number and duration of the timed steps, without start-up, validation and saving.
     """
 
     step: int = 0
@@ -34,8 +38,8 @@ class Progress:
     timed_steps: int = 0
     timed_seconds: float = 0.0
 
-    def note_losses(self, losses: list[float]) -> None:
-        """Counts steps, given the training loss of each."""
+    def record_losses(self, losses: list[float]) -> None:
+        """Records one or more steps by their training losses."""
         for loss in losses:
             self.loss_sum += loss
             previous = loss if self.running_loss is None else self.running_loss
@@ -43,15 +47,15 @@ class Progress:
         self.loss_count += len(losses)
         self.step += len(losses)
 
-    def note_speed(self, steps: int, seconds: float) -> None:
-        """Counts what steps took."""
+    def record_speed(self, steps: int, seconds: float) -> None:
+        """Records the duration of steps."""
         self.timed_steps += steps
         self.timed_seconds += seconds
 
-    def note_validation(self, loss: float | None) -> bool:
-        """Takes down a validation loss; returns whether it is the best so far (without one, always).
+    def record_validation(self, loss: float | None) -> bool:
+        """Records a validation loss, at least one step after the last; returns whether it is the best so far.
 
-        There must have been a step since the last time.
+        Without a validation text `loss` is None, and the last is the best.
         """
         self.train_loss = self.loss_sum / self.loss_count
         self.loss_sum, self.loss_count = 0.0, 0
@@ -66,11 +70,34 @@ class Progress:
         return False
 
     def is_finished(self, patience: int | None) -> bool:
-        """Whether all steps are done, or `patience` validations in a row have brought no improvement."""
-        out_of_patience = patience is not None and self.validations_without_improvement >= patience
-        return self.step >= self.total_steps or out_of_patience
+        """Whether all steps are made, or the last `patience` validations brought no improvement (early stopping)."""
+        is_out_of_patience = patience is not None and self.validations_without_improvement >= patience
+        return self.step >= self.total_steps or is_out_of_patience
 
     @property
     def timed_steps_per_second(self) -> float:
-        """Steps per second of training alone; 0 before one was timed."""
+        """Steps per second without start-up, validation and saving; 0 before a step was timed."""
         return self.timed_steps / self.timed_seconds if self.timed_seconds else 0.0
+
+
+class CallTimer:
+    """Durations of the recent TensorFlow calls, several steps each."""
+
+    def __init__(self) -> None:
+        self._calls: deque[tuple[int, float]] = deque(maxlen=RECENT_CALLS)  # steps, seconds
+
+    def record(self, steps: int, seconds: float) -> None:
+        """Records one call."""
+        self._calls.append((steps, seconds))
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean duration of a step; NaN before the first call."""
+        if not self._calls:
+            return math.nan
+        return sum(seconds for _, seconds in self._calls) / sum(steps for steps, _ in self._calls)
+
+    @property
+    def longest_call(self) -> float:
+        """Seconds; 0 before the first call."""
+        return max((seconds for _, seconds in self._calls), default=0.0)

@@ -1,27 +1,29 @@
-"""Planning a run's number of steps so that it ends when its time budget does."""
+"""The number of optimizer steps of a run: as planned, and as corrected so that the run meets its time budget."""
 
 import itertools
 import math
 import time
 from dataclasses import dataclass, field
 
-CORRECTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
-"""Shares of the run after which the plan is corrected; few, because each is part of the run's record."""
+from quickfox.config.training import TrainingConfig
 
-FINISH_SECONDS = 0.6  # saving the last checkpoint and leaving
+CORRECTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
+"""Fractions of the run after which the plan is corrected; few, because each correction is recorded in run.json."""
+
+FINISH_SECONDS = 0.6  # saving the last checkpoint and exiting
 VALIDATION_TRACING_SECONDS = 0.8  # once
-VALIDATION_SPEED_UP = 3.0  # reading a token against training on it: one pass instead of three
+VALIDATION_SPEED_UP = 3.0  # of validating a token over training on it: one pass instead of three
 
 
 @dataclass
 class Budget:
-    """Wall time that a whole command may take.
+    """Wall time of a whole command.
 
     Args:
         seconds: the budget.
         started: when the command started, by `time.monotonic`.
-        validation_interval: steps from one validation to the next.
-        validation_tokens: tokens of the held-out text.
+        validation_interval: steps between validations.
+        validation_tokens: tokens of the validation text.
     """
 
     seconds: float
@@ -29,30 +31,30 @@ class Budget:
     validation_interval: int
     validation_tokens: int
     _validation_seconds: float | None = None
-    _points: list[float] = field(default_factory=lambda: list(CORRECTIONS))
+    _corrections: list[float] = field(default_factory=lambda: list(CORRECTIONS))
 
     def seconds_left(self) -> float:
-        """Seconds until the budget is spent; negative afterwards."""
+        """Seconds until the budget is used up; negative afterwards."""
         return self.started + self.seconds - time.monotonic()
 
-    def note_validation(self, seconds: float) -> None:
-        """Tells how long a validation took, its checkpoint and sample included; later plans count on it."""
+    def record_validation(self, seconds: float) -> None:
+        """Records the duration of a validation with its checkpoint and sample; later plans include as much for each."""
         self._validation_seconds = seconds
 
     def replan(self, step: int, total_steps: int, seconds_per_step: float, tokens_per_step: int) -> int | None:
-        """The new total number of steps where the plan should change now, else None.
+        """The new total number of steps if a correction is due and changes it, else None.
 
         Args:
-            step: steps done.
-            total_steps: the plan so far.
-            seconds_per_step: measured; NaN if nothing was measured yet.
-            tokens_per_step: of a batch.
+            step: steps made.
+            total_steps: by the current plan.
+            seconds_per_step: measured; NaN if no step was timed yet.
+            tokens_per_step: tokens of a batch.
         """
         done = max(1.0 - self.seconds_left() / self.seconds, step / total_steps)
-        if math.isnan(seconds_per_step) or not self._points or done < self._points[0]:
+        if math.isnan(seconds_per_step) or not self._corrections or done < self._corrections[0]:
             return None
-        while self._points and done >= self._points[0]:
-            self._points.pop(0)
+        while self._corrections and done >= self._corrections[0]:
+            self._corrections.pop(0)
         seconds_per_validation = self._validation_seconds
         if seconds_per_validation is None:
             seconds_per_token = seconds_per_step / tokens_per_step / VALIDATION_SPEED_UP
@@ -61,11 +63,47 @@ class Budget:
         return total if total != total_steps else None
 
     def _last_step(self, step: int, seconds_per_step: float, seconds_per_validation: float) -> int:
-        """The step at which the budget will be spent: what is left holds the steps, and every validation to come."""
+        """The step at which the budget will be used up by the remaining steps and validations; at least the next."""
         seconds = self.seconds_left() - FINISH_SECONDS
         last = step + 1
-        for validations in itertools.count(1):  # the last one, and those on the way
+        for validations in itertools.count(1):  # the last one, and those before it
             last = max(step + 1, step + int((seconds - validations * seconds_per_validation) / seconds_per_step))
             if math.ceil(last / self.validation_interval) - step // self.validation_interval <= validations:
                 break
         return last
+
+
+class StepPlan:
+    """The steps at which a run validates, makes a checkpoint or changes its total number of steps.
+
+    Args:
+        config: `replans` are the recorded changes, which a resumed or repeated run makes again.
+        checkpoint_steps: steps between checkpoints; None: no such interval.
+        budget: the time budget that further changes serve; None: there are none.
+    """
+
+    def __init__(self, config: TrainingConfig, checkpoint_steps: int | None, budget: Budget | None) -> None:
+        self.replans = dict(config.replans)  # step -> total number of steps from there on
+        self._tokens_per_step = config.batch_size * config.window
+        self._intervals = [interval for interval in (config.validation_interval, checkpoint_steps) if interval]
+        self._budget = budget
+
+    def steps_to_next_stop(self, step: int, total_steps: int) -> int:
+        """Steps from `step` until a validation, a checkpoint, a recorded change or the end is due."""
+        stops = [total_steps, *(replan for replan in self.replans if replan > step)]
+        stops += [step + interval - step % interval for interval in self._intervals]
+        return min(stops) - step
+
+    def replan(self, step: int, total_steps: int, seconds_per_step: float) -> int | None:
+        """The new total number of steps if the plan changes at this step, as recorded or by the budget; else None.
+
+        Args: as for `Budget.replan`.
+        """
+        if any(replan >= step for replan in self.replans):
+            return self.replans.get(step)
+        if self._budget is None:
+            return None
+        total = self._budget.replan(step, total_steps, seconds_per_step, self._tokens_per_step)
+        if total is not None:
+            self.replans[step] = total
+        return total
