@@ -23,7 +23,7 @@ def measure(model: "Model", request: dict[str, Any]) -> dict[str, Any]:
     from quickfox.generation.stopping import Completion
 
     samples = request.pop("samples", None)
-    config = model.overridden(model.sampling_config(random_seed=0), request, "request")
+    config = model.override_config(model.sampling_config(random_seed=0), request, "request")
     prompt = model.read_prompt(SEED)
     started = time.perf_counter()
     events = list(model.complete(prompt, config, samples=samples))

@@ -1,7 +1,6 @@
-"""A trained model, with text at both ends: what it writes, and what it says of what others wrote.
+"""A trained model: generate, evaluate, score and export, with text as input and output.
 
-The names are those of the command line's options. Nothing here prints, and nothing leads to TensorFlow
-but an export to Keras.
+Parameters are named as the options of the command line. Nothing is printed. Only an export to Keras imports TensorFlow.
 """
 
 import secrets
@@ -18,7 +17,7 @@ from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import find_model
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import from_dict, to_dict
-from quickfox.data.dataset import EncodedChunk, encode_chunks, encode_corpus_chunks
+from quickfox.data.dataset import encode_chunks, encode_corpus_chunks
 from quickfox.evaluation.memorization import CopyIndex
 from quickfox.evaluation.perplexity import Evaluation, evaluate
 from quickfox.evaluation.scoring import Score, score
@@ -31,24 +30,24 @@ from quickfox.text.transliteration import describe_transliteration, transliterat
 from quickfox.text.vocabulary import describe_characters
 from quickfox.tokenizers.base import start_of_text
 
-DRAWN_SEED_BITS = 32
-"""A random seed that nobody chose is below 2**32: enough for all, and short enough to type again."""
+RANDOM_SEED_BITS = 32
+"""Bits of a random seed that is not given; few enough to type it again."""
 
 Unknown = Literal["fold", "skip", "error"]
-"""What to do with characters of a prompt that the model does not know: write them as others that it does, and leave out
-only the rest; leave them all out; refuse the prompt."""
+"""Treatment of characters of a prompt that the model does not know: transliterate them, and leave out the rest; leave
+them all out; raise DataError."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text to continue, as a model sees it.
+    """A text to continue, encoded for a model.
 
     Attributes:
-        text: the seed, less the characters that the model does not know, and with those it knows by another spelling.
-        token_ids: what the model reads first: the text, after an end of text if the model knows such a token; else, for
-            an empty text, a newline, if the model knows it.
-        unknown: the characters that were left out, counted.
-        folded: (character or cluster, what was written for it), counted.
+        text: the seed after transliteration, without the characters that the model does not know.
+        token_ids: of the text, after the end-of-text token if the model has one; else, for an empty text, of a newline
+            if the model knows it.
+        unknown: the characters left out -> number of occurrences.
+        transliterated: (character or cluster, its replacement) -> number of occurrences.
     """
 
     text: str
@@ -58,13 +57,18 @@ class Prompt:
 
     @property
     def warning(self) -> str | None:
-        """What was done to the seed, in one line; None: nothing."""
-        return describe_changes(self.transliterated, self.unknown)
+        """How the text differs from the seed, in one line; None: it does not."""
+        return describe_prompt_changes(self.transliterated, self.unknown)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model, in memory; made by `load` and `train`."""
+    """A trained model in memory, returned by `load` and `train`.
+
+    Attributes:
+        path: its model directory.
+        bundle: configuration, tokenizer, parameters and metadata.
+    """
 
     path: Path
     bundle: ModelBundle
@@ -74,7 +78,7 @@ class Model:
 
     @property
     def validation_loss(self) -> float | None:
-        """Nats per token on the held-out text it was chosen by; None: none was held out."""
+        """Nats per token on the validation text; None: there was none."""
         return self.bundle.validation_loss
 
     @overload
@@ -90,19 +94,19 @@ class Model:
         unknown: Unknown = "fold",
         **options: Any,
     ) -> str | list[str]:
-        """A text that begins with `seed` and goes on as the model would; with `num_samples`, a list of such texts.
+        """Sample a text that begins with `seed`; with `num_samples`, a list of such texts.
 
         Args:
             seed: the text to continue.
-            num_samples: how many texts to draw, >= 1.
-            echo: whether the texts begin with the seed, or leave it out.
-            unknown: what to do with characters that the model does not know; where the seed is changed, with a warning.
-            options: see SamplingConfig: `length` (new tokens, default 500), `temperature` (0: always the likeliest),
-                `top_k`, `top_p`, `stop`, `random_seed` and others. None is as good as not given.
+            num_samples: number of texts, >= 1.
+            echo: whether the texts include the seed.
+            unknown: treatment of characters that the model does not know; a changed seed causes a warning.
+            options: fields of SamplingConfig: `length` (maximum number of new tokens, default 500), `temperature` (0 is
+                greedy), `top_k`, `top_p`, `stop`, `random_seed` and others; None: the default.
 
         Raises:
             DataError: `unknown` is "error", and the seed has characters that the model does not know.
-            UsageError: an option is out of its range.
+            UsageError: an option is outside its range.
         """
         config = self.sampling_config(num_samples=num_samples, **options)
         prompt = self.read_prompt(seed, unknown)
@@ -116,43 +120,32 @@ class Model:
         """How well the model predicts a text: nats per token, perplexity, bits per character and per byte.
 
         Args:
-            text: the text, whole or in pieces.
+            text: the text, as a string or in chunks.
             unknown: if given, characters that the model does not know are left out and counted here.
 
         Raises:
             NoInputError: the text is empty.
             DataError: fewer than two characters are known; or one is unknown, and `unknown` is not given.
         """
-        chunks = [text] if isinstance(text, str) else text
-        unknown_counts: Counter[str] = Counter()
-        pieces = encode_chunks(chunks, self.bundle.tokenizer, None if unknown is None else unknown_counts)
-        return self._evaluate(pieces, unknown_counts, unknown)
+        chunks = encode_chunks([text] if isinstance(text, str) else text, self.bundle.tokenizer, unknown)
+        return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
 
     def evaluate_corpus(self, corpus: Corpus, unknown: Counter[str] | None = None) -> Evaluation:
-        """The same for the text of a corpus; of pairs only the completions count.
+        """`evaluate` for a corpus; of prompts with completions, only the completions are predicted.
 
         Raises:
-            QuickfoxError: what `evaluate` raises, or the corpus cannot be read.
+            QuickfoxError: as `evaluate`, or the corpus cannot be read.
         """
-        unknown_counts: Counter[str] = Counter()
-        pieces = encode_corpus_chunks(corpus, self.bundle.tokenizer, None if unknown is None else unknown_counts)
-        return self._evaluate(pieces, unknown_counts, unknown)
-
-    def _evaluate(
-        self, pieces: Iterable[EncodedChunk], unknown_counts: Counter[str], unknown: Counter[str] | None
-    ) -> Evaluation:
-        evaluation = evaluate(self.language_model, self.bundle.tokenizer, pieces, unknown_counts)
-        if unknown is not None:
-            unknown.update(unknown_counts)
-        return evaluation
+        chunks = encode_corpus_chunks(corpus, self.bundle.tokenizer, unknown)
+        return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
 
     def score(self, texts: Sequence[str], unknown: Counter[str] | None = None, *, threads: int = 1) -> list[Score]:
-        """How surprising each text is to the model, by itself, character by character: see quickfox.evaluation.scoring.
+        """The surprisal of each character of each text: see `quickfox.evaluation.scoring`.
 
         Args:
-            texts: lines without their ends, or any other texts.
+            texts: lines without their line ends, or any other texts; scored independently of each other.
             unknown: as for `evaluate`.
-            threads: how many to use, besides those that NumPy has itself.
+            threads: number of batches processed at the same time, >= 1; if more than one, NumPy should use one thread.
 
         Raises:
             DataError: a character is unknown, and `unknown` is not given.
@@ -160,34 +153,41 @@ class Model:
         return score(self.language_model, self.bundle.tokenizer, texts, unknown, threads)
 
     def export(self, directory: str | PathLike[str], export_format: ExportFormat) -> None:
-        """Write the model for another program, as a new folder: "huggingface", "gguf" or "keras"; see docs/export.md.
+        """Write the model as a new directory in a format of another program; see docs/export.md.
+
+        Args:
+            directory: must not exist, or be an empty directory.
+            export_format: "huggingface", "gguf" or "keras".
 
         Raises:
-            UsageError: the format has no place for such a model.
-            UnavailableError: a library that is needed is not installed.
-            CannotCreateError, StorageError: the folder is not empty, or writing failed.
+            UsageError: the format does not support this model.
+            UnavailableError: a required library is not installed.
+            CannotCreateError, StorageError: the directory is not empty, or writing failed.
         """
         export(self.bundle, export_format, Path(fspath(directory)))
 
     def sampling_config(self, **options: Any) -> SamplingConfig:
-        """The options, where they are None or missing the model's own, else the defaults; a random seed is drawn.
+        """The sampling configuration of these options.
+
+        Options that are missing or None have the values saved with the model, else the defaults; the random seed is
+        chosen at random.
 
         Raises:
-            UsageError: an option is out of its range.
+            UsageError: an option is outside its range.
         """
-        chosen = {name: value for name, value in options.items() if value is not None}
-        return SamplingConfig(**{"random_seed": secrets.randbits(DRAWN_SEED_BITS), **self.bundle.sampling, **chosen})
+        given = {name: value for name, value in options.items() if value is not None}
+        return SamplingConfig(**{"random_seed": secrets.randbits(RANDOM_SEED_BITS), **self.bundle.sampling, **given})
 
-    def overridden(self, config: SamplingConfig, options: Mapping[str, Any], where: str) -> SamplingConfig:
-        """The settings with those replaced that `options`, read from JSON at the place `where`, names.
+    def override_config(self, config: SamplingConfig, options: Mapping[str, Any], where: str) -> SamplingConfig:
+        """`config` with the values of `options`, which were read from JSON at `where`.
 
         Raises:
-            DataError: an option is unknown, of another type or out of its range.
+            DataError: an option is unknown, has a value of another type or is outside its range.
         """
         return from_dict(SamplingConfig, to_dict(config) | dict(options), where)
 
     def read_prompt(self, seed: str, unknown: Unknown = "fold") -> Prompt:
-        """The seed as this model sees it.
+        """Encode a seed for this model.
 
         Raises:
             DataError: `unknown` is "error", and the seed has characters that the model does not know.
@@ -210,33 +210,33 @@ class Model:
         samples: Sequence[int] | None = None,
         copy_index: CopyIndex | None = None,
     ) -> Iterator[Token | Completion]:
-        """Continue a prompt: see `completion.complete`. With `copy_index`, never copy more than that allows."""
-        veto = None if copy_index is None else _no_copying(prompt.text, copy_index)
+        """Continue a prompt: see `completion.complete`. Texts contain no copy that `copy_index` does not allow."""
+        is_banned = None if copy_index is None else _copy_filter(prompt.text, copy_index)
         return complete(
-            self.language_model, self.bundle.tokenizer, prompt.token_ids, config, samples=samples, is_banned=veto
+            self.language_model, self.bundle.tokenizer, prompt.token_ids, config, samples=samples, is_banned=is_banned
         )
 
     def stream(self, prompt: Prompt, config: SamplingConfig, sample: int = 0) -> Iterator[str]:
-        """The continuation of the prompt, piece by piece as it is drawn; `sample` counts the texts of one request."""
+        """The continuation of a prompt, token by token as it is sampled; `sample` is its number within the request."""
         for event in self.complete(prompt, config, samples=[sample]):
             if isinstance(event, Token):
                 yield event.text
 
     @cached_property
     def language_model(self) -> LanguageModel:
-        """The network, ready to run in NumPy."""
+        """The language model in NumPy, built on first use."""
         return build_language_model(self.bundle.config, self.bundle.parameters)
 
 
 def load(path: str | PathLike[str]) -> Model:
-    """The model in `path`: a run (its best checkpoint), a checkpoint or a bare model directory.
+    """Load the model at `path`: a run (its best checkpoint), a checkpoint or a model directory.
 
-    NumPy's own threads slow the small matrix products of sampling down; a program that mostly samples should set
-    the environment variable OPENBLAS_NUM_THREADS to 1 before NumPy is imported, as `llm generate` does.
+    Several NumPy threads slow down the small matrix products of sampling; a program that mostly samples should set the
+    environment variable OPENBLAS_NUM_THREADS to 1 before NumPy is imported, as `llm generate` does.
 
     Raises:
-        NoInputError: there is nothing there.
-        DataError: what is there is no model, or damaged.
+        NoInputError: there is no such file or directory.
+        DataError: it is not a model, or damaged.
         StorageError: reading failed.
     """
     directory, note = find_model(fspath(path), {}, Path())
@@ -246,19 +246,19 @@ def load(path: str | PathLike[str]) -> Model:
 
 
 def load_directory(directory: Path) -> Model:
-    """The model in exactly this model directory; raises what `load` does."""
+    """Load the model in exactly this model directory; raises as `load`."""
     return Model(directory, load_model(directory))
 
 
-def describe_changes(transliterated: Counter[tuple[str, str]], unknown: Counter[str]) -> str | None:
-    """The warning that characters were written otherwise or left out; None: neither."""
-    done = [f"replaced {describe_transliteration(transliterated)}"] if transliterated else []
+def describe_prompt_changes(transliterated: Counter[tuple[str, str]], unknown: Counter[str]) -> str | None:
+    """The warning that characters were transliterated or left out; None: none were."""
+    changes = [f"replaced {describe_transliteration(transliterated)}"] if transliterated else []
     if unknown:
-        done.append(describe_unknown(unknown))
-    return "; ".join(done) or None
+        changes.append(describe_unknown_characters(unknown))
+    return "; ".join(changes) or None
 
 
-def describe_unknown(unknown: Counter[str]) -> str:
+def describe_unknown_characters(unknown: Counter[str]) -> str:
     """The warning that characters were left out because the model does not know them."""
     characters = describe_characters(character for character, _ in unknown.most_common())
     count = unknown.total()
@@ -266,7 +266,7 @@ def describe_unknown(unknown: Counter[str]) -> str:
     return f"left out {what} that the model does not know: {characters}"
 
 
-def _no_copying(prompt: str, index: CopyIndex) -> TextFilter:
-    """The veto on tokens by which the prompt and its continuation would copy too much."""
-    start = prompt[max(0, len(prompt) - index.max_copy) :]
-    return lambda written, piece: bool(piece) and index.would_copy(start + written, piece)
+def _copy_filter(prompt: str, index: CopyIndex) -> TextFilter:
+    """Bans tokens with which the prompt and its continuation would contain a copy that is too long."""
+    context = prompt[max(0, len(prompt) - index.max_copy) :]
+    return lambda text, token_text: bool(token_text) and index.would_copy(context + text, token_text)

@@ -25,12 +25,7 @@ TOKENIZER = CharacterTokenizer(Vocabulary(("a", "b", "ß", "龍")))
 def evaluate_text(
     model: object, tokenizer: CharacterTokenizer, chunks: list[str], unknown: Counter[str] | None = None
 ) -> Evaluation:
-    unknown_counts: Counter[str] = Counter()
-    encoded = encode_chunks(chunks, tokenizer, None if unknown is None else unknown_counts)
-    evaluation = evaluate(model, tokenizer, encoded, unknown_counts)  # type: ignore[arg-type]
-    if unknown is not None:
-        unknown.update(unknown_counts)
-    return evaluation
+    return evaluate(model, tokenizer, encode_chunks(chunks, tokenizer, unknown), unknown)  # type: ignore[arg-type]
 
 
 class Fixed:

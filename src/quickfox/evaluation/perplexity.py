@@ -67,7 +67,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[EncodedChunk], unknown_counts: Counter[str]
+    model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[EncodedChunk], unknown: Counter[str] | None = None
 ) -> Evaluation:
     """Measure how well `model` predicts a text.
 
@@ -75,13 +75,14 @@ def evaluate(
         model: the language model.
         tokenizer: its tokenizer.
         chunks: the text, encoded by that tokenizer.
-        unknown_counts: the characters left out of `chunks`; read after the last chunk.
+        unknown: counts the characters left out of `chunks` while these are read; None: none are.
 
     Raises:
         NoInputError: the text is empty.
         DataError: no token can be predicted.
         StorageError: a long text cannot be stored in a temporary file.
     """
+    previously_unknown = 0 if unknown is None else unknown.total()
     baseline = _CompressionBaseline()
     masks: list[np.ndarray] = []
 
@@ -107,7 +108,7 @@ def evaluate(
         tokens=tokens.num_targets,
         characters=characters,
         bytes=num_bytes,
-        unknown_characters=unknown_counts.total(),
+        unknown_characters=0 if unknown is None else unknown.total() - previously_unknown,
         nats_per_token=nats_per_token,
         perplexity=perplexity,
         bits_per_character=bits / characters,

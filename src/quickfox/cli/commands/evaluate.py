@@ -34,14 +34,14 @@ def run(
     """Measure the loss, perplexity and bits per character and byte of a model on a text; lower is better."""
     if threads is not None:
         pin_numpy_threads(threads)
-    from quickfox.model import describe_unknown
+    from quickfox.model import describe_unknown_characters
     from quickfox.text.corpus import open_corpus
 
     loaded = load_selected_model(model)
     unknown: Counter[str] = Counter()
     evaluation = loaded.evaluate_corpus(open_corpus(corpus, notify), None if strict else unknown)
     if unknown:
-        notify(f"warning: {describe_unknown(unknown)}")
+        notify(f"warning: {describe_unknown_characters(unknown)}")
     values = dataclasses.asdict(evaluation)
     write_product(_format_json(values) if as_json else _format_table(values))
 

@@ -130,7 +130,7 @@ def run(
         raise UsageError("--heat and --json exclude each other: give one")
     pin_numpy_threads(1)  # batches are scored in parallel by threads of our own
     from quickfox.cli.score_inputs import iter_batches, open_sources
-    from quickfox.model import describe_unknown
+    from quickfox.model import describe_unknown_characters
 
     loaded = load_selected_model(model)
     sources = open_sources(files or ["-"])
@@ -142,7 +142,7 @@ def run(
     for batch in batches if top is None else [_select_top(batches, top)]:
         stream_product(["".join(map(format_text, batch))])  # flushed, because a reader of the pipe may wait for it
     if unknown:
-        notify(f"warning: {describe_unknown(unknown)}")
+        notify(f"warning: {describe_unknown_characters(unknown)}")
 
 
 def _score(
