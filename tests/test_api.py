@@ -1,4 +1,4 @@
-"""Quickfox from Python: the names of the command line, and text at both ends."""
+"""Python API: load, train and resume, and the methods of a model."""
 
 import importlib.util
 import math
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import quickfox
+from quickfox import errors
 from quickfox.api import Model, run_name
 from quickfox.errors import CannotCreateError, DataError, NoInputError, UsageError
 from quickfox.training.engine.events import Event, RunFinished, RunStarted, Validated
@@ -18,55 +19,60 @@ def model(model_directory: Path) -> Model:
     return quickfox.load(model_directory)
 
 
-def test_the_package_offers_load_resume_train_and_its_version() -> None:
-    assert set(quickfox.__all__) == {"__version__", "load", "resume", "train"}
+def test_public_names_of_the_package() -> None:
+    exceptions = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)
+    }
+    assert set(quickfox.__all__) == {"__version__", "Model", "load", "resume", "train", *exceptions}
     assert set(quickfox.__all__) <= set(dir(quickfox))
+    assert quickfox.Model is Model
+    assert all(getattr(quickfox, name) is getattr(errors, name) for name in exceptions)
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         quickfox.fit  # noqa: B018
 
 
-def test_a_text_begins_with_its_seed_and_has_the_length_asked_for(model: Model) -> None:
+def test_a_text_starts_with_its_seed_and_has_the_requested_length(model: Model) -> None:
     text = model.generate("the fox", length=30)
     assert text.startswith("the fox")
     assert len(text) == len("the fox") + 30
     assert len(model.generate("the fox", length=30, echo=False)) == 30
 
 
-def test_a_random_seed_fixes_the_text_and_none_is_drawn_anew(model: Model) -> None:
+def test_a_random_seed_determines_the_text_and_without_one_texts_differ(model: Model) -> None:
     first, again = (model.generate("a", length=40, random_seed=5) for _ in range(2))
     assert first == again
     assert model.generate("a", length=40) != model.generate("a", length=40)
 
 
-def test_num_samples_gives_a_list_whose_items_do_not_depend_on_its_length(model: Model) -> None:
+def test_num_samples_returns_a_list_whose_items_do_not_depend_on_its_length(model: Model) -> None:
     three = model.generate("a", length=20, random_seed=5, num_samples=3)
     assert three[:1] == model.generate("a", length=20, random_seed=5, num_samples=1)
     assert three[0] == model.generate("a", length=20, random_seed=5)
     assert len(set(three)) == 3
 
 
-def test_the_options_of_sampling_reach_it(model: Model) -> None:
+def test_sampling_options_are_applied(model: Model) -> None:
     greedy = model.generate("a", length=40, temperature=0)
     assert model.generate("a", length=40, top_k=1, random_seed=9) == greedy
     assert model.generate("a", length=40, temperature=1e-6, random_seed=9) == greedy
-    with pytest.raises(UsageError, match="top-k must be at least 1, not 0"):
+    with pytest.raises(UsageError, match="top_k must be at least 1, not 0"):
         model.generate("a", top_k=0)
     with pytest.raises(TypeError, match="lenght"):
         model.generate("a", lenght=3)
 
 
-def test_a_models_own_settings_come_before_the_defaults_and_after_what_is_asked(model: Model) -> None:
+def test_precedence_of_options_over_the_settings_of_the_model_over_defaults(model: Model) -> None:
     assert model.sampling_config().temperature == 0.8
     assert model.sampling_config(temperature=None).temperature == 0.8
     assert model.sampling_config(temperature=0.5).temperature == 0.5
     assert model.sampling_config().length == 500
 
 
-def test_an_empty_seed_starts_from_a_newline_that_is_not_shown(model: Model) -> None:
+def test_an_empty_seed_starts_from_a_newline_that_is_not_output(model: Model) -> None:
     assert "\n" + model.generate("", length=30, random_seed=1) == model.generate("\n", length=30, random_seed=1)
 
 
-def test_unknown_characters_are_left_out_with_a_warning_or_refused(model: Model) -> None:
+def test_unknown_characters_are_replaced_omitted_or_refused(model: Model) -> None:
     with pytest.warns(UserWarning, match=r"left out 2 characters .*'é' \(U\+00E9\)"):
         assert model.generate("aéé", length=0, unknown="skip") == "a"
     with pytest.warns(UserWarning, match="replaced 'é' by 'e'"):
@@ -75,11 +81,11 @@ def test_unknown_characters_are_left_out_with_a_warning_or_refused(model: Model)
         model.generate("aé", length=0, unknown="error")
 
 
-def test_a_stream_gives_the_same_text_in_pieces(model: Model) -> None:
+def test_a_stream_yields_the_same_text_token_by_token(model: Model) -> None:
     config = model.sampling_config(length=25, random_seed=3)
-    pieces = list(model.stream(model.read_prompt("fox"), config))
-    assert len(pieces) == 25
-    assert "fox" + "".join(pieces) == model.generate("fox", length=25, random_seed=3)
+    texts = list(model.stream(model.read_prompt("fox"), config))
+    assert len(texts) == 25
+    assert "fox" + "".join(texts) == model.generate("fox", length=25, random_seed=3)
 
 
 def test_evaluating_measures_every_character_but_the_first(model: Model) -> None:
@@ -91,14 +97,14 @@ def test_evaluating_measures_every_character_but_the_first(model: Model) -> None
         model.evaluate("")
 
 
-def test_load_refuses_what_is_no_model(tmp_path: Path) -> None:
+def test_load_refuses_a_path_that_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(NoInputError):
         quickfox.load(tmp_path / "nowhere")
     with pytest.raises(DataError):
         quickfox.load(tmp_path)
 
 
-def test_load_of_a_run_passes_over_a_damaged_checkpoint_with_a_warning(tmp_path: Path, model_directory: Path) -> None:
+def test_load_of_a_run_skips_a_damaged_checkpoint_with_a_warning(tmp_path: Path, model_directory: Path) -> None:
     for name in ("step-00000001", "step-00000002"):
         shutil.copytree(model_directory, tmp_path / "run" / "checkpoints" / name)
     assert quickfox.load(tmp_path / "run").validation_loss == 2.5
@@ -120,19 +126,17 @@ def test_load_of_a_run_passes_over_a_damaged_checkpoint_with_a_warning(tmp_path:
         ("v1.0/", "v1.0"),
     ],
 )
-def test_a_run_is_called_after_its_corpus(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, name: str
-) -> None:
+def test_name_of_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, name: str) -> None:
     (tmp_path / "v1.0").mkdir()
     monkeypatch.chdir(tmp_path)
     assert run_name(source) == name
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow not installed")
-def test_train_gives_the_best_model_and_tells_what_happens(tmp_path: Path) -> None:
+def test_train_returns_the_best_model_and_reports_events(tmp_path: Path) -> None:
     corpus = tmp_path / "fox.txt"
     corpus.write_text("the quick brown fox jumps over the lazy dog\n" * 40)
-    options = {"steps": 6, "hidden_dim": 8, "embedding_dim": 4, "window": 8, "batch_size": 4, "random_seed": 1}
+    options = {"steps": 6, "hidden_dim": 8, "embedding_dim": 4, "window": 4, "batch_size": 4, "random_seed": 1}
     events: list[Event] = []
     model = quickfox.train(corpus, output=tmp_path / "run", on_event=events.append, threads=2, **options)
     assert isinstance(events[0], RunStarted)

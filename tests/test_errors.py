@@ -1,9 +1,9 @@
-"""Exit statuses are a promise to scripts: these numbers do not change."""
+"""Exit statuses are a public interface of scripts: these numbers do not change."""
 
 import pytest
 
 from quickfox import errors
-from quickfox.errors import ExitStatus, QuickfoxError
+from quickfox.errors import ExitStatus, QuickfoxError, UsageError
 
 STATUSES = {
     errors.QuickfoxError: 1,
@@ -25,12 +25,19 @@ def test_exit_status_of_each_error(kind: type[QuickfoxError], status: int) -> No
     assert str(kind("message")) == "message"
 
 
-def test_no_error_is_forgotten_here() -> None:
+def test_every_error_is_tested() -> None:
     assert set(STATUSES) == {QuickfoxError, *QuickfoxError.__subclasses__()}
 
 
-def test_statuses_that_signals_and_pipes_end_with() -> None:
-    """128 and the signal's number, as a shell reports it."""
+def test_a_usage_error_is_a_value_error_with_the_names_of_its_settings() -> None:
+    with pytest.raises(ValueError, match="hidden_dim must be even") as error:
+        raise UsageError("hidden_dim must be even", "hidden_dim")
+    assert error.value.settings == ("hidden_dim",)  # type: ignore[attr-defined]
+    assert UsageError("message").settings == ()
+
+
+def test_exit_statuses_of_signals_and_pipes() -> None:
+    """128 plus the signal's number, as a shell reports it."""
     assert ExitStatus.INTERRUPTED == 128 + 2
     assert ExitStatus.CLOSED_PIPE == 128 + 13
     assert ExitStatus.TERMINATED == 128 + 15
