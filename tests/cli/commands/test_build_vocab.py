@@ -9,11 +9,11 @@ Llm = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def cells(table: str) -> dict[str, str]:
-    """The rows of a table of two columns."""
+    """A table of two columns."""
     return dict(line.split("  ", 1) for line in table.splitlines())
 
 
-def test_saves_the_characters_of_all_sources(llm: Llm, tmp_path: Path) -> None:
+def test_the_vocabulary_has_the_characters_of_all_sources(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("banana\n")
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "b.txt").write_text("nän\n")
@@ -23,18 +23,18 @@ def test_saves_the_characters_of_all_sources(llm: Llm, tmp_path: Path) -> None:
     table = {name: value.strip() for name, value in cells(result.stderr).items()}
     assert table["characters"] == "11"
     assert table["distinct"] == "5"
-    assert table["rarest of them"] == "'b' 1, 'ä' 1, '\\n' 2, 'a' 3, 'n' 4"
+    assert table["rarest"] == "'b' 1, 'ä' 1, '\\n' 2, 'a' 3, 'n' 4"
     assert table["coverage"] == "100%"
     assert table["saved"] == "chars.json"
 
 
-def test_min_count_leaves_out_what_is_rare_and_says_how_much_is_covered(llm: Llm, tmp_path: Path) -> None:
+def test_min_count_omits_rare_characters_and_coverage_is_shown(llm: Llm, tmp_path: Path) -> None:
     result = llm("build-vocab", "-", "--min-count", "2", input="aaab")
     assert json.loads((tmp_path / "vocab.json").read_text())["characters"] == ["a"]
     assert "75.0000%" in result.stderr
 
 
-def test_failures_leave_no_file(llm: Llm, tmp_path: Path) -> None:
+def test_an_error_leaves_no_file(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
     (tmp_path / "folder").mkdir()

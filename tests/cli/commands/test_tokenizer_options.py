@@ -19,7 +19,7 @@ def test_a_vocabulary_of_each_kind_is_built_and_shown(llm: Llm, tmp_path: Path, 
     sized = () if kind == "byte" else ("--vocabulary-size", size)
     built = llm("build-vocab", "fox.txt", "--tokenizer", kind, *sized)
     assert built.returncode == 0, built.stderr
-    assert "characters a token" in built.stderr
+    assert "characters per token" in built.stderr
     shown = dict(line.split(maxsplit=1) for line in llm("info", "vocab.json").stdout.splitlines())
     assert (shown["tokenizer"], shown["size"]) == (kind, size)
 
@@ -62,7 +62,7 @@ def test_a_run_starts_from_another_and_repeats(llm: Llm, tmp_path: Path) -> None
         (["train", "fox.txt", "--vocabulary-size", "300"], 2, "not for char"),
         (["train", "fox.txt", "--tokenizer", "bpe", "--vocab", "v.json"], 2, "--tokenizer and --vocab exclude"),
         (["train", "fox.txt", "--init-from", "nowhere"], 66, "nowhere"),
-        (["train", "fox.txt", "--freeze-embeddings"], 2, "--freeze-embeddings is for --init-from"),
+        (["train", "fox.txt", "--freeze-embeddings"], 2, "--freeze-embeddings needs --init-from"),
         (["train", "--resume", "--init-from", "runs/fox"], 2, "--init-from cannot be given with --resume"),
     ],
 )

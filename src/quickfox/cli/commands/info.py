@@ -1,4 +1,4 @@
-"""`llm info`: what a model, a run or a vocabulary is; without a path, which runs are here."""
+"""`llm info`: shows a model, a run or a vocabulary; without a path, the runs under ./runs."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,33 +22,37 @@ Examples:
 
 Rows = Iterator[tuple[str, ...]]
 
-LIST_ITEMS_SHOWN = 3
-CHARACTERS_SHOWN = 100
+MAX_LIST_ITEMS = 3
+MAX_CHARACTERS = 100
 
 
 def run(
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="[PATH]", help="A run, a checkpoint, a model directory or a vocabulary file."),
+        typer.Argument(
+            metavar="[PATH]",
+            help="Run, checkpoint, model directory or vocabulary file. Default: the runs under ./runs.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Show what a model, run or vocabulary is. Without PATH: a table of the runs under ./runs."""
-    rows = _runs_here() if path is None else _describe(path)
+    """Show the settings of a model, run or vocabulary. Without PATH, list the runs under ./runs."""
+    rows = _tabulate_runs() if path is None else _tabulate(path)
     write_product(format_table([escape_unprintable(cell) for cell in row] for row in rows))
 
 
-def _describe(path: Path) -> Rows:
+def _tabulate(path: Path) -> Rows:
     from quickfox.checkpoints.run_directory import RUN_FILE
     from quickfox.files.errors import translate_read_errors
 
     with translate_read_errors(path):
         is_run, is_folder = (path / RUN_FILE).is_file(), path.is_dir()
     if is_run:
-        return _describe_run(path, RUN_FILE)
-    return _describe_model(path) if is_folder else _describe_vocabulary(path)
+        return _tabulate_run(path, RUN_FILE)
+    return _tabulate_model(path) if is_folder else _tabulate_vocabulary(path)
 
 
-def _runs_here() -> Rows:
+def _tabulate_runs() -> Rows:
     from quickfox.checkpoints.run_directory import RUNS_FOLDER, list_checkpoints, list_runs, sort_by_loss
 
     runs = list_runs(Path(RUNS_FOLDER))
@@ -67,7 +71,7 @@ def _runs_here() -> Rows:
         )
 
 
-def _describe_run(run_directory: Path, description: str) -> Rows:
+def _tabulate_run(run_directory: Path, description: str) -> Rows:
     from quickfox.checkpoints.run_directory import list_checkpoints, sort_by_loss
     from quickfox.files.json import read_json
 
@@ -82,7 +86,7 @@ def _describe_run(run_directory: Path, description: str) -> Rows:
         yield "checkpoint", "none"
 
 
-def _describe_model(directory: Path) -> Rows:
+def _tabulate_model(directory: Path) -> Rows:
     from quickfox.checkpoints.checkpoint import load_model
     from quickfox.checkpoints.manifest import read_manifest
     from quickfox.config.schema import to_dict
@@ -96,37 +100,37 @@ def _describe_model(directory: Path) -> Rows:
     yield "validation loss", _format_loss(bundle.validation_loss)
     yield "training state", "yes" if read_manifest(directory).training else "no"
     yield from _flatten(dict(bundle.sampling), "sampling")
-    yield from _describe_tokenizer(bundle.tokenizer)
+    yield from _tabulate_tokenizer(bundle.tokenizer)
 
 
-def _describe_vocabulary(path: Path) -> Rows:
+def _tabulate_vocabulary(path: Path) -> Rows:
     from quickfox.tokenizers.serialization import load_tokenizer
 
     tokenizer = load_tokenizer(path)
     yield "vocabulary", str(path)
     yield "size", f"{tokenizer.vocabulary_size:,}"
-    yield from _describe_tokenizer(tokenizer)
+    yield from _tabulate_tokenizer(tokenizer)
 
 
-def _describe_tokenizer(tokenizer: "Tokenizer") -> Rows:
+def _tabulate_tokenizer(tokenizer: "Tokenizer") -> Rows:
     from quickfox.tokenizers.character import CharacterTokenizer
 
     yield "tokenizer", tokenizer.kind
     if isinstance(tokenizer, CharacterTokenizer):
         yield "min_count", str(tokenizer.vocabulary.min_count)
-        yield "characters", _show_characters(tokenizer.vocabulary.characters)
+        yield "characters", _format_characters(tokenizer.vocabulary.characters)
     if tokenizer.end_of_text is not None:
         yield "end of text", f"token {tokenizer.end_of_text:,}"
 
 
 def _flatten(value: Any, name: str = "") -> Rows:
-    """A row for each value in nested objects, by its path; of a long list only the beginning."""
+    """A row per value of nested objects, named by its path; long lists are truncated."""
     if isinstance(value, dict):
         for key, member in value.items():
             yield from _flatten(member, f"{name}.{key}" if name else key)
     elif isinstance(value, list):
-        more = f" and {len(value) - LIST_ITEMS_SHOWN} more" if len(value) > LIST_ITEMS_SHOWN else ""
-        yield name, ", ".join(map(str, value[:LIST_ITEMS_SHOWN])) + more
+        more = f" and {len(value) - MAX_LIST_ITEMS} more" if len(value) > MAX_LIST_ITEMS else ""
+        yield name, ", ".join(map(str, value[:MAX_LIST_ITEMS])) + more
     else:
         yield name, "none" if value is None else str(value)
 
@@ -135,7 +139,7 @@ def _format_loss(loss: float | None) -> str:
     return "not measured" if loss is None else f"{loss:.4f}"
 
 
-def _show_characters(characters: tuple[str, ...]) -> str:
-    """The characters in one line, those that cannot be seen as escapes; of a long list only the beginning."""
-    more = f" and {len(characters) - CHARACTERS_SHOWN} more" if len(characters) > CHARACTERS_SHOWN else ""
-    return "".join(map(escape_unprintable, characters[:CHARACTERS_SHOWN])) + more
+def _format_characters(characters: tuple[str, ...]) -> str:
+    """The characters in one line, unprintable ones escaped; long lists are truncated."""
+    more = f" and {len(characters) - MAX_CHARACTERS} more" if len(characters) > MAX_CHARACTERS else ""
+    return "".join(map(escape_unprintable, characters[:MAX_CHARACTERS])) + more
