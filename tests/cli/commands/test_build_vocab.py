@@ -4,8 +4,9 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-Llm = Callable[..., subprocess.CompletedProcess[str]]
+Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
 
 def cells(table: str) -> dict[str, str]:

@@ -1,21 +1,22 @@
-"""`llm evaluate`: numbers of the core, as a table and as JSON."""
+"""`llm evaluate`: results as a table and as JSON, equal to those of the Python API."""
 
 import dataclasses
 import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import quickfox
 from quickfox.checkpoints.checkpoint import load_model, save_checkpoint
 from quickfox.files.json import parse_json
 
-Llm = Callable[..., subprocess.CompletedProcess[str]]
+Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
 TEXT = "the quick brown fox jumps over the lazy dog\nßä\n" * 3
 
 
-def test_json_is_what_the_api_measures(llm: Llm, model_directory: Path) -> None:
+def test_json_has_the_results_of_the_api(llm: Llm, model_directory: Path) -> None:
     result = llm("evaluate", "-", "--model", model_directory, "--json", input=TEXT)
     measured = json.loads(result.stdout)
     assert list(measured) == [
@@ -35,7 +36,7 @@ def test_json_is_what_the_api_measures(llm: Llm, model_directory: Path) -> None:
     assert result.stderr == ""
 
 
-def test_the_table_shows_the_same(llm: Llm, model_directory: Path, tmp_path: Path) -> None:
+def test_the_table_has_the_results_of_the_api(llm: Llm, model_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     table = llm("evaluate", "text.txt", "--model", model_directory).stdout
     evaluation = quickfox.load(model_directory).evaluate(TEXT)
@@ -63,20 +64,20 @@ def test_infinity_is_null_in_json(llm: Llm, model_directory: Path, tmp_path: Pat
     assert measured["nats_per_token"] > 1e3
 
 
-def test_unknown_characters_are_left_out_counted_and_named_once(llm: Llm, model_directory: Path) -> None:
+def test_unknown_characters_are_omitted_counted_and_named_once(llm: Llm, model_directory: Path) -> None:
     result = llm("evaluate", "-", "--model", model_directory, "--json", input="abc€def€")
     assert json.loads(result.stdout)["unknown_characters"] == 2
     assert result.stderr.count("\n") == 1
     assert "'€' (U+20AC)" in result.stderr
 
 
-def test_strict_refuses_them(llm: Llm, model_directory: Path) -> None:
+def test_strict_refuses_unknown_characters(llm: Llm, model_directory: Path) -> None:
     result = llm("evaluate", "-", "--model", model_directory, "--strict", input="abc€def")
     assert (result.returncode, result.stdout) == (65, "")
     assert "U+20AC" in result.stderr
 
 
-def test_an_empty_text_is_no_input(llm: Llm, model_directory: Path) -> None:
+def test_an_empty_text_is_refused(llm: Llm, model_directory: Path) -> None:
     result = llm("evaluate", "-", "--model", model_directory, input="")
     assert (result.returncode, result.stdout) == (66, "")
     assert result.stderr.count("\n") == 1

@@ -1,13 +1,14 @@
-"""`llm info`: a model, a vocabulary, and what is neither; runs are looked at in test_train.py."""
+"""`llm info` of a model, of a vocabulary and of other files; test_train.py tests it with runs."""
 
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-Llm = Callable[..., subprocess.CompletedProcess[str]]
+Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
 
-def test_a_model(llm: Llm, model_directory: Path) -> None:
+def test_a_model_is_shown(llm: Llm, model_directory: Path) -> None:
     result = llm("info", model_directory)
     rows = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines()}
     assert (result.returncode, result.stderr) == (0, "")
@@ -18,7 +19,7 @@ def test_a_model(llm: Llm, model_directory: Path) -> None:
     assert rows["characters"] == "\\n abcdefghijklmnopqrstuvwxyzßä"
 
 
-def test_a_vocabulary(llm: Llm) -> None:
+def test_a_vocabulary_is_shown(llm: Llm) -> None:
     llm("build-vocab", "-", input="fox\n")
     result = llm("info", "vocab.json")
     assert (
@@ -26,7 +27,7 @@ def test_a_vocabulary(llm: Llm) -> None:
     )
 
 
-def test_what_is_none_of_them(llm: Llm, tmp_path: Path) -> None:
+def test_other_files_are_refused(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("no vocabulary")
     (tmp_path / "folder").mkdir()
     for path, status in (("text.txt", 65), ("folder", 65), ("nowhere", 66)):
@@ -35,7 +36,7 @@ def test_what_is_none_of_them(llm: Llm, tmp_path: Path) -> None:
         assert result.stderr.count("\n") == 1
 
 
-def test_without_runs_it_says_how_to_get_one(llm: Llm) -> None:
+def test_without_runs_the_message_names_the_command_to_train(llm: Llm) -> None:
     result = llm("info")
     assert (result.returncode, result.stdout) == (66, "")
     assert "llm train" in result.stderr

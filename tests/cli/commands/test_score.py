@@ -1,4 +1,4 @@
-"""`llm score`: a filter over lines or documents, as real processes."""
+"""`llm score`: a filter over lines or documents."""
 
 import dataclasses
 import gzip
@@ -17,7 +17,7 @@ import quickfox
 from quickfox.checkpoints.checkpoint import load_model, save_checkpoint
 from quickfox.files.json import parse_json
 
-Llm = Callable[..., subprocess.CompletedProcess[str]]
+Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
 LINES = ["the quick brown fox", "jumps", "", "over the lazy dog", "zzzzzz", "äß\tx"]
 TEXT = "".join(f"{line}\n" for line in LINES).replace("\t", " ")
@@ -33,7 +33,7 @@ def score(llm: Llm, model_directory: Path) -> Llm:
 
 @pytest.fixture(scope="module")
 def bits(model_directory: Path) -> Callable[[str], float]:
-    """What a line scores by itself."""
+    """Measures the bits per character of a line with the Python API."""
     model = quickfox.load(model_directory)
 
     def measure(line: str) -> float:
@@ -48,7 +48,7 @@ def records(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_a_row_a_line(score: Llm, model_directory: Path) -> None:
+def test_each_line_is_a_row(score: Llm, model_directory: Path) -> None:
     result = score(input=TEXT)
     assert (result.returncode, result.stderr) == (0, "")
     rows = [line.split("\t") for line in result.stdout.splitlines()]
@@ -61,7 +61,7 @@ def test_a_row_a_line(score: Llm, model_directory: Path) -> None:
     assert rows[1] == [*expected, "jumps"[peak], f"{scored.bits[peak]:.4f}", "jumps"]
 
 
-def test_files_are_named_where_there_are_several(score: Llm, tmp_path: Path) -> None:
+def test_files_are_named_if_there_are_several(score: Llm, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("fox\n\n")
     (tmp_path / "b.txt").write_text("dog\ncat")
     assert score("a.txt").stdout.splitlines()[0].split("\t")[2].startswith("1:")
@@ -71,7 +71,7 @@ def test_files_are_named_where_there_are_several(score: Llm, tmp_path: Path) -> 
     assert score("a.txt", "-", input="owl\n").stdout.splitlines()[2].split("\t")[2].startswith("-:1:")
 
 
-def test_json_is_what_the_api_measures(score: Llm, model_directory: Path) -> None:
+def test_json_has_the_results_of_the_api(score: Llm, model_directory: Path) -> None:
     first, empty = records(score("--json", input="foxes€\n\n"))
     scored = quickfox.load(model_directory).score(["foxes"])[0]
     assert scored.peak is not None
@@ -94,7 +94,7 @@ def test_json_is_what_the_api_measures(score: Llm, model_directory: Path) -> Non
     assert (empty["bits_per_character"], empty["perplexity"], empty["most_surprising"]) == (None, None, None)
 
 
-def test_a_document_is_one_text_with_carried_state(score: Llm, model_directory: Path, tmp_path: Path) -> None:
+def test_a_document_is_one_text(score: Llm, model_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     scored = quickfox.load(model_directory).score([TEXT])[0]
     assert scored.peak is not None
@@ -102,28 +102,28 @@ def test_a_document_is_one_text_with_carried_state(score: Llm, model_directory: 
     assert record["bits_per_character"] == pytest.approx(scored.bits_per_character)
     assert record["characters"] == len(TEXT)
     assert "text" not in record
-    spot = record["most_surprising"]
-    assert TEXT.split("\n")[spot["line"] - 1][spot["column"] - 1 :][:1] in (spot["character"], "")
-    assert sum(len(line) + 1 for line in TEXT.split("\n")[: spot["line"] - 1]) + spot["column"] - 1 == scored.peak
+    peak = record["most_surprising"]
+    lines = TEXT.split("\n")
+    assert lines[peak["line"] - 1][peak["column"] - 1 :][:1] in (peak["character"], "")
+    assert sum(len(line) + 1 for line in lines[: peak["line"] - 1]) + peak["column"] - 1 == scored.peak
     assert len(score("--by", "document", input=TEXT).stdout.split("\t")) == 5
 
 
-def test_filters_print_the_lines_as_they_are(
-    program: list[str], model_directory: Path, bits: Callable[[str], float]
-) -> None:
-    def score(*arguments: object) -> bytes:
-        command = [*program, "score", "--model", str(model_directory), *map(str, arguments)]
-        return subprocess.run(command, input=b"the fox\r\nqqqq\n\nthe dog", capture_output=True, check=True).stdout
+def test_filters_print_lines_unchanged(score: Llm, bits: Callable[[str], float]) -> None:
+    def filter_lines(*arguments: object) -> bytes:
+        result = score(*arguments, input=b"the fox\r\nqqqq\n\nthe dog", encoding=None)
+        assert result.returncode == 0
+        return result.stdout
 
     lines = {b"the fox\r\n": bits("the fox"), b"qqqq\n": bits("qqqq"), b"the dog\n": bits("the dog")}
     threshold = (bits("the fox") + bits("qqqq")) / 2
-    above, below = score("--above", threshold), score("--below", threshold)
+    above, below = filter_lines("--above", threshold), filter_lines("--below", threshold)
     assert above == b"".join(line for line, mean in lines.items() if mean > threshold)
     assert below == b"".join(line for line, mean in lines.items() if mean < threshold)
     assert above
     assert below
-    assert score("--above", 0, "--below", 1000) == b"".join(lines)
-    assert score("--above", 1000) == b""
+    assert filter_lines("--above", 0, "--below", 1000) == b"".join(lines)
+    assert filter_lines("--above", 1000) == b""
 
 
 def test_filters_select_json_and_name_documents(score: Llm, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_filters_select_json_and_name_documents(score: Llm, tmp_path: Path) -> N
     assert score("--by", "document", "--above", 0, "a.txt", "b.txt").stdout == "a.txt\n"
 
 
-def test_top_prints_the_most_surprising_first(score: Llm, bits: Callable[[str], float]) -> None:
+def test_top_prints_the_highest_surprisal_first(score: Llm, bits: Callable[[str], float]) -> None:
     lines = sorted(filter(None, TEXT.splitlines()), key=bits, reverse=True)
     rows = score("--top", 3, input=TEXT).stdout.splitlines()
     assert [row.split("\t")[-1] for row in rows] == lines[:3]
@@ -141,7 +141,7 @@ def test_top_prints_the_most_surprising_first(score: Llm, bits: Callable[[str], 
     assert len(score("--top", 99, input=TEXT).stdout.splitlines()) == len(lines)
 
 
-def test_heat_is_the_text_in_colour(score: Llm) -> None:
+def test_heat_colors_the_text(score: Llm) -> None:
     result = score("--heat", input="the\x1b[2J fox\nzebra")
     assert "\x1b[38;5;16;48;5;" in result.stdout
     assert re.sub(r"\x1b\[[0-9;]*m", "", result.stdout) == "the\\x1b[2J fox\nzebra\n"
@@ -149,7 +149,7 @@ def test_heat_is_the_text_in_colour(score: Llm) -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", document.stdout) == "the fox\nzebra\n"
 
 
-def test_a_line_scores_the_same_with_any_end_and_anywhere(score: Llm) -> None:
+def test_the_score_of_a_line_depends_neither_on_its_end_nor_on_other_lines(score: Llm) -> None:
     ends = records(score("--json", input="fox\nfox\r\ndog\n" + "cat " * 3000 + "\nfox"))
     assert [record["text"] for record in ends if len(record["text"]) == 3] == ["fox", "fox", "dog", "fox"]
     first, second, last = (record["bits_per_character"] for record in ends if record["text"] == "fox")
@@ -157,7 +157,7 @@ def test_a_line_scores_the_same_with_any_end_and_anywhere(score: Llm) -> None:
     assert first == pytest.approx(last, abs=1e-5)
 
 
-def test_lines_longer_than_what_is_read_at_a_time(score: Llm, tmp_path: Path) -> None:
+def test_lines_longer_than_a_chunk(score: Llm, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("ab " * 100_000 + "\nfox")
     long, short = records(score("--json", "a.txt"))
     assert (long["characters"], short["text"], short["line"]) == (300_000, "fox", 2)
@@ -165,7 +165,7 @@ def test_lines_longer_than_what_is_read_at_a_time(score: Llm, tmp_path: Path) ->
 
 
 @only_posix
-def test_a_line_is_answered_before_the_next_one_comes(
+def test_a_line_is_answered_before_the_next_is_written(
     program: list[str], model_directory: Path, environment: dict[str, str]
 ) -> None:
     command = [*program, "score", "--model", str(model_directory), "--above", "0"]
@@ -180,7 +180,7 @@ def test_a_line_is_answered_before_the_next_one_comes(
     assert process.returncode == 0
 
 
-def test_unknown_characters_are_named_once_and_strict_refuses_them(score: Llm) -> None:
+def test_unknown_characters_are_named_once_and_refused_by_strict(score: Llm) -> None:
     result = score(input="a€\nb€c\n")
     assert len(result.stdout.splitlines()) == 2
     assert result.stderr.count("\n") == 1
@@ -190,16 +190,13 @@ def test_unknown_characters_are_named_once_and_strict_refuses_them(score: Llm) -
     assert "U+20AC" in refused.stderr
 
 
-def test_what_is_not_utf8_is_refused_after_the_lines_before_it(
-    program: list[str], model_directory: Path, tmp_path: Path
-) -> None:
-    command = [*program, "score", "--model", str(model_directory), "--above", "0"]
+def test_text_that_is_not_utf8_is_refused_after_earlier_lines(score: Llm, tmp_path: Path) -> None:
     data = b"\xef\xbb\xbffox\ndog\ncat \xff\nowl\n"
-    result = subprocess.run(command, input=data, capture_output=True)
+    result = score("--above", 0, input=data, encoding=None)
     assert (result.returncode, result.stdout) == (65, b"fox\ndog\n")
     assert result.stderr.decode().startswith("llm: standard input: not UTF-8 in line 3, at byte 15 (0xff); convert it")
     (tmp_path / "bad.txt").write_bytes(data)
-    result = subprocess.run([*command, str(tmp_path / "bad.txt")], capture_output=True)
+    result = score("--above", 0, "bad.txt", encoding=None)
     assert (result.returncode, result.stdout) == (65, b"")
     assert b"bad.txt: not UTF-8 at byte 15" in result.stderr
 
@@ -211,13 +208,13 @@ def test_gzip_byte_order_marks_and_empty_files(score: Llm, tmp_path: Path) -> No
     expected = score(input="fox\n").stdout
     assert score("a.txt.gz").stdout == score("b.txt").stdout == score(input="\ufefffox\n").stdout == expected
     assert score("empty.txt", "a.txt.gz", "--above", 0).stdout == "fox\n"
-    nothing = score("empty.txt")
-    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "")
+    empty = score("empty.txt")
+    assert (empty.returncode, empty.stdout, empty.stderr) == (0, "", "")
     assert score(input="").stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["missing.txt"], 66, "missing.txt: no such file"),
         (["--heat", "--json"], 2, "--heat and --json exclude each other"),
@@ -225,11 +222,11 @@ def test_gzip_byte_order_marks_and_empty_files(score: Llm, tmp_path: Path) -> No
         (["--by", "word"], 2, "'word'"),
     ],
 )
-def test_errors_are_one_line(score: Llm, arguments: list[str], status: int, said: str) -> None:
+def test_errors_are_one_line(score: Llm, arguments: list[str], status: int, message: str) -> None:
     result = score(*arguments, input="fox\n")
     assert (result.returncode, result.stdout) == (status, "")
     assert result.stderr.count("\n") == 1
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_infinite_perplexity_is_null_in_json(llm: Llm, model_directory: Path, tmp_path: Path) -> None:

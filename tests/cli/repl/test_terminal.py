@@ -27,6 +27,7 @@ from quickfox.cli.signals import Stopped, raise_on_stop_signals
 raise_on_stop_signals()
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # only the other thread receives signals
+print("ready", flush=True)
 with open_line_reader() as reader:
     try:
         reader.read_line("> ")
@@ -215,6 +216,19 @@ def test_a_signal_ends_a_read_that_it_does_not_interrupt(
     window.read_until("> ")
     window.send_signal(number)
     assert window.wait() == 128 + number
+
+
+def test_a_signal_ends_a_read_from_a_pipe_that_it_does_not_interrupt() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BLOCKED_READ], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(timeout=TIMEOUT) == 143
+        finally:
+            process.kill()
 
 
 def test_lines_are_edited_and_kept_in_a_history(terminal, model, tmp_path: Path) -> None:
