@@ -1,6 +1,6 @@
-"""Every file that the program reads, ways to damage it, and the readers that must answer each of them.
+"""Every file format that the program reads, mutations of its content, and its reader.
 
-Used by the tests and, with many more inputs, by benchmarks/fuzz_readers.py; the same random seed, the same inputs.
+Used by the tests and, with many more inputs, by benchmarks/fuzz_readers.py. The same random seed gives the same inputs.
 """
 
 import dataclasses
@@ -73,19 +73,19 @@ HOSTILE_VALUES = (
     b"[" * 40 + b"]" * 40, b'{"a":' * 40 + b"1" + b"}" * 40, b"[" * 5000, b"[0, 4611686018427387904]",
     b"[" + b",".join([b"1"] * 100) + b"]", b'{"a": 1, "a": 2}', b'"F64"', b'"U8"', b"\x00", b"\xff\xfe", b"\r\n",
 )  # fmt: skip
-"""What a parser is likely to stumble over, each put in any place, and in the place of a value that was there."""
+"""Difficult values for a parser; each is inserted anywhere, or replaces a value."""
 
 _JSON_SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null')
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A file in a run's folder, and what reads it.
+    """A file in a run directory, and the function that reads it.
 
     Attributes:
         name: for reports.
         seed: a valid content.
-        read: given the run's folder and a content, puts it there, with a manifest that agrees, and reads it.
+        read: writes the given content to the file, with a matching manifest, and reads it.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Reader:
 
 @dataclass
 class Outcome:
-    """How a reader answered its inputs."""
+    """Results of a reader over many inputs."""
 
     loaded: int = 0
     refused: int = 0
@@ -104,14 +104,14 @@ class Outcome:
 
 
 def build_run(run: Path) -> Path:
-    """Make a run of one resumable checkpoint in the folder `run`; returns the checkpoint."""
+    """Creates a run with one resumable checkpoint; returns the checkpoint."""
     checkpoint = run / "checkpoints" / f"step-{STEP:08d}"
     save_checkpoint(checkpoint, BUNDLE, STATE)
     return checkpoint
 
 
 def readers(run: Path) -> list[Reader]:
-    """Every reader, set up in the folder `run`, which must not exist; they share it, and run one after the other."""
+    """All readers. They use the same run directory `run`, which must not exist, one after the other."""
     checkpoint = build_run(run)
     contents = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     record = format_json({"format_version": 1, **dataclasses.asdict(RECORD)})
@@ -120,42 +120,55 @@ def readers(run: Path) -> list[Reader]:
         training = load_training_state(checkpoint)
         return from_dict(Progress, training.state, str(checkpoint / "state.json"))
 
-    def sealed(name: str) -> Callable[[bytes], object]:
-        def read(data: bytes) -> object:
-            seal(checkpoint, contents | {name: data})
-            (checkpoint / name).write_bytes(data)
+    def in_checkpoint(name: str) -> Callable[[bytes], object]:
+        def read_in_checkpoint(data: bytes) -> object:
+            write_matching_manifest(checkpoint, contents | {name: data})
+            overwrite(checkpoint / name, data)
             try:
                 return load_model(checkpoint) if name in MODEL_FILES else load_training()
             finally:
-                (checkpoint / name).write_bytes(contents[name])
+                overwrite(checkpoint / name, contents[name])
 
-        return read
+        return read_in_checkpoint
 
-    def manifest(data: bytes) -> object:
-        (checkpoint / MANIFEST_NAME).write_bytes(data)
+    def read_as_manifest(data: bytes) -> object:
+        overwrite(checkpoint / MANIFEST_NAME, data)
         return load_model(checkpoint), load_training()
 
-    def alone(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], object]:
-        def read_alone(data: bytes) -> object:
-            path.write_bytes(data)
+    def in_file(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+        def read_in_file(data: bytes) -> object:
+            overwrite(path, data)
             return read(path)
 
-        return read_alone
+        return read_in_file
 
-    read_vocabulary = alone(run / "vocabulary.json", load_tokenizer)
+    read_vocabulary = in_file(run / "vocabulary.json", load_tokenizer)
     tokenizers = [BUNDLE.tokenizer, *(build_tokenizer(kind, ["the fox the fox"]) for kind in ("word", "bpe"))]
     return [
-        *(Reader(name, contents[name], sealed(name)) for name in (*MODEL_FILES, *TRAINING_FILES)),
-        Reader("manifest.json", contents[MANIFEST_NAME], manifest),
-        Reader("manifest.json, its sha256 put right", contents[MANIFEST_NAME], lambda data: manifest(resealed(data))),
-        *(Reader(f"vocabulary file, {each.kind}", format_tokenizer(each), read_vocabulary) for each in tokenizers),
-        Reader("run.json", record, alone(run / "run.json", read_record)),
-        Reader("history.jsonl", HISTORY, alone(run / HISTORY_FILE, lambda path: truncate_history(path.parent, STEP))),
+        *(Reader(name, contents[name], in_checkpoint(name)) for name in (*MODEL_FILES, *TRAINING_FILES)),
+        Reader("manifest.json", contents[MANIFEST_NAME], read_as_manifest),
+        Reader(
+            "manifest.json with a valid sha256",
+            contents[MANIFEST_NAME],
+            lambda data: read_as_manifest(with_valid_sha256(data)),
+        ),
+        *(
+            Reader(f"vocabulary file, {tokenizer.kind}", format_tokenizer(tokenizer), read_vocabulary)
+            for tokenizer in tokenizers
+        ),
+        Reader("run.json", record, in_file(run / "run.json", read_record)),
+        Reader("history.jsonl", HISTORY, in_file(run / HISTORY_FILE, lambda path: truncate_history(path.parent, STEP))),
     ]
 
 
-def seal(checkpoint: Path, contents: Mapping[str, bytes]) -> None:
-    """Give the checkpoint the manifest that belongs to these contents."""
+def overwrite(path: Path, data: bytes) -> None:
+    """Replaces a file; faster than truncating it, after which some file systems flush the new content."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
+def write_matching_manifest(checkpoint: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes the manifest of files with these contents."""
     digests = {name: digest(data) for name, data in contents.items()}
     manifest = Manifest(
         step=STEP,
@@ -163,11 +176,11 @@ def seal(checkpoint: Path, contents: Mapping[str, bytes]) -> None:
         model={name: digests[name] for name in MODEL_FILES},
         training={name: digests[name] for name in TRAINING_FILES},
     )
-    (checkpoint / MANIFEST_NAME).write_bytes(format_manifest(manifest))
+    overwrite(checkpoint / MANIFEST_NAME, format_manifest(manifest))
 
 
-def resealed(manifest: bytes) -> bytes:
-    """The manifest with the sha256 that belongs to it, if it is JSON at all."""
+def with_valid_sha256(manifest: bytes) -> bytes:
+    """The manifest with the sha256 of its content; unchanged if it is not a JSON object."""
     try:
         body = json.loads(manifest)
         body.pop("sha256", None)
@@ -177,25 +190,25 @@ def resealed(manifest: bytes) -> bytes:
 
 
 def mutate(data: bytes, randomness: random.Random) -> bytes:
-    """`data` with one to three damages; a safetensors file often gets a header length that is right again."""
+    """`data` with one to three mutations; the header of a safetensors file is mutated with a matching length."""
     length = int.from_bytes(data[:8], "little")
     if data[8:9] == b"{" and length < len(data) and randomness.random() < 0.7:
         header = mutate(data[8 : 8 + length], randomness)
         return len(header).to_bytes(8, "little") + header + data[8 + length :]
     for _ in range(randomness.randint(1, 3)):
-        data = randomness.choice(_DAMAGES)(data, randomness)
+        data = randomness.choice(_MUTATIONS)(data, randomness)
     return data
 
 
 def flip_bit(data: bytes, bit: int) -> bytes:
-    """`data` with one bit the other way."""
+    """`data` with one bit inverted."""
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
 
 
 def try_inputs(reader: Reader, inputs: int, random_seed: int = 0) -> Outcome:
-    """Read `inputs` mutations of the reader's seed; a failure is what is neither loaded nor refused in a short line."""
+    """Reads `inputs` mutations of the reader's seed; any result but a value or a short one-line error is a failure."""
     randomness = random.Random(f"{reader.name} {random_seed}")
     outcome = Outcome()
     for _ in range(inputs):
@@ -255,4 +268,4 @@ def _replace_value(data: bytes, randomness: random.Random) -> bytes:
     return data[:start] + randomness.choice(HOSTILE_VALUES) + data[stop:]
 
 
-_DAMAGES = (_flip, _cut, _delete, _duplicate, _insert, _splice, _replace_value, _replace_value, _replace_value)
+_MUTATIONS = (_flip, _cut, _delete, _duplicate, _insert, _splice, _replace_value, _replace_value, _replace_value)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mutations import BUNDLE, CONFIG, RECORD, STATE, STEP, build_run, flip_bit, seal
+from mutations import BUNDLE, CONFIG, RECORD, STATE, STEP, build_run, flip_bit, write_matching_manifest
 from quickfox.checkpoints.checkpoint import load_model, load_training_state, verify_model
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES, format_manifest, read_manifest
 from quickfox.checkpoints.run_directory import find_model, list_checkpoint_directories, prune_checkpoints
@@ -40,7 +40,7 @@ def put(checkpoint: Path, **files: bytes) -> None:
     """Replace files, named with _ for the dot, and make the manifest agree with them."""
     for name, data in files.items():
         (checkpoint / ".".join(name.rsplit("_", 1))).write_bytes(data)
-    seal(checkpoint, {name: (checkpoint / name).read_bytes() for name in (*MODEL_FILES, *TRAINING_FILES)})
+    write_matching_manifest(checkpoint, {name: (checkpoint / name).read_bytes() for name in (*MODEL_FILES, *TRAINING_FILES)})
 
 
 def assert_refused(action: Callable[[], object], reason: str, most_bytes: int = FEW_BYTES) -> None:

@@ -23,7 +23,7 @@ NAMES = (
     "training.safetensors",
     "state.json",
     "manifest.json",
-    "manifest.json, its sha256 put right",
+    "manifest.json with a valid sha256",
     "vocabulary file, char",
     "vocabulary file, word",
     "vocabulary file, bpe",

@@ -1,4 +1,4 @@
-"""Corpora encoded to files, read back through the memory map, and split."""
+"""Encode corpora to token files, read them back and split them."""
 
 import hashlib
 import sys
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickfox.data import dataset as token_store
+from quickfox.data import dataset
 from quickfox.data.dataset import (
     EncodedCorpus,
     Tokens,
@@ -41,7 +41,7 @@ def tokenizer_of(text: str) -> CharacterTokenizer:
     return CharacterTokenizer(build_vocabulary(Counter(text)))
 
 
-def test_encoding_by_hand(tmp_path: Path):
+def test_encode_worked_example(tmp_path: Path):
     corpus = corpus_of("abcab", tmp_path)
     encoded = encode_corpus(corpus, tokenizer_of("ab"), tmp_path / "tokens.bin")
     tokens_sha256 = hashlib.sha256(bytes([0, 1, 0, 1])).hexdigest()
@@ -49,7 +49,7 @@ def test_encoding_by_hand(tmp_path: Path):
     assert (tmp_path / "tokens.bin").read_bytes() == bytes([0, 1, 0, 1])
 
 
-def test_ids_of_two_bytes_are_little_endian(tmp_path: Path):
+def test_two_byte_ids_are_little_endian(tmp_path: Path):
     tokenizer = CharacterTokenizer(Vocabulary(tuple(chr(0x4E00 + i) for i in range(300))))
     encode_corpus(corpus_of("\u4e01\u4f2b", tmp_path), tokenizer, tmp_path / "tokens.bin")
     assert (tmp_path / "tokens.bin").read_bytes() == bytes([1, 0, 0x2B, 1])
@@ -61,7 +61,7 @@ def test_ids_of_two_bytes_are_little_endian(tmp_path: Path):
         lambda t: not t.startswith("\ufeff")
     )
 )
-def test_any_text_survives_the_round_trip(tmp_path_factory, text):
+def test_round_trip_of_any_text(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("store")
     tokenizer = tokenizer_of(text)
     encoded = encode_corpus(corpus_of(text, folder), tokenizer, folder / "tokens.bin")
@@ -70,7 +70,7 @@ def test_any_text_survives_the_round_trip(tmp_path_factory, text):
 
 
 def test_a_text_of_several_chunks(tmp_path: Path):
-    text = "the quick brown fox – " * 100_000  # 2.4 MB; the chunks are of 1 MiB and cut the dash somewhere
+    text = "the quick brown fox – " * 100_000  # 2.4 MB; some chunk ends within a dash
     tokenizer = tokenizer_of(text)
     corpus = corpus_of(text, tmp_path)
     assert len(list(corpus.iter_text())) > 2
@@ -81,7 +81,7 @@ def test_a_text_of_several_chunks(tmp_path: Path):
 
 
 @pytest.mark.parametrize("shard_bytes", [2, 6, 20, 4000])
-def test_shards_hold_the_same_tokens_and_the_digest_tells_if_one_is_not_whole(tmp_path: Path, shard_bytes: int) -> None:
+def test_shards_contain_the_same_tokens_and_the_digest_detects_damage(tmp_path: Path, shard_bytes: int) -> None:
     tokenizer = CharacterTokenizer(Vocabulary(tuple(chr(0x4E00 + i) for i in range(300))))
     text = "".join(chr(0x4E00 + i) for i in (1, 299, 3, 256, 5, 6, 7, 8, 9, 10))
     path = tmp_path / "tokens.bin"
@@ -91,7 +91,7 @@ def test_shards_hold_the_same_tokens_and_the_digest_tells_if_one_is_not_whole(tm
     assert tokenizer.decode(tokens.ids[:]) == text
     assert tokens_digest(path, has_loss_mask=False) == encoded.tokens_digest
     whole = encode_corpus(corpus_of(text, tmp_path), tokenizer, path)
-    assert token_paths(path) == [path]  # those of the first time are gone
+    assert token_paths(path) == [path]  # the earlier shards are removed
     assert whole.tokens_digest == encoded.tokens_digest
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert tokens_digest(path, has_loss_mask=False) != encoded.tokens_digest
@@ -99,7 +99,7 @@ def test_shards_hold_the_same_tokens_and_the_digest_tells_if_one_is_not_whole(tm
     assert tokens_digest(path, has_loss_mask=False) is None
 
 
-def test_no_tokens(tmp_path: Path):
+def test_a_corpus_of_unknown_characters_only(tmp_path: Path):
     encoded = encode_corpus(corpus_of("zzz", tmp_path), tokenizer_of("ab"), tmp_path / "tokens.bin")
     assert (encoded.tokens, encoded.characters, encoded.unknown) == (0, 3, {"z": 3})
     ids = TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
@@ -107,25 +107,25 @@ def test_no_tokens(tmp_path: Path):
     assert ids.dtype == np.uint8
 
 
-def test_opening_a_file_that_is_not_there(tmp_path: Path):
+def test_open_a_missing_file(tmp_path: Path):
     with pytest.raises(NoInputError, match=r"tokens\.bin: no such file"):
         TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
 
 
-def test_opening_a_folder(tmp_path: Path):
+def test_open_a_directory(tmp_path: Path):
     (tmp_path / "tokens.bin").mkdir()
     with pytest.raises((StorageError, DataError), match=r"tokens\.bin"):
         TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
 
 
-def test_a_file_that_was_cut_short_is_refused(tmp_path: Path):
+def test_a_file_with_part_of_an_id(tmp_path: Path):
     (tmp_path / "tokens.bin").write_bytes(b"\1\0\2")
-    with pytest.raises(DataError, match=r"tokens\.bin: 3 bytes are no whole number of 2-byte token ids") as failure:
+    with pytest.raises(DataError, match=r"tokens\.bin: 3 bytes are not a whole number of 2-byte token ids") as failure:
         TokenFile(tmp_path / "tokens.bin", np.uint16)[:]
     assert failure.value.exit_status == ExitStatus.BAD_DATA == 65
 
 
-def test_nothing_is_left_when_the_corpus_is_not_text_to_its_end(tmp_path: Path):
+def test_no_file_is_left_if_the_corpus_is_not_text(tmp_path: Path):
     (tmp_path / "corpus.txt").write_bytes(b"a" * 2**20 + b"\xff")
     corpus = open_corpus([str(tmp_path / "corpus.txt")], notice=pytest.fail)
     with pytest.raises(DataError, match="not UTF-8 at byte 1048576 "):
@@ -133,19 +133,19 @@ def test_nothing_is_left_when_the_corpus_is_not_text_to_its_end(tmp_path: Path):
     assert not (tmp_path / "tokens.bin").exists()
 
 
-def test_a_place_where_no_file_can_be(tmp_path: Path):
+def test_encode_to_a_missing_directory(tmp_path: Path):
     with pytest.raises(CannotCreateError, match="nowhere") as failure:
         encode_corpus(corpus_of("a", tmp_path), tokenizer_of("a"), tmp_path / "nowhere" / "tokens.bin")
     assert failure.value.exit_status == ExitStatus.CANNOT_CREATE == 73
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits on Windows")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
 def test_a_full_disk(tmp_path: Path):
     import resource
 
     corpus = corpus_of("ab" * 10_000, tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # Python ignores the signal: writing fails
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # Python ignores SIGXFSZ, so writing fails
     try:
         with pytest.raises(StorageError, match=r"cannot write .*tokens\.bin") as failure:
             encode_corpus(corpus, tokenizer_of("ab"), tmp_path / "tokens.bin")
@@ -156,43 +156,41 @@ def test_a_full_disk(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("n", "share", "expected"),
+    ("n", "fraction", "expected"),
     [(10, 0.1, 1), (10, 0.0, 0), (100, 0.29, 29), (1, 0.1, 1), (0, 0.5, 0), (15, 0.1, 2), (10, 0.9, 9)],
 )
-def test_the_last_share_is_held_out(n, share, expected):
+def test_the_validation_tokens_are_the_last_ones(n, fraction, expected):
     ids = np.arange(n, dtype=np.uint8)
-    train, validation = split_tokens(Tokens(ids), share)
+    train, validation = split_tokens(Tokens(ids), fraction)
     assert len(validation) == expected
     assert [*train.ids, *validation.ids] == list(range(n))
 
 
-def test_a_split_copies_nothing():
+def test_a_split_returns_views():
     ids = np.arange(10, dtype=np.uint8)
     assert all(np.shares_memory(part.ids, ids) for part in split_tokens(Tokens(ids), 0.5))
 
 
-PIECES = [np.array(piece, dtype=np.uint16) for piece in ([1, 2, 3], [], [65535])]
+CHUNKS = [np.array(chunk, dtype=np.uint16) for chunk in ([1, 2, 3], [], [65535])]
 
 
 @pytest.mark.parametrize("bytes_in_memory", [0, 7, 8, 1000])
-def test_the_pieces_one_after_another_wherever_they_are_kept(
-    monkeypatch: pytest.MonkeyPatch, bytes_in_memory: int
-) -> None:
-    monkeypatch.setattr(token_store, "_BYTES_IN_MEMORY", bytes_in_memory)
-    ids = collect_tokens(PIECES, np.uint16)
+def test_collect_tokens_in_memory_and_in_a_file(monkeypatch: pytest.MonkeyPatch, bytes_in_memory: int) -> None:
+    monkeypatch.setattr(dataset, "_BYTES_IN_MEMORY", bytes_in_memory)
+    ids = collect_tokens(CHUNKS, np.uint16)
     assert ids.tolist() == [1, 2, 3, 65535]
     assert ids.dtype == np.uint16
     assert isinstance(ids, np.memmap) == (bytes_in_memory < 8)
 
 
-def test_no_pieces() -> None:
+def test_collect_no_tokens() -> None:
     assert collect_tokens([], np.uint8).tolist() == []
 
 
 def test_a_full_disk_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(**_: Any) -> None:
+    def fail(**_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", nowhere)
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", fail)
     with pytest.raises(StorageError, match="temporary file: No space left"):
-        collect_tokens(PIECES, np.uint16)
+        collect_tokens(CHUNKS, np.uint16)

@@ -1,4 +1,4 @@
-"""Token ids in files: any part of them is what it would be in an array, and so are the batches cut from them."""
+"""A token file behaves like an array: slices, parts and batches are equal."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def file(tmp_path: Path, request: pytest.FixtureRequest) -> TokenFile:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(st.integers(0, 501), st.integers(0, 501), st.integers(0, 600), st.integers(0, 600))
-def test_any_slice_of_any_part(file: TokenFile, first: int, last: int, start: int, stop: int) -> None:
+def test_slices_of_parts_equal_those_of_an_array(file: TokenFile, first: int, last: int, start: int, stop: int) -> None:
     first, last = sorted((first, last))
     part = file.part(first, last)
     assert len(part) == last - first
@@ -32,7 +32,7 @@ def test_any_slice_of_any_part(file: TokenFile, first: int, last: int, start: in
     assert np.array_equal(np.concatenate([[], *iter_chunks(part)]), IDS[first:last])
 
 
-def test_batches_and_windows_are_those_of_an_array(file: TokenFile) -> None:
+def test_batches_and_windows_equal_those_of_an_array(file: TokenFile) -> None:
     for step in (0, 7, 1000):
         for ours, arrays in zip(
             StreamBatches(file, 3, 20, 1).batch(step), StreamBatches(IDS, 3, 20, 1).batch(step), strict=True
@@ -42,26 +42,26 @@ def test_batches_and_windows_are_those_of_an_array(file: TokenFile) -> None:
     assert all(np.array_equal(ours.x, arrays.x) and np.array_equal(ours.y, arrays.y) for ours, arrays in pairs)
 
 
-def test_the_rows_of_all_workers_are_the_batch() -> None:
+def test_the_rows_of_all_workers_are_the_whole_batch() -> None:
     whole = StreamBatches(IDS, 6, 20, 1).batch(5)
     for workers in (2, 3):
-        share = 6 // workers
-        shares = [StreamBatches(IDS, 6, 20, 1, rows=slice(w * share, (w + 1) * share)) for w in range(workers)]
-        assert all(each.steps_per_epoch == StreamBatches(IDS, 6, 20, 1).steps_per_epoch for each in shares)
-        for part, rows in enumerate(whole):
-            assert np.array_equal(np.concatenate([each.batch(5)[part] for each in shares]), rows)
+        size = 6 // workers
+        shards = [StreamBatches(IDS, 6, 20, 1, rows=slice(w * size, (w + 1) * size)) for w in range(workers)]
+        assert all(shard.steps_per_epoch == StreamBatches(IDS, 6, 20, 1).steps_per_epoch for shard in shards)
+        for array, rows in enumerate(whole):  # the inputs, then the targets
+            assert np.array_equal(np.concatenate([shard.batch(5)[array] for shard in shards]), rows)
 
 
-def test_a_file_that_shrinks_is_an_error_and_no_wrong_token(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "ids").write_bytes(IDS.tobytes())
     file = TokenFile(tmp_path / "ids", np.uint16)
     (tmp_path / "ids").write_bytes(IDS[:100].tobytes())
     assert np.array_equal(file[90:100], IDS[90:100])
-    with pytest.raises(StorageError, match="shorter"):
+    with pytest.raises(StorageError, match="truncated"):
         file[90:110]
 
 
-def test_all_shards_are_there_at_the_end_or_none_is(tmp_path: Path) -> None:
+def test_all_shards_exist_at_the_end_or_none_after_an_exception(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "ids", 10) as writer:
         writer.write(bytes(35))
         assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
@@ -73,7 +73,7 @@ def test_all_shards_are_there_at_the_end_or_none_is(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_shards_are_removed_together(tmp_path: Path) -> None:
+def test_remove_shards_removes_all(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "ids", 10) as writer:
         writer.write(bytes(35))
     assert [path.stat().st_size for path in shard_paths(tmp_path / "ids")] == [10, 10, 10, 5]

@@ -1,4 +1,4 @@
-"""Writes that fail at any call leave the old content or the new, and nothing else."""
+"""A write that fails at any system call leaves the old content or the new, and no temporary files."""
 
 import errno
 import os
@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 from quickfox.errors import CannotCreateError, QuickfoxError, StorageError
-from quickfox.files import atomic as durable
+from quickfox.files.atomic import append_line, commit_directory, remove_directory, remove_temporaries, write_file
 
 SYSTEM_CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir")
 
 
 class FailingSystem:
-    """Makes the n-th call that changes the disk fail, as a full or dying disk would."""
+    """Lets the n-th system call that changes the disk fail, like a full or defective disk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_at: int, number: int) -> None:
         self.calls = 0
         self.fail_at = fail_at
         self.number = number
         for name in SYSTEM_CALLS:
-            monkeypatch.setattr(os, name, self._counted(getattr(os, name)))
+            monkeypatch.setattr(os, name, self._wrap(getattr(os, name)))
 
-    def _counted(self, call: Callable[..., object]) -> Callable[..., object]:
+    def _wrap(self, call: Callable[..., object]) -> Callable[..., object]:
         def counted(*args: object, **options: object) -> object:
             self.calls += 1
             if self.calls == self.fail_at:
@@ -35,40 +35,40 @@ class FailingSystem:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file under `folder`, hidden ones too."""
+    """All files under `folder`, including hidden ones."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_write_file_creates_and_replaces(tmp_path: Path) -> None:
     for data in (b"first", b"", b"x" * 100_000):
-        durable.write_file(tmp_path / "file", data)
+        write_file(tmp_path / "file", data)
         assert content(tmp_path) == {"file": data}
 
 
-def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
+def test_the_mode_of_a_new_file_depends_on_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        durable.write_file(tmp_path / "file", b"data")
+        write_file(tmp_path / "file", b"data")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+def test_the_target_of_a_symbolic_link_is_written(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "elsewhere" / "file")
-    durable.write_file(link, b"data")
+    write_file(link, b"data")
     assert link.is_symlink()
     assert content(tmp_path / "elsewhere") == {"file": b"data"}
 
 
-def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+def test_write_to_a_pipe(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        durable.write_file(pipe, b"data")
+        write_file(pipe, b"data")
         assert os.read(reader, 100) == b"data"
     finally:
         os.close(reader)
@@ -76,35 +76,35 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_device(tmp_path: Path) -> None:
+def test_write_to_a_full_device(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="/dev/full"):
-        durable.write_file(Path("/dev/full"), b"data")
+        write_file(Path("/dev/full"), b"data")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("fail_at", range(1, 7))
-def test_write_file_failing_at_any_call(tmp_path: Path, fail_at: int, number: int) -> None:
+def test_write_file_with_a_failing_system_call(tmp_path: Path, fail_at: int, number: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.MonkeyPatch.context() as monkeypatch:
         system = FailingSystem(monkeypatch, fail_at, number)
         with pytest.raises(StorageError, match=str(path)):
-            durable.write_file(path, b"new")
+            write_file(path, b"new")
     assert system.calls >= fail_at
     assert content(tmp_path) in ({"file": b"old"}, {"file": b"new"})
 
 
-def test_every_call_of_write_file_was_made_to_fail(tmp_path: Path) -> None:
-    """open, write; open, fsync; rename; then open and fsync of the folder."""
+def test_number_of_system_calls_of_write_file(tmp_path: Path) -> None:
+    """Open and write, open and fsync, rename, open and fsync of the directory."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         system = FailingSystem(monkeypatch, fail_at=-1, number=0)
-        durable.write_file(tmp_path / "file", b"new")
+        write_file(tmp_path / "file", b"new")
     assert system.calls == 7
 
 
 def test_commit_directory_writes_all_files(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "below" / "target"
-    durable.commit_directory(target, {"a": b"1", "b": b"", "last": b"3"})
+    commit_directory(target, {"a": b"1", "b": b"", "last": b"3"})
     assert content(tmp_path) == {
         "deep/below/target/a": b"1",
         "deep/below/target/b": b"",
@@ -112,16 +112,16 @@ def test_commit_directory_writes_all_files(tmp_path: Path) -> None:
     }
 
 
-def test_commit_directory_replaces_an_empty_folder_only(tmp_path: Path) -> None:
+def test_commit_directory_replaces_only_an_empty_directory(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    durable.commit_directory(tmp_path / "empty", {"a": b"1"})
+    commit_directory(tmp_path / "empty", {"a": b"1"})
     with pytest.raises(CannotCreateError, match="empty"):
-        durable.commit_directory(tmp_path / "empty", {"a": b"2"})
+        commit_directory(tmp_path / "empty", {"a": b"2"})
     assert content(tmp_path) == {"empty/a": b"1"}
 
 
-def test_commit_directory_failing_at_any_call(tmp_path: Path) -> None:
-    """Nothing, or everything: until no call is left that could fail."""
+def test_commit_directory_with_a_failing_system_call(tmp_path: Path) -> None:
+    """Either no file or all files exist, whichever call fails."""
     files = {"a": b"1", "b": b"2"}
     for fail_at in range(1, 100):
         target = tmp_path / f"at-{fail_at}" / "target"
@@ -129,76 +129,76 @@ def test_commit_directory_failing_at_any_call(tmp_path: Path) -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:
             system = FailingSystem(monkeypatch, fail_at, errno.ENOSPC)
             try:
-                durable.commit_directory(target, files)
+                commit_directory(target, files)
             except StorageError:
                 assert content(target.parent) in ({}, {"target/a": b"1", "target/b": b"2"})
                 continue
         assert system.calls < fail_at
-        assert fail_at > 10, "mkdir, two files of three calls each, the folder, the rename, the parent"
+        assert fail_at > 10, "mkdir, three calls for each of two files, the directory, the rename, the parent"
         return
-    pytest.fail("a commit never ended")
+    pytest.fail("more system calls than expected")
 
 
-def test_an_interrupted_write_removes_its_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_removes_its_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(descriptor: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        durable.write_file(tmp_path / "file", b"data")
+        write_file(tmp_path / "file", b"data")
     with pytest.raises(KeyboardInterrupt):
-        durable.commit_directory(tmp_path / "folder", {"a": b"1"})
+        commit_directory(tmp_path / "folder", {"a": b"1"})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_in_small_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system may write less than it was given."""
+def test_partial_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """os.write may write less than it is given."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
-    durable.write_file(tmp_path / "file", b"a longer text")
+    write_file(tmp_path / "file", b"a longer text")
     assert content(tmp_path) == {"file": b"a longer text"}
 
 
 @pytest.mark.parametrize("path", ["missing/file", "folder", "a-file/file", "x" * 300])
-def test_wrong_places(tmp_path: Path, path: str) -> None:
+def test_paths_that_cannot_be_written(tmp_path: Path, path: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "a-file").write_bytes(b"")
     with pytest.raises(CannotCreateError, match="cannot write"):
-        durable.write_file(tmp_path / path, b"data")
+        write_file(tmp_path / path, b"data")
     assert content(tmp_path) == {"a-file": b""}
 
 
 def test_append_line(tmp_path: Path) -> None:
     for line in ("one", "zwei ä"):
-        durable.append_line(tmp_path / "log", line)
+        append_line(tmp_path / "log", line)
     assert (tmp_path / "log").read_text(encoding="utf-8") == "one\nzwei ä\n"
 
 
 def test_remove_directory(tmp_path: Path) -> None:
-    durable.commit_directory(tmp_path / "target", {"a": b"1"})
-    durable.remove_directory(tmp_path / "target")
+    commit_directory(tmp_path / "target", {"a": b"1"})
+    remove_directory(tmp_path / "target")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(QuickfoxError, match="cannot remove"):
-        durable.remove_directory(tmp_path / "target")
+        remove_directory(tmp_path / "target")
 
 
-def test_sweep_removes_what_a_killed_write_left_and_nothing_else(
+def test_remove_temporaries_removes_only_leftovers_of_killed_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    durable.write_file(tmp_path / "file", b"data")
+    write_file(tmp_path / "file", b"data")
     (tmp_path / ".hidden.tmp").write_bytes(b"not ours")
-    with monkeypatch.context() as patch:  # a killed process cleans nothing up
+    with monkeypatch.context() as patch:  # a killed process does not clean up
         patch.setattr(os, "fsync", _die)
         patch.setattr("pathlib.Path.unlink", _die)
         patch.setattr("shutil.rmtree", _die)
         for write in (
-            lambda: durable.write_file(tmp_path / "new", b"data"),
-            lambda: durable.commit_directory(tmp_path / "folder", {"a": b"1"}),
+            lambda: write_file(tmp_path / "new", b"data"),
+            lambda: commit_directory(tmp_path / "folder", {"a": b"1"}),
         ):
             with pytest.raises(_KilledError):
                 write()
     assert len(list(tmp_path.iterdir())) == 4
-    durable.remove_temporaries(tmp_path)
+    remove_temporaries(tmp_path)
     assert content(tmp_path) == {"file": b"data", ".hidden.tmp": b"not ours"}
 
 

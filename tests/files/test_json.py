@@ -1,4 +1,4 @@
-"""JSON that is damaged, ambiguous or hostile is refused, and by name."""
+"""JSON that is damaged, ambiguous or hostile is refused in one line that names the file."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickfox.errors import DataError, NoInputError
-from quickfox.files.json import MAX_DEPTH, format_json, parse_json, read_json
+from quickfox.files.json import format_json, parse_json, read_json
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -18,7 +18,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=5))
-def test_what_is_written_is_read(value: dict[str, object]) -> None:
+def test_round_trip(value: dict[str, object]) -> None:
     data = format_json(value)
     assert parse_json(data, "file") == value
     assert format_json(parse_json(data, "file")) == data
@@ -27,42 +27,36 @@ def test_what_is_written_is_read(value: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not valid JSON"),
-        (b"{", "not valid JSON"),
-        (b"{} {}", "not valid JSON"),
-        (b"{'a': 1}", "not valid JSON"),
-        (b'"\n"', "not valid JSON"),
-        (b'"\xff"', "not UTF-8 at byte 1"),
-        (b"\xef\xbb\xbf{}", "not valid JSON"),
-        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is given twice"),
-        (b"[NaN]", "NaN is not"),
-        (b"[Infinity]", "Infinity is not"),
-        (b"[-Infinity]", "-Infinity is not"),
+        (b"", "Expecting value"),
+        (b"{", "Expecting property name"),
+        (b"{} {}", "Extra data"),
+        (b"{'a': 1}", "Expecting property name"),
+        (b'"\n"', "Invalid control character"),
+        (b'"\xff"', "can't decode byte 0xff in position 1"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        (b'{"a": 1, "b": {"c": 1, "d": 1, "c": 2}}', "'c' is given twice"),
+        (b"[NaN]", "NaN is not a JSON number"),
+        (b"[Infinity]", "Infinity is not a JSON number"),
+        (b"[-Infinity]", "-Infinity is not a JSON number"),
         (b"[1e400]", "1e400 is too large"),
-        (b"[" + b"9" * 5000 + b"]", "too many digits"),
-        (b'["\\ud800"]', "surrogate"),
-        (b'{"\\udfff": 1}', "surrogate"),
-        (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nested deeper"),
-        (b"[" * 100_000, "nested deeper"),
-        (b'{"a":' * 100_000, "nested deeper"),
+        (b"[" + b"9" * 5000 + b"]", "5000 digits"),
+        (b'["\\ud800"]', "surrogates not allowed"),
+        (b'{"\\udfff": 1}', "surrogates not allowed"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_refused(data: bytes, reason: str) -> None:
+def test_invalid_json_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason) as caught:
         parse_json(data, "some/file.json")
-    assert str(caught.value).startswith("some/file.json: ")
+    assert str(caught.value).startswith("some/file.json: not valid JSON: ")
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 200
-
-
-def test_the_greatest_depth() -> None:
-    value = parse_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, "file")
-    assert json.dumps(value).count("[") == MAX_DEPTH
+    assert len(str(caught.value)) < 250
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}:,"\\u0d8e+-1naNtrue ', max_size=60).map(str.encode))
-def test_any_bytes_are_a_value_or_refused(data: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     try:
         value = parse_json(data, "file")
     except DataError:
@@ -70,10 +64,10 @@ def test_any_bytes_are_a_value_or_refused(data: bytes) -> None:
     assert value == json.loads(data)
 
 
-def test_too_large_is_refused_unread(tmp_path: Path) -> None:
+def test_too_large_a_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("wb") as file:
-        file.truncate(2**40)  # a terabyte of nothing
+        file.truncate(2**40)  # a terabyte, sparse
     with pytest.raises(DataError, match="more than"):
         read_json(path)
     with pytest.raises(DataError, match="larger than"):
@@ -81,14 +75,14 @@ def test_too_large_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # to open it would wait for a writer
+    os.mkfifo(tmp_path / "pipe")  # opening it would block
     for name in ("pipe", "."):
         with pytest.raises(DataError, match="not a regular file"):
             read_json(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["missing", "file/below"])
-def test_nothing_there(tmp_path: Path, name: str) -> None:
+def test_missing_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"{}")
     with pytest.raises(NoInputError, match="no such file"):
         read_json(tmp_path / name)

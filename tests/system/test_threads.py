@@ -1,4 +1,4 @@
-"""Work ahead on threads: in order, a bounded number of items at a time, failures told."""
+"""map_ahead: results in order, a bounded number of items in memory, exceptions passed on."""
 
 import threading
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from quickfox.system.threads import map_ahead
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 7, 100])
-def test_results_come_in_the_order_of_the_items(threads: int, count: int) -> None:
+def test_results_are_in_the_order_of_the_items(threads: int, count: int) -> None:
     assert list(map_ahead(lambda item: item * 2, range(count), threads)) == [2 * item for item in range(count)]
 
 
-def test_with_one_thread_the_calls_are_in_order_too() -> None:
+def test_with_one_thread_the_calls_are_in_order() -> None:
     calls: list[int] = []
     list(map_ahead(calls.append, range(50), threads=1))
     assert calls == list(range(50))
 
 
-def test_no_more_items_are_made_than_one_beyond_the_threads() -> None:
+def test_at_most_one_item_more_than_threads_is_made_ahead() -> None:
     made: list[int] = []
 
     def items() -> Iterator[int]:
@@ -33,12 +33,12 @@ def test_no_more_items_are_made_than_one_beyond_the_threads() -> None:
     assert len(made) == 3
 
 
-def test_the_function_runs_beside_the_caller() -> None:
+def test_the_function_runs_on_another_thread() -> None:
     results = map_ahead(lambda _: threading.current_thread(), [0], threads=1)
     assert next(results) is not threading.current_thread()
 
 
-def test_a_failure_of_the_function_is_the_callers() -> None:
+def test_an_exception_of_the_function_is_raised() -> None:
     def fail(item: int) -> None:
         raise OSError(f"item {item}")
 

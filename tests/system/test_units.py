@@ -1,4 +1,4 @@
-"""Lengths of time, as people write and read them."""
+"""Parse and format durations."""
 
 import math
 
@@ -12,14 +12,14 @@ from quickfox.system.units import format_duration, parse_duration
     ("text", "seconds"),
     [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("1.5m", 90), ("0.25h", 900), (" 60s ", 60), ("0", 0)],
 )
-def test_times_are_read_in_seconds_minutes_and_hours(text: str, seconds: float) -> None:
+def test_parse_duration(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "s", "5 m", "5d", "-5m", "+5m", "1e3", ".5m", "5.m", "1h30m", "5M", "nan", "inf", "٥m", "5m\n5m"]
 )
-def test_what_is_no_time_is_refused_with_its_text(text: str) -> None:
+def test_an_invalid_duration_is_reported_with_its_text(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_duration(text)
     assert repr(text) in str(caught.value)
@@ -41,5 +41,5 @@ def test_what_is_no_time_is_refused_with_its_text(text: str) -> None:
         (math.inf, "?"),
     ],
 )
-def test_times_are_told_in_two_units_at_most(seconds: float, text: str) -> None:
+def test_format_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text

@@ -1,4 +1,4 @@
-"""Corpora of JSON lines: what is a document, what is refused, what a model is to predict of it."""
+"""Corpora of JSON lines: documents, invalid lines, and the loss mask."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def corpus_of(folder: Path, content: str, name: str = "pairs.jsonl") -> Corpus:
     return open_corpus([str(folder / name)], print)
 
 
-def test_documents_by_hand(tmp_path: Path) -> None:
+def test_documents_worked_example(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, LINES)
     assert has_documents(corpus)
     assert list(iter_documents(corpus)) == [Document("1+1=", "2"), Document("", "a\u2028b"), Document("", "")]
@@ -39,7 +39,7 @@ def test_plain_text_has_no_documents(tmp_path: Path) -> None:
     assert "".join(iter_texts(corpus)) == LINES
 
 
-def test_one_corpus_is_not_both(tmp_path: Path) -> None:
+def test_json_lines_and_plain_text_cannot_be_mixed(tmp_path: Path) -> None:
     corpus_of(tmp_path, LINES)
     corpus_of(tmp_path, LINES, "plain.txt")
     mixed = open_corpus([str(tmp_path / "pairs.jsonl"), str(tmp_path / "plain.txt")], print)
@@ -61,49 +61,49 @@ def test_one_corpus_is_not_both(tmp_path: Path) -> None:
         ('{"prompt": "a", "completion": null}', "'completion' must be a string"),
     ],
 )
-def test_other_lines_are_refused_by_their_number(tmp_path: Path, line: str, message: str) -> None:
+def test_invalid_lines_are_reported_with_their_number(tmp_path: Path, line: str, message: str) -> None:
     corpus = corpus_of(tmp_path, '{"text": "fine"}\n' + line + "\n")
     with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: .*{message}"):
         list(iter_documents(corpus))
 
 
 @given(parts=st.lists(st.text(st.sampled_from("a\n\r\u2028"))))
-def test_lines_however_they_are_cut(parts: list[str]) -> None:
+def test_lines_do_not_depend_on_the_chunks(parts: list[str]) -> None:
     assert list(_iter_lines("a", parts)) == list(enumerate("".join(parts).split("\n"), start=1))
 
 
-def test_a_long_line_is_one_document(tmp_path: Path) -> None:
+def test_a_line_longer_than_a_chunk(tmp_path: Path) -> None:
     text = "quick brown fox " * (5 * CHUNK_BYTES // 16)
     content = f'{{"text": "{text}"}}\n{{"text": "end"}}'
     assert list(iter_documents(corpus_of(tmp_path, content))) == [Document("", text), Document("", "end")]
 
 
-def test_a_line_that_is_too_long_is_refused_before_its_end(tmp_path: Path) -> None:
-    """After it comes what is no text, which would be refused otherwise."""
+def test_too_long_a_line_is_refused_before_its_end(tmp_path: Path) -> None:
+    """The line ends with invalid UTF-8, which is not reached."""
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(b'{"text": "fine"}\n{"text": "' + b"a" * (MAX_JSON_BYTES + CHUNK_BYTES) + b"\xff")
     documents = iter_documents(open_corpus([str(path)], print))
     assert next(documents) == Document("", "fine")
-    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: larger than the {MAX_JSON_BYTES} bytes"):
+    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: larger than the limit of {MAX_JSON_BYTES} bytes"):
         next(documents)
 
 
-def test_a_line_of_too_many_bytes_but_not_too_many_characters_is_refused(tmp_path: Path) -> None:
+def test_the_limit_of_a_line_is_in_bytes(tmp_path: Path) -> None:
     content = f'{{"text": "{"ä" * (MAX_JSON_BYTES // 2)}"}}'
-    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 1: larger than the {MAX_JSON_BYTES} bytes"):
+    with pytest.raises(DataError, match=rf"pairs\.jsonl, line 1: larger than the limit of {MAX_JSON_BYTES} bytes"):
         list(iter_documents(corpus_of(tmp_path, content)))
 
 
-def test_who_watches_the_encoding_is_told_of_every_byte_once(tmp_path: Path) -> None:
-    """Though the digest of the text needs another reading."""
+def test_progress_of_encoding_counts_each_byte_once(tmp_path: Path) -> None:
+    """The second pass for the digest is not counted."""
     corpus = corpus_of(tmp_path, LINES)
-    told: list[int] = []
-    encoded = encode_corpus(corpus.with_progress(told.append), TOKENIZER, tmp_path / "tokens.bin")
-    assert sum(told) == corpus.size
+    sizes: list[int] = []
+    encoded = encode_corpus(corpus.with_progress(sizes.append), TOKENIZER, tmp_path / "tokens.bin")
+    assert sum(sizes) == corpus.size
     assert encoded.digest == corpus.digest()
 
 
-def test_prompts_are_read_and_completions_with_their_end_are_to_be_predicted(tmp_path: Path) -> None:
+def test_completions_and_their_end_are_targets_and_prompts_are_not(tmp_path: Path) -> None:
     path = tmp_path / "tokens.bin"
     corpus = corpus_of(tmp_path, LINES)
     encoded = encode_corpus(corpus, TOKENIZER, path)
@@ -118,12 +118,12 @@ def test_prompts_are_read_and_completions_with_their_end_are_to_be_predicted(tmp
     assert (first.num_targets, len(rest)) == (1, len(text) - 6)
 
 
-def test_a_text_without_an_end_cannot_hold_documents(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no end"):
+def test_documents_require_an_end_of_text_token(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no end-of-text token"):
         list(encode_corpus_chunks(corpus_of(tmp_path, LINES), ByteTokenizer()))
 
 
-def test_what_is_not_to_be_predicted_is_no_target() -> None:
+def test_masked_tokens_are_not_targets() -> None:
     ids = np.arange(10, dtype=np.uint8)
     mask = ids % 3 == 0
     x, y = StreamBatches(ids, 2, 4, 1, mask).batch(3)
@@ -133,6 +133,6 @@ def test_what_is_not_to_be_predicted_is_no_target() -> None:
     np.testing.assert_array_equal(window.weight[0], mask[1:])
 
 
-def test_tokens_that_are_all_to_be_predicted_need_no_mask() -> None:
+def test_without_a_mask_all_tokens_but_the_first_are_targets() -> None:
     assert Tokens(np.arange(5, dtype=np.uint8)).num_targets == 4
     assert Tokens(np.zeros(0, np.uint8)).num_targets == 0

@@ -1,4 +1,4 @@
-"""Folding characters that a model does not know into such that it knows."""
+"""Transliteration of characters outside of a vocabulary."""
 
 import string
 import unicodedata
@@ -12,11 +12,11 @@ from quickfox.text.transliteration import describe_transliteration, transliterat
 
 ASCII = frozenset(string.printable[:95] + "\n")
 
-CURIOUS = "aeESs éÉ\u0301\u0323ßẞﬁǆ½´¨“”\"'’–—…\r\n\t\u00a0\u2028が\u3099ｶﾞᄒ\u1161ᆫ한，。！(øŒıK🦊\u0f73א\u05b8\u0345"
-"""What has several forms, cases or look-alikes, or none."""
+DIFFICULT = "aeESs éÉ\u0301\u0323ßẞﬁǆ½´¨“”\"'’–—…\r\n\t\u00a0\u2028が\u3099ｶﾞᄒ\u1161ᆫ한，。！(øŒıK🦊\u0f73א\u05b8\u0345"
+"""Characters with several forms, cases or look-alikes, or with none."""
 
-TEXTS = st.text() | st.text(CURIOUS)
-KNOWN = st.frozensets(st.characters()) | st.frozensets(st.sampled_from(CURIOUS)) | st.just(ASCII)
+TEXTS = st.text() | st.text(DIFFICULT)
+KNOWN = st.frozensets(st.characters()) | st.frozensets(st.sampled_from(DIFFICULT)) | st.just(ASCII)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ KNOWN = st.frozensets(st.characters()) | st.frozensets(st.sampled_from(CURIOUS))
         ("a´ b`", "a' b`"),
     ],
 )
-def test_an_english_model_of_plain_characters(text, expected):
+def test_transliterate_to_ascii(text, expected):
     assert transliterate(text, ASCII).text == expected
 
 
@@ -48,7 +48,7 @@ def test_case():
     assert transliterate("ß ǆ", frozenset("S Dž")).text == "SS Dž"
 
 
-def test_the_letter_without_its_marks_comes_before_the_other_case():
+def test_removing_marks_has_priority_over_changing_case():
     assert transliterate("É", frozenset("Eé")).text == "E"
     assert transliterate("É", frozenset("eé")).text == "é"
 
@@ -60,12 +60,12 @@ def test_composed_and_decomposed():
     assert transliterate("ｶﾞ", frozenset("ガ")).text == "ガ"
 
 
-def test_known_sequences_are_left_as_they_are():
+def test_known_sequences_are_unchanged():
     known = frozenset("eé\u0301\r\n’")
     assert transliterate("e\u0301é\r\n’", known).text == "e\u0301é\r\n’"
 
 
-def test_a_model_of_typographic_text_reads_straight_quotes():
+def test_straight_quotes_to_typographic_quotes():
     assert (
         transliterate("\"Oh,\" he said ('it' can't).", frozenset("“”‘’Oh, esaidtcn().")).text
         == "“Oh,” he said (‘it’ can’t)."
@@ -73,22 +73,22 @@ def test_a_model_of_typographic_text_reads_straight_quotes():
     assert transliterate('"Oh," x', frozenset("«»Oh, x")).text == "«Oh,» x"
 
 
-def test_a_model_of_chinese_reads_plain_punctuation():
+def test_ascii_punctuation_to_fullwidth():
     assert transliterate("天,地.(好!)", frozenset("天地好，。（）！")).text == "天，地。（好！）"
 
 
-def test_line_ends_where_there_are_none_are_spaces():
+def test_line_ends_to_spaces():
     assert transliterate("a\r\nb\nc", frozenset("abc ")).text == "a b c"
     assert transliterate("a\r\nb\nc", frozenset("abc\r")).text == "a\rb\rc"
 
 
-def test_what_is_like_nothing_known_stays_for_others_to_leave_out():
+def test_characters_without_a_replacement_are_unchanged():
     transliterated = transliterate("a🦊 b日", ASCII)
     assert transliterated.text == "a🦊 b日"
     assert transliterated.replaced == Counter()
 
 
-def test_an_accent_by_itself_is_no_space():
+def test_an_isolated_accent_is_not_replaced_by_a_space():
     assert transliterate("a¨", frozenset("a ")).text == "a¨"
 
 
@@ -98,25 +98,25 @@ def test_replacements_are_counted():
     assert transliterated.replaced == Counter({("’", "'"): 3, ("É", "E"): 1, ("e\u0301", "e"): 1})
 
 
-def test_more_marks_than_any_text_has_take_no_time():
+def test_excessive_combining_marks_take_linear_time():
     assert transliterate("a" + "\u0323\u0301" * 50_000, ASCII).text.startswith("a")
 
 
-def test_replacements_named_for_a_message():
+def test_describe_transliteration():
     assert describe_transliteration(transliterate("’É’’", ASCII).replaced) == "'’' by \"'\" (3), 'É' by 'E'"
     assert describe_transliteration(transliterate("é\u2028", ASCII).replaced, limit=1) == "'é' by 'e' and others"
     assert describe_transliteration(transliterate("e\u0301", frozenset("é")).replaced) == "'e\\u0301' by '\\xe9'"
 
 
 @given(TEXTS, KNOWN)
-def test_what_is_known_is_left_alone(text, known):
+def test_known_text_is_unchanged(text, known):
     known_text = "".join(character for character in text if character in known)
     assert transliterate(known_text, known).text == known_text
     assert transliterate(text, frozenset(text)).replaced == Counter()
 
 
 @given(st.text(st.characters(exclude_categories=("M", "Cs"))), KNOWN)
-def test_known_characters_stay_in_their_order(text, known):
+def test_known_characters_keep_their_order(text, known):
     remaining = iter(transliterate(text, known).text)
     # Letters of Hangul syllables and Japanese voicing combine without being marks, so NFC may change those.
     if unicodedata.is_normalized("NFKC", text):
@@ -124,7 +124,7 @@ def test_known_characters_stay_in_their_order(text, known):
 
 
 @given(TEXTS, KNOWN)
-def test_everything_is_replaced_by_what_is_known(text, known):
+def test_replacements_are_known_characters(text, known):
     for cluster, spelling in transliterate(text, known).replaced:
         assert not known.issuperset(cluster)
         assert spelling
@@ -132,7 +132,7 @@ def test_everything_is_replaced_by_what_is_known(text, known):
 
 
 @given(TEXTS, KNOWN)
-def test_folding_again_changes_nothing(text, known):
+def test_transliteration_is_idempotent(text, known):
     transliterated = transliterate(text, known)
     again = transliterate(transliterated.text, known)
     assert again.text == transliterated.text
@@ -140,7 +140,7 @@ def test_folding_again_changes_nothing(text, known):
 
 
 @given(TEXTS, KNOWN)
-def test_only_what_is_unknown_stays_or_goes(text, known):
+def test_only_unknown_characters_are_replaced(text, known):
     transliterated = transliterate(text, known)
     assert transliterated.replaced.total() <= sum(character not in known for character in text)
     assert {c for c in transliterated.text if c not in known} <= {c for c in text if c not in known}

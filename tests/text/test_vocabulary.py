@@ -1,4 +1,4 @@
-"""Counting characters and choosing a vocabulary."""
+"""Count characters and choose a vocabulary."""
 
 import sys
 from collections import Counter
@@ -17,14 +17,14 @@ from quickfox.text.vocabulary import (
     describe_characters,
 )
 
-UNICODE_TEXT = st.text()  # any characters but lone surrogates
+UNICODE_TEXT = st.text()  # all characters except surrogates
 
 
-def test_counting_by_hand():
+def test_counts_worked_example():
     assert count_characters(["ab\n", "", "b🦊", "é"]) == Counter({"b": 2, "a": 1, "\n": 1, "🦊": 1, "é": 1})
 
 
-def test_nothing_to_count():
+def test_counts_of_an_empty_text():
     assert count_characters([]) == Counter()
     assert count_characters([""]) == Counter()
 
@@ -34,12 +34,12 @@ def test_counts_are_plain_integers():
 
 
 @given(st.lists(UNICODE_TEXT))
-def test_counting_agrees_with_the_standard_library_however_the_text_is_cut(chunks):
+def test_counts_equal_those_of_counter_for_any_chunks(chunks):
     assert count_characters(chunks) == Counter("".join(chunks))
 
 
 @given(UNICODE_TEXT)
-def test_code_points_are_those_of_the_characters(text):
+def test_code_points(text):
     codes = code_points(text)
     assert codes.dtype == np.uint32
     assert codes.tolist() == [ord(character) for character in text]
@@ -54,13 +54,13 @@ def test_a_vocabulary_is_sorted_by_code_point():
     assert build_vocabulary(Counter("the 🦊é\n")).characters == ("\n", " ", "e", "h", "t", "é", "🦊")
 
 
-def test_min_count_leaves_out_the_rare():
+def test_min_count_excludes_rare_characters():
     vocabulary = build_vocabulary(Counter("aaabbc"), min_count=2)
     assert vocabulary == Vocabulary(("a", "b"), min_count=2)
 
 
 @given(st.text(min_size=1), st.integers(1, 3))
-def test_a_vocabulary_holds_exactly_what_occurs_often_enough(text, min_count):
+def test_a_vocabulary_has_the_characters_with_min_count(text, min_count):
     counts = Counter(text)
     often_enough = {character for character in text if counts[character] >= min_count}
     if often_enough:
@@ -71,18 +71,20 @@ def test_a_vocabulary_holds_exactly_what_occurs_often_enough(text, min_count):
 
 
 @pytest.mark.parametrize("min_count", [0, -3])
-def test_a_min_count_below_one_is_refused(min_count):
-    with pytest.raises(UsageError, match=f"min-count must be at least 1, not {min_count}") as failure:
+def test_min_count_below_one(min_count):
+    with pytest.raises(UsageError, match=f"min_count must be at least 1, not {min_count}") as failure:
         build_vocabulary(Counter("ab"), min_count)
     assert failure.value.exit_status == ExitStatus.USAGE == 2
 
 
-def test_a_min_count_that_leaves_nothing_is_refused_with_the_highest_that_would():
-    with pytest.raises(UsageError, match=r"min-count 9 leaves no character: the commonest, 'b' \(U\+0062\), occurs 2"):
+def test_min_count_above_all_counts():
+    with pytest.raises(
+        UsageError, match=r"min_count 9 excludes every character: the most frequent, 'b' \(U\+0062\), occurs 2"
+    ):
         build_vocabulary(Counter("abb"), min_count=9)
 
 
-def test_an_empty_corpus_makes_no_vocabulary():
+def test_an_empty_corpus():
     with pytest.raises(NoInputError, match="no characters") as failure:
         build_vocabulary(Counter())
     assert failure.value.exit_status == ExitStatus.NO_INPUT == 66
@@ -97,22 +99,22 @@ def test_an_empty_corpus_makes_no_vocabulary():
         (("a", "x" * 1000), 1, "'xxxxxxxxxxxxxxxxxxxx' is not a single character"),
         (("a", "a"), 1, r"'a' \(U\+0061\) is in the vocabulary twice"),
         (("b", "a"), 1, "sorted by code point: 'a' comes before 'b'"),
-        (("a", "\ud800"), 1, r"U\+D800 is a lone surrogate"),
-        (("\udfff",), 1, r"U\+DFFF is a lone surrogate"),
+        (("a", "\ud800"), 1, r"U\+D800 is an unpaired surrogate"),
+        (("\udfff",), 1, r"U\+DFFF is an unpaired surrogate"),
         (("a",), 0, "min_count must be at least 1, not 0"),
     ],
 )
-def test_what_is_no_vocabulary(characters, min_count, message):
+def test_invalid_vocabularies(characters, min_count, message):
     with pytest.raises(DataError, match=message) as failure:
         Vocabulary(characters, min_count)
     assert failure.value.exit_status == ExitStatus.BAD_DATA == 65
 
 
-def test_characters_just_beside_the_surrogates_are_characters():
+def test_the_neighbors_of_the_surrogates_are_characters():
     assert Vocabulary(("\ud7ff", "\ue000")).characters == ("\ud7ff", "\ue000")
 
 
-def test_characters_named_for_a_message():
+def test_describe_characters():
     assert describe_characters(["é"]) == "'é' (U+00E9)"
     assert describe_characters("\n🦊") == "'\\n' (U+000A), '🦊' (U+1F98A)"
     assert describe_characters("ab", limit=2) == "'a' (U+0061), 'b' (U+0062)"
@@ -120,7 +122,7 @@ def test_characters_named_for_a_message():
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_a_description_is_one_line_that_utf_8_can_carry(text):
+def test_a_description_is_one_line_in_utf_8(text):
     description = describe_characters(text, limit=100)
     assert len(description.splitlines()) <= 1
     description.encode("utf-8")

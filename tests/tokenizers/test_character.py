@@ -1,4 +1,4 @@
-"""Characters to token ids and back."""
+"""Encode and decode characters."""
 
 from collections import Counter
 
@@ -11,21 +11,21 @@ from quickfox.errors import DataError, ExitStatus
 from quickfox.text.vocabulary import Vocabulary, build_vocabulary, count_characters
 from quickfox.tokenizers.character import CharacterTokenizer
 
-UNICODE_TEXT = st.text(min_size=1)  # any characters but lone surrogates
+UNICODE_TEXT = st.text(min_size=1)  # all characters except surrogates
 
 
 def tokenizer_of(text: str) -> CharacterTokenizer:
     return CharacterTokenizer(build_vocabulary(count_characters([text])))
 
 
-def test_encoding_and_decoding_by_hand():
+def test_encode_and_decode_worked_example():
     tokenizer = tokenizer_of("the fox\n")  # "\n", " ", e, f, h, o, t, x
     assert tokenizer.encode("hot fox").tolist() == [4, 5, 6, 1, 3, 5, 7]
     assert tokenizer.decode([4, 5, 6, 1, 3, 5, 7]) == "hot fox"
     assert tokenizer.vocabulary_size == 8
 
 
-def test_no_text_is_no_tokens():
+def test_an_empty_text():
     tokenizer = tokenizer_of("ab")
     assert tokenizer.encode("").shape == (0,)
     assert tokenizer.encode("").dtype == np.uint8
@@ -33,7 +33,7 @@ def test_no_text_is_no_tokens():
 
 
 @given(UNICODE_TEXT)
-def test_any_text_survives_the_round_trip(text):
+def test_round_trip_of_any_text(text):
     tokenizer = tokenizer_of(text)
     ids = tokenizer.encode(text)
     assert ids.shape == (len(text),)
@@ -45,7 +45,7 @@ def test_any_text_survives_the_round_trip(text):
     ("vocabulary_size", "dtype"),
     [(1, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32")],
 )
-def test_the_smallest_type_that_holds_every_id(vocabulary_size, dtype):
+def test_token_dtype_is_the_smallest_that_holds_every_id(vocabulary_size, dtype):
     tokenizer = CharacterTokenizer(Vocabulary(tuple(chr(0x10000 + i) for i in range(vocabulary_size))))
     assert tokenizer.token_dtype == np.dtype(dtype)
     last = tokenizer.vocabulary.characters[-1]
@@ -53,22 +53,22 @@ def test_the_smallest_type_that_holds_every_id(vocabulary_size, dtype):
     assert tokenizer.encode(last).tolist() == [vocabulary_size - 1]
 
 
-def test_unknown_characters_are_refused_by_name_commonest_first():
+def test_unknown_characters_are_named_most_frequent_first():
     message = r"not in the vocabulary: '€' \(U\+20AC\), '\\t' \(U\+0009\)$"
     with pytest.raises(DataError, match=message) as failure:
         tokenizer_of("ab").encode("a€\t€b")
     assert failure.value.exit_status == ExitStatus.BAD_DATA == 65
 
 
-def test_unknown_characters_are_left_out_and_counted_when_asked():
+def test_unknown_characters_are_skipped_and_counted_on_request():
     unknown = Counter({"€": 1})
     ids = tokenizer_of("bd").encode("abcd🦊€ca", unknown)
     assert ids.tolist() == [0, 1]
-    assert unknown == {"a": 2, "c": 2, "🦊": 1, "€": 2}  # below, between and beyond the known ones; added up
+    assert unknown == {"a": 2, "c": 2, "🦊": 1, "€": 2}  # below, between and above the known ones; counts are added
 
 
-def test_half_a_surrogate_pair_in_a_seed_is_an_unknown_character():
-    """A byte on the command line that is not UTF-8 reaches Python as a lone surrogate."""
+def test_an_unpaired_surrogate_is_an_unknown_character():
+    """A byte on the command line that is not UTF-8 is an unpaired surrogate in Python."""
     unknown: Counter[str] = Counter()
     assert tokenizer_of("ab").encode("a\udcffb", unknown).tolist() == [0, 1]
     assert unknown == {"\udcff": 1}
@@ -77,7 +77,7 @@ def test_half_a_surrogate_pair_in_a_seed_is_an_unknown_character():
 
 
 @given(UNICODE_TEXT, st.text())
-def test_known_characters_keep_their_order_and_the_others_are_counted(known, text):
+def test_known_characters_are_encoded_in_order_and_the_others_counted(known, text):
     unknown: Counter[str] = Counter()
     tokenizer = tokenizer_of(known)
     assert tokenizer.decode(tokenizer.encode(text, unknown)) == "".join(c for c in text if c in known)
@@ -85,6 +85,6 @@ def test_known_characters_keep_their_order_and_the_others_are_counted(known, tex
 
 
 @pytest.mark.parametrize("number", [-1, 2, 255])
-def test_an_id_outside_of_the_vocabulary_is_refused(number):
-    with pytest.raises(DataError, match=rf"token id {number} is outside of the vocabulary of 2 tokens"):
+def test_an_id_outside_the_vocabulary(number):
+    with pytest.raises(DataError, match=rf"token id {number} is outside the vocabulary of 2 tokens"):
         tokenizer_of("ab").decode([0, number])

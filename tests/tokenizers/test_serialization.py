@@ -1,4 +1,4 @@
-"""The tokenizer's file: what it holds, and what is refused."""
+"""Tokenizer files: content, round trips and invalid files."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from quickfox.tokenizers.build import build_tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer, parse_tokenizer, save_tokenizer
 
-UNICODE_TEXT = st.text(min_size=1)  # any characters but lone surrogates
+UNICODE_TEXT = st.text(min_size=1)  # all characters except surrogates
 
 
 def characters_of(text: str) -> CharacterTokenizer:
@@ -32,19 +32,19 @@ def test_the_file_is_readable():
 
 
 @pytest.mark.parametrize("invisible", ["\0", "\x85", "\xa0", "\u202e", "\u2028", "\ufeff", "\U000e0001"])
-def test_what_cannot_be_seen_is_escaped(invisible):
+def test_characters_that_are_not_printable_are_escaped(invisible):
     data = format_tokenizer(CharacterTokenizer(Vocabulary(("!", invisible) if invisible > "!" else (invisible, "!"))))
     assert data.isascii()
     assert json.dumps(invisible).encode() in data
 
 
 @given(UNICODE_TEXT, st.integers(1, 10**9))
-def test_any_tokenizer_survives_the_file(text, min_count):
+def test_round_trip_of_any_character_tokenizer(text, min_count):
     tokenizer = CharacterTokenizer(Vocabulary(tuple(sorted(set(text))), min_count))
     assert parse_tokenizer(format_tokenizer(tokenizer), "f") == tokenizer
 
 
-def test_saving_and_loading(tmp_path: Path):
+def test_save_and_load(tmp_path: Path):
     path = tmp_path / "vocab.json"
     tokenizer = characters_of("größe 🦊\r\n\u2028")
     save_tokenizer(tokenizer, path)
@@ -52,13 +52,13 @@ def test_saving_and_loading(tmp_path: Path):
     assert path.read_bytes() == format_tokenizer(tokenizer)
 
 
-def test_saving_into_a_folder_that_is_not_there(tmp_path: Path):
+def test_save_to_a_missing_directory(tmp_path: Path):
     with pytest.raises(CannotCreateError) as failure:
         save_tokenizer(characters_of("a"), tmp_path / "nowhere" / "vocab.json")
     assert failure.value.exit_status == ExitStatus.CANNOT_CREATE == 73
 
 
-def test_loading_a_file_that_is_not_there(tmp_path: Path):
+def test_load_a_missing_file(tmp_path: Path):
     with pytest.raises(NoInputError, match=r"vocab\.json") as failure:
         load_tokenizer(tmp_path / "vocab.json")
     assert failure.value.exit_status == ExitStatus.NO_INPUT == 66
@@ -70,8 +70,8 @@ GOOD = {"format_version": 1, "type": "char", "min_count": 1, "characters": ["a",
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, r"later version of quickfox \(format 2\): upgrade"),
-        ({"format_version": 2, "surprise": 1}, "upgrade"),  # whatever else the later format has
+        ({"format_version": 2}, r"newer version of quickfox \(format 2\): upgrade"),
+        ({"format_version": 2, "extra": 1}, "upgrade"),  # other members of a newer format are not checked
         ({"format_version": 0}, "format_version cannot be 0"),
         ({"format_version": True}, "format_version cannot be True"),
         ({"format_version": 1.0}, "format_version cannot be 1.0"),
@@ -91,17 +91,17 @@ GOOD = {"format_version": 1, "type": "char", "min_count": 1, "characters": ["a",
         ({"characters": ["a", "a"]}, "twice"),
         ({"characters": ["b", "a"]}, "sorted"),
         ({"characters": ["a", "bc"]}, "'bc' is not a single character"),
-        ({"surprise": 1}, "unknown member 'surprise'"),
+        ({"extra": 1}, "unknown member 'extra'"),
     ],
 )
-def test_what_is_no_tokenizer_is_refused_naming_the_file(changes, message):
+def test_invalid_members_are_reported_with_the_file_name(changes, message):
     with pytest.raises(DataError, match=rf"^vocab\.json: .*{message}") as failure:
         parse_tokenizer(json.dumps(GOOD | changes).encode(), "vocab.json")
     assert failure.value.exit_status == ExitStatus.BAD_DATA == 65
 
 
 @pytest.mark.parametrize("member", ["min_count", "characters"])
-def test_a_missing_member_is_named(member):
+def test_a_missing_member_is_reported(member):
     with pytest.raises(DataError, match=rf"^vocab\.json: member '{member}' is missing"):
         parse_tokenizer(json.dumps({name: GOOD[name] for name in GOOD if name != member}).encode(), "vocab.json")
 
@@ -120,10 +120,10 @@ def test_other_json_is_not_a_vocabulary(value):
         (b'{"format_version": 1, "format_version": 1}', "'format_version' is given twice"),
         (b'{"format_version": 1, "type": "char", "min_count": NaN, "characters": ["a"]}', "NaN"),
         (b'{"format_version": 1, "type": "char", "min_count": 1, "characters": ["\\ud800"]}', "surrogate"),
-        (b'"caf\xe9"', "not UTF-8 at byte 4"),
+        (b'"caf\xe9"', "can't decode byte 0xe9 in position 4"),
     ],
 )
-def test_a_file_that_holds_no_tokenizer_is_refused_by_name(tmp_path: Path, content, message):
+def test_invalid_json_is_reported_with_the_file_name(tmp_path: Path, content, message):
     path = tmp_path / "vocab.json"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"vocab\.json: .*{message}"):
@@ -138,33 +138,33 @@ WORDS = {"format_version": 1, "type": "word", "words": [" the", "cat", "?!", " \
     [
         ("the", "words must be a list of strings"),
         ([" the", " the"], "' the' is in the vocabulary twice"),
-        (["a"], "'a' is a byte"),
+        (["a"], "'a' is a single byte"),
         ([""], "'' is not a word"),
         (["two words"], "'two words' is not a word"),
         (["  the"], "'  the' is not a word"),
     ],
 )
-def test_what_is_no_list_of_words_is_refused(words, message):
+def test_invalid_lists_of_words(words, message):
     assert parse_tokenizer(json.dumps(WORDS).encode(), "vocab.json").vocabulary_size == 260
     with pytest.raises(DataError, match=rf"^vocab\.json: .*{re.escape(message)}"):
         parse_tokenizer(json.dumps(WORDS | {"words": words}).encode(), "vocab.json")
 
 
 @pytest.mark.parametrize("kind", get_args(TokenizerKind))
-@pytest.mark.parametrize("ends", [False, True])
-def test_every_kind_survives_the_file(tmp_path: Path, kind, ends):
+@pytest.mark.parametrize("has_end", [False, True])
+def test_round_trip_of_every_kind(tmp_path: Path, kind, has_end):
     tokenizer = build_tokenizer(kind, ["the cat, the dog; the caf\u00e9\n"])
-    if ends:
+    if has_end:
         tokenizer = tokenizer.with_end_of_text()
     save_tokenizer(tokenizer, tmp_path / "vocab.json")
     loaded = load_tokenizer(tmp_path / "vocab.json")
     assert loaded == tokenizer
     assert loaded.kind == kind
-    assert (loaded.end_of_text is None) == (not ends)
+    assert (loaded.end_of_text is None) == (not has_end)
     assert format_tokenizer(loaded) == format_tokenizer(tokenizer)
 
 
-# The file of the tokenizers library.
+# Files of the tokenizers library.
 
 
 def subwords(**changes: Any) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def subwords(**changes: Any) -> dict[str, Any]:
     return definition | changes
 
 
-def test_pre_tokenizers_that_lose_nothing_are_taken():
+def test_lossless_pre_tokenizers_are_accepted():
     split = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}"}, "behavior": "Isolated", "invert": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     steps = {"type": "Sequence", "pretokenizers": [split, level]}
@@ -186,37 +186,37 @@ def test_pre_tokenizers_that_lose_nothing_are_taken():
     [
         ({"normalizer": {"type": "Lowercase"}}, "it has a normalizer"),
         ({"truncation": {"max_length": 5}}, "it has a truncation"),
-        ({"pre_tokenizer": None}, "does not turn texts into bytes"),
-        ({"pre_tokenizer": {"type": "Whitespace"}}, "does not turn texts into bytes"),
-        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "does not turn texts into bytes"),
-        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": []}}, "does not turn texts into bytes"),
-        ({"model": {"type": "WordPiece", "vocab": {}}}, "not one of byte-pair encoding"),
-        ({"model": 3}, "not one of byte-pair encoding"),
+        ({"pre_tokenizer": None}, "its pre_tokenizer is not byte-level"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "its pre_tokenizer is not byte-level"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "its pre_tokenizer is not byte-level"),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": []}}, "its pre_tokenizer is not byte-level"),
+        ({"model": {"type": "WordPiece", "vocab": {}}}, "its model is not byte-pair encoding"),
+        ({"model": 3}, "its model is not byte-pair encoding"),
         ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}, "no token for the byte 0x00"),
         ({"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}, "have the same id"),
-        ({"model": {"type": "BPE", "vocab": {"a": 7}, "merges": []}}, "without a gap"),
-        ({"model": {"type": "BPE", "vocab": {"\u72d0": 0}, "merges": []}}, "not written as bytes"),
+        ({"model": {"type": "BPE", "vocab": {"a": 7}, "merges": []}}, "not consecutive from 0"),
+        ({"model": {"type": "BPE", "vocab": {"\u72d0": 0}, "merges": []}}, "not in the byte-level alphabet"),
         ({"model": {"type": "BPE", "vocab": [1], "merges": []}}, "no vocabulary"),
         ({"model": {"type": "BPE", "vocab": {"a": "b"}, "merges": []}}, "no vocabulary"),
         ({"added_tokens": {}}, "added_tokens must be a list"),
-        ({"added_tokens": [{"id": 0}]}, "added_tokens must have"),
-        ({"decoder": {"type": "unheard of"}}, "the tokenizers library cannot read it"),
-        ({"surprise": 1}, "unknown member 'surprise'"),
+        ({"added_tokens": [{"id": 0}]}, "added_tokens must each have"),
+        ({"decoder": {"type": "unknown"}}, "the tokenizers library cannot read it"),
+        ({"extra": 1}, "unknown member 'extra'"),
     ],
 )
-def test_tokenizers_that_are_not_of_bytes_without_loss_are_refused(changes, message):
+def test_tokenizers_that_are_not_lossless_and_byte_level_are_refused(changes, message):
     with pytest.raises(DataError, match=rf"^tokenizer\.json: .*{message}"):
         parse_tokenizer(json.dumps(subwords(**changes)).encode(), "tokenizer.json")
 
 
-def test_a_model_that_drops_merges_at_random_is_refused():
+def test_dropout_is_refused():
     definition = subwords()
     definition["model"]["dropout"] = 0.1
     with pytest.raises(DataError, match="dropout"):
         parse_tokenizer(json.dumps(definition).encode(), "tokenizer.json")
 
 
-def test_an_added_token_is_text_unless_it_is_special():
+def test_an_added_token_that_is_not_special_is_text():
     definition = subwords()
     size = len(definition["model"]["vocab"])
     marks = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}

@@ -1,4 +1,4 @@
-"""What every tokenizer promises: texts come back, in one piece or token by token, whatever they are."""
+"""Properties of every tokenizer: round trips of any text, as a whole or token by token."""
 
 from collections import Counter
 from typing import get_args
@@ -30,7 +30,7 @@ TEXTS = st.one_of(
 
 
 @every_kind
-def test_the_corpus_comes_back(tokenizer: Tokenizer) -> None:
+def test_round_trip_of_the_corpus(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(CORPUS)
     assert ids.dtype == tokenizer.token_dtype
     assert tokenizer.decode(ids) == CORPUS
@@ -39,35 +39,34 @@ def test_the_corpus_comes_back(tokenizer: Tokenizer) -> None:
 
 @every_byte_level
 @given(text=TEXTS)
-def test_every_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
+def test_round_trip_of_any_text(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert all(character in tokenizer.known_characters for character in text)
 
 
 @every_byte_level
-@given(ids=st.data())
-def test_token_by_token_a_text_is_what_it_is_in_one_piece(tokenizer: Tokenizer, ids: st.DataObject) -> None:
-    """Of any tokens, those too that are no UTF-8 together."""
-    drawn = ids.draw(st.lists(st.integers(0, tokenizer.vocabulary_size - 1), max_size=40))
+@given(data=st.data())
+def test_streaming_decoder_equals_decode(tokenizer: Tokenizer, data: st.DataObject) -> None:
+    """For any tokens, even if they are not UTF-8."""
+    token_ids = data.draw(st.lists(st.integers(0, tokenizer.vocabulary_size - 1), max_size=40))
     decoder = StreamingDecoder(tokenizer)
-    told = ""
-    for token_id in drawn:
+    streamed = ""
+    for token_id in token_ids:
         expected = decoder.peek(token_id)
-        piece = decoder.add(token_id)
-        assert piece == expected
-        told += piece
-    whole = tokenizer.decode(drawn)
-    assert whole in (told, told + "\ufffd")
+        text = decoder.add(token_id)
+        assert text == expected
+        streamed += text
+    assert tokenizer.decode(token_ids) in (streamed, streamed + "\ufffd")
 
 
-def test_a_character_is_told_of_when_its_last_byte_is_there() -> None:
+def test_streaming_decoder_returns_a_character_with_its_last_byte() -> None:
     decoder = StreamingDecoder(TOKENIZERS["byte"])
     assert [decoder.add(value) for value in "\u72d0!".encode()] == ["", "", "\u72d0", "!"]
 
 
 @every_kind
-def test_the_end_of_text_is_a_token_of_its_own_that_no_text_holds(tokenizer: Tokenizer) -> None:
+def test_with_end_of_text_appends_a_token(tokenizer: Tokenizer) -> None:
     assert tokenizer.end_of_text is None
     ending = tokenizer.with_end_of_text()
     assert ending.vocabulary_size == tokenizer.vocabulary_size + 1
@@ -80,7 +79,7 @@ def test_the_end_of_text_is_a_token_of_its_own_that_no_text_holds(tokenizer: Tok
 
 
 @every_byte_level
-def test_what_a_text_says_is_not_taken_for_its_end(tokenizer: Tokenizer) -> None:
+def test_the_name_of_the_end_of_text_token_is_ordinary_text(tokenizer: Tokenizer) -> None:
     ending = tokenizer.with_end_of_text()
     ids = ending.encode("the <|endoftext|> fox")
     assert ending.end_of_text not in ids
@@ -88,7 +87,7 @@ def test_what_a_text_says_is_not_taken_for_its_end(tokenizer: Tokenizer) -> None
 
 
 @every_byte_level
-def test_half_a_character_of_utf_16_is_unknown(tokenizer: Tokenizer) -> None:
+def test_an_unpaired_surrogate_is_unknown(tokenizer: Tokenizer) -> None:
     unknown: Counter[str] = Counter()
     assert tokenizer.decode(tokenizer.encode("a\udcffb\udcff", unknown)) == "ab"
     assert unknown == {"\udcff": 2}
@@ -99,47 +98,44 @@ def test_half_a_character_of_utf_16_is_unknown(tokenizer: Tokenizer) -> None:
 
 @every_kind
 @pytest.mark.parametrize("beyond", [-1, 10**9])
-def test_an_id_that_is_no_token_is_refused(tokenizer: Tokenizer, beyond: int) -> None:
-    with pytest.raises(DataError, match=f"token id {beyond} is outside"):
+def test_an_id_outside_the_vocabulary(tokenizer: Tokenizer, beyond: int) -> None:
+    with pytest.raises(DataError, match=f"token id {beyond} is outside the"):
         tokenizer.decode([beyond])
-    with pytest.raises(DataError, match=f"token id {beyond} is outside"):
+    with pytest.raises(DataError, match=f"token id {beyond} is outside the"):
         tokenizer.token_bytes(beyond)
 
 
 @every_kind
-@given(text=TEXTS, most=st.integers(1, 9), size=st.integers(1, 50))
-def test_the_tokens_of_a_long_text_do_not_depend_on_how_it_comes(
-    tokenizer: Tokenizer, text: str, most: int, size: int
-) -> None:
+@given(text=TEXTS, limit=st.integers(1, 9), size=st.integers(1, 50))
+def test_tokens_do_not_depend_on_the_chunks(tokenizer: Tokenizer, text: str, limit: int, size: int) -> None:
     unknown: Counter[str] = Counter()
     chunks = [text[start : start + size] for start in range(0, len(text), size)]
-    pieces = [tokenizer.encode(segment, unknown).tolist() for segment in iter_segments(chunks, most)]
-    whole = [tokenizer.encode(segment, unknown).tolist() for segment in iter_segments([text], most)]
-    assert pieces == whole
+    from_chunks = [tokenizer.encode(segment, unknown).tolist() for segment in iter_segments(chunks, limit)]
+    whole = [tokenizer.encode(segment, unknown).tolist() for segment in iter_segments([text], limit)]
+    assert from_chunks == whole
 
 
 @every_kind
-def test_where_words_end_a_text_may_be_cut(tokenizer: Tokenizer) -> None:
-    """At the borders of segments no token is lost: together their tokens are those of the whole text."""
-    pieces = [tokenizer.encode(segment) for segment in iter_segments([CORPUS], 30)]
-    assert len(pieces) > 5
-    np.testing.assert_array_equal(np.concatenate(pieces), tokenizer.encode(CORPUS))
+def test_tokens_of_segments_are_those_of_the_whole_text(tokenizer: Tokenizer) -> None:
+    parts = [tokenizer.encode(segment) for segment in iter_segments([CORPUS], 30)]
+    assert len(parts) > 5
+    np.testing.assert_array_equal(np.concatenate(parts), tokenizer.encode(CORPUS))
 
 
 # Building.
 
 
-def test_words_are_the_frequent_ones_each_with_its_space() -> None:
+def test_the_most_frequent_words_with_their_spaces() -> None:
     tokenizer = build_tokenizer("word", ["the cat the cat the dog\n"], vocabulary_size=258, min_count=1)
     ids = tokenizer.encode("dog the cat").tolist()
     assert [tokenizer.token_bytes(token_id) for token_id in ids] == [b"d", b"o", b"g", b" the", b" cat"]
 
 
-def test_bytes_need_no_corpus() -> None:
+def test_byte_tokenizer() -> None:
     assert TOKENIZERS["byte"].encode("\u00e9\n").tolist() == [0xC3, 0xA9, 0x0A]
 
 
-def test_subwords_are_merged_from_frequent_pairs() -> None:
+def test_frequent_pairs_are_merged() -> None:
     tokenizer = build_tokenizer("bpe", ["low lower lowest " * 9], vocabulary_size=258)
     assert tokenizer.vocabulary_size == 258
     assert {len(tokenizer.token_bytes(token_id)) for token_id in range(258)} == {1, 2, 3}
@@ -147,24 +143,24 @@ def test_subwords_are_merged_from_frequent_pairs() -> None:
 
 
 @pytest.mark.parametrize("kind", ["word", "bpe"])
-def test_a_vocabulary_has_no_more_tokens_than_asked_for(kind: TokenizerKind) -> None:
+def test_vocabulary_size_is_the_maximum_number_of_tokens(kind: TokenizerKind) -> None:
     assert build_tokenizer(kind, [CORPUS], vocabulary_size=256).vocabulary_size == 256
     assert build_tokenizer(kind, [CORPUS], vocabulary_size=265).vocabulary_size == 265
     for size in (255, 2**30):
-        with pytest.raises(UsageError, match="vocabulary-size must be from 256"):
+        with pytest.raises(UsageError, match="vocabulary_size must be from 256"):
             build_tokenizer(kind, [CORPUS], vocabulary_size=size)
 
 
 @pytest.mark.parametrize("kind", ["char", "byte"])
-def test_characters_and_bytes_have_no_size_to_choose(kind: TokenizerKind) -> None:
-    with pytest.raises(UsageError, match=f"vocabulary-size is for word and bpe, not for {kind}"):
+def test_vocabulary_size_does_not_apply_to_characters_and_bytes(kind: TokenizerKind) -> None:
+    with pytest.raises(UsageError, match=f"vocabulary_size is for word and bpe, not for {kind}"):
         build_tokenizer(kind, [CORPUS], vocabulary_size=300)
 
 
-def test_what_cannot_be_built_is_refused() -> None:
-    with pytest.raises(UsageError, match="min-count must be at least 1"):
+def test_invalid_min_count_and_empty_corpus() -> None:
+    with pytest.raises(UsageError, match="min_count must be at least 1"):
         build_tokenizer("word", [CORPUS], min_count=0)
-    with pytest.raises(UsageError, match="min-count is not for byte"):
+    with pytest.raises(UsageError, match="min_count does not apply to byte"):
         build_tokenizer("byte", [CORPUS], min_count=2)
     with pytest.raises(NoInputError):
         build_tokenizer("char", [])
