@@ -1,8 +1,7 @@
-"""`--local-workers N`: the same command in N processes of this machine, as a cluster would run it on several.
+"""`--local-workers N`: runs the same command in N processes of this machine, as a cluster of machines would.
 
-The first of them, the chief, has this program's standard output and error. What the others say on standard error is
-kept back, and shown only if the chief cannot say anything any more. None outlives this process: a pipe that it alone
-can write to, and never does, tells them when it is gone.
+The first process, the chief, has the standard output and error of this process. The standard error of the others is
+saved, and its last line shown if the chief is killed. All stop when this process ends, which closes a pipe they read.
 """
 
 import json
@@ -28,29 +27,29 @@ from quickfox.errors import ExitStatus, UsageError
 
 MAX_LOCAL_WORKERS = 64
 _OPTION = "--local-workers"
-_PATIENCE_SECONDS = 6.0  # with those that do not end by themselves after the chief has, or after a second signal
-_LOST_SECONDS = 30.0  # in which the chief should have noticed that another has failed, and ended
+_PATIENCE_SECONDS = 6.0  # until workers are killed after the chief has ended or after a second signal
+_LOST_SECONDS = 30.0  # until workers are killed after one other than the chief has failed
 _POLL_SECONDS = 0.1
 _NO_FAILURES = (None, ExitStatus.SUCCESS, ExitStatus.INTERRUPTED, ExitStatus.TERMINATED)
 
 
 def run_local_workers(count: int, arguments: list[str]) -> None:
-    """Runs `llm` with these arguments, less this option, in `count` processes, to their end.
+    """Runs `llm` with these arguments, without this option, in `count` processes and waits for them.
 
     Raises:
         UsageError: `count` is out of range.
-        Stopped: the run was stopped by a signal, and has saved.
-        typer.Exit: it has failed, and said why.
+        Stopped: the run was stopped by a signal and saved.
+        typer.Exit: the run failed; the chief has reported the error.
     """
     if not 1 <= count <= MAX_LOCAL_WORKERS:
         raise UsageError(f"local-workers must be from 1 to {MAX_LOCAL_WORKERS}, not {count}")
     cluster = {"worker": [f"127.0.0.1:{port}" for port in _free_ports(count)]}
     workers: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
-        received = _take_down_signals(stack)  # first: one that comes while the workers are started must not be lost
+        received = _record_signals(stack)  # before any worker is started
         lifeline = _open_lifeline(stack)
-        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count - 1)]
-        stack.callback(_end_all, workers)
+        stderr_files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count - 1)]
+        stack.callback(_kill_all, workers)
         command = _command(lifeline, _without_option(arguments))
         for rank in range(count):
             if received:
@@ -60,25 +59,25 @@ def run_local_workers(count: int, arguments: list[str]) -> None:
                 env={**os.environ, "TF_CONFIG": _tf_config(cluster, rank)},
                 stdin=subprocess.DEVNULL,
                 stdout=None if rank == 0 else subprocess.DEVNULL,
-                stderr=None if rank == 0 else said[rank - 1],
+                stderr=None if rank == 0 else stderr_files[rank - 1],
                 pass_fds=(lifeline,),
-                process_group=0,  # the terminal's signals come to this process alone, which passes them on
+                process_group=0,  # the terminal sends signals to this process only, which forwards them
             )
             workers.append(worker)
-        _await_all(workers, received)
-        _end_as(workers, received, said)
+        _wait_for_all(workers, received)
+        _raise_outcome(workers, received, stderr_files)
 
 
 def run_worker(lifeline: int) -> None:
-    """What each of the processes runs: `llm`, which is asked to stop when the process that started it is gone.
+    """Runs `llm` in a worker process, and stops it when the process that started it ends.
 
     Args:
-        lifeline: descriptor of the pipe whose other end that process holds.
+        lifeline: descriptor of a pipe whose other end is open in that process only.
     """
     from quickfox.cli.app import main
 
     def stop_without_parent() -> None:
-        os.read(lifeline, 1)  # returns when the other end is closed, be it by SIGKILL
+        os.read(lifeline, 1)  # returns when the other end is closed, also by SIGKILL
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop_without_parent, daemon=True).start()
@@ -86,7 +85,7 @@ def run_worker(lifeline: int) -> None:
 
 
 def _command(lifeline: int, arguments: list[str]) -> list[str]:
-    """With our own search path: by itself Python would look for modules in the current folder first."""
+    """The command of a worker, with the module search path of this process instead of the current folder."""
     code = f"import sys; sys.path[:] = {sys.path}; from {__name__} import run_worker; run_worker({lifeline})"
     return [sys.executable, "-c", code, *arguments]
 
@@ -96,14 +95,14 @@ def _tf_config(cluster: dict[str, list[str]], rank: int) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; held open together, so that they differ."""
+    """Unused ports, all different because they are bound at the same time."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
 
 
 def _without_option(arguments: list[str]) -> list[str]:
-    """The arguments but `--local-workers N` or `--local-workers=N`."""
+    """The arguments without `--local-workers N` or `--local-workers=N`."""
     kept = []
     rest = iter(arguments)
     for argument in rest:
@@ -114,66 +113,68 @@ def _without_option(arguments: list[str]) -> list[str]:
     return kept
 
 
-def _take_down_signals(stack: ExitStack) -> list[int]:
-    """The list to which, until the stack is closed, each signal is appended that asks this process to stop."""
+def _record_signals(stack: ExitStack) -> list[int]:
+    """Appends each stop signal to the list returned, until the stack is closed."""
     received: list[int] = []
 
-    def take_down(number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGHUP or not received:  # a terminal that closes may say so twice, and means it once
+    def record(number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGHUP or not received:  # a closing terminal may send it twice
             received.append(number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
-            stack.callback(signal.signal, number, signal.signal(number, take_down))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup
+            stack.callback(signal.signal, number, signal.signal(number, record))
     return received
 
 
 def _open_lifeline(stack: ExitStack) -> int:
-    """The end for the workers of a pipe whose other end is held until the stack is closed."""
-    theirs, ours = os.pipe()
-    stack.callback(os.close, ours)
-    stack.callback(os.close, theirs)
-    return theirs
+    """The read end, for the workers, of a pipe whose write end is open until the stack is closed."""
+    reader, writer = os.pipe()
+    stack.callback(os.close, writer)
+    stack.callback(os.close, reader)
+    return reader
 
 
-def _await_all(workers: list["subprocess.Popen[bytes]"], received: list[int]) -> None:
-    """Waits for all to end; where the chief has ended, or one has failed, the others are not waited for without end.
+def _wait_for_all(workers: list["subprocess.Popen[bytes]"], received: list[int]) -> None:
+    """Waits for all workers, for a limited time after the chief has ended or another has failed.
 
-    Signals go to the chief, which tells the others: as SIGTERM, which ends it quietly even before it can deal with any.
+    Signals are forwarded to the chief as SIGTERM, which ends it without a traceback even before it handles signals.
     """
-    passed_on = 0
-    others_told = False
+    forwarded = 0
+    others_stopped = False
     deadline = math.inf
     while None in [worker.poll() for worker in workers]:
         chief, *others = workers
-        for _ in received[passed_on:]:
+        for _ in received[forwarded:]:
             chief.terminate()
-            passed_on += 1
+            forwarded += 1
         now = time.monotonic()
         if chief.returncode is not None or len(received) > 1:
             deadline = min(deadline, now + _PATIENCE_SECONDS)
         elif any(worker.returncode not in _NO_FAILURES for worker in others):
             deadline = min(deadline, now + _LOST_SECONDS)
-        if received and chief.returncode is not None and not others_told:  # it may have ended before it knew them
-            others_told = True
+        if received and chief.returncode is not None and not others_stopped:
+            others_stopped = True  # the chief may have ended before they were connected
             for worker in others:
                 worker.terminate()
-        if now > deadline:  # even Python's own threads can wait in vain: TensorFlow's start holds on to the interpreter
+        if now > deadline:  # TensorFlow's start can block all Python threads
             for worker in workers:
                 worker.kill()
         time.sleep(_POLL_SECONDS)
 
 
-def _end_as(workers: list["subprocess.Popen[bytes]"], received: list[int], said: Sequence[IO[bytes]]) -> None:
-    """Raises what becomes of this process when all have ended: what became of the chief, which has said why."""
+def _raise_outcome(
+    workers: list["subprocess.Popen[bytes]"], received: list[int], stderr_files: Sequence[IO[bytes]]
+) -> None:
+    """Ends this process as the chief has ended."""
     status = workers[0].returncode if workers else -signal.SIGTERM
-    stopped_by = -status if status < 0 else status - 128  # negative: before the chief could deal with signals
+    stopped_by = -status if status < 0 else status - 128  # negative: before the chief handled signals
     if stopped_by in (signal.SIGINT, signal.SIGTERM) or (received and status < 0):
         raise Stopped(received[0] if received else stopped_by)
     if status > 0:
         raise typer.Exit(status)
-    if status < 0:  # killed, and one of the others may know why
-        for file, worker in zip(said, workers[1:], strict=True):
+    if status < 0:  # killed, and another worker may have reported the reason
+        for file, worker in zip(stderr_files, workers[1:], strict=True):
             file.seek(0)
             last = file.read().decode(errors="replace").splitlines()[-1:]
             if worker.returncode > 0 and last:
@@ -182,8 +183,8 @@ def _end_as(workers: list["subprocess.Popen[bytes]"], received: list[int], said:
         raise typer.Exit(ExitStatus.FAILURE)
 
 
-def _end_all(workers: list["subprocess.Popen[bytes]"]) -> None:
-    """Kills those that are still there, as when one of them could not be started."""
+def _kill_all(workers: list["subprocess.Popen[bytes]"]) -> None:
+    """Kills the workers that still run, for example because one could not be started."""
     for worker in workers:
         worker.kill()
         worker.wait()

@@ -245,7 +245,7 @@ def test_infinite_perplexity_is_null_in_json(llm: Llm, model_directory: Path, tm
 def test_a_closed_pipe_and_a_full_disk(
     program: list[str], model_directory: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "a.txt").write_text(TEXT * 5000)
+    (tmp_path / "a.txt").write_text(TEXT * 1000)
     command = [*program, "score", "--model", str(model_directory), str(tmp_path / "a.txt")]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
