@@ -1,4 +1,4 @@
-"""Models of random weights, of any architecture and with any tokenizer, and a text that all tokenizers know."""
+"""Models with random weights of any architecture, with any tokenizer, and a text that all tokenizers can encode."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def tokenizer_for_text(kind: TokenizerKind, *, end_of_text: bool) -> Tokenizer:
 
 
 def bundle_of(tokenizer: Tokenizer, architecture: Architecture = "transformer", **options: Any) -> ModelBundle:
-    """A model whose weights are large enough for its logits to differ, a transformer if nothing else is said."""
+    """A model with weights large enough for its logits to differ; by default a transformer."""
     if architecture in ("transformer", "attention-rnn"):
         options = {"num_heads": 4, "context": CONTEXT} | options
     config = ModelConfig(
@@ -41,16 +41,16 @@ def bundle_of(tokenizer: Tokenizer, architecture: Architecture = "transformer", 
     return ModelBundle(config, tokenizer, parameters, step=1, validation_loss=None, sampling={})
 
 
-def our_logits(bundle: ModelBundle, token_ids: np.ndarray) -> np.ndarray:
-    """(B, T) -> (B, T, V), of texts that begin with these tokens."""
+def quickfox_logits(bundle: ModelBundle, token_ids: np.ndarray) -> np.ndarray:
+    """(B, T) token ids from the start of their texts -> (B, T, V) logits."""
     model = build_language_model(bundle.config, bundle.parameters)
     logits, _ = model.forward(token_ids, model.initial_state(len(token_ids)))
     return logits
 
 
-def our_greedy_ids(bundle: ModelBundle, token_ids: list[int], count: int) -> list[int]:
-    """The likeliest tokens after some, one after the other."""
+def quickfox_greedy_ids(bundle: ModelBundle, token_ids: list[int], count: int) -> list[int]:
+    """Greedy continuation: the `count` token ids after `token_ids`."""
     ids = list(token_ids)
     for _ in range(count):
-        ids.append(int(our_logits(bundle, np.array([ids]))[0, -1].argmax()))
+        ids.append(int(quickfox_logits(bundle, np.array([ids]))[0, -1].argmax()))
     return ids[len(token_ids) :]

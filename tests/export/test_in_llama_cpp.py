@@ -1,10 +1,10 @@
-"""What we export as `gguf`, opened by llama.cpp: our ids, our logits, our greedy text."""
+"""A gguf export loaded by llama.cpp gives the same token ids, logits and greedy text."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from random_models import CONTEXT, TEXT, bundle_of, our_greedy_ids, our_logits, tokenizer_for_text
+from random_models import CONTEXT, TEXT, bundle_of, quickfox_greedy_ids, quickfox_logits, tokenizer_for_text
 
 from quickfox.config.model import TokenizerKind
 from quickfox.export.gguf import FILE_NAME
@@ -22,7 +22,7 @@ FLOAT32_CACHE = {
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
 @pytest.mark.parametrize("end_of_text", [False, True])
-def test_ids_logits_and_greedy_text_are_ours(tmp_path: Path, kind: TokenizerKind, end_of_text: bool) -> None:
+def test_ids_logits_and_greedy_text_are_equal(tmp_path: Path, kind: TokenizerKind, end_of_text: bool) -> None:
     bundle = bundle_of(tokenizer_for_text(kind, end_of_text=end_of_text), tied_embeddings=end_of_text)
     export(bundle, "gguf", tmp_path / "out")
     model = llama_cpp.Llama(
@@ -32,22 +32,22 @@ def test_ids_logits_and_greedy_text_are_ours(tmp_path: Path, kind: TokenizerKind
         known = "".join(character for character in text if character in bundle.tokenizer.known_characters)
         assert model.tokenize(known.encode(), add_bos=False) == bundle.tokenizer.encode(known).tolist()
 
-    ours = bundle.tokenizer.encode("The lazy fox").tolist()
+    ids = bundle.tokenizer.encode("The lazy fox").tolist()
     if bundle.tokenizer.end_of_text is not None:
-        ours = [bundle.tokenizer.end_of_text, *ours]
-        assert model.tokenize(b"<|endoftext|>The lazy fox", add_bos=False, special=True) == ours
+        ids = [bundle.tokenizer.end_of_text, *ids]
+        assert model.tokenize(b"<|endoftext|>The lazy fox", add_bos=False, special=True) == ids
         assert model.token_eos() == bundle.tokenizer.end_of_text
-    model.eval(ours)
-    np.testing.assert_allclose(model.scores[: len(ours)], our_logits(bundle, np.array([ours]))[0], atol=1e-4)
+    model.eval(ids)
+    np.testing.assert_allclose(model.scores[: len(ids)], quickfox_logits(bundle, np.array([ids]))[0], atol=1e-4)
 
     greedy = []
-    for _ in range(CONTEXT - len(ours)):
+    for _ in range(CONTEXT - len(ids)):
         greedy.append(int(model.scores[model.n_tokens - 1].argmax()))
         model.eval(greedy[-1:])
-    assert greedy == our_greedy_ids(bundle, ours, len(greedy))
+    assert greedy == quickfox_greedy_ids(bundle, ids, len(greedy))
 
 
-def test_each_byte_of_an_unknown_character_becomes_a_space(tmp_path: Path) -> None:
+def test_bytes_of_unknown_characters_become_spaces(tmp_path: Path) -> None:
     bundle = bundle_of(tokenizer_for_text("char", end_of_text=False))
     export(bundle, "gguf", tmp_path / "out")
     model = llama_cpp.Llama(str(tmp_path / "out" / FILE_NAME), n_ctx=CONTEXT, verbose=False)

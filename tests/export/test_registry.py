@@ -1,4 +1,4 @@
-"""Which models can be exported as what; the files that are written, read back without the programs they are for."""
+"""The formats that each architecture and tokenizer supports; the written files, read without the other programs."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from random_models import bundle_of, tokenizer_for_text
 
 from quickfox.checkpoints.tensors import parse_tensors
 from quickfox.errors import CannotCreateError, UsageError
-from quickfox.export import gguf as gguf_page
+from quickfox.export.gguf import FILE_NAME
 from quickfox.export.registry import export
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.bpe import BpeTokenizer
@@ -19,36 +19,36 @@ CHARACTERS = tokenizer_for_text("char", end_of_text=False)
 
 @pytest.mark.parametrize("export_format", ["huggingface", "gguf"])
 @pytest.mark.parametrize("architecture", ["rnn", "gru", "lstm", "attention-rnn"])
-def test_formats_of_transformers_refuse_other_architectures(tmp_path: Path, export_format, architecture) -> None:
-    with pytest.raises(UsageError, match=f"this is an? {architecture}; export it with --format keras"):
+def test_huggingface_and_gguf_require_a_transformer(tmp_path: Path, export_format, architecture) -> None:
+    with pytest.raises(UsageError, match=f"the architecture {architecture}: use format keras"):
         export(bundle_of(CHARACTERS, architecture), export_format, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gguf_refuses_words_and_patterns_that_llama_cpp_does_not_know(tmp_path: Path) -> None:
+def test_gguf_refuses_unsupported_tokenizers(tmp_path: Path) -> None:
     words = tokenizer_for_text("word", end_of_text=False)
-    with pytest.raises(UsageError, match="no tokenizer of words"):
+    with pytest.raises(UsageError, match="does not support the word tokenizer"):
         export(bundle_of(words), "gguf", tmp_path / "out")
     subwords = tokenizer_for_text("bpe", end_of_text=False)
     assert isinstance(subwords, BpeTokenizer)
     byte_level = {**subwords.definition["pre_tokenizer"], "use_regex": False}
     digits = {"type": "Digits", "individual_digits": True}
     other = {**subwords.definition, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, byte_level]}}
-    with pytest.raises(UsageError, match="a way of its own"):
+    with pytest.raises(UsageError, match="does not support the pre-tokenizer"):
         export(bundle_of(BpeTokenizer(other)), "gguf", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_a_directory_with_files_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").write_text("precious")
+    (tmp_path / "out" / "file").write_text("content")
     with pytest.raises(CannotCreateError, match="out"):
         export(bundle_of(CHARACTERS), "huggingface", tmp_path / "out")
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "file"]
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_huggingface_files_agree_with_each_other(tmp_path: Path, tied: bool) -> None:
+def test_huggingface_files_are_consistent(tmp_path: Path, tied: bool) -> None:
     bundle = bundle_of(tokenizer_for_text("byte", end_of_text=True), tied_embeddings=tied)
     export(bundle, "huggingface", tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -60,11 +60,11 @@ def test_huggingface_files_agree_with_each_other(tmp_path: Path, tied: bool) -> 
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
-def test_a_gguf_file_holds_every_weight_and_token(tmp_path: Path, kind) -> None:
+def test_gguf_files_contain_all_weights_and_tokens(tmp_path: Path, kind) -> None:
     gguf = pytest.importorskip("gguf")
     bundle = bundle_of(tokenizer_for_text(kind, end_of_text=True))
     export(bundle, "gguf", tmp_path / "out")
-    reader = gguf.GGUFReader(tmp_path / "out" / gguf_page.FILE_NAME)
+    reader = gguf.GGUFReader(tmp_path / "out" / FILE_NAME)
     assert sum(int(tensor.n_elements) for tensor in reader.tensors) == parameter_count(bundle.config)
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
     np.testing.assert_array_equal(tensors["token_embd.weight"], bundle.parameters["embedding.weight"])

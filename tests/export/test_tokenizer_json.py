@@ -1,4 +1,4 @@
-"""A tokenizer.json of ours gives our token ids, through the `tokenizers` library."""
+"""An exported tokenizer.json, loaded by the `tokenizers` library, gives the same token ids."""
 
 from typing import get_args
 
@@ -24,7 +24,7 @@ PAIRS = {kind: pair(kind, end_of_text=False) for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_corpus_has_our_ids_and_comes_back(kind: TokenizerKind) -> None:
+def test_the_corpus_has_equal_ids_and_round_trips(kind: TokenizerKind) -> None:
     tokenizer, encoder = PAIRS[kind]
     ids = encoder.encode(TEXT).ids
     assert ids == tokenizer.encode(TEXT).tolist()
@@ -35,7 +35,7 @@ def test_the_corpus_has_our_ids_and_comes_back(kind: TokenizerKind) -> None:
 @pytest.mark.parametrize("kind", ["byte", "word", "bpe"])
 @given(text=st.text())
 @example("\x1c a\x1d\x1e\x1f\x85\u3000 ²½Ⅷ㊿ _a_ e\u0301 \u200d")
-def test_every_text_has_our_ids_and_comes_back(kind: TokenizerKind, text: str) -> None:
+def test_any_text_has_equal_ids_and_round_trips(kind: TokenizerKind, text: str) -> None:
     tokenizer, encoder = PAIRS[kind]
     ids = encoder.encode(text).ids
     assert ids == tokenizer.encode(text).tolist()
@@ -48,7 +48,7 @@ def test_unknown_characters_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_text_begins_with_the_end_of_the_text_before_it(kind: TokenizerKind) -> None:
+def test_a_text_begins_with_the_end_of_text_token(kind: TokenizerKind) -> None:
     tokenizer, encoder = pair(kind, end_of_text=True)
     name = end_of_text_name(tokenizer)
     assert name is not None

@@ -1,11 +1,12 @@
-"""A transformer as a GGUF file, which llama.cpp opens: a Llama, with its tokenizer.
+"""Export of a transformer and its tokenizer to llama.cpp, as a GGUF file of a Llama model.
 
-Three things differ from Hugging Face's Llama. Tensors have other names. Rotary positions turn neighbouring numbers of
-a query, not halves, so its columns change places. And the ways of splitting a text that llama.cpp knows are built in:
+Three things differ from Hugging Face's Llama. Tensors have other names. Rotary embeddings rotate pairs of adjacent
+elements instead of pairs across the halves, so the rows of the query and key matrices are permuted. And the tokenizers
+of llama.cpp are built in:
 
-    char, byte    "rwkv": at each place the longest token; with one character a token, that character
-    bpe           "gpt2", with the pattern of GPT-2; a tokenizer.json that splits otherwise cannot be told of
-    word          none that splits as we do
+    char, byte    "rwkv": greedy longest match, which with one character per token is that character
+    bpe           "gpt2" with GPT-2's pre-tokenizer; others are recognized by name only
+    word          no equivalent
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; names and keys: the `gguf` library.
 """
@@ -43,35 +44,40 @@ _LAYER_NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 _OTHER_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-_NORMAL, _CONTROL = 1, 3  # types of tokens
+_NORMAL, _CONTROL = 1, 3  # token types
 
 
 def check_tokenizer(tokenizer: Tokenizer) -> None:
-    """Raises UsageError if llama.cpp has no tokenizer that does the same."""
+    """Raises UsageError if llama.cpp has no equivalent tokenizer."""
     if tokenizer.kind == "word":
-        raise UsageError("gguf cannot hold this model: llama.cpp has no tokenizer of words; train with another one")
-    if isinstance(tokenizer, BpeTokenizer) and not _splits_as_gpt2(tokenizer):
         raise UsageError(
-            "gguf cannot hold this model: its tokenizer.json splits texts in a way of its own, and llama.cpp only in "
-            "built-in ones, of which this program knows GPT-2's"
+            "format gguf does not support the word tokenizer of this model: train with tokenizer bpe, char or byte",
+            "format",
+        )
+    if isinstance(tokenizer, BpeTokenizer) and not _has_gpt2_pre_tokenizer(tokenizer):
+        raise UsageError(
+            "format gguf does not support the pre-tokenizer of this model's tokenizer.json, only GPT-2's: train with "
+            "tokenizer bpe",
+            "format",
         )
 
 
 def write_gguf(bundle: ModelBundle, directory: Path) -> None:
-    """Write the file `FILE_NAME` to the folder `directory`; raises OSError if that fails.
+    """Write the file `FILE_NAME`.
 
     Args:
-        bundle: of a model with the architecture "transformer", and a tokenizer that passes `check_tokenizer`.
-        directory: an empty folder.
+        bundle: a model with the architecture "transformer" and a tokenizer that passes `check_tokenizer`.
+        directory: an empty directory.
 
     Raises:
-        UnavailableError: the library `gguf` is not installed.
+        UnavailableError: the package `gguf` is not installed.
+        OSError: writing failed.
     """
     try:
         from gguf import GGUFWriter
     except ModuleNotFoundError:
         raise UnavailableError(
-            "the format gguf needs a library that is not installed: pip install 'quickfox[export]'"
+            "format gguf requires the package gguf, which is not installed: pip install 'quickfox[export]'"
         ) from None
 
     writer = GGUFWriter(directory / FILE_NAME, _ARCHITECTURE)
@@ -79,7 +85,7 @@ def write_gguf(bundle: ModelBundle, directory: Path) -> None:
     _add_tokenizer(writer, bundle.tokenizer)
     for name, tensor in llama_tensors(bundle.config, bundle.parameters).items():
         if name.endswith(("q_proj.weight", "k_proj.weight")):
-            tensor = _neighbours_for_halves(tensor, bundle.config.num_heads)
+            tensor = _interleave_halves(tensor, bundle.config.num_heads)
         writer.add_tensor(_tensor_name(name), np.ascontiguousarray(tensor))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -109,10 +115,10 @@ def _add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer) -> None:
         writer.add_token_merges(_merges(tokenizer))
     else:
         writer.add_tokenizer_model("rwkv")
-        # llama.cpp cannot leave out a character that the model does not know: each of its bytes becomes a space.
+        # llama.cpp cannot leave out unknown characters: each of their bytes becomes a space.
         writer.add_unk_token_id(int(tokenizer.encode(" ")[0]) if " " in tokenizer.known_characters else 0)
     writer.add_token_list(names)
-    writer.add_token_types([_NORMAL if tokenizer.token_bytes(number) else _CONTROL for number in range(len(names))])
+    writer.add_token_types([_NORMAL if tokenizer.token_bytes(token_id) else _CONTROL for token_id in range(len(names))])
     if tokenizer.end_of_text is not None:
         writer.add_bos_token_id(tokenizer.end_of_text)
         writer.add_eos_token_id(tokenizer.end_of_text)
@@ -121,10 +127,10 @@ def _add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer) -> None:
 
 
 def _rwkv_tokens(tokenizer: Tokenizer) -> list[str]:
-    """The tokens, those that are no visible ASCII written as the escapes of their bytes."""
+    """The tokens by id; bytes that are not printable ASCII are escaped."""
     return [
-        "".join(_escape(value) for value in tokenizer.token_bytes(number)) or str(end_of_text_name(tokenizer))
-        for number in range(tokenizer.vocabulary_size)
+        "".join(_escape(value) for value in tokenizer.token_bytes(token_id)) or str(end_of_text_name(tokenizer))
+        for token_id in range(tokenizer.vocabulary_size)
     ]
 
 
@@ -139,13 +145,13 @@ def _gpt2_tokens(tokenizer: BpeTokenizer) -> list[str]:
 
 
 def _merges(tokenizer: BpeTokenizer) -> list[str]:
-    """The pairs in their order, each as one string; a tokenizer.json has either form."""
+    """The merges in order, each as one string; a tokenizer.json contains strings or pairs."""
     merges = tokenizer.definition["model"]["merges"]
-    # llama.cpp does not load a file without merges: this one joins what no text is written with.
+    # llama.cpp does not load a file without merges; this one never applies, as byte-level tokens contain no NUL.
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges] or ["\0 \0"]
 
 
-def _splits_as_gpt2(tokenizer: BpeTokenizer) -> bool:
+def _has_gpt2_pre_tokenizer(tokenizer: BpeTokenizer) -> bool:
     pre_tokenizer = tokenizer.definition["pre_tokenizer"]
     return bool(pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer.get("use_regex", True))
 
@@ -159,7 +165,7 @@ def _tensor_name(name: str) -> str:
     return f"blk.{layer}.{_LAYER_NAMES[rest]}.weight"
 
 
-def _neighbours_for_halves(kernel: np.ndarray, num_heads: int) -> np.ndarray:
-    """(H, H), in each head rows 0 .. d-1 -> rows 0, d/2, 1, d/2 + 1 and so on."""
+def _interleave_halves(kernel: np.ndarray, num_heads: int) -> np.ndarray:
+    """(H, H) with the rows 0 ... d - 1 of each head in the order 0, d/2, 1, d/2 + 1, ..."""
     outputs, inputs = kernel.shape
     return kernel.reshape(num_heads, 2, outputs // (2 * num_heads), inputs).swapaxes(1, 2).reshape(outputs, inputs)

@@ -1,4 +1,4 @@
-"""A transformer as a folder that `transformers` opens: AutoModelForCausalLM, a Llama, and AutoTokenizer."""
+"""Export of a transformer to Hugging Face transformers, as a LlamaForCausalLM and a PreTrainedTokenizerFast."""
 
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ from quickfox.models.parameters import feed_forward_dim
 
 
 def write_huggingface(bundle: ModelBundle, directory: Path) -> None:
-    """Write the model's files to the folder `directory`; raises OSError if that fails.
+    """Write the files of the model.
 
     Args:
-        bundle: of a model with the architecture "transformer".
-        directory: an empty folder.
+        bundle: a model with the architecture "transformer".
+        directory: an empty directory.
+
+    Raises:
+        OSError: writing failed.
     """
     config, tokenizer = bundle.config, bundle.tokenizer
     tensors = llama_tensors(config, bundle.parameters)
@@ -57,7 +60,7 @@ def _model_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any
 
 
 def _special_tokens(end_of_text: int | None) -> dict[str, Any]:
-    """Of a model that knows no special token too: else Llama's own ids would be taken for them."""
+    """Explicitly null without end-of-text token: the defaults are the ids of Llama's own vocabulary."""
     return {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
 
 

@@ -1,7 +1,7 @@
-"""A model as a `.keras` file of stock layers and operations, which any Keras opens with `keras.models.load_model`.
+"""Export of a model to Keras, as a `.keras` file of stock layers and operations, loaded by `keras.models.load_model`.
 
-It reads token ids (B, T) from the beginning of their texts, and returns logits (B, T, V): what `models/` computes, in
-the words of Keras, a function an architecture. No state is carried: a text that has grown is read again as a whole.
+The exported model maps token ids (B, T), from the start of their texts, to logits (B, T, V), computed as in `models/`.
+It is stateless: to extend a text, the whole text is processed again.
 """
 
 import os
@@ -26,14 +26,14 @@ Parameters = Mapping[str, np.ndarray]
 
 
 def write_keras(bundle: ModelBundle, directory: Path) -> None:
-    """Write the file `FILE_NAME`, and a tokenizer.json that makes its ids, to the folder `directory`.
+    """Write the file `FILE_NAME`, and a tokenizer.json for its token ids.
 
     Args:
-        bundle: of any model.
-        directory: an empty folder.
+        bundle: any model.
+        directory: an empty directory.
 
     Raises:
-        UnavailableError: Keras or what it runs on is not installed.
+        UnavailableError: Keras or its backend is not installed.
         OSError: writing failed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -42,14 +42,14 @@ def write_keras(bundle: ModelBundle, directory: Path) -> None:
             model = build_keras_model(bundle.config, bundle.parameters)
     except ModuleNotFoundError as error:
         raise UnavailableError(
-            f"the format keras needs {error.name}, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
+            f"format keras requires {error.name}, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
         ) from None
     model.save(directory / FILE_NAME)
     (directory / "tokenizer.json").write_bytes(format_tokenizer_definition(bundle.tokenizer))
 
 
 def build_keras_model(config: ModelConfig, parameters: Parameters) -> Any:
-    """The keras.Model, (B, T) int32 -> (B, T, V) float32, with its weights.
+    """The equivalent keras.Model, (B, T) int32 -> (B, T, V) float32.
 
     Args:
         config: fixes the architecture and all shapes.
@@ -74,8 +74,8 @@ def _attention_rnn(config: ModelConfig, parameters: Parameters, token_ids: Tenso
     encoded = _recurrent_stack("encoder", config, parameters, _embed(parameters, token_ids))
     projected = _dense(encoded, "attention_input", parameters["attention.input_kernel"])
     queries, keys, values = _split_heads(config, projected)
-    found = _attend(queries, keys, values, _visible(config, _positions(token_ids)))
-    decoded = _recurrent_stack("decoder", config, parameters, ops.concatenate([encoded, found], axis=-1))
+    attended = _attend(queries, keys, values, _attention_mask(config, _positions(token_ids)))
+    decoded = _recurrent_stack("decoder", config, parameters, ops.concatenate([encoded, attended], axis=-1))
     return _dense(decoded, "output", parameters["output.kernel"], parameters["output.bias"])
 
 
@@ -83,7 +83,7 @@ def _transformer(config: ModelConfig, parameters: Parameters, token_ids: Tensor)
     from keras import ops
 
     positions = _positions(token_ids)
-    visible = _visible(config, positions)
+    mask = _attention_mask(config, positions)
     frequencies = rotary_frequencies(config.hidden_dim // config.num_heads).astype(np.float32)
     angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies  # (B, 1, T, d/2)
     cosine, sine = ops.cos(angles), ops.sin(angles)
@@ -91,13 +91,13 @@ def _transformer(config: ModelConfig, parameters: Parameters, token_ids: Tensor)
     for layer in range(config.num_layers):
         tensors = {name: parameters[f"layers.{layer}.{name}"] for name in _TRANSFORMER_LAYER}
         name = f"layer_{layer}"
-        normed = _norm(x, f"{name}_attention_norm", tensors["attention_norm.weight"])
-        projected = _dense(normed, f"{name}_attention_input", tensors["attention.input_kernel"])
+        normalized = _norm(x, f"{name}_attention_norm", tensors["attention_norm.weight"])
+        projected = _dense(normalized, f"{name}_attention_input", tensors["attention.input_kernel"])
         queries, keys, values = _split_heads(config, projected)
-        found = _attend(_rotate(queries, cosine, sine), _rotate(keys, cosine, sine), values, visible)
-        x = x + _dense(found, f"{name}_attention_output", tensors["attention.output_kernel"])
-        normed = _norm(x, f"{name}_feed_forward_norm", tensors["feed_forward_norm.weight"])
-        projected = _dense(normed, f"{name}_feed_forward_input", tensors["feed_forward.input_kernel"])
+        attended = _attend(_rotate(queries, cosine, sine), _rotate(keys, cosine, sine), values, mask)
+        x = x + _dense(attended, f"{name}_attention_output", tensors["attention.output_kernel"])
+        normalized = _norm(x, f"{name}_feed_forward_norm", tensors["feed_forward_norm.weight"])
+        projected = _dense(normalized, f"{name}_feed_forward_input", tensors["feed_forward.input_kernel"])
         gate, up = ops.split(projected, FEED_FORWARD_PROJECTIONS, axis=-1)
         x = x + _dense(ops.silu(gate) * up, f"{name}_feed_forward_output", tensors["feed_forward.output_kernel"])
     x = _norm(x, "norm", parameters["norm.weight"])
@@ -123,14 +123,14 @@ _LOGITS: dict[Architecture, Callable[[ModelConfig, Parameters, Tensor], Tensor]]
 
 
 def _recurrent_stack(name: str, config: ModelConfig, parameters: Parameters, x: Tensor) -> Tensor:
-    """(B, T, D) -> (B, T, H). Keras has its gates in our order and, with `reset_after`, the same gru."""
+    """(B, T, D) -> (B, T, H). The order of the gates is that of Keras, and the gru that with `reset_after`."""
     import keras
 
     kinds = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
     kind = kinds[recurrent_cell(config)]
-    for number in range(config.num_layers):
-        tensors = [parameters[f"{name}.{number}.{tensor}"] for tensor in ("input_kernel", "recurrent_kernel", "bias")]
-        x = _apply(kind(config.hidden_dim, return_sequences=True, name=f"{name}_{number}"), x, tensors)
+    for layer in range(config.num_layers):
+        tensors = [parameters[f"{name}.{layer}.{tensor}"] for tensor in ("input_kernel", "recurrent_kernel", "bias")]
+        x = _apply(kind(config.hidden_dim, return_sequences=True, name=f"{name}_{layer}"), x, tensors)
     return x
 
 
@@ -155,20 +155,20 @@ def _norm(x: Tensor, name: str, weight: np.ndarray) -> Tensor:
 
 
 def _apply(layer: Any, x: Tensor, weights: list[np.ndarray]) -> Tensor:
-    outputs = layer(x)  # makes the weights
+    outputs = layer(x)  # creates the weights
     layer.set_weights(weights)
     return outputs
 
 
 def _positions(token_ids: Tensor) -> Tensor:
-    """(B, T) -> (B, T): 0, 1, 2 and so on, in operations, so that T can be any."""
+    """(B, T) -> (B, T): 0, 1, 2, ..., computed by operations because T is not fixed."""
     from keras import ops
 
     return ops.cumsum(ops.ones_like(token_ids), axis=1) - 1
 
 
-def _visible(config: ModelConfig, positions: Tensor) -> Tensor:
-    """Which positions each may see, the last `context` up to itself: (B, T) -> (B, 1, T, T) bool."""
+def _attention_mask(config: ModelConfig, positions: Tensor) -> Tensor:
+    """Whether each position may attend to each other one, (B, T) -> (B, 1, T, T) bool: see `models.attention`."""
     from keras import ops
 
     distance = positions[:, None, :, None] - positions[:, None, None, :]
@@ -176,7 +176,7 @@ def _visible(config: ModelConfig, positions: Tensor) -> Tensor:
 
 
 def _split_heads(config: ModelConfig, projected: Tensor) -> list[Tensor]:
-    """Queries, keys and values side by side, (B, T, 3H) -> each (B, heads, T, d)."""
+    """Fused queries, keys and values, (B, T, 3H) -> each (B, heads, T, d)."""
     import keras
 
     heads = (-1, config.num_heads, config.hidden_dim // config.num_heads)
@@ -184,20 +184,20 @@ def _split_heads(config: ModelConfig, projected: Tensor) -> list[Tensor]:
     return [keras.layers.Permute((2, 1, 3))(keras.layers.Reshape(heads)(part)) for part in parts]
 
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
-    """What each position finds: three times (B, heads, T, d), and (B, 1, T, T) -> (B, T, H), the heads side by side."""
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Scaled dot-product attention: three times (B, heads, T, d), and (B, 1, T, T) -> (B, T, H)."""
     import keras
     from keras import ops
 
     heads, head_dim = queries.shape[1], queries.shape[3]
-    scores = ops.matmul(queries * head_dim**-0.5, ops.transpose(keys, (0, 1, 3, 2)))
-    weights = keras.layers.Softmax()(scores, mask=visible)
-    found = keras.layers.Permute((2, 1, 3))(ops.matmul(weights, values))
-    return keras.layers.Reshape((-1, heads * head_dim))(found)
+    scores = ops.matmul(queries * head_dim**-0.5, ops.transpose(keys, (0, 1, 3, 2)))  # (B, heads, T, T)
+    weights = keras.layers.Softmax()(scores, mask=mask)
+    attended = keras.layers.Permute((2, 1, 3))(ops.matmul(weights, values))  # (B, T, heads, d)
+    return keras.layers.Reshape((-1, heads * head_dim))(attended)
 
 
 def _rotate(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary position embedding: as `models.attention.rotate`."""
+    """Rotary position embedding: see `models.attention.rotate`."""
     from keras import ops
 
     first, second = ops.split(vectors, 2, axis=-1)

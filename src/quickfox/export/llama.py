@@ -1,4 +1,4 @@
-"""A transformer's weights as Llama's: the same numbers, one matrix a map, (outputs, inputs) as PyTorch keeps them."""
+"""The tensors of a transformer as those of a Llama model: a matrix per projection, (outputs, inputs) as in PyTorch."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ from quickfox.models.parameters import ATTENTION_PROJECTIONS, EMBEDDING, FEED_FO
 
 
 def llama_tensors(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of a `LlamaForCausalLM` in Hugging Face's names.
+    """The tensors of the equivalent `LlamaForCausalLM`, with Hugging Face's names.
 
     Args:
         config: of a model with the architecture "transformer".
         parameters: name -> float32 array, as `parameters.parameter_shapes(config)` lists them.
 
     Returns:
-        name -> float32 array, a view of ours. `lm_head.weight` is not there if the embedding serves as output layer.
+        name -> float32 array, a view of a parameter; without `lm_head.weight` if the embeddings are tied.
     """
     tensors = {"model.embed_tokens.weight": parameters[EMBEDDING], "model.norm.weight": parameters["norm.weight"]}
     for layer in range(config.num_layers):

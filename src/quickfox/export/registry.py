@@ -1,4 +1,4 @@
-"""A model in the format of another program, in a folder of its own. Which formats there are, and for which models."""
+"""Export of models to the formats of other programs: the formats, and the architectures that each supports."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,24 +15,24 @@ Writer = Callable[["ModelBundle", Path], None]
 
 
 def export(bundle: "ModelBundle", export_format: ExportFormat, directory: Path) -> None:
-    """Write a model as the folder `directory`, whole or not at all; docs/export.md says what is in it.
+    """Write a model as a new directory, completely or not at all; for its files see docs/export.md.
 
     Args:
         bundle: the model.
-        export_format: which program's format. All but keras are of one architecture only, the transformer.
-        directory: must not exist, or be an empty folder.
+        export_format: all but keras support the architecture transformer only.
+        directory: must not exist, or be an empty directory.
 
     Raises:
-        UsageError: the format has no place for such a model.
-        UnavailableError: a library that is needed is not installed.
-        CannotCreateError, StorageError: writing failed; nothing is left behind.
+        UsageError: the format does not support the model.
+        UnavailableError: a required library is not installed.
+        CannotCreateError, StorageError: writing failed; no file is left.
     """
-    writer = _writer(bundle, export_format)
+    write = _select_writer(bundle, export_format)
     with new_directory(directory) as temporary:
-        writer(bundle, temporary)
+        write(bundle, temporary)
 
 
-def _writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer:
+def _select_writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer:
     if export_format == "keras":
         from quickfox.export.keras import write_keras
 
@@ -40,8 +40,9 @@ def _writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer:
     architecture = bundle.config.architecture
     if architecture != "transformer":
         raise UsageError(
-            f"{export_format} cannot hold this model: what reads it runs transformers (Llama's kind), and this is "
-            f"{_an(architecture)}; export it with --format keras"
+            f"format {export_format} requires the architecture transformer, and the model has the architecture "
+            f"{architecture}: use format keras",
+            "format",
         )
     if export_format == "huggingface":
         from quickfox.export.huggingface import write_huggingface
@@ -51,7 +52,3 @@ def _writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer:
 
     check_tokenizer(bundle.tokenizer)
     return write_gguf
-
-
-def _an(architecture: str) -> str:
-    return f"an {architecture}" if architecture in ("rnn", "lstm", "attention-rnn") else f"a {architecture}"

@@ -1,8 +1,7 @@
-"""Every kind of tokenizer as a `tokenizer.json` of the `tokenizers` library, which gives the same token ids.
+"""Export of any tokenizer to a `tokenizer.json` of Hugging Face's `tokenizers` library, which gives the same token ids.
 
-All become byte-pair encodings. With no merges, a text falls into the characters it is made of; with `ignore_merges`, a
-piece that the vocabulary knows as a whole is one token. An end of text, if there is one, is put before each text, as
-this program does itself.
+All become byte-pair encodings. Without merges, a text is encoded by character; with `ignore_merges`, a pre-token of the
+vocabulary becomes one token. The end-of-text token, if there is one, is put before each text, as in Quickfox.
 """
 
 import json
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 
 _WORD_CHARACTER = r"[\p{L}\p{N}_]"
 _WHITE_SPACE = r"[\s\x1c-\x1f]"
-_PIECE = rf" ?{_WORD_CHARACTER}+| ?[^\p{{L}}\p{{N}}_\s\x1c-\x1f]+|{_WHITE_SPACE}"
-"""`tokenizers.word` splits a text so, in the words of Python's regular expressions; here in those of Oniguruma."""
+_PRE_TOKEN = rf" ?{_WORD_CHARACTER}+| ?[^\p{{L}}\p{{N}}_\s\x1c-\x1f]+|{_WHITE_SPACE}"
+"""The regular expression of `quickfox.tokenizers.word` in the syntax of Oniguruma."""
 
 
 def end_of_text_name(tokenizer: Tokenizer) -> str | None:
-    """What the end-of-text token is called; None: there is none."""
+    """The name of the end-of-text token; None: there is none."""
     if tokenizer.end_of_text is None:
         return None
     if isinstance(tokenizer, BpeTokenizer):
@@ -34,11 +33,11 @@ def end_of_text_name(tokenizer: Tokenizer) -> str | None:
 
 
 def format_tokenizer_definition(tokenizer: Tokenizer) -> bytes:
-    """The content of the tokenizer.json that encodes and decodes as `tokenizer` does, in UTF-8.
+    """The content of a tokenizer.json, in UTF-8, that encodes and decodes as `tokenizer` does.
 
-    Characters that a `tokenizer` of characters does not know are left out.
+    A character tokenizer leaves out characters that it does not know.
     """
-    encoder = _encoder(tokenizer)
+    encoder = _build_encoder(tokenizer)
     name = end_of_text_name(tokenizer)
     if name is not None:
         from tokenizers import AddedToken, processors
@@ -50,23 +49,24 @@ def format_tokenizer_definition(tokenizer: Tokenizer) -> bytes:
     return encoder.to_str(pretty=True).encode()
 
 
-def _encoder(tokenizer: Tokenizer) -> "Encoder":
+def _build_encoder(tokenizer: Tokenizer) -> "Encoder":
     from tokenizers import Regex, decoders, pre_tokenizers
     from tokenizers import Tokenizer as Encoder
 
     if isinstance(tokenizer, BpeTokenizer):
         return Encoder.from_str(json.dumps(tokenizer.definition))
     if isinstance(tokenizer, CharacterTokenizer):
-        encoder = _lookup({character: number for number, character in enumerate(tokenizer.vocabulary.characters)})
+        encoder = _build_lookup({text: token_id for token_id, text in enumerate(tokenizer.vocabulary.characters)})
         encoder.decoder = decoders.Fuse()
         return encoder
     assert isinstance(tokenizer, ByteTokenizer | WordTokenizer), tokenizer.kind
-    marks = byte_characters()
-    numbers = range(tokenizer.vocabulary_size if tokenizer.end_of_text is None else tokenizer.end_of_text)
-    encoder = _lookup({"".join(marks[value] for value in tokenizer.token_bytes(number)): number for number in numbers})
+    characters = byte_characters()
+    ids = range(tokenizer.vocabulary_size if tokenizer.end_of_text is None else tokenizer.end_of_text)
+    names = {token_id: "".join(characters[value] for value in tokenizer.token_bytes(token_id)) for token_id in ids}
+    encoder = _build_lookup({name: token_id for token_id, name in names.items()})
     encoder.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PIECE), "isolated"),
+            pre_tokenizers.Split(Regex(_PRE_TOKEN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -74,8 +74,8 @@ def _encoder(tokenizer: Tokenizer) -> "Encoder":
     return encoder
 
 
-def _lookup(vocabulary: Mapping[str, int]) -> "Encoder":
-    """A piece that is in the vocabulary is one token, any other one token a character."""
+def _build_lookup(vocabulary: Mapping[str, int]) -> "Encoder":
+    """An encoder of pre-tokens: one token if it is in the vocabulary, else one token per character."""
     from tokenizers import Tokenizer as Encoder
     from tokenizers import models
 
