@@ -86,38 +86,43 @@ class ScoredText:
         return Peak(line, index - text.rfind("\n", 0, index), text[index], float(self.score.bits[index]))
 
 
+FilesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILE...]",
+        help="UTF-8 text files, folders or globs; .gz is decompressed. Default: -, standard input.",
+        show_default=False,
+    ),
+]
+ByOption = Annotated[
+    Literal["line", "document"], option("--by", "Score each line, or each file as one text. Default: line.")
+]
+AboveOption = Annotated[
+    float | None,
+    option(
+        "--above",
+        "Print only lines of more than X bits per character, unchanged; of documents the names. Default: all.",
+        metavar="X",
+    ),
+]
+BelowOption = Annotated[
+    float | None, option("--below", "Print only those of less than X bits. Default: all.", metavar="X")
+]
+TopOption = Annotated[
+    int | None,
+    option("--top", "Print only the N of highest surprisal, in that order. Default: all.", metavar="N", min=1),
+]
+HeatOption = Annotated[bool, option("--heat", "Print the text with a background color by surprisal, yellow to red.")]
+
+
 def run(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FILE...]",
-            help="UTF-8 text files, folders or globs; .gz is decompressed. Default: -, standard input.",
-            show_default=False,
-        ),
-    ] = None,
+    files: FilesArgument = None,
     model: ModelOption = None,
-    by: Annotated[
-        Literal["line", "document"], option("--by", "Score each line, or each file as one text. Default: line.")
-    ] = "line",
-    above: Annotated[
-        float | None,
-        option(
-            "--above",
-            "Print only lines of more than X bits per character, unchanged; of documents the names. Default: all.",
-            metavar="X",
-        ),
-    ] = None,
-    below: Annotated[
-        float | None, option("--below", "Print only those of less than X bits. Default: all.", metavar="X")
-    ] = None,
-    top: Annotated[
-        int | None,
-        option("--top", "Print only the N of highest surprisal, in that order. Default: all.", metavar="N", min=1),
-    ] = None,
-    heat: Annotated[
-        bool,
-        option("--heat", "Print the text with a background color by surprisal, yellow to red."),
-    ] = False,
+    by: ByOption = "line",
+    above: AboveOption = None,
+    below: BelowOption = None,
+    top: TopOption = None,
+    heat: HeatOption = False,
     strict: StrictOption = False,
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
