@@ -16,7 +16,7 @@ def short_epochs() -> Iterator[None]:
     """Validates after every epoch, however short it is, so that short runs have several validations."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(auto_config, "MIN_VALIDATION_INTERVAL", 10)
-        patch.setattr(auto_config, "VALIDATION_SHARE", 10.0)
+        patch.setattr(auto_config, "VALIDATION_FRACTION", 10.0)
         yield
 
 

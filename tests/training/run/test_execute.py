@@ -108,7 +108,9 @@ def test_a_pretrained_model_learns_another_text_faster(trained: tuple[Path, list
 def test_frozen_embeddings_are_not_trained(trained: tuple[Path, list[Event]], tmp_path: Path) -> None:
     options = {"freeze_embeddings": True, "steps": 20}
     start(tmp_path, text=TEXT[:1500], settings={**SMALL, "window": 8}, options=options, init_from=trained[0])
-    before, after = (load_model(sort_by_loss(list_checkpoints(run))[0].directory) for run in (trained[0], tmp_path / "run"))
+    before, after = (
+        load_model(sort_by_loss(list_checkpoints(run))[0].directory) for run in (trained[0], tmp_path / "run")
+    )
     np.testing.assert_array_equal(after.parameters["embedding.weight"], before.parameters["embedding.weight"])
     assert (after.parameters["output.kernel"] != before.parameters["output.kernel"]).any()
 

@@ -182,7 +182,7 @@ def test_too_little_disk_space_is_refused(stopped: Path, monkeypatch: pytest.Mon
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(cost.shutil, "disk_usage", lambda _: usage)
     before = read_files(stopped)
-    with pytest.raises(StorageError, match="make room"):
+    with pytest.raises(StorageError, match="free some space"):
         resume(stopped)
     assert read_files(stopped) == before
 

@@ -1,4 +1,4 @@
-"""The chief, as a real process, and a worker that is played by the test: what it makes of one that is not as it is."""
+"""The chief as a process, with a worker played by the test; and how a run is adapted to its workers."""
 
 import dataclasses
 import hashlib
@@ -36,22 +36,22 @@ Chief = Callable[[Callable[[Control], None]], tuple[int, str]]
 
 @pytest.fixture
 def chief(tmp_path: Path) -> Iterator[Chief]:
-    """Runs a chief with a worker that does as the function says; the chief's exit status and last line."""
+    """Starts a chief; the value runs a function as its worker and returns the chief's exit status and last line."""
     (tmp_path / "fox.txt").write_text(TEXT)
     with ExitStack() as stack:
         sockets = [stack.enter_context(create_server(("127.0.0.1", 0))) for _ in range(2)]
-        places = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
-    config = {"cluster": {"worker": places}, "task": {"type": "worker", "index": 0}}
+        addresses = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+    config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
     command = [sys.executable, "-m", "quickfox", "train", "fox.txt", *OPTIONS, "--output", "run"]
     environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
     def run(play: Callable[[Control], None]) -> tuple[int, str]:
-        with connect_workers(ClusterSpec(places, 1), handshake(REQUEST, resumes=False), lambda _: None) as control:
+        with connect_workers(ClusterSpec(addresses, 1), handshake(REQUEST, resumes=False), lambda _: None) as control:
             play(control)
-            _, said = process.communicate(timeout=60)
-        assert "Traceback" not in said
-        return process.returncode, said.splitlines()[-1]
+            _, message = process.communicate(timeout=100)
+        assert "Traceback" not in message
+        return process.returncode, message.splitlines()[-1]
 
     yield run
     process.kill()
@@ -59,7 +59,7 @@ def chief(tmp_path: Path) -> Iterator[Chief]:
 
 
 def until_ready(control: Control, **machine: object) -> None:
-    """What a worker says until all are about to start TensorFlow's servers."""
+    """The messages of a worker until all are about to start TensorFlow's servers."""
     [text] = control.receive()
     assert text["tokenizer"]
     control.send(text=hashlib.sha256(TEXT.encode()).hexdigest())
@@ -67,13 +67,15 @@ def until_ready(control: Control, **machine: object) -> None:
     control.send(**{"gpus": 0, "processor": " ".join(vector_extensions()), **machine})
 
 
-def test_a_worker_lost_just_before_its_server_starts_does_not_keep_the_chief(chief: Chief, tmp_path: Path) -> None:
-    """TensorFlow itself would wait for it for an hour."""
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_the_chief_ends_if_a_worker_is_lost_before_its_server_starts(chief: Chief, tmp_path: Path) -> None:
+    """TensorFlow itself would wait for an hour."""
 
     def play(control: Control) -> None:
         until_ready(control)
         control.receive()
-        control._links[0].close()  # as the end of its process would
+        control._links[0].close()  # as at the end of its process
 
     status, line = chief(play)
     assert status == 75
@@ -82,14 +84,16 @@ def test_a_worker_lost_just_before_its_server_starts_does_not_keep_the_chief(chi
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("machine", "said"),
+    ("machine", "message"),
     [({"gpus": 2}, "has 2 GPUs"), ({"processor": "sse4_2"}, "has a processor with sse4_2")],
 )
-def test_machines_of_other_kinds_are_refused(chief: Chief, machine: Message, said: str, tmp_path: Path) -> None:
+def test_a_worker_with_other_hardware_is_refused(chief: Chief, machine: Message, message: str, tmp_path: Path) -> None:
     status, line = chief(lambda control: until_ready(control, **machine))
     assert status == 2
-    assert said in line
+    assert message in line
     assert not (tmp_path / "run").exists()
 
 
@@ -97,7 +101,7 @@ def run_context(notices: list[str], spec: ClusterSpec | None) -> RunContext:
     return RunContext(notify=notices.append, started=0.0, cluster=spec)
 
 
-def test_a_run_that_other_workers_go_on_with_gets_all_their_threads(tmp_path: Path) -> None:
+def test_a_run_resumed_by_another_number_of_workers_gets_all_their_threads(tmp_path: Path) -> None:
     notices: list[str] = []
     spec = ClusterSpec(("a:1", "b:1", "c:1"), 0)
     record = rescale_to_workers(RECORD, run_context(notices, spec))
@@ -107,13 +111,13 @@ def test_a_run_that_other_workers_go_on_with_gets_all_their_threads(tmp_path: Pa
     assert read_record(tmp_path) == record
 
 
-def test_a_run_that_as_many_go_on_with_stays_as_it_is() -> None:
+def test_a_run_resumed_by_the_same_number_of_workers_is_unchanged() -> None:
     threads = dataclasses.replace(RECORD.training, threads=96)
     record = dataclasses.replace(RECORD, training=threads)
     assert rescale_to_workers(record, run_context([], None)) is record
 
 
-def test_who_reads_a_text_notices_that_a_peer_has_failed() -> None:
+def test_reading_a_text_checks_whether_a_peer_has_failed() -> None:
     read: list[int] = []
 
     class Failed(Control):
