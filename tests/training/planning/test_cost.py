@@ -17,7 +17,7 @@ from quickfox.models.parameters import parameter_count
 from quickfox.training.engine.optimizer import NEWTON_SCHULZ
 from quickfox.training.planning.cost import (
     BASE_BYTES,
-    ORTHOGONALISATION_STEPS,
+    ORTHOGONALIZATION_STEPS,
     Cost,
     check_disk_space,
     check_memory,
@@ -90,7 +90,7 @@ def test_the_update_by_hand() -> None:
 
 
 def test_the_update_is_that_of_the_optimizer() -> None:
-    assert len(NEWTON_SCHULZ) == ORTHOGONALISATION_STEPS
+    assert len(NEWTON_SCHULZ) == ORTHOGONALIZATION_STEPS
 
 
 def test_time_follows_from_the_speed() -> None:
@@ -191,7 +191,7 @@ def test_what_does_not_fit_into_memory_by_a_byte_is_refused(monkeypatch: pytest.
     have_memory(monkeypatch, needed)
     check_memory(SMALL_MODEL, SMALL_TRAINING)
     have_memory(monkeypatch, needed - 1)
-    with pytest.raises(UsageError, match=r"1,\d\d\d parameters on batches of 4 x 8 tokens .* smaller --hidden-dim"):
+    with pytest.raises(UsageError, match=r"1,\d\d\d parameters on batches of 4 x 8 tokens .* smaller hidden_dim"):
         check_memory(SMALL_MODEL, SMALL_TRAINING)
 
 
@@ -215,7 +215,7 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(tmp_path: Path, monk
         3 * 3 * 4 * parameter_count(SMALL_MODEL)
     )  # weights and two moments each; a fourth is being written
     have_disk(monkeypatch, three_checkpoints)
-    with pytest.raises(StorageError, match="make room") as caught:
+    with pytest.raises(StorageError, match="free some space") as caught:
         check_disk_space(tmp_path, SMALL_MODEL, SMALL_TRAINING)
     assert str(tmp_path) in str(caught.value)
     have_disk(monkeypatch, 2 * three_checkpoints)
@@ -233,6 +233,6 @@ def test_the_cache_of_many_streams_takes_its_place_on_disk(tmp_path: Path, monke
     )
     training = dataclasses.replace(SMALL_TRAINING, window=1, batch_size=64)
     have_disk(monkeypatch, 4 * 4 * 2 * 2 * 64 * 1024 * 16)  # four checkpoints of keys and values in two layers
-    with pytest.raises(StorageError, match="make room"):
+    with pytest.raises(StorageError, match="free some space"):
         check_disk_space(tmp_path, model, training)
     check_disk_space(tmp_path, dataclasses.replace(model, context=8), training)

@@ -1,8 +1,8 @@
-"""What a training run costs: memory, disk and time, by a model of cost that is checked against measured runs.
+"""The cost of a training run in memory, disk space and time, and checks that the machine can bear it.
 
-Pure functions of decided settings and of a measured speed; whether the machine has as much is asked in `resources.py`.
-What a run computes and keeps is counted, and each count has a constant that was fitted to whole runs on a processor by
-benchmarks/cost_model.py. docs/scaling.md says the same in plain words, and how far off it is.
+The estimates are pure functions of decided settings and of a measured speed: what a run computes and stores is counted,
+and each count has a constant that benchmarks/cost_model.py fitted to whole runs on a processor. For their accuracy see
+docs/scaling.md.
 """
 
 import math
@@ -29,47 +29,47 @@ from quickfox.training.planning.presets import operations_per_token
 from quickfox.training.planning.time_budget import FINISH_SECONDS, VALIDATION_SPEED_UP, VALIDATION_TRACING_SECONDS
 
 FLOAT_BYTES = 4
-ORTHOGONALISATION_STEPS = 2  # of Muon, see `optimization.NEWTON_SCHULZ`
+ORTHOGONALIZATION_STEPS = 2  # of Muon; the length of `optimizer.NEWTON_SCHULZ`
 
-# Memory, in bytes or in numbers of four bytes.
+# Memory, in bytes or in float32 values.
 BASE_BYTES = 690_000_000  # Python, TensorFlow, Keras
 _GRAPH_BYTES_PER_TIME_STEP = 500_000  # of a recurrent layer, whose time loop is unrolled and compiled
 _GRAPH_BYTES_PER_TRANSFORMER_LAYER = 25_000_000
-_COPIES_OF_PARAMETER = 9  # weight and slots, gradients and their sum, copies for a checkpoint
-_ACTIVATIONS_PER_GATE = 3  # a token's gates, their gradients, and in the place of one more gate cell and output
-_ACTIVATIONS_PER_UNIT_OF_ATTENTION = 12  # queries, keys, values, what is found, norms, the stream; their gradients
-_ACTIVATIONS_PER_UNIT_OF_FEED_FORWARD = 4  # gate, up, their product; their gradients
+_COPIES_OF_PARAMETER = 9  # weight, slots, gradients and their sum, copies for a checkpoint
+_ACTIVATIONS_PER_GATE = 3  # gates and their gradients; cell and output count as one more gate
+_ACTIVATIONS_PER_ATTENTION_UNIT = 12  # queries, keys, values, outputs, norms, residual stream; their gradients
+_ACTIVATIONS_PER_FEED_FORWARD_UNIT = 4  # gate, up, their product; their gradients
 _ACTIVATIONS_PER_SCORE = 2  # a score, its softmax
-_COPIES_OF_LOGIT = 1.5  # logits and their softmax; not all of it is there at the peak
-_COPIES_OF_LOOK_UP = 1.5  # a token's place in the vocabulary as a row of zeros and a one, of which the same is true
+_COPIES_OF_LOGIT = 1.5  # logits and their softmax, not all at the peak
+_COPIES_OF_ONE_HOT = 1.5  # a token's one-hot vector, not all at the peak
 _COPIES_OF_CACHE = 2  # old, new
 
 # Disk.
 _CHECKPOINTS = 4  # the best, the last two, and the one being written
 _TENSORS_PER_PARAMETER_ON_DISK = 3  # the weight and two moments
 
-# Time, of what is slow for memory's sake, in floating-point operations that matrix products do meanwhile.
+# Time of what memory bandwidth limits, as the number of floating-point operations that take as long.
 _OPERATIONS_PER_ACTIVATION = 190
 _OPERATIONS_PER_LOGIT = 1200
 _OPERATIONS_PER_UPDATE = 1800  # of a parameter
-_OPERATIONS_PER_TIME_STEP = 4_000_000  # of a recurrent layer: calling its products, however small they are
-PRODUCT_SPEED = 1.25  # of the products in a step, as a multiple of what `matmul_speed` measures
+_OPERATIONS_PER_TIME_STEP = 4_000_000  # of a recurrent layer: overhead of its matrix products, whatever their size
+PRODUCT_SPEED = 1.25  # of the matrix products in a step, as a multiple of `matmul_speed`
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run costs, about.
+    """The approximate cost of a run.
 
     Attributes:
-        parameters: trained numbers.
-        memory_bytes: resident at the peak, in each worker's process.
-        disk_bytes: of the checkpoints that are there at a time.
+        parameters: number of trained parameters.
+        memory_bytes: peak resident memory of each worker.
+        disk_bytes: of all checkpoints that exist at a time.
         tokens_per_epoch: of the training text.
         epochs: passes over the training text.
-        operations_per_token: floating-point operations of the matrix products, and what else takes as long.
-        tokens_per_second: of all workers together.
-        seconds_per_epoch: without validations.
-        seconds: of the whole command, start-up, validations and saving included; at most, if it may stop early.
+        operations_per_token: floating-point operations of the matrix products, and the equivalent of all other work.
+        tokens_per_second: of all workers in total.
+        seconds_per_epoch: without validation.
+        seconds: of the whole command, including start-up, validation and saving; an upper limit with early stopping.
     """
 
     parameters: int
@@ -94,15 +94,15 @@ def estimate_cost(
     elapsed_seconds: float = 0.0,
     workers: int = 1,
 ) -> Cost:
-    """The cost of a run as decided.
+    """Estimates the cost of a run.
 
     Args:
-        model, training: the settings.
-        training_tokens, validation_tokens: tokens of the training text and of the held-out text.
-        flops: measured matrix-product speed of all workers together, floating-point operations per second.
-        budget_seconds: what the whole command may take; None: what its steps take.
-        elapsed_seconds: since the command started.
-        workers: processes that share each batch.
+        model, training: the decided settings.
+        training_tokens, validation_tokens: tokens of the training text and of the validation text.
+        flops: measured speed of matrix products of all workers in total, floating-point operations per second.
+        budget_seconds: wall time of the whole command; None: determined by the number of steps.
+        elapsed_seconds: time since the command started.
+        workers: number of processes that each batch is divided among.
     """
     batch_tokens = training.batch_size * training.window
     operations = operations_per_step(model, training, workers)
@@ -128,100 +128,103 @@ def estimate_cost(
 
 
 def training_memory(model: ModelConfig, training: TrainingConfig, workers: int = 1) -> int:
-    """Bytes of memory that a process has resident at its peak: of each worker, if several share the batch."""
+    """Peak resident memory of each worker, in bytes."""
     rows = training.batch_size // workers
     per_token = _activations_per_token(model, training.window) + _COPIES_OF_LOGIT * model.vocabulary_size
-    if _is_looked_up(model, training, workers):
-        per_token += _COPIES_OF_LOOK_UP * model.vocabulary_size
+    if _uses_lookup(model, training, workers):
+        per_token += _COPIES_OF_ONE_HOT * model.vocabulary_size
     floats: float = _COPIES_OF_PARAMETER * parameter_count(model)
     floats += rows * training.window * per_token + _COPIES_OF_CACHE * _cache_floats(model, rows)
     return round(BASE_BYTES + _graph_bytes(model, training.window) + FLOAT_BYTES * floats)
 
 
 def checkpoints_size(model: ModelConfig, training: TrainingConfig) -> int:
-    """Bytes of all checkpoints that are on the disk at a time."""
+    """Bytes of all checkpoints that exist at a time."""
     floats = _TENSORS_PER_PARAMETER_ON_DISK * parameter_count(model) + _cache_floats(model, training.batch_size)
     return _CHECKPOINTS * FLOAT_BYTES * floats
 
 
 def _graph_bytes(model: ModelConfig, window: int) -> int:
-    """What TensorFlow needs for the compiled step itself."""
+    """Bytes of the compiled step."""
     if model.architecture == "transformer":
         return _GRAPH_BYTES_PER_TRANSFORMER_LAYER * model.num_layers
     return _GRAPH_BYTES_PER_TIME_STEP * window * _recurrent_layers(model)
 
 
 def _activations_per_token(model: ModelConfig, window: int) -> int:
-    """Numbers that training keeps for each token of a batch, below the logits."""
+    """Number of values stored for the backward pass per token of a batch, without logits."""
     units = model.hidden_dim
-    attention = _ACTIVATIONS_PER_UNIT_OF_ATTENTION * units
+    attention = _ACTIVATIONS_PER_ATTENTION_UNIT * units
     attention += _ACTIVATIONS_PER_SCORE * model.num_heads * ((model.context or 0) + window)
     if model.architecture == "transformer":
-        return model.num_layers * (attention + _ACTIVATIONS_PER_UNIT_OF_FEED_FORWARD * feed_forward_dim(units))
+        return model.num_layers * (attention + _ACTIVATIONS_PER_FEED_FORWARD_UNIT * feed_forward_dim(units))
     gates = RECURRENT_GATES[recurrent_cell(model)] + 1
     recurrent = _ACTIVATIONS_PER_GATE * gates * units * _recurrent_layers(model)
     return recurrent + attention if model.architecture == "attention-rnn" else recurrent
 
 
 def _recurrent_layers(model: ModelConfig) -> int:
-    """Of all stacks together."""
+    """Number of recurrent layers, in all stacks."""
     return {"attention-rnn": 2, "transformer": 0}.get(model.architecture, 1) * model.num_layers
 
 
 def _cache_floats(model: ModelConfig, rows: int) -> int:
-    """Numbers of the keys and values that are carried from window to window."""
-    attentions = model.num_layers if model.architecture == "transformer" else 1
-    return 2 * attentions * rows * (model.context or 0) * model.hidden_dim
+    """Number of values in the key/value caches that are carried between windows."""
+    attention_layers = model.num_layers if model.architecture == "transformer" else 1
+    return 2 * attention_layers * rows * (model.context or 0) * model.hidden_dim
 
 
 # Time -----------------------------------------------------------------------------------------------------
 
 
 def operations_per_step(model: ModelConfig, training: TrainingConfig, workers: int = 1) -> float:
-    """Floating-point operations of an optimizer step, of all workers together, and what else takes as long.
+    """Floating-point operations of an optimizer step by all workers, and the equivalent of all other work.
 
-    Every worker reads through time and updates all parameters; the tokens are shared.
+    The tokens are divided among the workers; each worker runs every time step and updates all parameters.
     """
     operations = operations_per_token(model)
     operations += _OPERATIONS_PER_ACTIVATION * _activations_per_token(model, training.window)
     operations += _OPERATIONS_PER_LOGIT * model.vocabulary_size
-    if _is_looked_up(model, training, workers):
-        operations += 2 * model.vocabulary_size * _looked_up_dim(model)  # the gradient, a product with ones and zeros
+    if _uses_lookup(model, training, workers):
+        operations += 2 * model.vocabulary_size * _lookup_dim(model)  # the gradient, a product with one-hot vectors
     time_steps = training.window * _recurrent_layers(model)
     per_worker = _OPERATIONS_PER_TIME_STEP * time_steps + update_operations(model)
     return training.batch_size * training.window * operations + workers * per_worker
 
 
 def update_operations(model: ModelConfig) -> float:
-    """Floating-point operations of the optimizer, and what else takes as long: see `optimization`."""
+    """Floating-point operations of the optimizer (see `engine/optimizer.py`), and the equivalent of its other work."""
     shapes = parameter_shapes(model)
     operations = float(_OPERATIONS_PER_UPDATE * parameter_count(model))
-    for name, maps in hidden_kernels(model).items():
+    for name, projections in hidden_kernels(model).items():
         rows, columns = shapes[name]
-        short, long = sorted((rows, columns // maps))
-        operations += maps * ORTHOGONALISATION_STEPS * (4 * short**2 * long + 2 * short**3)
+        short, long = sorted((rows, columns // projections))
+        operations += projections * ORTHOGONALIZATION_STEPS * (4 * short**2 * long + 2 * short**3)
     return operations
 
 
-def _is_looked_up(model: ModelConfig, training: TrainingConfig, workers: int) -> bool:
-    """Whether the first layer's products of embedded tokens are looked up in a table of all tokens (`products`)."""
-    lane_tokens = training.batch_size * training.window // max(workers, training.threads)
-    return model.vocabulary_size <= lane_tokens
+def _uses_lookup(model: ModelConfig, training: TrainingConfig, workers: int) -> bool:
+    """Whether the embedded tokens' first products are looked up in a table (see `matmul.embedding_lookup`)."""
+    microbatch_tokens = training.batch_size * training.window // max(workers, training.threads)
+    return model.vocabulary_size <= microbatch_tokens
 
 
-def _looked_up_dim(model: ModelConfig) -> int:
-    """Numbers in a row of that table."""
+def _lookup_dim(model: ModelConfig) -> int:
+    """Columns of that table."""
     if model.architecture == "transformer":
         return model.hidden_dim
     return RECURRENT_GATES[recurrent_cell(model)] * model.hidden_dim
 
 
+# Checks ---------------------------------------------------------------------------------------------------
+
+
 def check_memory(model: ModelConfig, training: TrainingConfig, workers: int = 1) -> None:
-    """Refuses what the machine's memory cannot hold.
+    """Checks that the machine has enough memory.
 
     Args:
-        model, training: the settings.
-        workers: processes that share each batch, taken to be on a machine each.
+        model, training: the decided settings.
+        workers: number of processes that each batch is divided among, assumed to be on a machine each.
 
     Raises:
         UsageError: training would need more memory than the machine has.
@@ -232,26 +235,30 @@ def check_memory(model: ModelConfig, training: TrainingConfig, workers: int = 1)
         raise UsageError(
             f"a model of {parameter_count(model):,} parameters on batches of {training.batch_size} x "
             f"{training.window} tokens needs about {format_gibibytes(needed)} of memory, and this machine has "
-            f"{format_gibibytes(available)}: choose a smaller --hidden-dim, --num-layers, --batch-size or --window"
+            f"{format_gibibytes(available)}: choose a smaller hidden_dim, num_layers, batch_size or window",
+            "hidden_dim",
+            "num_layers",
+            "batch_size",
+            "window",
         )
 
 
 def check_disk_space(run: Path, model: ModelConfig, training: TrainingConfig) -> None:
-    """Refuses a run whose checkpoints would not fit.
+    """Checks that the disk of the directory `run` has enough free space for the checkpoints.
 
     Raises:
-        StorageError: too little space is free where the folder `run` is.
+        StorageError: there is too little.
     """
     needed = checkpoints_size(model, training)
     with translate_write_errors(run):
         free = shutil.disk_usage(run).free
     if free < needed:
         raise StorageError(
-            f"{run}: the checkpoints of this model need about {format_gibibytes(needed)}, and only "
-            f"{format_gibibytes(free)} are free on that disk: make room, or name another folder with --output"
+            f"{run}: the checkpoints of this model need about {format_gibibytes(needed)}, and the disk has only "
+            f"{format_gibibytes(free)} free: free some space, or choose a run directory on another disk"
         )
 
 
 def format_gibibytes(count: int) -> str:
-    """Bytes as a person says them, rounded up."""
+    """Bytes as GiB, rounded up to two decimals."""
     return f"{math.ceil(count / 2**30 * 100) / 100:,.2f} GiB"

@@ -1,6 +1,6 @@
-"""What suits each architecture: how large a model, how fast it learns, how far back it looks.
+"""Sizes and default settings of each architecture, and the choice of a model's sizes.
 
-The lstm's figures are measured, see benchmarks/LOG.md; the others' are first choices that reach what was asked of them.
+The lstm's figures are measured (benchmarks/LOG.md); those of the other architectures are first choices.
 """
 
 import math
@@ -10,23 +10,26 @@ from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelCo
 from quickfox.config.training import Size, TrainingRequest
 from quickfox.models.parameters import hidden_kernels, parameter_shapes
 
-SMALLEST_EMBEDDING_DIM, LARGEST_EMBEDDING_DIM = 64, 512
-HIDDEN_DIM_STEP, SMALLEST_HIDDEN_DIM, LARGEST_HIDDEN_DIM = 64, 64, 1024
-SMALL_HEAD_DIM, HEAD_DIM, HIDDEN_DIM_OF_LARGE_HEADS = 32, 64, 256
-TIED_VOCABULARY_SIZE = 1024  # from so many tokens on, a transformer's embedding is its output kernel too
+MIN_EMBEDDING_DIM, MAX_EMBEDDING_DIM = 64, 512
+HIDDEN_DIM_STEP, MIN_HIDDEN_DIM, MAX_HIDDEN_DIM = 64, 64, 1024
+SMALL_HEAD_DIM, HEAD_DIM, MIN_HIDDEN_DIM_OF_LARGE_HEADS = 32, 64, 256
+TIED_VOCABULARY_SIZE = 1024  # from this vocabulary size on, a transformer's embeddings are tied
+
+LOOKED_UP = ("embedding.weight", "recurrent.0.input_kernel", "encoder.0.input_kernel")
+"""Matrices that are not multiplied once per token (see `networks.matmul.embedding_lookup`)."""
 
 
 @dataclass(frozen=True)
 class ArchitectureDefaults:
-    """What suits an architecture where nothing is asked.
+    """The settings of an architecture that are used unless others are requested.
 
     Attributes:
-        learning_rate: the schedule's peak.
+        learning_rate: peak learning rate.
         window: tokens of back-propagation through time.
-        contexts: how many windows a token attends to.
-        num_layers: layers where the time or the text decides on the size.
-        tokens_per_parameter: of training, the best trade between a larger model and more training.
-        sizes: layers and hidden units of each `--size`.
+        num_layers: number of layers, if the sizes are chosen by the time or the text.
+        tokens_per_parameter: number of training tokens per parameter at which the loss is lowest for given compute.
+        sizes: number of layers and hidden units of each `Size`.
+        context_windows: number of windows that a token attends to.
     """
 
     learning_rate: float
@@ -34,7 +37,7 @@ class ArchitectureDefaults:
     num_layers: int
     tokens_per_parameter: float
     sizes: dict[Size, tuple[int, int]]
-    contexts: int = 1
+    context_windows: int = 1
 
 
 _RECURRENT_SIZES: dict[Size, tuple[int, int]] = {
@@ -43,26 +46,34 @@ _RECURRENT_SIZES: dict[Size, tuple[int, int]] = {
     "medium": (1, 512),
     "large": (2, 768),
 }
+_ATTENTION_RNN_SIZES: dict[Size, tuple[int, int]] = {
+    "tiny": (1, 64),
+    "small": (1, 128),
+    "medium": (1, 256),
+    "large": (2, 512),
+}
+_TRANSFORMER_SIZES: dict[Size, tuple[int, int]] = {
+    "tiny": (2, 64),
+    "small": (4, 128),
+    "medium": (4, 256),
+    "large": (8, 512),
+}
 ARCHITECTURE_DEFAULTS: dict[Architecture, ArchitectureDefaults] = {
     "rnn": ArchitectureDefaults(3e-3, 64, 1, 6.0, _RECURRENT_SIZES),
     "gru": ArchitectureDefaults(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
     "lstm": ArchitectureDefaults(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
-    "attention-rnn": ArchitectureDefaults(
-        1e-2, 64, 1, 6.0, {"tiny": (1, 64), "small": (1, 128), "medium": (1, 256), "large": (2, 512)}, contexts=2
-    ),
-    "transformer": ArchitectureDefaults(
-        3e-3, 128, 4, 6.0, {"tiny": (2, 64), "small": (4, 128), "medium": (4, 256), "large": (8, 512)}
-    ),
+    "attention-rnn": ArchitectureDefaults(1e-2, 64, 1, 6.0, _ATTENTION_RNN_SIZES, context_windows=2),
+    "transformer": ArchitectureDefaults(3e-3, 128, 4, 6.0, _TRANSFORMER_SIZES),
 }
 
 
 def choose_model(request: TrainingRequest, vocabulary_size: int, weights: float, window: int) -> ModelConfig:
-    """The model that is asked for, completed by what suits.
+    """Chooses the model's sizes that `request` leaves open.
 
     Args:
-        request: what the person asked for; every value given is kept.
-        vocabulary_size: distinct tokens.
-        weights: hidden weights that the time or the text can train, where no size is asked for.
+        request: the requested settings, all of which are kept.
+        vocabulary_size: number of distinct tokens.
+        weights: number of hidden weights that the time or the text suffices to train; used if no size is requested.
         window: tokens of back-propagation through time.
 
     Raises:
@@ -84,52 +95,47 @@ def choose_model(request: TrainingRequest, vocabulary_size: int, weights: float,
         hidden_dim=hidden_dim,
         num_layers=num_layers,
         num_heads=request.num_heads or (choose_num_heads(hidden_dim) if has_attention else 1),
-        context=defaults.contexts * window if has_attention else None,
+        context=defaults.context_windows * window if has_attention else None,
         tied_embeddings=is_transformer and vocabulary_size >= TIED_VOCABULARY_SIZE,
     )
 
 
 def choose_hidden_dim(architecture: Architecture, num_layers: int, weights: float) -> int:
-    """Hidden units of a model with about so many hidden weights, which grow with their square."""
+    """Number of hidden units of a model with about `weights` hidden weights, which are proportional to its square."""
     hidden_dim = math.sqrt(weights / _hidden_weights_per_square(architecture, num_layers))
     rounded = HIDDEN_DIM_STEP * round(hidden_dim / HIDDEN_DIM_STEP)
-    return min(max(rounded, SMALLEST_HIDDEN_DIM), LARGEST_HIDDEN_DIM)
+    return min(max(rounded, MIN_HIDDEN_DIM), MAX_HIDDEN_DIM)
 
 
 def _hidden_weights_per_square(architecture: Architecture, num_layers: int) -> float:
-    """Weights of the hidden matrices, less the embedding's projection, over hidden_dim squared: of an lstm 4."""
-    dim = LARGEST_HIDDEN_DIM
-    context = 1 if architecture in ATTENTION_ARCHITECTURES else None
+    """Number of hidden weights divided by hidden_dim^2; 4 for an lstm."""
+    dim = MAX_HIDDEN_DIM
     model = ModelConfig(
         architecture=architecture,
         vocabulary_size=1,
         embedding_dim=dim,
         hidden_dim=dim,
         num_layers=num_layers,
-        context=context,
+        context=1 if architecture in ATTENTION_ARCHITECTURES else None,
     )
     return hidden_weights(model) / dim**2
 
 
 def hidden_weights(model: ModelConfig) -> int:
-    """Weights of the hidden matrices, less the first layer's input projection, which is looked up."""
+    """Number of weights of the hidden matrices, without those that are looked up."""
     shapes = parameter_shapes(model)
     return sum(math.prod(shapes[name]) for name in hidden_kernels(model) if name not in LOOKED_UP)
 
 
-LOOKED_UP = ("embedding.weight", "recurrent.0.input_kernel", "encoder.0.input_kernel")
-"""Matrices that take part in no product for every token (see `products.look_up`)."""
-
-
 def choose_embedding_dim(vocabulary_size: int) -> int:
-    """Numbers that stand for a token: 64 for the characters of an alphabet, 256 for some thousand signs."""
+    """Embedding dimension, a power of 2: 64 for the characters of an alphabet, 256 for several thousand tokens."""
     power = round(math.log2(max(1.0, vocabulary_size / 64)) / 3)
-    return min(SMALLEST_EMBEDDING_DIM << power, LARGEST_EMBEDDING_DIM)
+    return min(MIN_EMBEDDING_DIM << power, MAX_EMBEDDING_DIM)
 
 
 def choose_num_heads(hidden_dim: int) -> int:
-    """As many heads as can share the hidden units in even numbers, not fewer than 32 each; 64 in large models."""
-    head_dim = HEAD_DIM if hidden_dim >= HIDDEN_DIM_OF_LARGE_HEADS else SMALL_HEAD_DIM
+    """Number of heads, at least 32 units each, in large models 64; the number of units per head is even."""
+    head_dim = HEAD_DIM if hidden_dim >= MIN_HIDDEN_DIM_OF_LARGE_HEADS else SMALL_HEAD_DIM
     for num_heads in range(max(1, hidden_dim // head_dim), 1, -1):
         if hidden_dim % (2 * num_heads) == 0:
             return num_heads
@@ -137,14 +143,15 @@ def choose_num_heads(hidden_dim: int) -> int:
 
 
 def operations_per_token(model: ModelConfig) -> float:
-    """Floating-point operations of a training step for one token, about.
+    """Approximate floating-point operations of a training step per token.
 
-    6 for each weight in a matrix product (Kaplan et al. 2020), 2 forward and 4 backward; and as many for each of the
-    hidden numbers of each position attended to, twice: for the scores, and for what is found.
+    6 for each weight of a matrix product, 2 forward and 4 backward (Kaplan et al. 2020, "Scaling laws for neural
+    language models"); and 12 for each hidden unit of each position attended to: 6 for the scores, 6 for the weighted
+    sum.
     """
     shapes = parameter_shapes(model)
     weights = sum(math.prod(shape) for name, shape in shapes.items() if len(shape) == 2 and name not in LOOKED_UP)
     if model.tied_embeddings:
         weights += math.prod(shapes["embedding.weight"])
-    attentions = model.num_layers if model.architecture == "transformer" else 1
-    return 6.0 * (weights + attentions * 2 * (model.context or 0) * model.hidden_dim)
+    attention_layers = model.num_layers if model.architecture == "transformer" else 1
+    return 6.0 * (weights + attention_layers * 2 * (model.context or 0) * model.hidden_dim)
