@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 from quickfox.cli.formatting import color_by_surprisal
@@ -99,14 +100,13 @@ class SampleFormatter:
     def _format_json(
         self, events: Iterator[Token | Completion], prompt: Prompt, config: SamplingConfig, line: int | None
     ) -> Iterator[str]:
-        completions = (event for event in events if isinstance(event, Completion))
-        if self._corpus is None:
-            for completion in completions:
-                yield self._format_json_line(completion, prompt, config, line, None)
-        else:  # the corpus is read once for all samples
-            samples = list(completions)
-            for completion, copy in zip(samples, self._find_copies(samples), strict=True):
-                yield self._format_json_line(completion, prompt, config, line, copy)
+        completions: Iterable[Completion] = (event for event in events if isinstance(event, Completion))
+        copies: Iterable[Copy | None] = repeat(None)
+        if self._corpus is not None:  # read once for all samples
+            completions = list(completions)
+            copies = self._find_copies(completions)
+        for completion, copy in zip(completions, copies, strict=False):
+            yield self._format_json_line(completion, prompt, config, line, copy)
 
     def _format_json_line(
         self, completion: Completion, prompt: Prompt, config: SamplingConfig, line: int | None, copy: Copy | None

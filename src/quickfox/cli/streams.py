@@ -80,8 +80,6 @@ def flush_standard_output() -> None:
         ClosedPipeError, StorageError: writing failed. Buffered text is discarded, so that the interpreter does not
             write it again when it exits.
     """
-    if sys.stdout is None:
-        return
     try:
         sys.stdout.flush()
     except (ClosedPipeError, StorageError):
@@ -96,8 +94,6 @@ def write_product(text: str) -> None:
         ClosedPipeError: the pipe is closed at its other end.
         StorageError: writing failed, or standard output is closed.
     """
-    if sys.stdout is None:
-        raise StorageError("cannot write to standard output: it is closed")
     sys.stdout.write(text)
 
 
@@ -117,7 +113,7 @@ def stream_product(texts: Iterable[str]) -> None:
 
 def can_show_progress() -> bool:
     """Whether standard error is a terminal that can redraw lines."""
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def notify(message: str) -> None:
@@ -128,8 +124,6 @@ def notify(message: str) -> None:
 
 def write_stderr(text: str) -> None:
     """Writes text to standard error unchanged; a failure is ignored, because it cannot be reported anywhere."""
-    if sys.stderr is None:
-        return
     try:
         sys.stderr.write(text)
         sys.stderr.flush()

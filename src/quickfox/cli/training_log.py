@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from quickfox.cli.streams import escape_unprintable, notify
@@ -22,9 +21,7 @@ class PlainDisplay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Nothing to release."""
 
     def start_progress(self, stage: str, size: int) -> Callable[[int], None]:
