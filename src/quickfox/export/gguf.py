@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 FILE_NAME = "model.gguf"
 
-_ARCHITECTURE = "llama"
 _LAYER_NAMES = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -80,7 +79,7 @@ def write_gguf(bundle: ModelBundle, directory: Path) -> None:
             "format gguf requires the package gguf, which is not installed: pip install 'quickfox[export]'"
         ) from None
 
-    writer = GGUFWriter(directory / FILE_NAME, _ARCHITECTURE)
+    writer = GGUFWriter(directory / FILE_NAME, "llama")
     _add_config(writer, bundle.config)
     _add_tokenizer(writer, bundle.tokenizer)
     for name, tensor in llama_tensors(bundle.config, bundle.parameters).items():

@@ -5,14 +5,14 @@ It is stateless: to extend a text, the whole text is processed again.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from quickfox.checkpoints.checkpoint import ModelBundle
-from quickfox.config.model import Architecture, ModelConfig
+from quickfox.config.model import ModelConfig
 from quickfox.errors import UnavailableError
 from quickfox.export.tokenizer_json import format_tokenizer_definition
 from quickfox.models.attention import RMS_NORM_EPSILON, rotary_frequencies
@@ -58,7 +58,8 @@ def build_keras_model(config: ModelConfig, parameters: Parameters) -> Any:
     import keras
 
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
-    logits = _LOGITS[config.architecture](config, parameters, token_ids)
+    build = {"attention-rnn": _attention_rnn, "transformer": _transformer}.get(config.architecture, _recurrent)
+    logits = build(config, parameters, token_ids)
     return keras.Model(token_ids, logits, name=config.architecture.replace("-", "_"))
 
 
@@ -89,37 +90,20 @@ def _transformer(config: ModelConfig, parameters: Parameters, token_ids: Tensor)
     cosine, sine = ops.cos(angles), ops.sin(angles)
     x = _embed(parameters, token_ids)  # (B, T, H)
     for layer in range(config.num_layers):
-        tensors = {name: parameters[f"layers.{layer}.{name}"] for name in _TRANSFORMER_LAYER}
-        name = f"layer_{layer}"
-        normalized = _norm(x, f"{name}_attention_norm", tensors["attention_norm.weight"])
-        projected = _dense(normalized, f"{name}_attention_input", tensors["attention.input_kernel"])
+        name, prefix = f"layer_{layer}", f"layers.{layer}"
+        normalized = _norm(x, f"{name}_attention_norm", parameters[f"{prefix}.attention_norm.weight"])
+        projected = _dense(normalized, f"{name}_attention_input", parameters[f"{prefix}.attention.input_kernel"])
         queries, keys, values = _split_heads(config, projected)
         attended = _attend(_rotate(queries, cosine, sine), _rotate(keys, cosine, sine), values, mask)
-        x = x + _dense(attended, f"{name}_attention_output", tensors["attention.output_kernel"])
-        normalized = _norm(x, f"{name}_feed_forward_norm", tensors["feed_forward_norm.weight"])
-        projected = _dense(normalized, f"{name}_feed_forward_input", tensors["feed_forward.input_kernel"])
+        x = x + _dense(attended, f"{name}_attention_output", parameters[f"{prefix}.attention.output_kernel"])
+        normalized = _norm(x, f"{name}_feed_forward_norm", parameters[f"{prefix}.feed_forward_norm.weight"])
+        projected = _dense(normalized, f"{name}_feed_forward_input", parameters[f"{prefix}.feed_forward.input_kernel"])
         gate, up = ops.split(projected, FEED_FORWARD_PROJECTIONS, axis=-1)
-        x = x + _dense(ops.silu(gate) * up, f"{name}_feed_forward_output", tensors["feed_forward.output_kernel"])
+        x = x + _dense(
+            ops.silu(gate) * up, f"{name}_feed_forward_output", parameters[f"{prefix}.feed_forward.output_kernel"]
+        )
     x = _norm(x, "norm", parameters["norm.weight"])
     return _dense(x, "output", parameters[EMBEDDING].T if config.tied_embeddings else parameters["output.kernel"])
-
-
-_TRANSFORMER_LAYER = (
-    "attention_norm.weight",
-    "attention.input_kernel",
-    "attention.output_kernel",
-    "feed_forward_norm.weight",
-    "feed_forward.input_kernel",
-    "feed_forward.output_kernel",
-)
-
-_LOGITS: dict[Architecture, Callable[[ModelConfig, Parameters, Tensor], Tensor]] = {
-    "rnn": _recurrent,
-    "gru": _recurrent,
-    "lstm": _recurrent,
-    "attention-rnn": _attention_rnn,
-    "transformer": _transformer,
-}
 
 
 def _recurrent_stack(name: str, config: ModelConfig, parameters: Parameters, x: Tensor) -> Tensor:

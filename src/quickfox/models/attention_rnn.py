@@ -21,13 +21,9 @@ from quickfox.models.state import State
 
 
 class AttentionRNNLanguageModel:
-    """The attention-rnn as a `registry.LanguageModel`.
+    """The attention-rnn as a `registry.LanguageModel`; for its arguments see `registry.build_language_model`.
 
     Its state is the encoder's layers, the attention's cache, the decoder's layers.
-
-    Args:
-        config: of a model with the architecture "attention-rnn".
-        parameters: name -> float32 array, as `parameters.parameter_shapes(config)` lists them; not changed.
     """
 
     context: int | None

@@ -34,10 +34,9 @@ Shapes, with V = vocabulary_size, D = embedding_dim, H = hidden_dim, F = feed_fo
         output.kernel                         (H, V)     absent if the embeddings are tied
 """
 
-from collections.abc import Callable
 from math import prod
 
-from quickfox.config.model import Architecture, ModelConfig
+from quickfox.config.model import ModelConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -78,30 +77,23 @@ def recurrent_cell(config: ModelConfig) -> str:
 
 def parameter_shapes(config: ModelConfig) -> Shapes:
     """Name and shape of every tensor of the model that `config` describes, in a fixed order."""
-    return _SHAPES[config.architecture](config)
+    if config.architecture == "transformer":
+        return _transformer_shapes(config)
+    shapes: Shapes = {EMBEDDING: (config.vocabulary_size, config.embedding_dim)}
+    if config.architecture == "attention-rnn":
+        shapes |= _stack_shapes("encoder", config, config.embedding_dim)
+        shapes["attention.input_kernel"] = (config.hidden_dim, ATTENTION_PROJECTIONS * config.hidden_dim)
+        shapes |= _stack_shapes("decoder", config, 2 * config.hidden_dim)
+    else:
+        shapes |= _stack_shapes("recurrent", config, config.embedding_dim)
+    shapes["output.kernel"] = (config.hidden_dim, config.vocabulary_size)
+    shapes["output.bias"] = (config.vocabulary_size,)
+    return shapes
 
 
 def parameter_count(config: ModelConfig) -> int:
     """Number of trainable scalars of the model that `config` describes."""
     return sum(prod(shape) for shape in parameter_shapes(config).values())
-
-
-def _recurrent_shapes(config: ModelConfig) -> Shapes:
-    return {
-        EMBEDDING: (config.vocabulary_size, config.embedding_dim),
-        **_stack_shapes("recurrent", config, config.embedding_dim),
-        **_output_shapes(config),
-    }
-
-
-def _attention_rnn_shapes(config: ModelConfig) -> Shapes:
-    return {
-        EMBEDDING: (config.vocabulary_size, config.embedding_dim),
-        **_stack_shapes("encoder", config, config.embedding_dim),
-        "attention.input_kernel": (config.hidden_dim, ATTENTION_PROJECTIONS * config.hidden_dim),
-        **_stack_shapes("decoder", config, 2 * config.hidden_dim),
-        **_output_shapes(config),
-    }
 
 
 def _transformer_shapes(config: ModelConfig) -> Shapes:
@@ -132,16 +124,3 @@ def _stack_shapes(name: str, config: ModelConfig, input_dim: int) -> Shapes:
         shapes[f"{name}.{layer}.recurrent_kernel"] = (config.hidden_dim, columns)
         shapes[f"{name}.{layer}.bias"] = (2, columns) if cell == "gru" else (columns,)
     return shapes
-
-
-def _output_shapes(config: ModelConfig) -> Shapes:
-    return {"output.kernel": (config.hidden_dim, config.vocabulary_size), "output.bias": (config.vocabulary_size,)}
-
-
-_SHAPES: dict[Architecture, Callable[[ModelConfig], Shapes]] = {
-    "rnn": _recurrent_shapes,
-    "gru": _recurrent_shapes,
-    "lstm": _recurrent_shapes,
-    "attention-rnn": _attention_rnn_shapes,
-    "transformer": _transformer_shapes,
-}

@@ -78,12 +78,7 @@ class TokenProjection:
 
 
 class RecurrentLanguageModel:
-    """An rnn, gru or lstm as a `registry.LanguageModel`.
-
-    Args:
-        config: of a model with the architecture "rnn", "gru" or "lstm".
-        parameters: name -> float32 array, as `parameters.parameter_shapes(config)` lists them; not changed.
-    """
+    """An rnn, gru or lstm as a `registry.LanguageModel`; for its arguments see `registry.build_language_model`."""
 
     context: int | None = None
 

@@ -5,8 +5,8 @@
     x = x + swiglu(norm(x) Wi) Wd
     logits = norm(x) W                       W is the transposed embedding if the embeddings are tied
 
-(Vaswani et al. 2017, "Attention is all you need"; Touvron et al. 2023, "LLaMA", for RMSNorm before each sublayer, rotary
-position embeddings, SwiGLU and no biases.)
+(Vaswani et al. 2017, "Attention is all you need"; Touvron et al. 2023, "LLaMA", for RMSNorm before each sublayer,
+rotary position embeddings, SwiGLU and no biases.)
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,9 @@ from quickfox.models.state import LayerState, State
 
 
 class TransformerLanguageModel:
-    """The transformer as a `registry.LanguageModel`.
+    """The transformer as a `registry.LanguageModel`; for its arguments see `registry.build_language_model`.
 
     Its state is one cache per layer; the cached keys are already rotated.
-
-    Args:
-        config: of a model with the architecture "transformer".
-        parameters: name -> float32 array, as `parameters.parameter_shapes(config)` lists them; not changed.
     """
 
     context: int | None
