@@ -1,4 +1,4 @@
-"""Model directories: what was saved is loaded, and whatever else is there is refused before it is believed."""
+"""Model directories: round trips, and damaged or inconsistent files."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mutations import flip_bit, overwrite
 from quickfox.checkpoints.checkpoint import (
     ModelBundle,
     TrainingState,
@@ -48,7 +49,7 @@ def build_bundle(**changes: Any) -> ModelBundle:
 
 
 def rewrite(directory: Path, **files: bytes) -> None:
-    """Replace model files of a directory, named with _ for the dot, and make its manifest agree with them."""
+    """Replaces model files, named with _ for the dot, and writes a matching manifest."""
     for name, data in files.items():
         (directory / name.replace("_json", ".json").replace("_safetensors", ".safetensors")).write_bytes(data)
     digests = {name: digest((directory / name).read_bytes()) for name in MODEL_FILES}
@@ -62,7 +63,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_the_model_comes_back(directory: Path) -> None:
+def test_round_trip_of_a_model(directory: Path) -> None:
     saved, loaded = build_bundle(), load_model(directory)
     assert dataclasses.replace(loaded, parameters={}) == dataclasses.replace(saved, parameters={})
     assert list(loaded.parameters) == list(parameter_shapes(CONFIG))
@@ -70,7 +71,7 @@ def test_the_model_comes_back(directory: Path) -> None:
         np.testing.assert_array_equal(loaded.parameters[name], tensor, strict=True)
 
 
-def test_the_training_state_comes_back(directory: Path) -> None:
+def test_round_trip_of_a_training_state(directory: Path) -> None:
     loaded = load_training_state(directory)
     assert loaded.state == STATE.state
     assert loaded.tensors.keys() == STATE.tensors.keys()
@@ -78,13 +79,13 @@ def test_the_training_state_comes_back(directory: Path) -> None:
         np.testing.assert_array_equal(loaded.tensors[name], tensor, strict=True)
 
 
-def test_the_files_are_those_of_the_format(directory: Path) -> None:
+def test_files_of_a_checkpoint(directory: Path) -> None:
     assert {path.name for path in directory.iterdir()} == {*MODEL_FILES, *TRAINING_FILES, "manifest.json"}
     assert json.loads((directory / "config.json").read_bytes()) == dataclasses.asdict(CONFIG)
     assert json.loads((directory / "generation_config.json").read_bytes()) == {"temperature": 0.8}
 
 
-def test_the_same_model_is_the_same_bytes(directory: Path) -> None:
+def test_the_same_model_gives_the_same_bytes(directory: Path) -> None:
     again = directory.with_name("again")
     save_checkpoint(again, build_bundle(), STATE)
     assert all((again / path.name).read_bytes() == path.read_bytes() for path in directory.iterdir())
@@ -95,14 +96,14 @@ def test_a_model_without_its_training_state(tmp_path: Path, directory: Path) -> 
     assert load_model(tmp_path / "bare").validation_loss is None
     with pytest.raises(DataError, match="without its training state"):
         load_training_state(tmp_path / "bare")
-    for name in TRAINING_FILES:  # or with one that somebody has removed to save space
+    for name in TRAINING_FILES:  # or after the user removed it to save space
         (directory / name).unlink()
     assert load_model(directory).step == 5
     with pytest.raises(DataError, match=r"state\.json: missing"):
         load_training_state(directory)
 
 
-def test_what_is_there_is_never_written_over(directory: Path) -> None:
+def test_an_existing_checkpoint_is_not_overwritten(directory: Path) -> None:
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     with pytest.raises(CannotCreateError):
         save_checkpoint(directory, build_bundle(step=6), None)
@@ -110,7 +111,7 @@ def test_what_is_there_is_never_written_over(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_not_saved(tmp_path: Path, value: float) -> None:
+def test_tensors_that_are_not_finite_are_not_saved(tmp_path: Path, value: float) -> None:
     bundle = build_bundle()
     broken = dict(bundle.parameters) | {"output.bias": np.full(4, value, np.float32)}
     with pytest.raises(DivergedError, match=r"step 5.*output\.bias"):
@@ -122,27 +123,25 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path, value: float) -> None:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from([*MODEL_FILES, *TRAINING_FILES, "manifest.json"]), data=st.data())
-def test_every_flipped_bit_and_cut_is_seen(directory: Path, name: str, data: st.DataObject) -> None:
+def test_flipped_bits_truncation_and_zero_fill_are_detected(directory: Path, name: str, data: st.DataObject) -> None:
     path = directory / name
     content = path.read_bytes()
-    damaged = bytearray(content)
-    bit = data.draw(st.integers(0, 8 * len(content) - 1))
-    damaged[bit // 8] ^= 1 << bit % 8
-    cut = content[: data.draw(st.integers(0, len(content) - 1))]
+    flipped = flip_bit(content, data.draw(st.integers(0, 8 * len(content) - 1)))
+    truncated = content[: data.draw(st.integers(0, len(content) - 1))]
     load = load_training_state if name in TRAINING_FILES else load_model
-    for broken in (bytes(damaged), cut, bytes(len(content))):
-        path.write_bytes(broken)
+    for broken in (flipped, truncated, bytes(len(content))):
+        overwrite(path, broken)
         with pytest.raises(DataError, match=name):
             load(directory)
         if name not in TRAINING_FILES:
             with pytest.raises(DataError, match=name):
                 verify_model(directory)
-    path.write_bytes(content)
+    overwrite(path, content)
     load(directory)
 
 
 @pytest.mark.parametrize("name", [*MODEL_FILES, "manifest.json"])
-def test_a_file_that_is_missing_or_no_file(directory: Path, name: str) -> None:
+def test_a_file_that_is_missing_or_a_directory(directory: Path, name: str) -> None:
     (directory / name).unlink()
     for _ in range(2):
         with pytest.raises(DataError, match=name.replace(".", r"\.")):
@@ -150,8 +149,7 @@ def test_a_file_that_is_missing_or_no_file(directory: Path, name: str) -> None:
         (directory / name).mkdir(exist_ok=True)
 
 
-def test_a_manifest_that_agrees_does_not_make_a_model(directory: Path) -> None:
-    """Each file is checked for itself, beyond its sha256."""
+def test_files_are_checked_beyond_their_sha256(directory: Path) -> None:
     config = json.loads((directory / "config.json").read_bytes())
     parameters = dict(build_bundle().parameters)
     without_bias = {name: tensor for name, tensor in parameters.items() if name != "output.bias"}
@@ -159,11 +157,11 @@ def test_a_manifest_that_agrees_does_not_make_a_model(directory: Path) -> None:
     refused: list[tuple[dict[str, bytes], str]] = [
         ({"config_json": b"null"}, r"config\.json: expected a JSON object"),
         ({"config_json": json.dumps(config | {"depth": 1}).encode()}, "unknown setting 'depth'"),
-        ({"config_json": json.dumps(config | {"hidden_dim": 10**9}).encode()}, "hidden-dim must be at most"),
+        ({"config_json": json.dumps(config | {"hidden_dim": 10**9}).encode()}, "hidden_dim must be at most"),
         ({"config_json": json.dumps(config | {"hidden_dim": True}).encode()}, "'hidden_dim' cannot be True"),
-        ({"config_json": json.dumps(config | {"hidden_dim": -3}).encode()}, "hidden-dim must be at least"),
+        ({"config_json": json.dumps(config | {"hidden_dim": -3}).encode()}, "hidden_dim must be at least"),
         ({"config_json": json.dumps(config | {"architecture": "oracle"}).encode()}, "'architecture' cannot be"),
-        ({"config_json": json.dumps(config | {"vocabulary_size": 5}).encode()}, r"knows 4 tokens.*says 5"),
+        ({"config_json": json.dumps(config | {"vocabulary_size": 5}).encode()}, r"has 4 tokens.*says 5"),
         ({"config_json": json.dumps(config | {"hidden_dim": 4}).encode()}, r"\(2, 12\).*\(2, 16\)"),
         ({"config_json": b" " * 2**16 + b"{}"}, "more than"),
         ({"generation_config_json": b"[]"}, r"generation_config\.json: expected a JSON object"),
@@ -171,8 +169,8 @@ def test_a_manifest_that_agrees_does_not_make_a_model(directory: Path) -> None:
         ({"generation_config_json": b'{"heat": 1}'}, "unknown setting 'heat'"),
         ({"tokenizer_json": b"{}"}, r"tokenizer\.json: not a vocabulary"),
         ({"model_safetensors": format_tensors(without_bias)}, r"'output\.bias' is missing"),
-        ({"model_safetensors": format_tensors(not_finite)}, r"'output\.bias' holds NaN"),
-        ({"model_safetensors": b"\x80\x04pickle"}, "cut short"),
+        ({"model_safetensors": format_tensors(not_finite)}, r"'output\.bias' contains NaN"),
+        ({"model_safetensors": b"\x80\x04pickle"}, "truncated"),
     ]
     for files, reason in refused:
         copy = directory.with_name("copy")
@@ -183,30 +181,25 @@ def test_a_manifest_that_agrees_does_not_make_a_model(directory: Path) -> None:
         shutil.rmtree(copy)
 
 
-def test_a_weight_file_larger_than_the_configuration_allows_is_not_read(directory: Path) -> None:
+def test_weights_larger_than_the_configuration_allows_are_not_read(directory: Path) -> None:
     with (directory / "model.safetensors").open("r+b") as file:
-        file.truncate(2**40)  # a terabyte, of which the disk holds nothing
+        file.truncate(2**40)  # a terabyte, sparse
     with pytest.raises(DataError, match=r"model\.safetensors: 1099511627776 bytes are more than"):
         load_model(directory)
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.pt", "model.pkl", "model.gguf", "notes.txt"])
-def test_files_of_other_programs_are_refused_unread(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"cos\nsystem\n(S'touch /tmp/harm'\ntR.")
-    with pytest.raises(DataError, match="a model is a folder"):
-        load_model(path)
-
-
-def test_folders_that_are_no_model_and_nothing(tmp_path: Path) -> None:
+def test_paths_that_are_not_model_directories(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model"):
         load_model(tmp_path)
-    with pytest.raises(NoInputError, match="there is nothing by that name"):
+    (tmp_path / "model.keras").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match="a model is a folder"):
+        load_model(tmp_path / "model.keras")
+    with pytest.raises(NoInputError, match="no such folder"):
         load_model(tmp_path / "missing")
 
 
-def test_a_read_error_is_no_damage(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that fails must not make anyone throw a good checkpoint away."""
+def test_a_read_error_is_not_reported_as_damage(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a failing device would make users delete good checkpoints."""
 
     def fail(*args: object, **options: object) -> None:
         raise OSError(5, "Input/output error")

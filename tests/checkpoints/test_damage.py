@@ -1,7 +1,6 @@
-"""Damaged and hostile checkpoints: each is refused, by the name of the file, before it costs anything."""
+"""Damaged and hostile checkpoints are refused with the name of the file, at little cost."""
 
 import json
-import random
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mutations import BUNDLE, CONFIG, RECORD, STATE, STEP, build_run, flip_bit, write_matching_manifest
+from mutations import BUNDLE, CONFIG, RECORD, STATE, STEP, build_run, overwrite, write_matching_manifest
 from quickfox.checkpoints.checkpoint import load_model, load_training_state, verify_model
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES, format_manifest, read_manifest
-from quickfox.checkpoints.run_directory import find_model, list_checkpoint_directories, prune_checkpoints
+from quickfox.checkpoints.run_directory import list_checkpoint_directories, prune_checkpoints
 from quickfox.checkpoints.tensors import format_tensors
-from quickfox.errors import DataError, NoInputError, StorageError
+from quickfox.errors import DataError, StorageError
 from quickfox.files.atomic import remove_directory
 from quickfox.files.json import format_json
 from quickfox.tokenizers.serialization import MAX_TOKENIZER_BYTES, format_tokenizer
 from quickfox.training.run.resume_point import load_resume_point
 
-FEW_BYTES = 2**20
+MAX_MEMORY = 2**20
 FILES = (*MODEL_FILES, *TRAINING_FILES, "manifest.json")
 
 
@@ -36,15 +35,17 @@ def load_all(checkpoint: Path) -> None:
     load_training_state(checkpoint)
 
 
-def put(checkpoint: Path, **files: bytes) -> None:
-    """Replace files, named with _ for the dot, and make the manifest agree with them."""
+def replace_files(checkpoint: Path, **files: bytes) -> None:
+    """Replaces files, named with _ for the dot, and writes a matching manifest."""
     for name, data in files.items():
-        (checkpoint / ".".join(name.rsplit("_", 1))).write_bytes(data)
-    write_matching_manifest(checkpoint, {name: (checkpoint / name).read_bytes() for name in (*MODEL_FILES, *TRAINING_FILES)})
+        overwrite(checkpoint / ".".join(name.rsplit("_", 1)), data)
+    write_matching_manifest(
+        checkpoint, {name: (checkpoint / name).read_bytes() for name in (*MODEL_FILES, *TRAINING_FILES)}
+    )
 
 
-def assert_refused(action: Callable[[], object], reason: str, most_bytes: int = FEW_BYTES) -> None:
-    """The action ends with a DataError that gives the reason, and needs little memory for that."""
+def assert_refused(action: Callable[[], object], reason: str, max_memory: int = MAX_MEMORY) -> None:
+    """The action raises a DataError with the reason, in one line and with little memory."""
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match=reason) as caught:
@@ -52,7 +53,7 @@ def assert_refused(action: Callable[[], object], reason: str, most_bytes: int = 
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < most_bytes
+    assert peak < max_memory
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
 
@@ -66,31 +67,19 @@ def entry(shape: list[int], start: int, stop: int, dtype: str = "F32") -> dict[s
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
 
 
-def test_every_flipped_bit_of_a_checkpoint_is_seen(checkpoint: Path) -> None:
-    contents = {checkpoint / name: (checkpoint / name).read_bytes() for name in FILES}
-    randomness = random.Random(0)
-    for path in randomness.choices(list(contents), [len(data) for data in contents.values()], k=400):
-        bit = randomness.randrange(8 * len(contents[path]))
-        path.write_bytes(flip_bit(contents[path], bit))
-        with pytest.raises(DataError, match=path.name):
-            load_all(checkpoint)
-        path.write_bytes(contents[path])
-    load_all(checkpoint)
-
-
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     "damage", [lambda d: b"", lambda d: d[:-1], lambda d: d[: len(d) // 2], lambda d: bytes(len(d))]
 )
-def test_empty_cut_and_zero_filled_files(checkpoint: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
+def test_empty_truncated_and_zero_filled_files(checkpoint: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
     path = checkpoint / name
     path.write_bytes(damage(path.read_bytes()))
     assert_refused(lambda: load_all(checkpoint), name.replace(".", r"\."))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_has_grown(checkpoint: Path, name: str) -> None:
-    """A terabyte, of which the disk holds nothing, is not read."""
+def test_a_file_that_is_too_large(checkpoint: Path, name: str) -> None:
+    """A sparse terabyte is not read."""
     with (checkpoint / name).open("r+b") as file:
         file.truncate(2**40)
     assert_refused(lambda: load_all(checkpoint), name.replace(".", r"\."))
@@ -100,7 +89,7 @@ def test_a_file_that_has_grown(checkpoint: Path, name: str) -> None:
     ("changes", "reason"),
     [
         ({"output.bias": None}, r"'output\.bias' is missing"),
-        ({"extra": np.zeros(1, np.float32)}, "'extra' is none that this model has"),
+        ({"extra": np.zeros(1, np.float32)}, "'extra' is not one of this model"),
         ({"output.bias": np.zeros(5, np.float32)}, r"\(5,\), the configuration says"),
         ({"output.bias": np.zeros((4, 1), np.float32)}, r"\(4, 1\), the configuration says"),
         ({"output.bias": np.zeros(4, np.float64)}, "is float64"),
@@ -109,9 +98,9 @@ def test_a_file_that_has_grown(checkpoint: Path, name: str) -> None:
         ({"output.bias": np.array([0, 0, 0, -np.inf], np.float32)}, "NaN or infinity"),
     ],
 )
-def test_other_tensors_than_the_models(checkpoint: Path, changes: dict[str, Any], reason: str) -> None:
+def test_tensors_of_another_model(checkpoint: Path, changes: dict[str, Any], reason: str) -> None:
     tensors = {name: tensor for name, tensor in {**BUNDLE.parameters, **changes}.items() if tensor is not None}
-    put(checkpoint, model_safetensors=format_tensors(tensors))
+    replace_files(checkpoint, model_safetensors=format_tensors(tensors))
     assert_refused(lambda: load_model(checkpoint), reason)
 
 
@@ -120,61 +109,55 @@ def test_a_tensor_given_twice(checkpoint: Path) -> None:
     length = int.from_bytes(data[:8], "little")
     header = data[8 : 8 + length].rstrip()
     again = header[:-1] + b',"output.bias":' + json.dumps(json.loads(header)["output.bias"]).encode() + b"}"
-    put(checkpoint, model_safetensors=tensor_file(again, data[8 + length :]))
+    replace_files(checkpoint, model_safetensors=tensor_file(again, data[8 + length :]))
     assert_refused(lambda: load_model(checkpoint), r"'output\.bias' is given twice")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_training_tensors_that_are_not_finite(checkpoint: Path, value: float) -> None:
     tensors = dict(STATE.tensors) | {"carried.h": np.full((2, 3), value, np.float32)}
-    put(checkpoint, training_safetensors=format_tensors(tensors))
-    assert_refused(lambda: load_training_state(checkpoint), r"'carried\.h' holds NaN or infinity")
+    replace_files(checkpoint, training_safetensors=format_tensors(tensors))
+    assert_refused(lambda: load_training_state(checkpoint), r"'carried\.h' contains NaN or infinity")
 
 
-HEADERS = [
-    ((2**63).to_bytes(8, "little") + b"{}", "cut short"),
-    ((2**64 - 1).to_bytes(8, "little") + b"{}", "cut short"),
+HEADERS = [  # test_tensors.py has smaller ones
     (tensor_file({f"t{i}": entry([1], 4 * i, 4 * i + 4) for i in range(100_000)}, bytes(400_000)), "a header of"),
-    (tensor_file(b'{"a":' + b"[" * 1_000_000 + b"]" * 40_000), "objects, lists and members"),
-    (tensor_file(b'{"a":' * 1000 + b"1" + b"}" * 1000), "nested deeper"),
-    (tensor_file({"a": entry([99] * 250_000, 0, 4)}, bytes(4)), "no usable shape"),
-    (tensor_file({"a": entry([1] * 9, 0, 4)}, bytes(4)), "no usable shape"),
-    (tensor_file({"a": entry([2**63], 0, 2**65)}, bytes(4)), "do not fill"),
-    (tensor_file({"a": entry([0, 2**62, 2**62], 0, 0)}), "do not fill"),
-    (tensor_file({"a": entry([0, 10**4000], 0, 0)}), "do not fill"),
-    (tensor_file({"a": entry([2**40], 0, 2**42)}, bytes(4)), "overlap, leave holes"),
-    (tensor_file({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, bytes(12)), "overlap, leave holes"),
-    (tensor_file({"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, bytes(12)), "overlap, leave holes"),
-    (tensor_file({"a": entry([1], 0, 4)}, bytes(5)), "overlap, leave holes"),
-    (tensor_file({"a" * 10_000: entry([1], 0, 8)}, bytes(8)), "do not fill"),
-    (tensor_file({"a": entry([1], 0, 4, dtype="F" * 10_000)}, bytes(4)), "none of ours"),
+    (tensor_file(b'{"a":' + b"[" * 1_000_000 + b"]" * 40_000), "nested too deeply"),
+    (tensor_file({"a": entry([99] * 50_000, 0, 4)}, bytes(4)), "invalid shape"),
+    (tensor_file({"a": entry([1] * 9, 0, 4)}, bytes(4)), "invalid shape"),
+    (tensor_file({"a": entry([2**63], 0, 2**65)}, bytes(4)), "does not match"),
+    (tensor_file({"a": entry([0, 2**62, 2**62], 0, 0)}), "does not match"),
+    (tensor_file({"a": entry([0, 10**4000], 0, 0)}), "does not match"),
+    (tensor_file({"a": entry([2**40], 0, 2**42)}, bytes(4)), "without gaps and overlaps"),
+    (tensor_file({"a" * 10_000: entry([1], 0, 8)}, bytes(8)), "does not match"),
+    (tensor_file({"a": entry([1], 0, 4, dtype="F" * 10_000)}, bytes(4)), "not supported"),
 ]
 
 
 @pytest.mark.parametrize(("data", "reason"), HEADERS, ids=lambda value: value if isinstance(value, str) else "")
-def test_tensor_files_that_claim_what_cannot_be(checkpoint: Path, data: bytes, reason: str) -> None:
-    """In the training section, where any set of tensors is read."""
-    put(checkpoint, training_safetensors=data)
+def test_inconsistent_headers(checkpoint: Path, data: bytes, reason: str) -> None:
+    """In the training state, in which any set of tensors is accepted."""
+    replace_files(checkpoint, training_safetensors=data)
     assert_refused(lambda: load_training_state(checkpoint), reason, len(data) + 16 * 2**20)
 
 
-def test_a_header_of_a_hundred_megabytes(checkpoint: Path) -> None:
-    size = 100 * 2**20
+def test_a_header_of_20_megabytes(checkpoint: Path) -> None:
+    size = 20 * 2**20
     path = checkpoint / "model.safetensors"
     for content in (size.to_bytes(8, "little") + b"{", path.read_bytes()):
         path.write_bytes(content)
         with path.open("r+b") as file:
             file.truncate(8 + size)
         assert_refused(lambda: load_model(checkpoint), "bytes are more than")
-    put(checkpoint, training_safetensors=size.to_bytes(8, "little") + b" " * size)
-    assert_refused(lambda: load_training_state(checkpoint), "a header of 104857600 bytes", size + FEW_BYTES)
+    replace_files(checkpoint, training_safetensors=size.to_bytes(8, "little") + b" " * size)
+    assert_refused(lambda: load_training_state(checkpoint), "a header of 20971520 bytes", size + MAX_MEMORY)
 
 
 CONFIGURATIONS = [
-    ({"hidden_dim": 10**9}, "hidden-dim must be at most"),
+    ({"hidden_dim": 10**9}, "hidden_dim must be at most"),
     ({"hidden_dim": 10**400}, "'hidden_dim' cannot be 1000"),
-    ({"vocabulary_size": -1}, "vocabulary-size must be at least 1"),
-    ({"num_layers": 0}, "num-layers must be at least 1"),
+    ({"vocabulary_size": -1}, "vocabulary_size must be at least 1"),
+    ({"num_layers": 0}, "num_layers must be at least 1"),
     ({"num_layers": True}, "'num_layers' cannot be True"),
     ({"embedding_dim": 2.0}, r"'embedding_dim' cannot be 2\.0"),
     ({"embedding_dim": None}, "'embedding_dim' cannot be None"),
@@ -186,47 +169,42 @@ CONFIGURATIONS = [
 
 
 @pytest.mark.parametrize(("changes", "reason"), CONFIGURATIONS)
-def test_configurations_that_cannot_be(checkpoint: Path, changes: dict[str, Any], reason: str) -> None:
+def test_invalid_configurations(checkpoint: Path, changes: dict[str, Any], reason: str) -> None:
     config = json.loads((checkpoint / "config.json").read_bytes()) | changes
-    put(checkpoint, config_json=format_json(config))
+    replace_files(checkpoint, config_json=format_json(config))
     assert_refused(lambda: load_model(checkpoint), reason)
 
 
-def test_the_largest_model_that_a_configuration_may_name_is_not_made(checkpoint: Path) -> None:
+def test_the_largest_possible_model_is_not_allocated(checkpoint: Path) -> None:
     config = {**json.loads((checkpoint / "config.json").read_bytes()), "hidden_dim": 2**16, "num_layers": 64}
-    put(checkpoint, config_json=format_json(config))
+    replace_files(checkpoint, config_json=format_json(config))
     assert_refused(lambda: load_model(checkpoint), r"'lstm|model\.safetensors: tensor")
 
 
-def test_deep_nesting_and_masses_of_values(checkpoint: Path) -> None:
-    for name in ("config_json", "generation_config_json", "state_json", "tokenizer_json"):
-        before = (checkpoint / ".".join(name.rsplit("_", 1))).read_bytes()
-        put(checkpoint, **{name: b'{"a":' * 2000 + b"1" + b"}" * 2000})
-        assert_refused(lambda: load_all(checkpoint), "nested deeper")
-        put(checkpoint, **{name: before})
-    for masses in (b"[" + b"{}," * 5_000_000 + b"{}]", b'{"a":1,' + b'"b":1,' * 3_000_000 + b'"c":1}'):
-        put(checkpoint, tokenizer_json=masses)
-        assert_refused(lambda: load_model(checkpoint), "objects, lists and members", len(masses) + FEW_BYTES)
+@pytest.mark.parametrize("name", ["config_json", "generation_config_json", "state_json", "tokenizer_json"])
+def test_deeply_nested_json(checkpoint: Path, name: str) -> None:
+    replace_files(checkpoint, **{name: b'{"a":' * 2000 + b"1" + b"}" * 2000})
+    assert_refused(lambda: load_all(checkpoint), "nested too deeply")
 
 
 @pytest.mark.parametrize(
     ("sampling", "reason"),
     [
         ({"temperature": 10**400}, "'temperature' cannot be 1000"),
-        ({"top_k": 0}, "top-k must be at least 1"),
+        ({"top_k": 0}, "top_k must be at least 1"),
         ({"length": True}, "'length' cannot be True"),
         ({"temperature": None}, "'temperature' cannot be None"),
     ],
 )
-def test_sampling_settings_that_cannot_be(checkpoint: Path, sampling: dict[str, Any], reason: str) -> None:
-    put(checkpoint, generation_config_json=format_json(sampling))
+def test_invalid_sampling_settings(checkpoint: Path, sampling: dict[str, Any], reason: str) -> None:
+    replace_files(checkpoint, generation_config_json=format_json(sampling))
     assert_refused(lambda: load_model(checkpoint), reason)
 
 
 def test_a_tokenizer_of_another_size_or_version(checkpoint: Path) -> None:
     tokenizer = json.loads(format_tokenizer(BUNDLE.tokenizer))
     for changes, reason in (
-        ({"characters": ["\n", "a", "b"]}, r"knows 3 tokens, but config\.json says 4"),
+        ({"characters": ["\n", "a", "b"]}, r"has 3 tokens, but config\.json says 4"),
         ({"characters": []}, "at least one character"),
         ({"characters": ["b", "a"]}, "sorted"),
         ({"characters": ["a", "a"]}, "twice"),
@@ -235,20 +213,20 @@ def test_a_tokenizer_of_another_size_or_version(checkpoint: Path) -> None:
         ({"min_count": -(10**400)}, "min_count must be at least 1"),
         ({"type": ["char"] * 1000}, "unknown type"),
     ):
-        put(checkpoint, tokenizer_json=format_json(tokenizer | changes))
+        replace_files(checkpoint, tokenizer_json=format_json(tokenizer | changes))
         assert_refused(lambda: load_model(checkpoint), reason)
-    put(checkpoint, tokenizer_json=format_tokenizer(BUNDLE.tokenizer))
+    replace_files(checkpoint, tokenizer_json=format_tokenizer(BUNDLE.tokenizer))
     load_model(checkpoint)
 
 
-def test_the_bound_of_a_tokenizers_file_leaves_out_no_character() -> None:
+def test_a_tokenizer_of_all_characters_is_within_the_size_limit() -> None:
     characters = [chr(code) for code in range(0x110000) if code not in range(0xD800, 0xE000)]
-    escaped = json.dumps(characters, separators=(",\n  ", ": "))  # the longest form there is
+    escaped = json.dumps(characters, separators=(",\n  ", ": "))  # the longest representation
     assert len(escaped) + 1000 < MAX_TOKENIZER_BYTES
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "model/../../secret", "config.json/", ""])
-def test_a_manifest_never_leads_out_of_its_folder(checkpoint: Path, name: str) -> None:
+def test_a_manifest_with_other_file_names(checkpoint: Path, name: str) -> None:
     manifest = read_manifest(checkpoint)
     for section in ("model", "training"):
         files = dict(getattr(manifest, section))
@@ -258,18 +236,18 @@ def test_a_manifest_never_leads_out_of_its_folder(checkpoint: Path, name: str) -
         assert_refused(lambda: load_all(checkpoint), r"manifest\.json: does not list exactly")
 
 
-def test_a_manifest_with_numbers_that_cannot_be(checkpoint: Path) -> None:
+def test_a_manifest_with_invalid_numbers(checkpoint: Path) -> None:
     manifest = read_manifest(checkpoint)
     changes: list[dict[str, Any]] = [{"step": 10**400}, {"validation_loss": 10**400}, {"validation_loss": -1.0}]
     for change in changes:
         broken = type(manifest)(**{**vars(manifest), **change})
         (checkpoint / "manifest.json").write_bytes(format_manifest(broken))
-        assert_refused(lambda: load_all(checkpoint), "no usable step or validation_loss")
+        assert_refused(lambda: load_all(checkpoint), "step or validation_loss is invalid")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_link_out_of_the_folder_gives_nothing_away(checkpoint: Path, tmp_path: Path, name: str) -> None:
-    """A link to the right bytes is as good as they are; of any other file nothing is shown."""
+def test_the_target_of_a_link_is_not_disclosed(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    """A link to a valid file is accepted; an error message about another file does not show its content."""
     (tmp_path / "secret").write_bytes(b"a secret")
     path = checkpoint / name
     path.rename(tmp_path / "elsewhere")
@@ -283,7 +261,7 @@ def test_a_link_out_of_the_folder_gives_nothing_away(checkpoint: Path, tmp_path:
         assert "a secret" not in str(caught.value)
 
 
-def test_removing_a_linked_checkpoint_leaves_what_it_leads_to(checkpoint: Path, tmp_path: Path) -> None:
+def test_removing_a_linked_checkpoint_keeps_its_target(checkpoint: Path, tmp_path: Path) -> None:
     checkpoint.rename(tmp_path / "moved")
     checkpoint.symlink_to(tmp_path / "moved")
     remove_directory(checkpoint)
@@ -291,7 +269,7 @@ def test_removing_a_linked_checkpoint_leaves_what_it_leads_to(checkpoint: Path, 
     load_all(tmp_path / "moved")
 
 
-def test_a_link_to_itself_is_no_checkpoint(checkpoint: Path) -> None:
+def test_a_link_to_itself_is_not_a_checkpoint(checkpoint: Path) -> None:
     run = checkpoint.parent.parent
     (run / "checkpoints" / "step-00000009").symlink_to("step-00000009")
     assert list_checkpoint_directories(run) == [checkpoint]
@@ -299,27 +277,7 @@ def test_a_link_to_itself_is_no_checkpoint(checkpoint: Path) -> None:
     load_all(checkpoint)
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.pt", "model.pkl", "model.gguf", "notes.txt"])
-def test_files_of_other_programs_are_not_even_opened(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch harm'\ntR.")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / name).write_bytes(b"PK\x03\x04")
-    monkeypatch.setattr(Path, "open", lambda *args, **options: pytest.fail("opened"))
-    monkeypatch.setattr(Path, "read_bytes", lambda *args, **options: pytest.fail("read"))
-    for path in (name, "folder"):
-        with pytest.raises(DataError, match="is not a model"):
-            find_model(path, {}, tmp_path)
-
-
-@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000])
-def test_a_name_that_no_file_can_have(tmp_path: Path, name: str) -> None:
-    with pytest.raises((NoInputError, StorageError)):
-        find_model(name, {}, tmp_path)
-
-
-def test_the_newest_undamaged_checkpoint_is_resumed_and_never_step_zero(checkpoint: Path) -> None:
+def test_the_newest_undamaged_checkpoint_is_resumed(checkpoint: Path) -> None:
     run = checkpoint.parent.parent
     notices: list[str] = []
     newer = checkpoint.with_name("step-00000009")

@@ -1,4 +1,4 @@
-"""The manifest: only the exact bytes that we would write are believed."""
+"""Manifests: only the exact bytes that the program writes are accepted."""
 
 import dataclasses
 import json
@@ -21,14 +21,14 @@ MANIFEST = Manifest(
 DATA = format_manifest(MANIFEST)
 
 
-def sealed(**changes: Any) -> bytes:
-    """A manifest with other members, but with the right sha256 at its end."""
+def build_file(**changes: Any) -> bytes:
+    """A manifest with changed members and the matching sha256."""
     body = {**json.loads(DATA), **changes}
     body.pop("sha256")
     return format_json({**body, "sha256": digest(format_json(body)).sha256})
 
 
-def test_digest_by_hand() -> None:
+def test_digest_of_a_known_text() -> None:
     """The sha256 of "abc", from FIPS 180-4."""
     assert digest(b"abc").size == 3
     assert digest(b"abc").sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -41,14 +41,14 @@ def test_round_trip(loss: float | None, training: Any) -> None:
     assert parse_manifest(format_manifest(manifest), "file") == manifest
 
 
-def test_what_it_says_by_hand() -> None:
+def test_members_of_the_file() -> None:
     assert list(json.loads(DATA)) == ["format_version", "step", "validation_loss", "model", "training", "sha256"]
     assert json.loads(DATA)["model"]["config.json"] == dataclasses.asdict(digest(b"config.json"))
 
 
 @settings(deadline=None)
 @given(st.integers(0, 8 * len(DATA) - 1))
-def test_every_flipped_bit_is_seen(bit: int) -> None:
+def test_every_flipped_bit_is_detected(bit: int) -> None:
     damaged = bytearray(DATA)
     damaged[bit // 8] ^= 1 << bit % 8
     with pytest.raises(DataError, match=r"^file: "):
@@ -56,7 +56,7 @@ def test_every_flipped_bit_is_seen(bit: int) -> None:
 
 
 @pytest.mark.parametrize("data", [DATA + b" ", DATA[:-1], DATA.replace(b"  ", b" "), DATA.replace(b"1200", b"1201")])
-def test_other_bytes_of_even_the_same_value_are_refused(data: bytes) -> None:
+def test_other_bytes_of_the_same_value_are_refused(data: bytes) -> None:
     with pytest.raises(DataError, match="damaged"):
         parse_manifest(data, "file")
 
@@ -68,23 +68,26 @@ def test_other_bytes_of_even_the_same_value_are_refused(data: bytes) -> None:
         (b"{}", "not a model's manifest"),
         (b'{"format_version": true}', "not a model's manifest"),
         (b'{"format_version": 2, "anything": "else"}', "upgrade"),
-        (b'{"format_version": 1}', "damaged"),
-        (sealed(format_version=0), "not a model's manifest"),
-        (sealed(format_version=-1), "not a model's manifest"),
-        (sealed(more=1), "not a model's manifest"),
-        (sealed(step=-1), "no usable step"),
-        (sealed(step=True), "no usable step"),
-        (sealed(step=1.0), "no usable step"),
-        (sealed(validation_loss="1"), "no usable step or validation_loss"),
-        (sealed(model={}), "does not list exactly config.json"),
-        (sealed(model=[]), "does not list exactly"),
-        (sealed(training=1), "does not list exactly"),
-        (sealed(training={"../../secret": {"size": 1, "sha256": ""}}), "does not list exactly"),
-        (sealed(training={name: {"size": "1", "sha256": ""} for name in TRAINING_FILES}), "'size' cannot be"),
-        (sealed(training={name: {"size": 1} for name in TRAINING_FILES}), "'sha256' is missing"),
+        (b'{"format_version": 1}', "damaged, or not"),
+        (build_file(format_version=0), "not a model's manifest"),
+        (build_file(format_version=-1), "not a model's manifest"),
+        (build_file(more=1), "not a model's manifest"),
+        (build_file(step=-1), "step or validation_loss is invalid"),
+        (build_file(step=True), "step or validation_loss is invalid"),
+        (build_file(step=1.0), "step or validation_loss is invalid"),
+        (build_file(validation_loss="1"), "step or validation_loss is invalid"),
+        (build_file(model={}), "does not list exactly config.json"),
+        (build_file(model=[]), "does not list exactly"),
+        (build_file(training=1), "does not list exactly"),
+        (build_file(training={"../../secret": {"size": 1, "sha256": ""}}), "does not list exactly"),
+        (
+            build_file(training={name: {"size": "1", "sha256": ""} for name in TRAINING_FILES}),
+            "'size' cannot be",
+        ),
+        (build_file(training={name: {"size": 1} for name in TRAINING_FILES}), "'sha256' is missing"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_refused(data: bytes, reason: str) -> None:
+def test_invalid_manifests(data: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         parse_manifest(data, "file")

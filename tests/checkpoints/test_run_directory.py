@@ -1,4 +1,4 @@
-"""Which checkpoint a person means, which are kept, and where new runs go."""
+"""Create run directories, list and prune checkpoints, find a model."""
 
 import dataclasses
 import os
@@ -19,13 +19,13 @@ from quickfox.checkpoints.run_directory import (
     prune_checkpoints,
     sort_by_loss,
 )
-from quickfox.errors import CannotCreateError, DataError, NoInputError
+from quickfox.errors import CannotCreateError, DataError, NoInputError, StorageError
 
 Losses = dict[int, float | None]
 
 
 class Home:
-    """A folder to work in, with runs of checkpoints that have nothing but their step and loss of their own."""
+    """A working directory with runs, whose checkpoints differ only in step and loss."""
 
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder = folder
@@ -33,7 +33,7 @@ class Home:
         self._clock = 1_000_000_000
 
     def run(self, name: str, losses: Losses) -> Path:
-        """A run with a checkpoint for each step; the later it is made, the newer its files."""
+        """Creates a run with a checkpoint for each step, each newer than the ones before."""
         run = self.folder / "runs" / name
         for step, loss in losses.items():
             checkpoint = checkpoint_directory(run, step)
@@ -78,11 +78,11 @@ def test_new_runs_are_numbered(tmp_path: Path) -> None:
         ("x" * 300, "x" * 64),
     ],
 )
-def test_names_become_folder_names(tmp_path: Path, name: str, expected: str) -> None:
+def test_a_run_name_becomes_a_directory_name(tmp_path: Path, name: str, expected: str) -> None:
     assert new_run_directory(name, tmp_path) == tmp_path / expected
 
 
-def test_a_run_goes_into_a_new_or_an_empty_folder_only(tmp_path: Path) -> None:
+def test_a_run_needs_a_new_or_empty_directory(tmp_path: Path) -> None:
     for _ in range(2):
         make_run_directory(tmp_path / "a" / "run")
     (tmp_path / "a" / "run" / "file").write_bytes(b"")
@@ -92,22 +92,22 @@ def test_a_run_goes_into_a_new_or_an_empty_folder_only(tmp_path: Path) -> None:
         make_run_directory(tmp_path / "a" / "run" / "file")
 
 
-def test_what_a_run_left_that_was_killed_before_its_record_is_no_content(tmp_path: Path) -> None:
+def test_leftovers_of_a_run_killed_before_its_record_count_as_empty(tmp_path: Path) -> None:
     for name in ("lock", "tokens.bin", "tokens.bin.1", "tokens.mask", ".quickfox-0123.tmp"):
         (tmp_path / name).touch()
     make_run_directory(tmp_path)
     (tmp_path / "run.json").touch()
-    with pytest.raises(CannotCreateError, match=r"is not empty but a run: go on with it by `llm train --resume"):
+    with pytest.raises(CannotCreateError, match=r"is a run already: resume it with `llm train --resume"):
         make_run_directory(tmp_path)
 
 
-def test_tokens_without_a_lock_are_somebody_elses(tmp_path: Path) -> None:
+def test_tokens_without_a_lock_are_not_leftovers(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").touch()
     with pytest.raises(CannotCreateError, match="is not empty"):
         make_run_directory(tmp_path)
 
 
-def test_checkpoints_come_by_step_without_the_damaged_and_the_unfinished(home: Home) -> None:
+def test_list_checkpoints_by_step_without_damaged_and_unfinished_ones(home: Home) -> None:
     run = home.run("a", {10: 2.0, 9: 3.0, 100_000_000: 1.0, 30: 1.5})
     damage(checkpoint_directory(run, 30), "manifest.json")
     shutil.copytree(checkpoint_directory(run, 10), run / "checkpoints" / ".quickfox-0123.tmp")
@@ -116,7 +116,7 @@ def test_checkpoints_come_by_step_without_the_damaged_and_the_unfinished(home: H
     assert [str(error) for error in damaged if "step-00000030" in str(error)] == [str(damaged[0])]
 
 
-def test_best_first(home: Home) -> None:
+def test_sort_by_loss(home: Home) -> None:
     run = home.run("a", {1: 2.0, 2: None, 3: 1.5, 4: 1.5, 5: None})
     assert [checkpoint.manifest.step for checkpoint in sort_by_loss(list_checkpoints(run))] == [3, 4, 1, 5, 2]
 
@@ -131,14 +131,14 @@ def test_best_first(home: Home) -> None:
         ({}, []),
     ],
 )
-def test_the_best_and_the_last_two_are_kept(home: Home, losses: Losses, kept: list[int]) -> None:
+def test_prune_keeps_the_best_and_the_last_two(home: Home, losses: Losses, kept: list[int]) -> None:
     run = home.run("a", losses)
     prune_checkpoints(run)
     assert steps_of(run) == kept
     assert len(list((run / "checkpoints").glob("*"))) == len(kept)
 
 
-def test_a_run_means_its_best_checkpoint(home: Home) -> None:
+def test_a_run_resolves_to_its_best_checkpoint(home: Home) -> None:
     run = home.run("a", {1: 2.0, 2: 1.0, 3: 1.5})
     assert home.find("runs/a") == (checkpoint_directory(run, 2), None)
     assert home.find(str(run)) == (checkpoint_directory(run, 2), None)
@@ -164,15 +164,15 @@ def test_an_explicit_checkpoint_never_falls_back(home: Home) -> None:
         home.find(str(path))
 
 
-def test_a_run_of_which_all_is_damaged(home: Home) -> None:
+def test_a_run_whose_checkpoints_are_all_damaged(home: Home) -> None:
     run = home.run("a", {1: 2.0, 2: 1.0})
     damage(checkpoint_directory(run, 1))
     damage(checkpoint_directory(run, 2), "manifest.json")
-    with pytest.raises(DataError, match="no checkpoint is undamaged"):
+    with pytest.raises(DataError, match="every checkpoint is damaged"):
         home.find("runs/a")
 
 
-def test_a_run_that_saved_nothing(home: Home) -> None:
+def test_a_run_without_checkpoints(home: Home) -> None:
     run = home.folder / "runs" / "a"
     run.mkdir(parents=True)
     (run / "run.json").write_bytes(b"{}")
@@ -180,7 +180,7 @@ def test_a_run_that_saved_nothing(home: Home) -> None:
         home.find("runs/a")
 
 
-def test_a_checkpoint_that_is_pruned_while_we_look(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_is_pruned_meanwhile(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     run = home.run("a", {1: 2.0, 2: 1.0})
     checkpoints = list_checkpoints(run)
     shutil.rmtree(checkpoint_directory(run, 2))
@@ -188,7 +188,7 @@ def test_a_checkpoint_that_is_pruned_while_we_look(home: Home, monkeypatch: pyte
     assert find_best_model(run) == (checkpoint_directory(run, 1), None)
 
 
-def test_without_a_path_the_newest_run_counts(home: Home) -> None:
+def test_without_a_path_the_newest_run_is_used(home: Home) -> None:
     newer = home.run("a", {1: 1.0})
     older = home.run("b", {1: 1.0})
     home.run("a", {2: 3.0})
@@ -199,7 +199,7 @@ def test_without_a_path_the_newest_run_counts(home: Home) -> None:
     assert note == f"model: {model} (the newest run)"
 
 
-def test_the_variable_counts_before_the_newest_run_and_the_path_before_both(home: Home) -> None:
+def test_the_path_has_priority_over_the_variable_and_the_variable_over_the_newest_run(home: Home) -> None:
     home.run("a", {1: 1.0})
     other = home.run("b", {1: 1.0, 2: 0.5})
     home.run("a", {2: 1.0})
@@ -232,7 +232,7 @@ def test_the_former_variable_with_another_value_is_ignored(home: Home, value: st
     assert home.find(LLM_MODEL=value) == home.find()
 
 
-def test_the_note_and_the_warning_are_a_line_each(home: Home) -> None:
+def test_the_note_and_the_warning_are_one_line_each(home: Home) -> None:
     run = home.run("a", {1: 1.0, 2: 2.0})
     damage(checkpoint_directory(run, 1))
     _, note = home.find()
@@ -240,10 +240,28 @@ def test_the_note_and_the_warning_are_a_line_each(home: Home) -> None:
     assert [line.split(":")[0] for line in note.splitlines()] == ["model", "warning"]
 
 
-def test_no_model_anywhere(home: Home) -> None:
+def test_no_model(home: Home) -> None:
     with pytest.raises(NoInputError, match="llm train"):
         home.find()
     with pytest.raises(NoInputError, match="nowhere"):
         home.find("nowhere")
     with pytest.raises(DataError, match="is not a model"):
         home.find(".")
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.pt", "model.pkl", "model.gguf", "notes.txt"])
+def test_files_of_other_programs_are_not_opened(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch harm'\ntR.")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_bytes(b"PK\x03\x04")
+    monkeypatch.setattr(Path, "open", lambda *args, **options: pytest.fail("opened"))
+    monkeypatch.setattr(Path, "read_bytes", lambda *args, **options: pytest.fail("read"))
+    for path in (name, "folder"):
+        with pytest.raises(DataError, match="is not a model"):
+            find_model(path, {}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000])
+def test_a_path_that_is_too_long(tmp_path: Path, name: str) -> None:
+    with pytest.raises((NoInputError, StorageError)):
+        find_model(name, {}, tmp_path)

@@ -1,4 +1,4 @@
-"""Tensors as bytes: what the reference library writes is read, what contradicts itself is refused."""
+"""safetensors files: exchange with the reference library, and inconsistent files."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
 
 
 def build_file(header: Any, data: bytes = b"") -> bytes:
-    """A file with any header, right or wrong."""
+    """A file with any header, valid or not."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
 
@@ -45,25 +45,25 @@ def test_round_trip() -> None:
     assert_equal(parse_tensors(format_tensors(TENSORS), "file"), TENSORS)
 
 
-def test_the_reference_library_reads_what_we_write() -> None:
+def test_the_reference_library_reads_our_files() -> None:
     assert_equal(safetensors.numpy.load(format_tensors(TENSORS)), TENSORS)
 
 
-def test_what_the_reference_library_writes_with_metadata_is_read() -> None:
+def test_files_of_the_reference_library_with_metadata_are_read() -> None:
     assert_equal(parse_tensors(safetensors.numpy.save(TENSORS, metadata={"a": "b", "c": "d"}), "file"), TENSORS)
 
 
-def test_the_order_of_the_tensors_changes_no_byte() -> None:
+def test_the_bytes_do_not_depend_on_the_order_of_the_tensors() -> None:
     assert format_tensors(TENSORS) == format_tensors(dict(reversed(TENSORS.items())))
 
 
 @pytest.mark.parametrize("view", [np.transpose, lambda a: a[::-1], lambda a: a[:, ::2]])
-def test_arrays_that_do_not_lie_in_order(view: Any) -> None:
+def test_arrays_that_are_not_contiguous(view: Any) -> None:
     tensors = {"kernel": view(TENSORS["kernel"])}
     assert_equal(parse_tensors(format_tensors(tensors), "file"), tensors)
 
 
-def test_tensors_come_in_the_order_expected_and_cannot_be_changed() -> None:
+def test_tensors_are_in_the_expected_order_and_read_only() -> None:
     data = format_tensors({"bias": np.zeros(3, np.float32), "kernel": np.ones((2, 3), np.float32)})
     tensors = parse_tensors(data, "file", SHAPES)
     assert list(tensors) == ["kernel", "bias"]
@@ -76,13 +76,13 @@ def test_tensors_come_in_the_order_expected_and_cannot_be_changed() -> None:
         ({"kernel": np.zeros((2, 3), np.float32)}, "'bias' is missing"),
         ({"kernel": np.zeros((2, 3)), "bias": np.zeros(3, np.float32)}, "'kernel' is float64"),
         ({"kernel": np.zeros((3, 2), np.float32), "bias": np.zeros(3, np.float32)}, r"\(3, 2\).*\(2, 3\)"),
-        ({"kernel": np.zeros((2, 3), np.float32), "bias": np.zeros(3, np.float32), "x": np.zeros(1)}, "'x' is none"),
-        ({"kernel": np.zeros((2, 3), np.float32), "bias": np.array([0, np.nan, 0], np.float32)}, "'bias' holds NaN"),
-        ({"kernel": np.full((2, 3), np.inf, np.float32), "bias": np.zeros(3, np.float32)}, "'kernel' holds NaN"),
+        ({"kernel": np.zeros((2, 3), np.float32), "bias": np.zeros(3, np.float32), "x": np.zeros(1)}, "'x' is not one"),
+        ({"kernel": np.zeros((2, 3), np.float32), "bias": np.array([0, np.nan, 0], np.float32)}, "'bias' contains NaN"),
+        ({"kernel": np.full((2, 3), np.inf, np.float32), "bias": np.zeros(3, np.float32)}, "'kernel' contains NaN"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_not_what_was_expected(tensors: dict[str, np.ndarray], reason: str) -> None:
+def test_unexpected_tensors(tensors: dict[str, np.ndarray], reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         parse_tensors(format_tensors(tensors), "file", SHAPES)
 
@@ -90,12 +90,12 @@ def test_not_what_was_expected(tensors: dict[str, np.ndarray], reason: str) -> N
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "cut short"),
-        (b"\x00" * 7, "cut short"),
+        (b"", "truncated"),
+        (b"\x00" * 7, "truncated"),
         (b"\x00" * 8, "not valid JSON"),
-        ((2**63).to_bytes(8, "little") + b"{}", "cut short"),
-        ((2**64 - 1).to_bytes(8, "little") + b"{}", "cut short"),
-        (build_file(b" " * (MAX_HEADER_BYTES + 1)), "larger than any"),
+        ((2**63).to_bytes(8, "little") + b"{}", "truncated"),
+        ((2**64 - 1).to_bytes(8, "little") + b"{}", "truncated"),
+        (build_file(b" " * (MAX_HEADER_BYTES + 1)), "exceeds the limit"),
         (build_file([]), "not a JSON object"),
         (build_file(b'{"a": 1, "a": 2}'), "given twice"),
         (build_file({"__metadata__": {"a": 1}}), "metadata"),
@@ -104,32 +104,32 @@ def test_not_what_was_expected(tensors: dict[str, np.ndarray], reason: str) -> N
         (build_file({"a": {"dtype": "F32", "shape": []}}), "not described"),
         (build_file({"a": entry(0, 4) | {"more": 1}}, b"1234"), "not described"),
         (build_file({"a": entry(0, 4, dtype="BF16")}, b"1234"), "'BF16'"),
-        (build_file({"a": entry(0, 4, dtype=["F32"])}, b"1234"), "none of ours"),
-        (build_file({"a": entry(0, 4, [-1, -1])}, b"1234"), "no usable shape"),
-        (build_file({"a": entry(0, 4, [True])}, b"1234"), "no usable shape"),
-        (build_file({"a": entry(0, 4, [1.0])}, b"1234"), "no usable shape"),
-        (build_file({"a": entry(0, 4) | {"data_offsets": [0, 4, 8]}}, b"1234"), "no usable shape"),
-        (build_file({"a": entry(0, 4, [2])}, b"1234"), "do not fill"),
-        (build_file({"a": entry(4, 0, [1])}, b"1234"), "do not fill"),
-        (build_file({"a": entry(0, 4, [2**62, 4])}, b"1234"), "do not fill"),
-        (build_file({"a": entry(0, 8)}, b"1234"), "overlap"),
-        (build_file({"a": entry(0, 4)}, b"12345678"), "overlap"),
-        (build_file({"a": entry(4, 8)}, b"12345678"), "overlap"),
-        (build_file({"a": entry(0, 8), "b": entry(4, 12)}, b"123456789012"), "overlap"),
-        (build_file({"a": entry(0, 4), "b": entry(8, 12)}, b"123456789012"), "overlap"),
-        (build_file({"a": entry(0, 4), "b": entry(0, 4)}, b"1234"), "overlap"),
+        (build_file({"a": entry(0, 4, dtype=["F32"])}, b"1234"), "not supported"),
+        (build_file({"a": entry(0, 4, [-1, -1])}, b"1234"), "invalid shape"),
+        (build_file({"a": entry(0, 4, [True])}, b"1234"), "invalid shape"),
+        (build_file({"a": entry(0, 4, [1.0])}, b"1234"), "invalid shape"),
+        (build_file({"a": entry(0, 4) | {"data_offsets": [0, 4, 8]}}, b"1234"), "invalid shape"),
+        (build_file({"a": entry(0, 4, [2])}, b"1234"), "does not match"),
+        (build_file({"a": entry(4, 0, [1])}, b"1234"), "does not match"),
+        (build_file({"a": entry(0, 4, [2**62, 4])}, b"1234"), "does not match"),
+        (build_file({"a": entry(0, 8)}, b"1234"), "without gaps and overlaps"),
+        (build_file({"a": entry(0, 4)}, b"12345678"), "without gaps and overlaps"),
+        (build_file({"a": entry(4, 8)}, b"12345678"), "without gaps and overlaps"),
+        (build_file({"a": entry(0, 8), "b": entry(4, 12)}, b"123456789012"), "without gaps and overlaps"),
+        (build_file({"a": entry(0, 4), "b": entry(8, 12)}, b"123456789012"), "without gaps and overlaps"),
+        (build_file({"a": entry(0, 4), "b": entry(0, 4)}, b"1234"), "without gaps and overlaps"),
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_refused(data: bytes, reason: str) -> None:
+def test_inconsistent_files(data: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason) as caught:
         parse_tensors(data, "some/file")
     assert str(caught.value).startswith("some/file")
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_a_mutated_file_is_read_or_refused(data: st.DataObject) -> None:
+def test_a_mutated_file_is_parsed_or_refused(data: st.DataObject) -> None:
     content = bytearray(format_tensors({"kernel": TENSORS["kernel"], "steps": TENSORS["steps"]}))
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(content)))

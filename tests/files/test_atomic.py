@@ -1,37 +1,13 @@
-"""A write that fails at any system call leaves the old content or the new, and no temporary files."""
+"""Atomic writes of files and directories; test_fault_injection.py lets their system calls fail."""
 
-import errno
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from quickfox.errors import CannotCreateError, QuickfoxError, StorageError
 from quickfox.files.atomic import append_line, commit_directory, remove_directory, remove_temporaries, write_file
-
-SYSTEM_CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir")
-
-
-class FailingSystem:
-    """Lets the n-th system call that changes the disk fail, like a full or defective disk."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_at: int, number: int) -> None:
-        self.calls = 0
-        self.fail_at = fail_at
-        self.number = number
-        for name in SYSTEM_CALLS:
-            monkeypatch.setattr(os, name, self._wrap(getattr(os, name)))
-
-    def _wrap(self, call: Callable[..., object]) -> Callable[..., object]:
-        def counted(*args: object, **options: object) -> object:
-            self.calls += 1
-            if self.calls == self.fail_at:
-                raise OSError(self.number, os.strerror(self.number))
-            return call(*args, **options)
-
-        return counted
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -81,27 +57,6 @@ def test_write_to_a_full_device(tmp_path: Path) -> None:
         write_file(Path("/dev/full"), b"data")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize("fail_at", range(1, 7))
-def test_write_file_with_a_failing_system_call(tmp_path: Path, fail_at: int, number: int) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        system = FailingSystem(monkeypatch, fail_at, number)
-        with pytest.raises(StorageError, match=str(path)):
-            write_file(path, b"new")
-    assert system.calls >= fail_at
-    assert content(tmp_path) in ({"file": b"old"}, {"file": b"new"})
-
-
-def test_number_of_system_calls_of_write_file(tmp_path: Path) -> None:
-    """Open and write, open and fsync, rename, open and fsync of the directory."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        system = FailingSystem(monkeypatch, fail_at=-1, number=0)
-        write_file(tmp_path / "file", b"new")
-    assert system.calls == 7
-
-
 def test_commit_directory_writes_all_files(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "below" / "target"
     commit_directory(target, {"a": b"1", "b": b"", "last": b"3"})
@@ -118,25 +73,6 @@ def test_commit_directory_replaces_only_an_empty_directory(tmp_path: Path) -> No
     with pytest.raises(CannotCreateError, match="empty"):
         commit_directory(tmp_path / "empty", {"a": b"2"})
     assert content(tmp_path) == {"empty/a": b"1"}
-
-
-def test_commit_directory_with_a_failing_system_call(tmp_path: Path) -> None:
-    """Either no file or all files exist, whichever call fails."""
-    files = {"a": b"1", "b": b"2"}
-    for fail_at in range(1, 100):
-        target = tmp_path / f"at-{fail_at}" / "target"
-        target.parent.mkdir()
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            system = FailingSystem(monkeypatch, fail_at, errno.ENOSPC)
-            try:
-                commit_directory(target, files)
-            except StorageError:
-                assert content(target.parent) in ({}, {"target/a": b"1", "target/b": b"2"})
-                continue
-        assert system.calls < fail_at
-        assert fail_at > 10, "mkdir, three calls for each of two files, the directory, the rename, the parent"
-        return
-    pytest.fail("more system calls than expected")
 
 
 def test_an_interrupted_write_removes_its_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
