@@ -8,16 +8,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from quickfox.config.model import ModelConfig
 from quickfox.data.dataset import encode_chunks
 from quickfox.errors import DataError, NoInputError
 from quickfox.evaluation.perplexity import SEGMENTS, WARM_UP, Evaluation, evaluate, measure_loss, standard_error
 from quickfox.models.losses import cross_entropy
-from quickfox.models.parameters import parameter_shapes
-from quickfox.models.registry import LanguageModel, build_language_model
-from quickfox.models.state import State
+from quickfox.models.registry import LanguageModel
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
+from toy_models import FixedModel, fixed_distribution, random_lstm
 
 TOKENIZER = CharacterTokenizer(Vocabulary(("a", "b", "ß", "龍")))
 
@@ -26,30 +24,6 @@ def evaluate_text(
     model: object, tokenizer: CharacterTokenizer, chunks: list[str], unknown: Counter[str] | None = None
 ) -> Evaluation:
     return evaluate(model, tokenizer, encode_chunks(chunks, tokenizer, unknown), unknown)  # type: ignore[arg-type]
-
-
-class Fixed:
-    """Predicts the same distribution at every position."""
-
-    context = None
-
-    def __init__(self, probabilities: list[float]) -> None:
-        self.logits = np.log(np.array(probabilities, np.float32)) + 3  # logits are unnormalized
-
-    def initial_state(self, batch_size: int) -> State:
-        return ()
-
-    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        return np.broadcast_to(self.logits, (*token_ids.shape, len(self.logits))), state
-
-
-def random_network(vocabulary_size: int) -> LanguageModel:
-    config = ModelConfig(vocabulary_size=vocabulary_size, embedding_dim=3, hidden_dim=6, num_layers=2)
-    random = np.random.default_rng(0)
-    return build_language_model(
-        config,
-        {name: random.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()},
-    )
 
 
 def carried_loss(model: LanguageModel, ids: np.ndarray) -> float:
@@ -73,7 +47,7 @@ def test_cross_entropy_of_large_logits_is_finite() -> None:
 
 def test_evaluation_by_hand() -> None:
     """In "aßb龍a" all but the first are predicted: 1/8, 1/4, 1/8, 1/2: 3 + 2 + 3 + 1 bits, 2 + 1 + 3 + 1 bytes."""
-    evaluation = evaluate_text(Fixed([0.5, 0.25, 0.125, 0.125]), TOKENIZER, ["aß", "", "b龍a"])
+    evaluation = evaluate_text(fixed_distribution(0.5, 0.25, 0.125, 0.125), TOKENIZER, ["aß", "", "b龍a"])
     assert (evaluation.tokens, evaluation.characters, evaluation.bytes) == (4, 4, 7)
     assert evaluation.unknown_characters == 0
     assert evaluation.nats_per_token == pytest.approx(9 / 4 * math.log(2))
@@ -83,7 +57,7 @@ def test_evaluation_by_hand() -> None:
 
 
 def test_unknown_characters_are_left_out_and_counted() -> None:
-    model = Fixed([0.5, 0.25, 0.125, 0.125])
+    model = fixed_distribution(0.5, 0.25, 0.125, 0.125)
     unknown = Counter({"!": 1})
     evaluation = evaluate_text(model, TOKENIZER, ["éa!ß", "b龍a!"], unknown)
     known = evaluate_text(model, TOKENIZER, ["aßb龍a"])
@@ -98,27 +72,23 @@ def test_unknown_characters_are_left_out_and_counted() -> None:
 @pytest.mark.parametrize("chunks", [[], [""], ["", ""]])
 def test_an_empty_text_is_an_error(chunks: list[str]) -> None:
     with pytest.raises(NoInputError, match="empty"):
-        evaluate_text(Fixed([0.5, 0.5]), TOKENIZER, chunks)
+        evaluate_text(fixed_distribution(0.5, 0.5), TOKENIZER, chunks)
 
 
 @pytest.mark.parametrize("text", ["a", "a!", "!"])
 def test_a_text_without_targets_is_an_error(text: str) -> None:
     with pytest.raises(DataError, match="at least 2"):
-        evaluate_text(Fixed([0.5, 0.5]), TOKENIZER, [text], Counter())
+        evaluate_text(fixed_distribution(0.5, 0.5), TOKENIZER, [text], Counter())
 
 
 @pytest.mark.parametrize("length", [2, 3, WARM_UP, WARM_UP + 2, 3 * WARM_UP + 5, (SEGMENTS + 3) * WARM_UP + 7])
 def test_the_loss_equals_that_of_one_pass(length: int) -> None:
-    model, ids = random_network(9), np.random.default_rng(1).integers(0, 9, size=length).astype(np.uint8)
+    model, ids = random_lstm(9), np.random.default_rng(1).integers(0, 9, size=length).astype(np.uint8)
     assert measure_loss(model, ids)[0] == pytest.approx(carried_loss(model, ids), abs=1e-5)
 
 
 def test_an_impossible_text_has_infinite_perplexity() -> None:
-    class Certain(Fixed):
-        def __init__(self) -> None:
-            self.logits = np.array([1e4, 0.0], np.float32)
-
-    evaluation = evaluate_text(Certain(), TOKENIZER, ["ab"])
+    evaluation = evaluate_text(FixedModel([1e4, 0.0]), TOKENIZER, ["ab"])
     assert evaluation.nats_per_token == pytest.approx(1e4)
     assert evaluation.perplexity == math.inf
 
@@ -142,7 +112,7 @@ def test_the_standard_error_of_correlated_losses() -> None:
     """In a text of runs of 20 equal tokens, the effective number of losses is the number of runs."""
     random = np.random.default_rng(4)
     runs, run_length = 1500, 20
-    model, deviation = Fixed([0.9, 0.1]), np.log(9) / 2
+    model, deviation = fixed_distribution(0.9, 0.1), np.log(9) / 2
     texts = [np.repeat(random.integers(0, 2, size=runs), run_length).astype(np.uint8) for _ in range(10)]
     errors = [measure_loss(model, ids)[1] for ids in texts]
     assert np.mean(errors) == pytest.approx(deviation / math.sqrt(runs), rel=0.1)
@@ -151,13 +121,13 @@ def test_the_standard_error_of_correlated_losses() -> None:
 @pytest.mark.parametrize(("tokens", "has_error"), [(17, False), (18, True), (600, True)])
 def test_a_text_of_one_window_has_no_standard_error(tokens: int, has_error: bool) -> None:
     ids = np.random.default_rng(5).integers(0, 4, size=tokens).astype(np.uint8)
-    _, error = measure_loss(Fixed([0.5, 0.25, 0.125, 0.125]), ids)
+    _, error = measure_loss(fixed_distribution(0.5, 0.25, 0.125, 0.125), ids)
     assert (error is not None) == has_error
 
 
 def test_gzip_and_xz_compress_the_whole_text() -> None:
     text = "abßb龍!" * 500
-    evaluation = evaluate_text(Fixed([0.25] * 4), TOKENIZER, [text[:7], "", text[7:]], Counter())
+    evaluation = evaluate_text(fixed_distribution(*[0.25] * 4), TOKENIZER, [text[:7], "", text[7:]], Counter())
     packed = zlib.compressobj(9, wbits=31)
     gzip_size = len(packed.compress(text.encode()) + packed.flush())
     assert evaluation.gzip_bits_per_character == pytest.approx(8 * gzip_size / len(text))

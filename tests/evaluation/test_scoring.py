@@ -9,47 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quickfox.config.model import ModelConfig
 from quickfox.errors import DataError
-from quickfox.evaluation.scoring import BATCH_SIZE, SEGMENT, Score, score
-from quickfox.models.parameters import parameter_shapes
-from quickfox.models.registry import LanguageModel, build_language_model
+from quickfox.evaluation import scoring
+from quickfox.evaluation.scoring import BATCH_SIZE, Score, score
 from quickfox.models.state import State
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
+from toy_models import FixedModel, fixed_distribution, random_lstm
 
 TOKENIZER = CharacterTokenizer(Vocabulary(("\n", "a", "b", "ß")))
 WITHOUT_LINE_END = CharacterTokenizer(Vocabulary(("a", "b", "c", "ß")))
 
 
-class Fixed:
-    """Predicts the same distribution at every position."""
-
-    context = None
-
-    def __init__(self, probabilities: list[float]) -> None:
-        self.logits = np.log(np.array(probabilities, np.float32)) + 3  # logits are unnormalized
-
-    def initial_state(self, batch_size: int) -> State:
-        return ()
-
-    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        return np.broadcast_to(self.logits, (*token_ids.shape, len(self.logits))), state
-
-
-FIXED = Fixed([0.5, 0.25, 0.125, 0.125])
-
-
-def random_network(vocabulary_size: int) -> LanguageModel:
-    config = ModelConfig(vocabulary_size=vocabulary_size, embedding_dim=3, hidden_dim=6, num_layers=2)
-    random = np.random.default_rng(0)
-    return build_language_model(
-        config,
-        {name: random.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()},
-    )
-
-
-NETWORK = random_network(TOKENIZER.vocabulary_size)
+FIXED = fixed_distribution(0.5, 0.25, 0.125, 0.125)
+NETWORK = random_lstm(TOKENIZER.vocabulary_size)
 
 
 def naive_bits(text: str) -> list[float]:
@@ -126,7 +99,7 @@ def test_the_bits_of_a_token_are_distributed_over_its_characters() -> None:
         def token_bytes(self, token_id: int) -> bytes:
             return self.tokens[token_id].encode()
 
-    model = Fixed([0.25, 0.25, 0.125, 0.375])
+    model = fixed_distribution(0.25, 0.25, 0.125, 0.375)
     scored = score(model, Words(), ["bésee"])[0]  # type: ignore[arg-type]
     assert scored.bits.tolist() == pytest.approx([2 / 3, 4 / 3, 1, 1, 1])  # in proportion to their bytes
     assert scored.tokens == 2
@@ -150,8 +123,9 @@ def test_several_batches(threads: int) -> None:
         assert scored.bits.tolist() == pytest.approx(naive_bits(text), abs=1e-4)
 
 
-@pytest.mark.parametrize("length", [SEGMENT, SEGMENT + 1, 2 * SEGMENT + 5])
-def test_a_text_of_several_segments_is_scored_as_in_one_pass(length: int) -> None:
+@pytest.mark.parametrize("length", [500, 501, 1005])
+def test_a_text_of_several_segments_is_scored_as_in_one_pass(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "SEGMENT", 500)
     text = "".join(np.random.default_rng(3).choice(list("\nabß"), size=length))
     long, short = score(NETWORK, TOKENIZER, [text, "ab"])
     assert long.bits.tolist() == pytest.approx(naive_bits(text), abs=1e-3)
@@ -163,7 +137,7 @@ def test_large_vocabularies_are_processed_in_short_windows() -> None:
     """The logits of 128 texts at 16 positions are never in memory at the same time."""
     max_size = 0
 
-    class Recording(Fixed):
+    class Recording(FixedModel):
         def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
             nonlocal max_size
             max_size = max(max_size, token_ids.size)
@@ -177,18 +151,14 @@ def test_large_vocabularies_are_processed_in_short_windows() -> None:
 
 
 def test_an_impossible_text_has_infinite_perplexity() -> None:
-    class Certain(Fixed):
-        def __init__(self) -> None:
-            self.logits = np.array([1e4, 0, 0, 0], np.float32)
-
-    scored = score(Certain(), TOKENIZER, ["ab"])[0]
+    scored = score(FixedModel([1e4, 0, 0, 0]), TOKENIZER, ["ab"])[0]
     assert scored.bits_per_character == pytest.approx(1e4 / math.log(2))
     assert scored.perplexity == math.inf
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_exception_stops_all_threads(threads: int) -> None:
-    class Failing(Fixed):
+    class Failing(FixedModel):
         def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
             raise MemoryError
 

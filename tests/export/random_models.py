@@ -6,10 +6,10 @@ import numpy as np
 
 from quickfox.checkpoints.checkpoint import ModelBundle
 from quickfox.config.model import Architecture, ModelConfig, TokenizerKind
-from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import build_language_model
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.build import build_tokenizer
+from toy_models import random_parameters
 
 TEXT = "The quick brown fox, weiß & schnell,\n\tjumps over  the lazy dog: 'tis 日本語 \\x20 done!\n"
 
@@ -33,12 +33,9 @@ def bundle_of(tokenizer: Tokenizer, architecture: Architecture = "transformer", 
         num_layers=2,
         **options,
     )
-    random = np.random.default_rng(0)
-    parameters = {
-        name: random.normal(scale=0.3, size=shape).astype(np.float32)
-        for name, shape in parameter_shapes(config).items()
-    }
-    return ModelBundle(config, tokenizer, parameters, step=1, validation_loss=None, sampling={})
+    return ModelBundle(
+        config, tokenizer, random_parameters(config, scale=0.3), step=1, validation_loss=None, sampling={}
+    )
 
 
 def quickfox_logits(bundle: ModelBundle, token_ids: np.ndarray) -> np.ndarray:

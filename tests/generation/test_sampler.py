@@ -14,9 +14,9 @@ from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError, UsageError
 from quickfox.generation.logits_processors import unnormalized_probs
 from quickfox.generation.sampler import PREFILL_TOKENS, generate, sample_categorical
-from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import build_language_model
 from quickfox.models.state import State
+from toy_models import FixedModel, random_parameters
 
 VOCABULARY_SIZE = 5
 GREEDY = SamplingConfig(length=6, temperature=0)
@@ -32,19 +32,6 @@ class Adder:
         sums = state[0][0] + token_ids.cumsum(axis=1)  # (B, T)
         logits = 100 * np.eye(VOCABULARY_SIZE, dtype=np.float32)[sums % VOCABULARY_SIZE]  # (B, T, V)
         return logits, ((sums[:, -1:],),)
-
-
-class Constant:
-    """The same logits after every token."""
-
-    def __init__(self, logits: list[float]) -> None:
-        self.logits = np.array(logits, np.float32)
-
-    def initial_state(self, batch_size: int) -> State:
-        return ()
-
-    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        return np.broadcast_to(self.logits, (*token_ids.shape, len(self.logits))), state
 
 
 def test_each_token_depends_on_all_earlier_tokens() -> None:
@@ -74,7 +61,7 @@ def test_tokens_are_yielded_one_by_one() -> None:
 
 
 def test_samples_depend_only_on_seed_and_sample_number() -> None:
-    model, config = Constant([0.0] * 5), SamplingConfig(length=40, random_seed=7)
+    model, config = FixedModel([0.0] * 5), SamplingConfig(length=40, random_seed=7)
     first = list(generate(model, [0], config, sample=0))
     second = list(generate(model, [0], config, sample=1))
     assert first != second
@@ -85,7 +72,7 @@ def test_samples_depend_only_on_seed_and_sample_number() -> None:
 
 def test_every_pair_of_seed_and_sample_number_has_its_own_random_numbers() -> None:
     """2**32 + 5 and 5 differ in the upper 32 bits only, which the sample number must not replace."""
-    model = Constant([0.0] * 5)
+    model = FixedModel([0.0] * 5)
     config = SamplingConfig(length=40)
     texts = [
         tuple(generate(model, [0], dataclasses.replace(config, random_seed=seed), sample))
@@ -97,14 +84,14 @@ def test_every_pair_of_seed_and_sample_number_has_its_own_random_numbers() -> No
 
 def test_sampled_tokens_do_not_depend_on_the_version_of_numpy() -> None:
     """Golden: if these digits change, a random seed no longer reproduces the texts of earlier versions."""
-    tokens = generate(Constant([0.0] * 10), [0], SamplingConfig(length=20, random_seed=2024), sample=3)
+    tokens = generate(FixedModel([0.0] * 10), [0], SamplingConfig(length=20, random_seed=2024), sample=3)
     assert list(tokens) == [1, 7, 6, 6, 4, 5, 6, 3, 6, 7, 3, 2, 0, 4, 4, 0, 9, 6, 2, 0]
 
 
 def test_frequencies_match_the_softmax() -> None:
     probabilities = np.array([0.5, 0.25, 0.15, 0.1])
     config = SamplingConfig(length=10_000, random_seed=0)
-    counts = Counter(generate(Constant(np.log(probabilities).tolist()), [0], config))
+    counts = Counter(generate(FixedModel(np.log(probabilities).tolist()), [0], config))
     frequencies = np.array([counts[token_id] for token_id in range(4)]) / config.length
     np.testing.assert_allclose(
         frequencies, probabilities, atol=4 * np.sqrt(0.25 / config.length)
@@ -113,13 +100,13 @@ def test_frequencies_match_the_softmax() -> None:
 
 def test_temperature_changes_the_frequencies() -> None:
     config = SamplingConfig(length=10_000, random_seed=0, temperature=0.5)
-    counts = Counter(generate(Constant([np.log(2.0), 0.0]), [0], config))
+    counts = Counter(generate(FixedModel([np.log(2.0), 0.0]), [0], config))
     assert counts[0] / config.length == pytest.approx(4 / 5, abs=0.016)  # 2 : 1, squared
 
 
 def test_top_k_samples_no_other_token() -> None:
     config = SamplingConfig(length=500, top_k=2, temperature=5.0)
-    assert set(generate(Constant([1.0, 0.0, 3.0, 2.0]), [0], config)) == {2, 3}
+    assert set(generate(FixedModel([1.0, 0.0, 3.0, 2.0]), [0], config)) == {2, 3}
 
 
 @pytest.mark.parametrize(("uniform", "token_id"), [(0.0, 0), (0.249, 0), (0.25, 2), (0.999, 2), (1 - 2**-53, 2)])
@@ -141,15 +128,12 @@ def test_sample_categorical_never_returns_an_index_of_probability_zero(values: l
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_non_finite_logits_are_an_error(logits: list[float]) -> None:
     with pytest.raises(DataError, match="not a number"):
-        next(generate(Constant(logits), [0], SamplingConfig()))
+        next(generate(FixedModel(logits), [0], SamplingConfig()))
 
 
 def test_sampling_twice_gives_the_same_text() -> None:
     config = ModelConfig(vocabulary_size=11, embedding_dim=3, hidden_dim=8)
-    random = np.random.default_rng(0)
-    parameters = {
-        name: random.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()
-    }
+    parameters = random_parameters(config)
     sampling = SamplingConfig(length=50, random_seed=1)
     first, second = (list(generate(build_language_model(config, parameters), [4, 2], sampling)) for _ in range(2))
     assert first == second

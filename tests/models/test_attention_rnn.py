@@ -7,8 +7,8 @@ import pytest
 
 from quickfox.config.model import ModelConfig
 from quickfox.models.attention_rnn import AttentionRNNLanguageModel
-from quickfox.models.parameters import parameter_shapes
 from quickfox.models.recurrent import RecurrentLanguageModel
+from toy_models import random_parameters
 
 CONFIG = ModelConfig(
     architecture="attention-rnn", vocabulary_size=9, embedding_dim=3, hidden_dim=4, num_heads=2, context=3
@@ -18,11 +18,7 @@ TOKENS = np.random.default_rng(1).integers(0, 9, size=(2, 8))
 
 @pytest.fixture
 def parameters() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    return {
-        name: random.normal(scale=0.6, size=shape).astype(np.float32)
-        for name, shape in parameter_shapes(CONFIG).items()
-    }
+    return random_parameters(CONFIG, scale=0.6)
 
 
 def logits_of(parameters: dict[str, np.ndarray]) -> np.ndarray:

@@ -8,9 +8,9 @@ import pytest
 
 from quickfox.config.model import ModelConfig
 from quickfox.models import recurrent
-from quickfox.models.parameters import parameter_shapes
 from quickfox.models.recurrent import RecurrentLanguageModel
 from quickfox.models.recurrent_cells import RecurrentKernel
+from toy_models import random_parameters
 
 Parameters = dict[str, np.ndarray]
 
@@ -64,14 +64,6 @@ def naive_logits(config: ModelConfig, parameters: Parameters, token_ids: list[in
     return np.array(logits)
 
 
-def random_parameters(config: ModelConfig, random: np.random.Generator) -> Parameters:
-    """Weights and biases, none of them zero."""
-    return {
-        name: random.normal(scale=0.6, size=shape).astype(np.float32)
-        for name, shape in parameter_shapes(config).items()
-    }
-
-
 @pytest.fixture(params=itertools.product(UNITS, [1, 2, 3]), ids="{0[0]}, layers={0[1]}".format)
 def config(request: pytest.FixtureRequest) -> ModelConfig:
     architecture, num_layers = request.param
@@ -82,7 +74,7 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
 
 @pytest.fixture
 def parameters(config: ModelConfig) -> Parameters:
-    return random_parameters(config, np.random.default_rng(0))
+    return random_parameters(config, scale=0.6)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
-from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import LanguageModel, build_language_model
 from quickfox.models.state import replace_row
+from toy_models import random_parameters
 
 
 def random_model(architecture: Architecture) -> LanguageModel:
@@ -23,10 +23,7 @@ def random_model(architecture: Architecture) -> LanguageModel:
         num_heads=2 if has_attention else 1,
         context=3 if has_attention else None,
     )
-    random = np.random.default_rng(0)
-    parameters = {
-        name: random.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(config).items()
-    }
+    parameters = random_parameters(config)
     for array in parameters.values():
         array.flags.writeable = False  # no model changes its parameters
     return build_language_model(config, parameters)

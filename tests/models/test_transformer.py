@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from quickfox.config.model import ModelConfig
-from quickfox.models.parameters import parameter_shapes
 from quickfox.models.transformer import TransformerLanguageModel
+from toy_models import random_parameters
 
 Parameters = dict[str, np.ndarray]
 CONTEXT = 5
@@ -21,11 +21,7 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
 
 @pytest.fixture
 def parameters(config: ModelConfig) -> Parameters:
-    random = np.random.default_rng(0)
-    return {
-        name: random.normal(scale=0.5, size=shape).astype(np.float32)
-        for name, shape in parameter_shapes(config).items()
-    }
+    return random_parameters(config, scale=0.5)
 
 
 def norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -1,0 +1,45 @@
+"""Models for tests: with random parameters, or with a known distribution."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from quickfox.config.model import ModelConfig
+from quickfox.models.parameters import parameter_shapes
+from quickfox.models.registry import LanguageModel, build_language_model
+from quickfox.models.state import State
+
+
+def random_parameters(config: ModelConfig, *, scale: float = 1.0) -> dict[str, np.ndarray]:
+    """Normally distributed weights and biases, none of them zero; the same ones for the same configuration."""
+    random = np.random.default_rng(0)
+    return {
+        name: random.normal(scale=scale, size=shape).astype(np.float32)
+        for name, shape in parameter_shapes(config).items()
+    }
+
+
+def random_lstm(vocabulary_size: int) -> LanguageModel:
+    """A small lstm with two layers."""
+    config = ModelConfig(vocabulary_size=vocabulary_size, embedding_dim=3, hidden_dim=6, num_layers=2)
+    return build_language_model(config, random_parameters(config))
+
+
+class FixedModel:
+    """A language model with the same logits, (V,), at every position."""
+
+    context = None
+
+    def __init__(self, logits: Sequence[float] | np.ndarray) -> None:
+        self.logits = np.array(logits, np.float32)
+
+    def initial_state(self, batch_size: int) -> State:
+        return ()
+
+    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        return np.broadcast_to(self.logits, (*token_ids.shape, len(self.logits))), state
+
+
+def fixed_distribution(*probabilities: float) -> FixedModel:
+    """A language model with the same distribution at every position."""
+    return FixedModel(np.log(np.array(probabilities, np.float32)) + 3)  # logits are unnormalized
