@@ -1,8 +1,8 @@
 """Records docs/session.svg: a real terminal session of `llm train` and `llm generate`.
 
 usage: python docs/record_session.py [--budget 60s] [--output docs/session.svg]
-The commands run in a pseudo-terminal, in a temporary directory, from the root of the repository's corpora. What the
-terminal shows at the end of each command is printed into a recording console of Rich, which exports the picture.
+The commands run in a pseudo-terminal, in a temporary directory with a link to the sample corpora. The lines that the
+terminal shows at the end of each command are printed to a recording console of Rich, which exports the picture.
 """
 
 import argparse
@@ -21,7 +21,10 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
-COLUMNS, ROWS = 100, 50
+COLUMNS, ROWS = 112, 50
+FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+"""Fonts that a viewer would load from the network."""
+
 CONTROL = re.compile(r"(\r|\n|\x1b\[[0-9;?]*[A-Za-z])")
 
 
@@ -75,7 +78,7 @@ def final_lines(output: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--budget", default="60s", help="time budget of the training")
+    parser.add_argument("--budget", default="60s", help="wall time of the training")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "session.svg")
     options = parser.parse_args()
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123
@@ -90,7 +93,8 @@ def main() -> None:
             for line in final_lines(run(command, folder)):
                 console.print(Text.from_ansi(line), soft_wrap=False)
             console.print()
-    console.save_svg(str(options.output), title="Quickfox", unique_id="session")
+    picture = FONTS.sub("", console.export_svg(title="Quickfox", unique_id="session"))
+    options.output.write_text(picture.replace("Fira Code, ", ""), encoding="utf-8")
 
 
 if __name__ == "__main__":
