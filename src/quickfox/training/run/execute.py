@@ -17,6 +17,7 @@ from quickfox.training.run.workers import send_run_config
 
 if TYPE_CHECKING:
     from quickfox.training.distributed.strategy import Cluster
+    from quickfox.training.engine.trainer import Trainer
 
 
 def execute_run(
@@ -69,11 +70,7 @@ def execute_run(
         interval.steps,
         cluster,
     )
-    if resume_point is not None:
-        trainer.restore(resume_point.bundle.parameters, resume_point.tensors, resume_point.progress)
-    elif record.init_from is not None:
-        pretrained = reopen_pretrained(record.init_from).bundle
-        trainer.load_weights(transfer_weights(trainer.model_tensors(), tokenizer, pretrained))
+    _load_state(trainer, record, tokenizer, resume_point)
 
     def stop_requested() -> bool:
         return run_context.stop_requested() or control.stop_requested()
@@ -84,3 +81,12 @@ def execute_run(
         if isinstance(event, RunFinished | RunInterrupted):
             control.send(do="end", interrupted=isinstance(event, RunInterrupted))
         yield event
+
+
+def _load_state(trainer: "Trainer", record: RunRecord, tokenizer: Tokenizer, resume_point: ResumePoint | None) -> None:
+    """Loads the checkpoint to resume from, or the pretrained weights of a new run."""
+    if resume_point is not None:
+        trainer.restore(resume_point.bundle.parameters, resume_point.tensors, resume_point.progress)
+    elif record.init_from is not None:
+        pretrained = reopen_pretrained(record.init_from).bundle
+        trainer.load_weights(transfer_weights(trainer.model_tensors(), tokenizer, pretrained))
