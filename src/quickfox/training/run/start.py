@@ -125,18 +125,9 @@ def _choose_plan(
     cluster: "Cluster",
     run_context: RunContext,
 ) -> tuple[Plan, float]:
-    """Measures the machine and chooses all settings.
+    """Chooses all settings; returns the plan and the measured floating-point operations per second of all workers.
 
-    Args:
-        resolved: the request.
-        tokenizer: of the run.
-        lengths: training tokens and validation tokens.
-        threads: of all workers.
-        cluster: all devices; TensorFlow is started.
-        run_context: the program that the run is part of.
-
-    Returns:
-        The plan, and the measured floating-point operations per second of all workers.
+    `lengths` are the numbers of training tokens and validation tokens, `threads` those of all workers.
     """
     request = resolved.training
     precision = preferred_precision() if request.precision == "auto" else request.precision
@@ -160,7 +151,7 @@ def _choose_plan(
 def _report_plan(
     directory: Path, plan: Plan, lengths: tuple[int, int], flops: float, cluster: "Cluster", run_context: RunContext
 ) -> RunPlanned:
-    """The event of a dry run; arguments as for `_choose_plan`."""
+    """The event of a dry run."""
     cost = estimate_cost(
         plan.model,
         plan.training,
