@@ -1,4 +1,4 @@
-"""A cluster as Kubernetes and Slurm describe it, and descriptions that are none."""
+"""Clusters as TF_CONFIG and Slurm describe them, and invalid descriptions."""
 
 import json
 import re
@@ -16,7 +16,7 @@ def tf_config(cluster: Any, kind: Any = "worker", index: Any = 0) -> dict[str, s
     return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})}
 
 
-def test_workers_by_rank() -> None:
+def test_workers_are_listed_by_rank() -> None:
     spec = read_cluster_spec(tf_config({"worker": ["ann:7000", "bob:7000", "bob:7001"]}, index=2))
     assert spec == ClusterSpec(("ann:7000", "bob:7000", "bob:7001"), 2)
     assert not spec.is_chief
@@ -42,12 +42,12 @@ def test_a_chief_comes_before_the_workers() -> None:
         {"SLURM_PROCID": "0"},
     ],
 )
-def test_a_process_that_is_alone(environment: dict[str, str]) -> None:
+def test_a_single_process_has_no_cluster(environment: dict[str, str]) -> None:
     assert read_cluster_spec(environment) is None
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"TF_CONFIG": "{"}, "not valid JSON"),
         ({"TF_CONFIG": "[]"}, "cluster must be a JSON object"),
@@ -84,8 +84,8 @@ def test_a_process_that_is_alone(environment: dict[str, str]) -> None:
         ({"SLURM_STEP_NUM_TASKS": "1025", "SLURM_PROCID": "0"}, "1025 workers are more than 1024"),
     ],
 )
-def test_what_describes_no_cluster_is_refused(environment: dict[str, str], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_an_invalid_tf_config_is_refused(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         read_cluster_spec(environment)
 
 
@@ -100,13 +100,13 @@ def test_ipv6_hosts_are_in_brackets() -> None:
     assert spec.describe(0) == "the chief ([::1]:7000)"
 
 
-def test_the_tasks_of_a_slurm_step() -> None:
+def test_a_slurm_step_is_a_cluster() -> None:
     step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "n[9-10]", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
     spec = read_cluster_spec({**step, "SLURM_PROCID": "1", "SLURM_JOB_ID": "7"})
     assert spec == ClusterSpec(("n9:20112", "n10:20112"), 1)
 
 
-def test_tf_config_goes_before_slurm() -> None:
+def test_tf_config_has_precedence_over_slurm() -> None:
     spec = read_cluster_spec({**tf_config({"worker": ["ann:1", "bob:1"]}), "SLURM_STEP_NUM_TASKS": "2"})
     assert spec == ClusterSpec(("ann:1", "bob:1"), 0)
 
@@ -133,7 +133,7 @@ def hosts(nodes: str) -> list[str]:
     raise AssertionError(nodes)
 
 
-def test_a_step_by_hand() -> None:
+def test_a_slurm_step_computed_by_hand() -> None:
     """The nodes are not sorted: n9 is before n10, both before ann."""
     addresses = ("n9:20112", "n9:20113", "n10:20112", "n10:20113", "ann:20112")
     assert read_slurm_step(STEP, 5) == (addresses, 3)
@@ -154,7 +154,7 @@ def test_a_step_by_hand() -> None:
         ("[1-2][0-1]x", "10x 11x 20x 21x"),
     ],
 )
-def test_lists_of_nodes(nodes: str, expected: str) -> None:
+def test_node_lists_are_expanded(nodes: str, expected: str) -> None:
     assert hosts(nodes) == [host + (".site" if "site" in nodes else "") for host in expected.split()]
 
 
@@ -171,7 +171,7 @@ def test_each_task_of_a_node_has_the_next_port(tasks: str, size: str, expected: 
     assert [int(address.split(":")[1]) - 20112 for address in addresses] == [int(offset) for offset in expected.split()]
 
 
-def test_the_nodes_of_the_job_if_the_step_names_none() -> None:
+def test_without_nodes_of_the_step_those_of_the_job_are_used() -> None:
     step = {name: value for name, value in STEP.items() if name not in ("SLURM_STEP_NODELIST", "SLURM_STEP_ID")}
     assert read_slurm_step({**step, "SLURM_JOB_NODELIST": "n[9-10],ann"}, 5) == read_slurm_step(STEP, 5)
 
@@ -183,20 +183,20 @@ def ports(job: int, step: int = 0) -> set[int]:
     return {int(address.split(":")[1]) for address in read_slurm_step(environment, 16)[0]}
 
 
-def test_jobs_and_steps_that_share_a_machine_have_ports_of_their_own() -> None:
+def test_jobs_and_steps_on_one_machine_have_different_ports() -> None:
     taken = [ports(job) for job in range(1000, 1100)] + [ports(1000, step) for step in (1, 2, 3)]
     assert len(set.union(*taken)) == sum(map(len, taken))
 
 
 @pytest.mark.parametrize("job", [0, 699, 700, 4_294_967_295])
-def test_ports_are_no_system_ports_and_none_of_outgoing_connections(job: int) -> None:
+def test_ports_are_neither_system_nor_ephemeral_ports(job: int) -> None:
     tasks = {"SLURM_STEP_NODELIST": "a", "SLURM_STEP_TASKS_PER_NODE": "1024", "SLURM_STEP_NUM_TASKS": "1024"}
     addresses, _ = read_slurm_step({**STEP, **tasks, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": "4294967290"}, 1024)
     assert all(1024 <= int(address.split(":")[1]) < 32768 for address in addresses)
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         *[
             ({name: None}, f"{name} is not set")
@@ -211,26 +211,32 @@ def test_ports_are_no_system_ports_and_none_of_outgoing_connections(job: int) ->
         ({"SLURM_STEP_TASKS_PER_NODE": "2,3"}, "3 nodes are listed, but the tasks of 2"),
         ({"SLURM_STEP_TASKS_PER_NODE": "2(x99999)"}, "3 nodes are listed, but the tasks of 99999"),
         *[({"SLURM_STEP_TASKS_PER_NODE": tasks}, "PER_NODE is ") for tasks in ("", "x", "2(x", "2,,1", "-1", "2(3)")],
-        *[({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes") for nodes in ("a,", ",a", "a b", "a:1", "n[1", "n1]")],
+        *[
+            ({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes")
+            for nodes in ("a,", ",a", "a b", "a:1", "n[1", "n1]")
+        ],
         *[({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes") for nodes in ("n[[1]]", "n[]", "n[a]", "n[1\n]")],
-        *[({"SLURM_STEP_NODELIST": nodes}, "not a range of nodes") for nodes in ("n[1,]", "n[-2]", "n[2-1]", "n[1-2-3]")],
+        *[
+            ({"SLURM_STEP_NODELIST": nodes}, "not a range of nodes")
+            for nodes in ("n[1,]", "n[-2]", "n[2-1]", "n[1-2-3]")
+        ],
         ({"SLURM_STEP_NODELIST": "n[0-999999999]"}, "not a range of nodes"),
         ({"SLURM_STEP_NODELIST": "n" + "[0-60000]" * 3}, "65536 nodes are listed"),  # and no more are made
     ],
 )
-def test_what_is_no_step(changed: dict[str, str | None], said: str) -> None:
+def test_an_invalid_slurm_step_is_refused(changed: dict[str, str | None], message: str) -> None:
     environment = {name: value for name, value in {**STEP, **changed}.items() if value is not None}
     with pytest.raises(UsageError) as refusal:
         read_slurm_step(environment, 5)
     message = str(refusal.value)
     assert message.startswith("Slurm's variables describe no cluster: ")
-    assert said in message
+    assert message in message
     assert message.endswith("; start the workers with srun")
     assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("distribution", ["cyclic", "cyclic:block", "plane=4", "plane", "arbitrary"])
-def test_tasks_must_be_numbered_node_by_node(distribution: str) -> None:
+def test_other_task_distributions_are_refused(distribution: str) -> None:
     environment = {**STEP, "SLURM_DISTRIBUTION": distribution}
     with pytest.raises(UsageError, match=f"{distribution}.*srun --distribution=block"):
         read_slurm_step(environment, 5)
@@ -239,7 +245,7 @@ def test_tasks_must_be_numbered_node_by_node(distribution: str) -> None:
 
 
 @pytest.mark.parametrize("distribution", ["", "block", "block:cyclic", "block,pack", "nopack", "*"])
-def test_distributions_that_number_tasks_node_by_node(distribution: str) -> None:
+def test_distributions_by_node_are_accepted(distribution: str) -> None:
     assert read_slurm_step({**STEP, "SLURM_DISTRIBUTION": distribution}, 5) == read_slurm_step(STEP, 5)
 
 

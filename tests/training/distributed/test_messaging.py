@@ -1,4 +1,4 @@
-"""What processes tell each other, over real sockets, and what they make of a peer that fails, hangs or goes."""
+"""Messages between processes over real sockets, and peers that fail, hang or disappear."""
 
 import socket
 import threading
@@ -12,30 +12,30 @@ from quickfox.training.distributed.messaging import Control, Link
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a connection."""
+    """The two ends of a connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         caller = socket.create_connection(server.getsockname())
         return server.accept()[0], caller
 
 
 @pytest.fixture
-def left() -> list[QuickfoxError]:
+def aborts() -> list[QuickfoxError]:
     return []
 
 
 @pytest.fixture
-def pair(left: list[QuickfoxError]) -> Iterator[tuple[Control, Control]]:
+def pair(aborts: list[QuickfoxError]) -> Iterator[tuple[Control, Control]]:
     """A chief and its only worker."""
     ends = connected()
-    chief = Control([Link("worker 1", ends[0])], left.append)
-    worker = Control([Link("the chief", ends[1])], left.append)
+    chief = Control([Link("worker 1", ends[0])], aborts.append)
+    worker = Control([Link("the chief", ends[1])], aborts.append)
     yield chief, worker
     chief.close()
     worker.close()
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether it comes true: what another thread does is waited for, without end if it is not done."""
+    """Whether the condition becomes true through another thread, within 20 seconds."""
     waiting = threading.Event()
     return any(condition() or waiting.wait(0.01) for _ in range(2000)) and condition()
 
@@ -50,64 +50,64 @@ def test_messages_arrive_in_order(pair: tuple[Control, Control]) -> None:
     assert chief.receive() == [{"text": "é\n"}]
 
 
-def test_a_process_that_is_alone_talks_to_nobody() -> None:
-    alone = Control([])
-    alone.send(do="steps")
-    assert alone.receive() == []
-    alone.check()
-    assert not alone.stop_requested()
+def test_a_single_process_exchanges_no_messages() -> None:
+    single = Control([])
+    single.send(do="steps")
+    assert single.receive() == []
+    single.check()
+    assert not single.stop_requested()
 
 
-def test_one_who_asks_to_stop_asks_all(pair: tuple[Control, Control]) -> None:
+def test_a_stop_requested_by_a_worker_reaches_the_chief(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     worker.request_stop()
     assert eventually(chief.stop_requested)
 
 
-def test_waiting_leaves_time_for_other_things(pair: tuple[Control, Control]) -> None:
+def test_receive_calls_on_idle_while_it_waits(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     assert worker.receive(on_idle=lambda: chief.send(at_last=True))[0] == {"at_last": True}
 
 
-def test_a_failure_is_everybodys(pair: tuple[Control, Control]) -> None:
+def test_a_failed_worker_raises_its_error_in_the_chief(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     worker.fail(DataError("no such text"))
     with pytest.raises(DataError, match="worker 1: no such text"):
         chief.receive()
 
 
-def test_a_failure_keeps_its_kind(pair: tuple[Control, Control]) -> None:
+def test_a_failure_keeps_its_exception_class(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     worker.fail(StorageError("the disk is full"))
     with pytest.raises(StorageError, match="worker 1: the disk is full"):
         chief.receive()
 
 
-def test_an_error_that_is_a_bug_is_told_too(pair: tuple[Control, Control]) -> None:
+def test_an_unexpected_exception_is_reported_too(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.fail(ZeroDivisionError())
     with pytest.raises(QuickfoxError, match="the chief: failed: ZeroDivisionError"):
         worker.receive()
 
 
-def test_a_peer_that_was_asked_to_stop_has_not_failed(pair: tuple[Control, Control]) -> None:
+def test_an_interrupted_peer_is_not_a_failure(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.fail(KeyboardInterrupt())
     with pytest.raises(PeerLostError, match="the chief: was stopped; restart all workers"):
         worker.receive()
 
 
-def test_a_peer_that_is_gone_is_lost_and_says_how_to_go_on(pair: tuple[Control, Control]) -> None:
+def test_a_broken_connection_is_a_lost_peer_and_says_how_to_resume(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     chief.advice = "resume with: llm train --resume fox"
-    worker._links[0].close()  # as the end of its process would
+    worker._links[0].close()  # as at the end of its process
     with pytest.raises(
         PeerLostError, match="worker 1 is lost: the connection broke; resume with: llm train --resume fox"
     ):
         chief.receive()
 
 
-def test_a_peer_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_without_heartbeat_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "LOST_SECONDS", 0.1)
     monkeypatch.setattr(control, "_HEARTBEAT_SECONDS", 0.05)
     ends = connected()
@@ -118,7 +118,7 @@ def test_a_peer_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     ends[1].close()
 
 
-def test_time_before_all_had_come_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_before_all_have_connected_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = connected()
     early = Link("worker 1", ends[0])
     early.last_received -= 10 * control.LOST_SECONDS
@@ -130,9 +130,7 @@ def test_time_before_all_had_come_is_not_counted(monkeypatch: pytest.MonkeyPatch
     ends[1].close()
 
 
-def test_a_peer_that_lives_and_does_not_do_what_all_do_is_lost(
-    pair: tuple[Control, Control], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_peer_that_misses_a_deadline_is_lost(pair: tuple[Control, Control], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "_HEARTBEAT_SECONDS", 0.02)
     chief, worker = pair
     with chief.response_deadline(60.0):
@@ -145,31 +143,31 @@ def test_a_peer_that_lives_and_does_not_do_what_all_do_is_lost(
     assert worker is not chief
 
 
-def test_an_orderly_end_is_no_loss(pair: tuple[Control, Control], left: list[QuickfoxError]) -> None:
+def test_a_closed_peer_is_not_lost(pair: tuple[Control, Control], aborts: list[QuickfoxError]) -> None:
     chief, worker = pair
     worker.close()
     assert eventually(lambda: chief._links[0].is_done)
     chief.check()
     with pytest.raises(PeerLostError, match="has ended"):
         chief.receive()
-    assert left == []
+    assert aborts == []
 
 
-def test_who_is_stuck_in_a_call_is_made_to_leave(
-    pair: tuple[Control, Control], left: list[QuickfoxError], monkeypatch: pytest.MonkeyPatch
+def test_a_blocked_process_is_aborted_after_a_loss(
+    pair: tuple[Control, Control], aborts: list[QuickfoxError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "ABORT_SECONDS", 0.05)
     chief, worker = pair
     worker._links[0].close()
-    assert eventually(lambda: bool(left))
-    assert isinstance(left[0], PeerLostError)
+    assert eventually(lambda: bool(aborts))
+    assert isinstance(aborts[0], PeerLostError)
     assert chief is not worker
 
 
-def test_what_is_no_message_ends_the_connection(left: list[QuickfoxError]) -> None:
+def test_an_invalid_message_ends_the_connection(aborts: list[QuickfoxError]) -> None:
     for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b"\xff\n"):
         ends = connected()
-        chief = Control([Link("worker 1", ends[0])], left.append)
+        chief = Control([Link("worker 1", ends[0])], aborts.append)
         ends[1].sendall(nonsense)
         with pytest.raises(PeerLostError):
             chief.receive()
@@ -177,7 +175,7 @@ def test_what_is_no_message_ends_the_connection(left: list[QuickfoxError]) -> No
         ends[1].close()
 
 
-def test_the_failure_of_a_call_is_explained_by_the_peer_that_is_lost(pair: tuple[Control, Control]) -> None:
+def test_a_failed_collective_raises_the_loss_that_caused_it(pair: tuple[Control, Control]) -> None:
     chief, worker = pair
     worker._links[0].close()
     with pytest.raises(PeerLostError):
@@ -186,7 +184,7 @@ def test_the_failure_of_a_call_is_explained_by_the_peer_that_is_lost(pair: tuple
         Control([]).raise_failure(RuntimeError("bug"))
 
 
-def test_where_all_live_and_a_call_fails_they_do_not_reach_each_other(
+def test_a_failed_collective_without_a_loss_means_unreachable_workers(
     pair: tuple[Control, Control], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "LOST_SECONDS", 0.0)

@@ -30,14 +30,14 @@ from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.trainer import Trainer
 
 small = dict(vocabulary_size=3, embedding_dim=4, hidden_dim=8)
-attentive = dict(small, num_heads=2, context=12)
+attention = dict(small, num_heads=2, context=12)
 models = {
     "lstm": ModelConfig(**small),
     "gru": ModelConfig(architecture="gru", num_layers=2, **small),
     "rnn": ModelConfig(architecture="rnn", **small),
-    "attention-rnn": ModelConfig(architecture="attention-rnn", **attentive),
+    "attention-rnn": ModelConfig(architecture="attention-rnn", **attention),
     "transformer": ModelConfig(
-        architecture="transformer", tied_embeddings=True, num_layers=2, **(attentive | {"embedding_dim": 8})
+        architecture="transformer", tied_embeddings=True, num_layers=2, **(attention | {"embedding_dim": 8})
     ),
 }
 training = TrainingConfig(
