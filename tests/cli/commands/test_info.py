@@ -30,7 +30,9 @@ def test_a_vocabulary_is_shown(llm: Llm) -> None:
 def test_other_files_are_refused(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("no vocabulary")
     (tmp_path / "folder").mkdir()
-    for path, status in (("text.txt", 65), ("folder", 65), ("nowhere", 66)):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"a":' * 3000 + "1" + "}" * 3000)
+    for path, status in (("text.txt", 65), ("folder", 65), ("run", 65), ("nowhere", 66)):
         result = llm("info", path)
         assert (result.returncode, result.stdout) == (status, "")
         assert result.stderr.count("\n") == 1

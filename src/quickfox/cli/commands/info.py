@@ -9,7 +9,7 @@ import typer
 
 from quickfox.cli.formatting import format_table
 from quickfox.cli.streams import escape_unprintable, write_product
-from quickfox.errors import NoInputError
+from quickfox.errors import DataError, NoInputError
 
 if TYPE_CHECKING:
     from quickfox.tokenizers.base import Tokenizer
@@ -76,7 +76,10 @@ def _tabulate_run(run_directory: Path, description: str) -> Rows:
     from quickfox.files.json import read_json
 
     yield "run", str(run_directory)
-    yield from _flatten(read_json(run_directory / description))
+    try:
+        yield from list(_flatten(read_json(run_directory / description)))
+    except RecursionError:  # Python 3.13 parses deeper nesting than it can traverse
+        raise DataError(f"{run_directory / description}: nested too deeply") from None
     checkpoints = list_checkpoints(run_directory)
     for checkpoint in checkpoints:
         best = " (best)" if checkpoint is sort_by_loss(checkpoints)[0] else ""
