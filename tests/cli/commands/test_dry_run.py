@@ -1,4 +1,4 @@
-"""`llm train --dry-run`: says what a run would be and what it would cost, and leaves nothing behind."""
+"""`llm train --dry-run`: prints the settings and the cost of a run, and leaves no files behind."""
 
 import importlib.util
 import json
@@ -11,7 +11,7 @@ import pytest
 Llm = Callable[..., subprocess.CompletedProcess[str]]
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
-SMALL = ("--hidden-dim", "8", "--embedding-dim", "4", "--window", "8", "--batch-size", "4", "--threads", "1")
+SMALL = ("--hidden-dim", "8", "--embedding-dim", "4", "--window", "4", "--batch-size", "4", "--threads", "2")
 
 needs_tensorflow = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow not installed")
 
@@ -27,7 +27,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 @needs_tensorflow
-def test_it_prints_the_settings_and_the_cost_and_leaves_nothing(llm: Llm, fox: Path) -> None:
+def test_prints_settings_and_cost_and_leaves_no_files(llm: Llm, fox: Path) -> None:
     result = llm("train", "fox.txt", "--dry-run", "--steps", "12", *SMALL, "--random-seed", "1")
     assert (result.returncode, result.stderr) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
@@ -40,7 +40,7 @@ def test_it_prints_the_settings_and_the_cost_and_leaves_nothing(llm: Llm, fox: P
 
 
 @needs_tensorflow
-def test_json_is_what_the_run_will_be(llm: Llm, fox: Path) -> None:
+def test_json_equals_the_settings_of_the_real_run(llm: Llm, fox: Path) -> None:
     arguments = ["train", "fox.txt", "--tokenizer", "word", "--steps", "3", *SMALL, "--random-seed", "1", "--json"]
     planned = json.loads(llm(*arguments, "--dry-run").stdout)
     assert list(planned) == [
@@ -70,16 +70,18 @@ def test_json_is_what_the_run_will_be(llm: Llm, fox: Path) -> None:
 
 
 @needs_tensorflow
-def test_a_budget_is_the_time_and_standard_input_leaves_nothing_either(llm: Llm, tmp_path: Path) -> None:
-    result = llm("train", "-", "--dry-run", "--json", "--quiet", "--budget", "2m", "--output", "deep/run", input=TEXT)
+def test_a_budget_is_the_estimated_time_and_standard_input_leaves_no_files(llm_process: Llm, tmp_path: Path) -> None:
+    result = llm_process(
+        "train", "-", "--dry-run", "--json", "--quiet", "--budget", "2m", "--output", "deep/run", input=TEXT
+    )
     planned = json.loads(result.stdout)
     assert (planned["run"], planned["budget_seconds"], planned["seconds"]) == ("deep/run", 120.0, 120.0)
     assert names_in(tmp_path) == []
 
 
 @needs_tensorflow
-def test_what_is_too_large_is_told_and_then_refused(llm: Llm, fox: Path) -> None:
-    result = llm("train", "fox.txt", "--dry-run", "--hidden-dim", "65536", "--steps", "1")
+def test_a_model_too_large_for_memory_is_described_and_then_refused(llm: Llm, fox: Path) -> None:
+    result = llm("train", "fox.txt", "--dry-run", "--hidden-dim", "65536", "--steps", "1", "--threads", "2")
     assert result.returncode == 2
     assert "\nmemory " in result.stdout
     assert result.stderr.startswith("llm: a model of ")
@@ -87,16 +89,17 @@ def test_what_is_too_large_is_told_and_then_refused(llm: Llm, fox: Path) -> None
     assert names_in(fox) == ["fox.txt"]
 
 
+@pytest.mark.distributed
 @needs_tensorflow
-def test_workers_that_have_met_part_again(llm: Llm, fox: Path) -> None:
-    result = llm("train", "fox.txt", "--dry-run", "--json", "--local-workers", "2", "--steps", "3", *SMALL[:-2])
+def test_local_workers_agree_on_one_plan(llm_process: Llm, fox: Path) -> None:
+    result = llm_process("train", "fox.txt", "--dry-run", "--json", "--local-workers", "2", "--steps", "3", *SMALL[:-2])
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["workers"] == 2
     assert names_in(fox) == ["fox.txt"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["nowhere.txt"], 66, "nowhere.txt"),
         (["fox.txt", "--window", "1024", "--vocab", "nowhere.json"], 66, "nowhere.json"),
@@ -106,7 +109,9 @@ def test_workers_that_have_met_part_again(llm: Llm, fox: Path) -> None:
         ([], 2, "no CORPUS"),
     ],
 )
-def test_bad_input_is_one_line_as_for_a_run(llm: Llm, fox: Path, arguments: list[str], status: int, said: str) -> None:
+def test_invalid_input_is_one_line_as_for_a_run(
+    llm: Llm, fox: Path, arguments: list[str], status: int, message: str
+) -> None:
     (fox / "short.txt").write_text("short")
     (fox / "taken").mkdir()
     (fox / "taken" / "mine").touch()
@@ -115,5 +120,5 @@ def test_bad_input_is_one_line_as_for_a_run(llm: Llm, fox: Path, arguments: list
     assert (result.returncode, result.stdout) == (status, "")
     assert result.stderr.startswith("llm: ")
     assert result.stderr.count("\n") == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert names_in(fox) == before

@@ -1,4 +1,4 @@
-"""Translation from the command line: learnt from JSON lines, and done to the end and no further."""
+"""Pairs of prompt and completion from JSON lines: a model learns to answer and to end its answers."""
 
 import json
 from collections.abc import Callable
@@ -9,10 +9,10 @@ Llm = Callable[..., CompletedProcess[str]]
 
 FRENCH = {"cat": "chat", "dog": "chien", "fox": "renard"}
 PAIRS = [{"prompt": f"{word} = ", "completion": translation} for word, translation in FRENCH.items()] * 200
-SMALL = ("--hidden-dim", "48", "--batch-size", "8", "--window", "24", "--random-seed", "1", "--quiet")
+SMALL = ("--hidden-dim", "48", "--batch-size", "8", "--window", "24", "--threads", "2", "--random-seed", "1", "--quiet")
 
 
-def test_answers_are_learnt_and_end(llm: Llm, tmp_path: Path) -> None:
+def test_a_model_learns_completions_and_their_ends(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "words.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
     trained = llm("train", "words.jsonl", "--steps", "300", *SMALL)
     assert trained.returncode == 0, trained.stderr
@@ -32,10 +32,10 @@ def test_answers_are_learnt_and_end(llm: Llm, tmp_path: Path) -> None:
     assert measured["tokens"] == sum(len(pair["completion"]) + 1 for pair in PAIRS)
     validated = json.loads((tmp_path / "runs/words/history.jsonl").read_text().splitlines()[-1])["validation_loss"]
     assert abs(measured["nats_per_token"] - validated) < 0.05
-    assert llm("train", "--resume", "runs/words", "--steps", "310", "--quiet").returncode == 0
+    assert llm("train", "--resume", "runs/words", "--steps", "310", "--threads", "2", "--quiet").returncode == 0
 
 
-def test_a_line_that_is_no_document_is_refused_by_its_number(llm: Llm, tmp_path: Path) -> None:
+def test_an_invalid_line_is_refused_with_its_number(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "words.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n')
     result = llm("train", "words.jsonl", *SMALL)
     assert (result.returncode, result.stderr.count("\n")) == (65, 1)
