@@ -10,19 +10,8 @@ import pytest
 Llm = Callable[..., CompletedProcess[str]]
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 120
-SMALL = (
-    "--hidden-dim",
-    "16",
-    "--embedding-dim",
-    "4",
-    "--batch-size",
-    "4",
-    "--window",
-    "4",
-    "--threads",
-    "2",
-    "--quiet",
-)
+BATCHES = ("--batch-size", "4", "--window", "4", "--threads", "2", "--quiet")
+SMALL = ("--hidden-dim", "16", "--embedding-dim", "4", *BATCHES)
 
 
 @pytest.mark.parametrize(("kind", "size"), [("byte", "256"), ("word", "264"), ("bpe", "270")])
