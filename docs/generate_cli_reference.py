@@ -12,7 +12,7 @@ import typer
 from quickfox.cli import app
 from quickfox.cli.options import parameters_by_heading
 
-PAGE = Path(__file__).parent / "cli.md"
+REFERENCE = Path(__file__).parent / "cli.md"
 
 INTRODUCTION = """\
 # Command line
@@ -80,4 +80,4 @@ def explanation(parameter: Any) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(reference(), encoding="utf-8")
+    REFERENCE.write_text(reference(), encoding="utf-8")

@@ -1,6 +1,6 @@
 """Python API of training, which the command line calls too: a corpus in, a `Model` out.
 
-Parameters are named like the options of the command line. Nothing is printed. Only training imports TensorFlow.
+Parameters are named like the options of the command line. The API does not print. Only training imports TensorFlow.
 """
 
 import glob

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="streams, device
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], status: int, message: str = "") -> None:
-    """One line on standard error that contains `message`, nothing on standard output."""
+    """One line on standard error that contains `message`; standard output is empty."""
     assert (result.returncode, result.stdout) == (status, "")
     assert result.stderr.startswith("llm: ")
     assert result.stderr.count("\n") == 1

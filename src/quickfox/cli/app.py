@@ -100,7 +100,7 @@ def run_command(program: str, arguments: list[str]) -> int:
 
 def _message(error: QuickfoxError, program: str) -> str:
     """The message of an error in terms of the command line: options instead of settings, commands of this program."""
-    message = str(error).replace("`llm ", f"`{program} ")
+    message = re.sub(rf"\bllm (?=({'|'.join(COMMANDS)})\b)", f"{program} ", str(error))
     for name in error.settings if isinstance(error, UsageError) else ():
         message = re.sub(rf"(?<![\w-]){name}\b", f"--{name.replace('_', '-')}", message, count=1)
     return message

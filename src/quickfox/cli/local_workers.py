@@ -42,7 +42,7 @@ def run_local_workers(count: int, arguments: list[str]) -> None:
         typer.Exit: the run failed; the chief has reported the error.
     """
     if not 1 <= count <= MAX_LOCAL_WORKERS:
-        raise UsageError(f"local-workers must be from 1 to {MAX_LOCAL_WORKERS}, not {count}")
+        raise UsageError(f"--local-workers must be from 1 to {MAX_LOCAL_WORKERS}, not {count}")
     cluster = {"worker": [f"127.0.0.1:{port}" for port in _free_ports(count)]}
     workers: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:

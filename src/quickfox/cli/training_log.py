@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable
 from typing import Self
 
-from quickfox.cli.streams import escape_unprintable, notify
+from quickfox.cli.streams import escape_unprintable, notify, program_name
 from quickfox.system.units import format_duration
 from quickfox.training.engine.events import Event, RunFinished, RunPlanned, RunStarted, StepsCompleted, Validated
 from quickfox.training.planning.cost import format_gibibytes
@@ -101,7 +101,7 @@ def format_result(event: RunFinished) -> list[str]:
         kind, loss = "training", event.train_loss
     return [
         f"saved in {event.run} after {event.steps:,} steps{early}; {kind} loss {format_loss(loss)} nats per token",
-        f"next: llm generate --model {shlex.quote(str(event.run))}",
+        f"next: {program_name()} generate --model {shlex.quote(str(event.run))}",
     ]
 
 

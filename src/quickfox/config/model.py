@@ -1,4 +1,4 @@
-"""The model's configuration: with the weights, all that fixes the function it computes."""
+"""Configuration of a model: with the weights, it determines the function the model computes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,12 +15,12 @@ MAX_VOCABULARY_SIZE = 2**24
 MAX_DIM = 2**16
 MAX_LAYERS = 64
 MAX_CONTEXT = 2**16
-"""Bounds that no model of this program needs to exceed; a file that claims more is damaged or hostile."""
+"""Upper bounds of the settings of a model, which also limit what a damaged file can allocate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that determines the model's tensors and the function they parametrize.
+    """The settings that determine the tensors of a model and the function they parametrize.
 
     Attributes:
         architecture: the kind of network.

@@ -1,6 +1,6 @@
-"""Training's configurations: what a person requests, and what a run then decided.
+"""Configurations of training: the settings a user requests, and those of a run.
 
-`TrainingConfig` holds decided values only; `training/planning/auto_config.py` makes one from a `TrainingRequest`.
+`training/planning/auto_config.py` derives the explicit `TrainingConfig` of a run from a `TrainingRequest`.
 """
 
 import itertools
@@ -27,12 +27,12 @@ MAX_STEPS = 2**40
 MAX_SECONDS = 1e12
 
 SIZED = ("embedding_dim", "hidden_dim", "num_layers")
-"""The settings that a `Size` stands for."""
+"""The settings that a `Size` determines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Everything that, together with the corpus and the machine, determines a training run.
+    """All settings that, with the corpus and the machine, determine a training run.
 
     Attributes:
         steps: total optimizer steps, as first planned.
@@ -85,10 +85,10 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What a person requests of a training run; None leaves the choice to `training/planning/auto_config.py`.
+    """The settings a user requests; those that are None are chosen by `training/planning/auto_config.py`.
 
-    At most one of `steps`, `epochs` and `budget` is given. `size` stands for `embedding_dim`, `hidden_dim` and
-    `num_layers`, and excludes them. The fields are the options of `llm train`.
+    `steps`, `epochs` and `budget` exclude each other. `size` sets `embedding_dim`, `hidden_dim` and `num_layers`, and
+    excludes them. The fields are options of `llm train`.
 
     Raises:
         UsageError: a value is outside its range, or two exclude each other.
