@@ -70,10 +70,10 @@ def beam_search(
     finished: list[Hypothesis] = []
     for length in range(1, config.length + 1):
         logprobs = _process(logits, processors)
-        finished += [text for text, row in zip(beam, logprobs, strict=True) if row.max() == -np.inf]
+        finished += [each for each, row in zip(beam, logprobs, strict=True) if row.max() == -np.inf]  # all banned
         rows: list[int] = []
         extended: list[Hypothesis] = []
-        for row, hypothesis in _iter_extensions(beam, logprobs, 2 * num_beams):  # some of them end
+        for row, hypothesis in _iter_extensions(beam, logprobs, 2 * num_beams):  # twice as many, as some of them end
             if has_ended(hypothesis.token_ids):
                 finished.append(hypothesis)
             else:
