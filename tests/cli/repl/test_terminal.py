@@ -27,12 +27,12 @@ from quickfox.cli.signals import Stopped, raise_on_stop_signals
 raise_on_stop_signals()
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # only the other thread receives signals
-print("ready", flush=True)
-with open_line_reader() as reader:
-    try:
+try:
+    with open_line_reader() as reader:
+        print("ready", flush=True)
         reader.read_line("> ")
-    except Stopped as stopped:
-        raise SystemExit(stopped.exit_status)
+except Stopped as stopped:
+    raise SystemExit(stopped.exit_status)
 """
 
 
