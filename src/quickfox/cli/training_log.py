@@ -40,7 +40,7 @@ class PlainDisplay:
                 notify(format_validation(event))
 
 
-def format_settings(event: RunStarted | RunPlanned) -> list[str]:
+def format_settings(event: RunStarted) -> list[str]:
     """The settings of a run, in lines."""
     model, training = event.model, event.training
     layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
@@ -64,9 +64,9 @@ def format_settings(event: RunStarted | RunPlanned) -> list[str]:
 def format_plan(event: RunPlanned) -> list[str]:
     """The settings of a planned run and its estimated cost, in lines."""
     cost = event.cost
-    per_worker = "" if event.workers == 1 else f" per worker ({event.workers} workers)"
+    per_worker = "" if event.run.workers == 1 else f" per worker ({event.run.workers} workers)"
     return [
-        *format_settings(event),
+        *format_settings(event.run),
         f"memory    {format_gibibytes(cost.memory_bytes)}{per_worker}; disk {format_gibibytes(cost.disk_bytes)}",
         f"time      {format_duration(cost.seconds)} in total, {format_duration(cost.seconds_per_epoch)} per epoch of "
         f"{cost.tokens_per_epoch:,} tokens; {cost.tokens_per_second:,.0f} tokens/s, "

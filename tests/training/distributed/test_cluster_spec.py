@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from quickfox.errors import UsageError
-from quickfox.training.distributed.cluster_spec import ClusterSpec, read_cluster_spec, read_slurm_step
+from quickfox.training.distributed.cluster_spec import (
+    SINGLE_PROCESS,
+    ClusterSpec,
+    read_cluster_spec,
+    read_slurm_step,
+)
 
 
 def tf_config(cluster: Any, kind: Any = "worker", index: Any = 0) -> dict[str, str]:
@@ -43,7 +48,7 @@ def test_a_chief_comes_before_the_workers() -> None:
     ],
 )
 def test_a_single_process_has_no_cluster(environment: dict[str, str]) -> None:
-    assert read_cluster_spec(environment) is None
+    assert read_cluster_spec(environment) == SINGLE_PROCESS
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from quickfox.errors import UnavailableError, UsageError
-from quickfox.training.distributed.cluster_spec import ClusterSpec
+from quickfox.training.distributed.cluster_spec import SINGLE_PROCESS, ClusterSpec
 from quickfox.training.distributed.messaging import Message
 from quickfox.training.distributed.rendezvous import connect_workers
 
@@ -172,5 +172,5 @@ def test_connections_of_other_programs_are_closed() -> None:
 
 
 def test_a_single_process_waits_for_no_connection() -> None:
-    with connect_workers(None, {}, lambda _: None) as control:
+    with connect_workers(SINGLE_PROCESS, {}, lambda _: None) as control:
         assert control.receive() == []

@@ -162,7 +162,7 @@ def _open_run_context(
 ) -> "tuple[RunContext, PlainDisplay | LiveDisplay]":
     """The context of the run, and its display: silent in a worker that is not the chief."""
     cluster = read_cluster_spec(os.environ)
-    display = _open_display(quiet or (cluster is not None and not cluster.is_chief))
+    display = _open_display(quiet or not cluster.is_chief)
     run_context = RunContext(
         notify=notify,
         started=STARTED,
@@ -255,13 +255,13 @@ def _print_plan(events: Generator[Event], *, as_json: bool) -> None:
 def _plan(event: RunPlanned) -> dict[str, Any]:
     """The JSON object of `--dry-run --json`."""
     return {
-        "run": str(event.directory),
+        "run": str(event.run.directory),
         **to_dict(event.cost),
-        "validation_tokens": event.validation_tokens,
-        "budget_seconds": event.budget_seconds,
-        "workers": event.workers,
-        "model": to_dict(event.model),
-        "training": to_dict(event.training),
+        "validation_tokens": event.run.validation_tokens,
+        "budget_seconds": event.run.budget_seconds,
+        "workers": event.run.workers,
+        "model": to_dict(event.run.model),
+        "training": to_dict(event.run.training),
     }
 
 

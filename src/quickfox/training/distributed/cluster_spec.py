@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import IPv6Address
 from typing import Any
 
 from quickfox.errors import DataError, UsageError
@@ -20,7 +20,7 @@ MAX_WORKERS = 1024
 SLURM_TASKS = "SLURM_STEP_NUM_TASKS"
 """Set by `srun` for each task that it starts, and not in the batch script itself."""
 
-_ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|[^\s:/\[\]]+):([0-9]{1,5})")
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\s\[\]]+)\]|(?P<name>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})")
 
 _BY_NODE = ("block", "pack", "nopack", "*")  # prefixes of the distributions that number tasks node by node
 
@@ -44,6 +44,11 @@ class ClusterSpec:
     rank: int
 
     @property
+    def size(self) -> int:
+        """Number of workers."""
+        return len(self.addresses)
+
+    @property
     def is_chief(self) -> bool:
         """Whether this process makes the decisions, writes files and shows progress."""
         return self.rank == 0
@@ -62,29 +67,29 @@ class ClusterSpec:
         return hosts.count(hosts[self.rank])
 
 
-def read_cluster_spec(environment: Mapping[str, str]) -> ClusterSpec | None:
-    """Reads the cluster from environment variables; None if there is none, or a single process.
+SINGLE_PROCESS = ClusterSpec(("localhost:0",), 0)
+"""The only worker, which listens at no address."""
 
-    Raises:
-        UsageError: the variables are invalid.
-    """
+
+def read_cluster_spec(environment: Mapping[str, str]) -> ClusterSpec:
+    """Reads the cluster from environment variables; raises UsageError if they are invalid."""
     if environment.get("TF_CONFIG", "").strip():
         spec = _from_tf_config(environment["TF_CONFIG"])
     elif environment.get(SLURM_TASKS, "1") != "1":
         spec = ClusterSpec(*read_slurm_step(environment, MAX_WORKERS))
     else:
-        return None
-    return spec if spec is not None and len(spec.addresses) > 1 else None
+        return SINGLE_PROCESS
+    return spec if spec.size > 1 else SINGLE_PROCESS
 
 
-def _from_tf_config(text: str) -> ClusterSpec | None:
+def _from_tf_config(text: str) -> ClusterSpec:
     try:
         config = parse_json(text.encode("utf-8", "surrogateescape"), "TF_CONFIG")
     except DataError as error:
         raise UsageError(str(error)) from None
-    cluster, task = _member(config, "cluster", {}), _member(config, "task", {})
+    cluster, task = _member(config, "cluster"), _member(config, "task")
     if not cluster:
-        return None
+        return SINGLE_PROCESS
     if other := sorted(cluster.keys() - {"chief", "worker"}):
         raise UsageError(f"TF_CONFIG: the cluster has the job {other[0]!r}; only chief and worker are supported")
     jobs = {kind: _addresses(kind, cluster.get(kind, [])) for kind in ("chief", "worker")}
@@ -103,8 +108,8 @@ def _from_tf_config(text: str) -> ClusterSpec | None:
     return ClusterSpec(addresses, index + (len(jobs["chief"]) if kind == "worker" else 0))
 
 
-def _member(config: Any, name: str, default: dict[str, Any]) -> dict[str, Any]:
-    value = config.get(name, default) if isinstance(config, dict) else None
+def _member(config: Any, name: str) -> dict[str, Any]:
+    value = config.get(name, {}) if isinstance(config, dict) else None
     if not isinstance(value, dict):
         raise UsageError(
             f'TF_CONFIG: {name} must be a JSON object, as in {{"cluster": {{"worker": ["host:port", ...]}}, '
@@ -117,28 +122,21 @@ def _addresses(kind: str, values: Any) -> list[str]:
     if not isinstance(values, list):
         raise UsageError(f"TF_CONFIG: cluster.{kind} must be a list of addresses host:port, not {values!r:.60}")
     for value in values:
-        if not isinstance(value, str) or not _is_address(value):
+        try:
+            _endpoint(value)
+        except (TypeError, ValueError):
             raise UsageError(
                 f"TF_CONFIG: cluster.{kind}: an address is host:port, or [host]:port for IPv6, not {value!r:.60}"
-            )
+            ) from None
     return values
 
 
-def _is_address(text: str) -> bool:
-    match = _ADDRESS.fullmatch(text)
-    if match is None or not 0 < int(match[2]) < 2**16:
-        return False
-    try:
-        return match[1] is None or IPv6Address(match[1]).version == 6
-    except AddressValueError:
-        return False
-
-
 def _endpoint(address: str) -> tuple[str, int]:
-    host, port = address.rsplit(":", 1)
-    if host.startswith("["):
-        host = str(IPv6Address(host[1:-1]))  # normalized spelling
-    return host, int(port)
+    """The host, in normalized spelling, and the port; raises ValueError if `address` is not one."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match["port"]) < 2**16:
+        raise ValueError(f"{address!r} is not an address")
+    return match["name"] or str(IPv6Address(match["ipv6"])), int(match["port"])
 
 
 def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tuple[str, ...], int]:
@@ -164,7 +162,10 @@ def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tup
             raise ValueError(f"the nodes have {sum(tasks)} tasks, but the step has {size}")
         if rank >= size:
             raise ValueError(f"SLURM_PROCID is {rank}, and there are {size} tasks")
-        port = _first_port(_number(environment, "SLURM_JOB_ID"), _number(environment, "SLURM_STEP_ID", "0"))
+        job, step = (
+            _number(environment, "SLURM_JOB_ID"),
+            _number({"SLURM_STEP_ID": "0", **environment}, "SLURM_STEP_ID"),
+        )
     except UsageError:
         raise
     except ValueError as error:
@@ -175,12 +176,9 @@ def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tup
             f"Slurm's tasks are not numbered node by node: SLURM_DISTRIBUTION is {distribution!r:.60}; "
             f"start the workers with srun --distribution=block"
         )
+    port = _PORTS[(job * _PORTS_PER_JOB + step * _PORTS_PER_STEP) % len(_PORTS)]
     addresses = (f"{host}:{port + i}" for host, count in zip(hosts, tasks, strict=True) for i in range(count))
     return tuple(addresses), rank
-
-
-def _first_port(job: int, step: int) -> int:
-    return _PORTS[(job * _PORTS_PER_JOB + step * _PORTS_PER_STEP) % len(_PORTS)]
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str:
@@ -189,8 +187,8 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
     return environment[name]
 
 
-def _number(environment: Mapping[str, str], name: str, default: str | None = None) -> int:
-    text = _variable(environment, name) if default is None else environment.get(name, default)
+def _number(environment: Mapping[str, str], name: str) -> int:
+    text = _variable(environment, name)
     if re.fullmatch("[0-9]{1,10}", text) is None:
         raise ValueError(f"{name} is {text!r:.60}")
     return int(text)

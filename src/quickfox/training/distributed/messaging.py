@@ -204,6 +204,7 @@ class Link:
 
     Attributes:
         peer: its name, for error messages.
+        connection: the socket.
         messages: queue of those received.
         last_received: time of the last message or heartbeat, by `time.monotonic`.
         is_done: whether the peer has ended in an orderly way.
@@ -214,7 +215,7 @@ class Link:
         self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.last_received = time.monotonic()
         self.is_done = False
-        self._connection = connection
+        self.connection = connection
         self._lines = connection.makefile("rb")
         self._send_lock = threading.Lock()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -222,7 +223,7 @@ class Link:
     def send(self, message: Message) -> None:
         """Sends a message; failure is left to the thread that reads from this connection, which notices it too."""
         with self._send_lock, suppress(OSError):
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
+            self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     def iter_messages(self) -> Iterator[Message]:
         """Yields messages until the connection ends.
@@ -240,18 +241,13 @@ class Link:
     def is_closed(self) -> bool:
         """Whether the peer has closed the connection; valid only while no message is due."""
         try:
-            return not self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
             return True
 
-    def set_timeout(self, seconds: float | None) -> None:
-        """Limits the duration of each send and receive; None: unlimited."""
-        self._connection.settimeout(seconds)
-
     def close(self) -> None:
-        """Closes the connection."""
         with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.connection.close()

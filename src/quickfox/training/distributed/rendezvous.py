@@ -24,30 +24,27 @@ _RETRY_SECONDS = 0.2
 
 @contextmanager
 def connect_workers(
-    spec: ClusterSpec | None,
+    spec: ClusterSpec,
     handshake: Message,
     abort: Callable[[QuickfoxError], None],
     timeout: float = CONNECT_SECONDS,
 ) -> Iterator[Control]:
-    """Context manager that connects the workers.
+    """Context manager that connects the workers, waiting at most `timeout` seconds for the others.
 
     Args:
-        spec: the cluster; None: a single process.
+        spec: the cluster.
         handshake: what must be the same in all workers, by name; JSON values.
         abort: see Control.
-        timeout: seconds to wait for the other workers.
 
     Raises:
         UnavailableError: a worker did not connect in time, or the port of this one is in use.
         UsageError: the handshakes differ.
     """
-    if spec is None:
-        yield Control([], abort)
-        return
-    if spec.is_chief:
-        links = _accept_workers(spec, handshake, timeout)
-    else:
+    links = []
+    if not spec.is_chief:
         links = [_connect_to_chief(spec, handshake, timeout)]
+    elif spec.size > 1:
+        links = _accept_workers(spec, handshake, timeout)
     control = Control(links, abort)
     try:
         yield control
@@ -61,10 +58,10 @@ def connect_workers(
 
 
 def _accept_workers(spec: ClusterSpec, handshake: Message, timeout: float) -> list[Link]:
-    """Accepts the connections of all workers, in the chief; returns them by rank."""
+    """The connections of the chief to all workers, by rank."""
     deadline = time.monotonic() + timeout
     links: dict[int, Link] = {}
-    others = range(1, len(spec.addresses))
+    others = range(1, spec.size)
     with _listen(spec) as server:
         try:
             while len(links) < len(others):
@@ -111,14 +108,9 @@ def _listen(spec: ClusterSpec) -> socket.socket:
 
 def _read_handshake(link: Link, spec: ClusterSpec, handshake: Message) -> int | None:
     """Returns the rank of a new peer; None if it is not a worker. Raises UsageError if the handshakes differ."""
-    link.set_timeout(_HANDSHAKE_SECONDS)
-    try:
-        theirs = next(link.iter_messages(), {})
-    except (OSError, DataError):
-        return None
-    link.set_timeout(None)
+    theirs = _receive_first(link, _HANDSHAKE_SECONDS)
     rank = theirs.pop("rank", None)
-    if type(rank) is not int or not 0 < rank < len(spec.addresses):
+    if type(rank) is not int or not 0 < rank < spec.size:
         return None
     link.peer = spec.describe(rank)
     for name in sorted(handshake.keys() | theirs.keys()):
@@ -138,7 +130,6 @@ def _reject(links: Iterable[Link], error: QuickfoxError) -> None:
 
 
 def _connect_to_chief(spec: ClusterSpec, handshake: Message, timeout: float) -> Link:
-    """Connects a worker to the chief."""
     with _listen(spec):
         pass  # TensorFlow's server needs this port later: fail now if it is in use
     deadline = time.monotonic() + timeout
@@ -149,7 +140,8 @@ def _connect_to_chief(spec: ClusterSpec, handshake: Message, timeout: float) -> 
             reason = error.strerror or str(error)
         else:
             link = Link(spec.describe(0), connection)
-            answer = _exchange_handshake(link, {**handshake, "rank": spec.rank}, timeout + 2 * _HANDSHAKE_SECONDS)
+            link.send({**handshake, "rank": spec.rank})
+            answer = _receive_first(link, timeout + 2 * _HANDSHAKE_SECONDS)  # when all have connected, or its timeout
             if answer.get("welcome"):
                 return link
             link.close()
@@ -162,13 +154,12 @@ def _connect_to_chief(spec: ClusterSpec, handshake: Message, timeout: float) -> 
         time.sleep(_RETRY_SECONDS)
 
 
-def _exchange_handshake(link: Link, handshake: Message, seconds: float) -> Message:
-    """Returns the chief's answer, sent when all workers have connected or at its timeout; empty if there is none."""
-    link.send(handshake)
-    link.set_timeout(seconds)
+def _receive_first(link: Link, seconds: float) -> Message:
+    """The first message of a peer; empty if it sends none within `seconds`, or an invalid one."""
+    link.connection.settimeout(seconds)
     try:
         return next(link.iter_messages(), {})
     except (OSError, DataError):
         return {}
     finally:
-        link.set_timeout(None)
+        link.connection.settimeout(None)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context as eager_context
 
 from quickfox.errors import QuickfoxError, UnavailableError
-from quickfox.training.distributed.cluster_spec import ClusterSpec
+from quickfox.training.distributed.cluster_spec import SINGLE_PROCESS, ClusterSpec
 from quickfox.training.distributed.messaging import Control
 from quickfox.training.tensorflow_runtime import num_gpus
 
@@ -38,24 +38,15 @@ _COLLECTIVE_ERRORS = (
 
 
 class Cluster:
-    """The replicas, some of which belong to this process, and the other workers.
+    """The replicas of a `tf.distribute.Strategy`, some of which belong to this process, and the other workers."""
 
-    Args:
-        strategy: a `tf.distribute.Strategy`.
-        control: the connections to the other workers.
-        rank: of this worker.
-        size: number of workers.
-    """
-
-    def __init__(self, strategy: Any, control: Control, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, strategy: Any, control: Control, spec: ClusterSpec = SINGLE_PROCESS) -> None:
         self.strategy = strategy
         self.control = control
-        self.rank = rank
-        self.size = size
+        self.rank = spec.rank
+        self.size = spec.size  # number of workers
         self.replicas: int = strategy.num_replicas_in_sync
         self._compiled_gather = tf.function(self._gather, autograph=False)
-
-    # Parts of a batch -------------------------------------------------------------------------------------
 
     def local_rows(self, batch_size: int) -> slice:
         """The rows of this worker in a batch; `batch_size` is a multiple of the number of replicas."""
@@ -64,7 +55,19 @@ class Cluster:
 
     def scatter(self, whole: Nest) -> Nest:
         """Distributes the rows of tensors (B, ...) to the replicas: (B / replicas, ...) each."""
-        return tf.nest.map_structure(self._scatter, whole)
+
+        def scatter_rows(tensor: Tensor) -> Tensor:
+            count = tensor.shape[0] // self.replicas
+
+            def replica_rows(context: Any) -> Tensor:
+                first = context.replica_id_in_sync_group * count
+                return tensor[first : first + count]
+
+            scattered = self.strategy.experimental_distribute_values_from_function(replica_rows)
+            local = self.strategy.experimental_local_results(scattered)
+            return scattered if len(local) > 1 else local[0]  # as `strategy.run` returns the value of a single replica
+
+        return tf.nest.map_structure(scatter_rows, whole)
 
     def gather(self, scattered: Nest) -> Nest:
         """The inverse of `scatter`; a collective operation."""
@@ -73,19 +76,6 @@ class Cluster:
 
     def _gather(self, scattered: Nest) -> Nest:
         return tf.nest.map_structure(lambda rows: self.strategy.gather(rows, axis=0), scattered)
-
-    def _scatter(self, whole: Tensor) -> Tensor:
-        count = whole.shape[0] // self.replicas
-
-        def rows(context: Any) -> Tensor:
-            first = context.replica_id_in_sync_group * count
-            return whole[first : first + count]
-
-        scattered = self.strategy.experimental_distribute_values_from_function(rows)
-        local = self.strategy.experimental_local_results(scattered)
-        return scattered if len(local) > 1 else local[0]  # as `strategy.run` returns the value of a single replica
-
-    # Within a step, on each replica -----------------------------------------------------------------------
 
     def replica_index(self) -> int:
         """The index, among all replicas, of the replica that is being traced."""
@@ -110,8 +100,6 @@ class Cluster:
         vector = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, vector)
         parts = tf.split(vector, [tensor.shape.num_elements() for tensor in tensors])
         return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-
-    # Between steps ----------------------------------------------------------------------------------------
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         """The chief's tensor, on every worker; a collective operation on tensors of one shape and dtype."""
@@ -154,7 +142,7 @@ class Cluster:
                 )
 
 
-def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
+def open_cluster(spec: ClusterSpec, control: Control) -> Cluster:
     """Returns all devices: of this machine, or of all workers, which must call this before any computation.
 
     Raises:
@@ -162,7 +150,7 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
         PeerLostError: another worker is lost, or cannot be reached.
         QuickfoxError: another worker has failed.
     """
-    if spec is None:
+    if spec.size == 1:
         several = len(tf.config.list_logical_devices("GPU")) > 1
         return Cluster(tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy(), control)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -184,7 +172,7 @@ def open_cluster(spec: ClusterSpec | None, control: Control) -> Cluster:
             f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}"
         ) from None
     strategy.extended._check_health_thread_should_stop.set()  # messaging.py is faster, and names the peer
-    return Cluster(strategy, control, spec.rank, len(spec.addresses))
+    return Cluster(strategy, control, spec)
 
 
 def _disable_coordination_service() -> None:

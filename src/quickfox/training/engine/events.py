@@ -11,7 +11,7 @@ from pathlib import Path
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig, TrainingRequest
 from quickfox.errors import QuickfoxError
-from quickfox.training.distributed.cluster_spec import ClusterSpec
+from quickfox.training.distributed.cluster_spec import SINGLE_PROCESS, ClusterSpec
 from quickfox.training.planning.cost import Cost
 
 
@@ -34,15 +34,8 @@ class RunStarted:
 class RunPlanned:
     """A dry run has decided all settings; no training takes place."""
 
-    directory: Path
-    model: ModelConfig
-    training: TrainingConfig
-    budget_seconds: float | None
-    parameters: int
-    training_tokens: int
-    validation_tokens: int
+    run: RunStarted  # as if training started
     cost: Cost
-    workers: int
 
 
 @dataclass(frozen=True)
@@ -168,7 +161,7 @@ class RunContext:
         start_progress: called before a text is read, with the stage ("vocabulary", "encoding") and the size in bytes;
             returns a callback that takes the number of bytes read since its last call.
         keep_tokens: whether the encoded text stays in the run directory after the run has finished.
-        cluster: the workers to train with; None: a single process.
+        cluster: the workers to train with.
         abort: ends the process at once with an error; called when a peer is lost while this process is blocked.
     """
 
@@ -177,5 +170,5 @@ class RunContext:
     stop_requested: Callable[[], bool] = lambda: False
     start_progress: Callable[[str, int], Callable[[int], None]] = lambda _stage, _size: lambda _count: None
     keep_tokens: bool = False
-    cluster: ClusterSpec | None = None
+    cluster: ClusterSpec = SINGLE_PROCESS
     abort: Callable[[QuickfoxError], None] = lambda _error: None

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.schema import exclusive_error
-from quickfox.config.training import TrainingRequest
 from quickfox.data.dataset import EncodedCorpus, encode_corpus, remove_tokens, token_paths, tokens_digest
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.atomic import sync
@@ -21,48 +20,38 @@ from quickfox.tokenizers.build import build_tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
 from quickfox.training.engine.events import RunContext
+from quickfox.training.planning.auto_config import choose_window
 from quickfox.training.run.record import CorpusRecord, RunRecord
-from quickfox.training.run.transfer import extend_vocabulary
+from quickfox.training.run.transfer import ResolvedRequest, extend_vocabulary
 
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def choose_tokenizer(
-    corpus: Corpus, vocabulary_path: Path | None, request: TrainingRequest, pretrained: Tokenizer | None = None
-) -> Tokenizer:
+def choose_tokenizer(corpus: Corpus, vocabulary_path: Path | None, resolved: ResolvedRequest) -> Tokenizer:
     """Loads the tokenizer of a file, extends that of a pretrained model, or builds the requested one from the corpus.
 
-    It has an end-of-text token if the corpus consists of documents.
-
-    Args:
-        corpus: the text.
-        vocabulary_path: a tokenizer file; None: none is given.
-        request: its `tokenizer` and `vocabulary_size` exclude a tokenizer file, and replace the pretrained tokenizer.
-        pretrained: the tokenizer of the model that provides the initial weights; None: none is given.
+    It has an end-of-text token if the corpus consists of documents. A requested kind or size of tokenizer replaces the
+    pretrained tokenizer.
 
     Raises:
         UsageError: both a file and a kind or size of tokenizer are requested.
         QuickfoxError: any other subclass: the file or the corpus cannot be read or is invalid.
     """
+    request, pretrained = resolved.training, resolved.pretrained
     requested = [name for name in ("tokenizer", "vocabulary_size") if getattr(request, name) is not None]
     if vocabulary_path is not None:
         if requested:
             raise exclusive_error(requested[0], "vocab")
         tokenizer = load_tokenizer(vocabulary_path)
     elif pretrained is not None and not requested:
-        tokenizer = extend_vocabulary(pretrained, set(count_characters(iter_texts(corpus))))
+        tokenizer = extend_vocabulary(pretrained.bundle.tokenizer, set(count_characters(iter_texts(corpus))))
     else:
         tokenizer = build_tokenizer(request.tokenizer or "char", iter_texts(corpus), request.vocabulary_size)
     return tokenizer.with_end_of_text() if has_documents(corpus) else tokenizer
 
 
 def encode_corpus_checked(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    path: Path,
-    window: int,
-    validation_split: float,
-    notify: Callable[[str], None],
+    corpus: Corpus, tokenizer: Tokenizer, path: Path, resolved: ResolvedRequest, notify: Callable[[str], None]
 ) -> EncodedCorpus:
     """Writes the token ids of a corpus to `path` if the tokenizer covers it and it is long enough to train on.
 
@@ -82,7 +71,8 @@ def encode_corpus_checked(
         notify(f"{encoded.unknown.total():,} characters of the corpus are too rare for the vocabulary: {description}")
     if encoded.tokens == 0:
         raise NoInputError("the corpus is empty")
-    minimum = math.ceil((window + 1) / (1 - validation_split))  # the last target must be a training token too
+    window = choose_window(resolved.training)
+    minimum = math.ceil((window + 1) / (1 - resolved.validation_split))  # the last target must be a training token too
     if encoded.tokens < minimum:
         unit = "characters" if tokenizer.kind == "char" else "tokens"
         raise DataError(
@@ -105,11 +95,7 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus) -> CorpusRecord:
 
 
 def flush_tokens(path: Path) -> None:
-    """Flushes the token files at `path` to the disk.
-
-    Raises:
-        CannotCreateError, StorageError: flushing failed.
-    """
+    """Flushes the token files at `path` to the disk; raises CannotCreateError or StorageError."""
     with translate_write_errors(path):
         for file in token_paths(path):
             sync(file)

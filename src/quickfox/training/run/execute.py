@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
-from quickfox.data.dataset import open_corpus_tokens, remove_tokens, split_tokens
+from quickfox.data.dataset import count_training_tokens, open_corpus_tokens, remove_tokens, split_tokens
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.training.engine.events import Event, RunContext, RunFinished, RunInterrupted, RunStarted
@@ -28,46 +28,24 @@ def execute_run(
     run_context: RunContext,
     cluster: "Cluster",
 ) -> Iterator[Event]:
-    """Trains to the end, yielding events.
+    """Trains a run to its end in its locked directory, which holds `run.json` and the token files; yields events.
 
-    Args:
-        directory: the locked run directory, which holds `run.json` and the token files.
-        record: the content of `run.json`.
-        tokenizer: the tokenizer of the run.
-        resume_point: the checkpoint to resume from; None: start at step 0.
-        run_context: the program that the run is part of.
-        cluster: all devices; TensorFlow is started.
-
-    Raises:
-        QuickfoxError: any subclass.
+    `resume_point` is None if the run starts at step 0. TensorFlow is started. Raises any QuickfoxError.
     """
     tokens_path = directory / TOKENS_FILE
     tokens = open_corpus_tokens(tokens_path, tokenizer.token_dtype, has_loss_mask=record.corpus.has_documents)
-    training_tokens, validation_tokens = split_tokens(tokens, record.validation_split)
-    yield RunStarted(
-        directory=directory,
-        model=record.model,
-        training=record.training,
-        budget_seconds=record.budget_seconds,
-        parameters=parameter_count(record.model),
-        training_tokens=len(training_tokens),
-        validation_tokens=len(validation_tokens),
-        step=resume_point.progress.step if resume_point else 0,
-        workers=cluster.size,
-    )
+    yield run_started(directory, record, resume_point.progress.step if resume_point else 0)
     from quickfox.training.engine.trainer import Trainer  # imports TensorFlow
 
     control = cluster.control
     send_run_config(control, directory, record)
-    interval = CheckpointInterval.parse(record.checkpoint_every)
     trainer = Trainer(
         record.model,
         record.training,
-        training_tokens,
-        validation_tokens,
+        *split_tokens(tokens, record.validation_split),
         run_context.started,
         record.budget_seconds,
-        interval.steps,
+        CheckpointInterval.parse(record.checkpoint_every).steps,
         cluster,
     )
     _load_state(trainer, record, tokenizer, resume_point)
@@ -75,12 +53,28 @@ def execute_run(
     def stop_requested() -> bool:
         return run_context.stop_requested() or control.stop_requested()
 
-    for event in Recorder(directory, record, tokenizer, trainer, interval).events(stop_requested):
+    for event in Recorder(directory, record, tokenizer, trainer).events(stop_requested):
         if isinstance(event, RunFinished) and not run_context.keep_tokens:
             remove_tokens(tokens_path)
         if isinstance(event, RunFinished | RunInterrupted):
             control.send(do="end", interrupted=isinstance(event, RunInterrupted))
         yield event
+
+
+def run_started(directory: Path, record: RunRecord, step: int = 0) -> RunStarted:
+    """The first event of a run that starts at step `step`."""
+    training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
+    return RunStarted(
+        directory=directory,
+        model=record.model,
+        training=record.training,
+        budget_seconds=record.budget_seconds,
+        parameters=parameter_count(record.model),
+        training_tokens=training_tokens,
+        validation_tokens=record.corpus.tokens - training_tokens,
+        step=step,
+        workers=record.workers,
+    )
 
 
 def _load_state(trainer: "Trainer", record: RunRecord, tokenizer: Tokenizer, resume_point: ResumePoint | None) -> None:

@@ -27,29 +27,14 @@ GENERATION_DEFAULTS: dict[str, Any] = {"temperature": 0.8}
 
 
 class Recorder:
-    """Records the progress of a trainer and passes its events on.
+    """Records the progress of a new or restored trainer in the run directory and passes its events on."""
 
-    Args:
-        directory: the run directory.
-        record: the content of `run.json`, which is rewritten when the plan changes.
-        tokenizer: saved with each checkpoint.
-        trainer: a new or restored trainer.
-        interval: between checkpoints, in addition to those at validations.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        record: RunRecord,
-        tokenizer: Tokenizer,
-        trainer: "Trainer",
-        interval: CheckpointInterval,
-    ) -> None:
+    def __init__(self, directory: Path, record: RunRecord, tokenizer: Tokenizer, trainer: "Trainer") -> None:
         self._directory = directory
         self._record = record
         self._tokenizer = tokenizer
         self._trainer = trainer
-        self._interval = interval
+        self._interval = CheckpointInterval.parse(record.checkpoint_every)
         self._saved_step = trainer.progress.step
         self._saved_at = time.monotonic()
 

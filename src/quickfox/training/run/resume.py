@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import DataError
 from quickfox.training.distributed.messaging import Control
-from quickfox.training.distributed.rendezvous import connect_workers
 from quickfox.training.engine.events import Event, RunContext
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
@@ -34,12 +34,9 @@ from quickfox.training.run.resume_point import (
 from quickfox.training.run.workers import (
     check_batch_divides,
     check_batch_divides_devices,
-    check_peers_while_reading,
-    check_same_text,
     check_sources,
-    handshake,
     rescale_to_workers,
-    run_worker,
+    run_on_all_workers,
     send_tokenizer,
     start_tensorflow_on_all,
 )
@@ -66,23 +63,18 @@ def resume_run(
         DataError: the text or the vocabulary has changed, or all checkpoints are damaged.
         QuickfoxError: any other subclass.
     """
-    spec = run_context.cluster
-    with connect_workers(spec, handshake(request, resumes=True), run_context.abort) as control:
-        run_context = check_peers_while_reading(run_context, control)
-        if spec is not None and not spec.is_chief:
-            yield from run_worker(control, spec, None, run_context)
-        else:
-            yield from _resume_chief(find_run(run, run_context.notify), request, run_context, checkpoint_every, control)
+    yield from run_on_all_workers(request, None, run_context, partial(_resume_chief, run, request, checkpoint_every))
 
 
 def _resume_chief(
-    directory: Path,
+    run: Path | None,
     request: TrainingRequest,
-    run_context: RunContext,
     checkpoint_every: str | None,
+    run_context: RunContext,
     control: Control,
 ) -> Iterator[Event]:
     """`resume_run` in the chief, or in the only process."""
+    directory = find_run(run, run_context.notify)
     with run_lock(directory):
         record = read_record(directory)
         check_unchanged(request, record)
@@ -103,14 +95,14 @@ def _resume_chief(
                 return
         if record.versions != current_versions():
             run_context.notify("versions of programs have changed: the result will not be bit-identical")
-        yield from _continue_training(directory, record, point, progress, run_context, control)
+        run_context = dataclasses.replace(run_context, started=run_context.started - progress.seconds)
+        yield from _continue_training(directory, record, point, run_context, control)
 
 
 def _continue_training(
     directory: Path,
     record: RunRecord,
     point: ResumePoint | None,
-    progress: Progress,
     run_context: RunContext,
     control: Control,
 ) -> Iterator[Event]:
@@ -120,11 +112,10 @@ def _continue_training(
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
     check_disk_space(directory, record.model, record.training)
     send_tokenizer(control, tokenizer, record.corpus.files)
-    check_same_text(control, run_context.cluster, record.corpus.sha256)
-    cluster = start_tensorflow_on_all(control, run_context.cluster, record.training.threads)
+    cluster = start_tensorflow_on_all(control, run_context.cluster, record.corpus.sha256, record.training.threads)
     check_batch_divides_devices(cluster, record.training.batch_size)
-    discard_checkpoints_after(directory, progress.step)
+    step = point.progress.step if point else 0
+    discard_checkpoints_after(directory, step)
     write_record(directory, record)
-    truncate_history(directory, progress.step)
-    run_context = dataclasses.replace(run_context, started=run_context.started - progress.seconds)
+    truncate_history(directory, step)
     yield from execute_run(directory, record, tokenizer, point, run_context, cluster)

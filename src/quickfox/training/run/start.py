@@ -6,7 +6,7 @@ finished, tokens.bin and lock.
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
@@ -16,9 +16,8 @@ from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import save_tokenizer
 from quickfox.training.distributed.messaging import Control
-from quickfox.training.distributed.rendezvous import connect_workers
-from quickfox.training.engine.events import Event, RunContext, RunPlanned, RunRequest
-from quickfox.training.planning.auto_config import Plan, choose_settings, choose_window
+from quickfox.training.engine.events import Event, RunContext, RunPlanned, RunRequest, RunStarted
+from quickfox.training.planning.auto_config import choose_settings
 from quickfox.training.planning.cost import check_disk_space, check_memory, estimate_cost
 from quickfox.training.run.dataset import (
     TOKENIZER_FILE,
@@ -29,18 +28,14 @@ from quickfox.training.run.dataset import (
     tokenizer_digest,
 )
 from quickfox.training.run.directory import new_run
-from quickfox.training.run.execute import execute_run
+from quickfox.training.run.execute import execute_run, run_started
 from quickfox.training.run.record import CheckpointInterval, CorpusRecord, RunRecord, current_versions, write_record
 from quickfox.training.run.transfer import ResolvedRequest, resolve_request
 from quickfox.training.run.workers import (
     check_batch_divides,
-    check_peers_while_reading,
-    check_same_text,
-    handshake,
-    run_worker,
+    run_on_all_workers,
     send_tokenizer,
     start_tensorflow_on_all,
-    threads_per_worker,
     total_threads,
 )
 from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision
@@ -61,129 +56,76 @@ def start_run(corpus: Corpus, name: str, request: RunRequest, run_context: RunCo
     Raises:
         QuickfoxError: any subclass; invalid input leaves no files behind.
     """
-    spec = run_context.cluster
-    check_batch_divides(spec, request.training.batch_size)
-    with connect_workers(spec, handshake(request.training, resumes=False), run_context.abort) as control:
-        run_context = check_peers_while_reading(run_context, control)
-        if spec is not None and not spec.is_chief:
-            yield from run_worker(control, spec, corpus, run_context)
-        else:
-            yield from _run_chief(corpus, name, request, run_context, control)
+    check_batch_divides(run_context.cluster, request.training.batch_size)
+    yield from run_on_all_workers(request.training, corpus, run_context, partial(_run_chief, corpus, name, request))
 
 
 def _run_chief(
     corpus: Corpus, name: str, request: RunRequest, run_context: RunContext, control: Control
 ) -> Iterator[Event]:
     """`start_run` in the chief, or in the only process."""
-    spec = run_context.cluster
-    interval = CheckpointInterval.parse(request.checkpoint_every)
+    checkpoint_every = str(CheckpointInterval.parse(request.checkpoint_every))
     resolved = resolve_request(request)
-    tokenizer = choose_tokenizer(
-        corpus.with_progress(run_context.start_progress("vocabulary", corpus.size)),
-        request.vocabulary_path,
-        resolved.training,
-        resolved.pretrained.bundle.tokenizer if resolved.pretrained else None,
-    )
-    threads = resolved.training.threads or total_threads(spec)
+    text = corpus.with_progress(run_context.start_progress("vocabulary", corpus.size))
+    tokenizer = choose_tokenizer(text, request.vocabulary_path, resolved)
+    threads = resolved.training.threads or total_threads(run_context.cluster)
     send_tokenizer(control, tokenizer)
     with new_run(request.output, name) as directory:
-        encoded = encode_corpus_checked(
-            corpus.with_progress(run_context.start_progress("encoding", corpus.size)),
-            tokenizer,
-            directory / TOKENS_FILE,
-            choose_window(resolved.training),
-            resolved.validation_split,
-            run_context.notify,
-        )
-        check_same_text(control, spec, encoded.digest)
-        cluster = start_tensorflow_on_all(control, spec, threads)
+        tokens_path = directory / TOKENS_FILE
+        text = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
+        encoded = encode_corpus_checked(text, tokenizer, tokens_path, resolved, run_context.notify)
+        cluster = start_tensorflow_on_all(control, run_context.cluster, encoded.digest, threads)
         if resolved.config_run is not None and resolved.config_run.corpus.sha256 != encoded.digest:
             run_context.notify(f"the text is not that of {request.config_from}: with its settings the run will differ")
-        training_tokens = count_training_tokens(encoded.tokens, resolved.validation_split)
-        lengths = training_tokens, encoded.tokens - training_tokens
-        plan, flops = _choose_plan(resolved, tokenizer, lengths, threads, cluster, run_context)
+        corpus_record = describe_corpus(corpus, encoded)
+        record, flops = _plan_run(
+            resolved, corpus_record, tokenizer, checkpoint_every, threads, cluster, run_context.started
+        )
         if request.dry_run:  # before the checks: the cost of a plan that they refuse is reported too
-            yield _report_plan(directory, plan, lengths, flops, cluster, run_context)
-        check_memory(plan.model, plan.training, cluster.size)
-        check_disk_space(directory, plan.model, plan.training)
+            yield _report_plan(run_started(directory, record), flops, run_context.started)
+        check_memory(record.model, record.training, record.workers)
+        check_disk_space(directory, record.model, record.training)
         if request.dry_run:
             control.send(no_training=True)
             return
         if STANDARD_INPUT in corpus.names:  # the text cannot be read again
-            flush_tokens(directory / TOKENS_FILE)
-        record = _build_record(plan, resolved, describe_corpus(corpus, encoded), tokenizer, interval, cluster)
+            flush_tokens(tokens_path)
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
         write_record(directory, record)
         yield from execute_run(directory, record, tokenizer, None, run_context, cluster)
 
 
-def _choose_plan(
-    resolved: ResolvedRequest,
-    tokenizer: Tokenizer,
-    lengths: tuple[int, int],
-    threads: int,
-    cluster: "Cluster",
-    run_context: RunContext,
-) -> tuple[Plan, float]:
-    """Chooses all settings; returns the plan and the measured floating-point operations per second of all workers.
-
-    `lengths` are the numbers of training tokens and validation tokens, `threads` those of all workers.
-    """
-    request = resolved.training
-    precision = preferred_precision() if request.precision == "auto" else request.precision
-    flops = matmul_speed(precision, threads_per_worker(run_context.cluster, threads)) * cluster.size
-    plan = choose_settings(
-        request,
-        vocabulary_size=tokenizer.vocabulary_size,
-        training_tokens=lengths[0],
-        validation_tokens=lengths[1],
-        threads=threads,
-        precision=precision,
-        flops=flops,
-        elapsed_seconds=time.monotonic() - run_context.started,
-        is_pretrained=resolved.pretrained is not None,
-        earlier_config=resolved.config_run.training if resolved.config_run else None,
-        replicas=cluster.replicas,
-    )
-    return plan, flops
-
-
-def _report_plan(
-    directory: Path, plan: Plan, lengths: tuple[int, int], flops: float, cluster: "Cluster", run_context: RunContext
-) -> RunPlanned:
-    """The event of a dry run."""
-    cost = estimate_cost(
-        plan.model,
-        plan.training,
-        training_tokens=lengths[0],
-        validation_tokens=lengths[1],
-        flops=flops,
-        budget_seconds=plan.budget_seconds,
-        elapsed_seconds=time.monotonic() - run_context.started,
-        workers=cluster.size,
-    )
-    return RunPlanned(
-        directory=directory,
-        model=plan.model,
-        training=plan.training,
-        budget_seconds=plan.budget_seconds,
-        parameters=cost.parameters,
-        training_tokens=lengths[0],
-        validation_tokens=lengths[1],
-        cost=cost,
-        workers=cluster.size,
-    )
-
-
-def _build_record(
-    plan: Plan,
+def _plan_run(
     resolved: ResolvedRequest,
     corpus: CorpusRecord,
     tokenizer: Tokenizer,
-    interval: CheckpointInterval,
+    checkpoint_every: str,
+    threads: int,
     cluster: "Cluster",
-) -> RunRecord:
-    return RunRecord(
+    started: float,
+) -> tuple[RunRecord, float]:
+    """Chooses all settings; returns them and the measured floating-point operations per second of all workers.
+
+    `threads` are those of all workers; `started` is when the command started, by `time.monotonic`.
+    """
+    request, pretrained, config_run = resolved.training, resolved.pretrained, resolved.config_run
+    training_tokens = count_training_tokens(corpus.tokens, resolved.validation_split)
+    precision = preferred_precision() if request.precision == "auto" else request.precision
+    flops = matmul_speed(precision, max(1, threads // cluster.size)) * cluster.size
+    plan = choose_settings(
+        request,
+        vocabulary_size=tokenizer.vocabulary_size,
+        training_tokens=training_tokens,
+        validation_tokens=corpus.tokens - training_tokens,
+        threads=threads,
+        precision=precision,
+        flops=flops,
+        elapsed_seconds=time.monotonic() - started,
+        is_pretrained=pretrained is not None,
+        earlier_config=config_run.training if config_run else None,
+        replicas=cluster.replicas,
+    )
+    record = RunRecord(
         model=plan.model,
         training=plan.training,
         budget_seconds=plan.budget_seconds,
@@ -191,8 +133,23 @@ def _build_record(
         corpus=corpus,
         tokenizer=tokenizer.kind,
         vocabulary_sha256=tokenizer_digest(tokenizer),
-        init_from=resolved.pretrained.record if resolved.pretrained else None,
-        checkpoint_every=str(interval),
+        init_from=pretrained.record if pretrained else None,
+        checkpoint_every=checkpoint_every,
         workers=cluster.size,
         versions=current_versions(),
     )
+    return record, flops
+
+
+def _report_plan(run: RunStarted, flops: float, started: float) -> RunPlanned:
+    cost = estimate_cost(
+        run.model,
+        run.training,
+        training_tokens=run.training_tokens,
+        validation_tokens=run.validation_tokens,
+        flops=flops,
+        budget_seconds=run.budget_seconds,
+        elapsed_seconds=time.monotonic() - started,
+        workers=run.workers,
+    )
+    return RunPlanned(run, cost)

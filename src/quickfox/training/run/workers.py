@@ -33,12 +33,31 @@ from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, parse_tokenizer
 from quickfox.training.distributed.cluster_spec import ClusterSpec
 from quickfox.training.distributed.messaging import Control, Message
+from quickfox.training.distributed.rendezvous import connect_workers
 from quickfox.training.engine.events import Event, RunContext, RunInterrupted, WorkerFinished, WorkerStarted
 from quickfox.training.run.record import RunRecord, current_versions
 from quickfox.training.tensorflow_runtime import num_gpus, start_tensorflow, vector_extensions
 
 if TYPE_CHECKING:
     from quickfox.training.distributed.strategy import Cluster
+
+
+def run_on_all_workers(
+    request: TrainingRequest,
+    corpus: Corpus | None,
+    run_context: RunContext,
+    run_chief: Callable[[RunContext, Control], Iterator[Event]],
+) -> Iterator[Event]:
+    """Connects the workers, then runs `run_chief` in the chief or the only process; the other workers train with it.
+
+    `corpus` is None if a run is resumed: the chief names the files of the text.
+    """
+    with connect_workers(run_context.cluster, handshake(request, resumes=corpus is None), run_context.abort) as control:
+        run_context = check_peers_while_reading(run_context, control)
+        if run_context.cluster.is_chief:
+            yield from run_chief(run_context, control)
+        else:
+            yield from _run_worker(control, corpus, run_context)
 
 
 def handshake(request: TrainingRequest, *, resumes: bool) -> Message:
@@ -53,18 +72,16 @@ def handshake(request: TrainingRequest, *, resumes: bool) -> Message:
     }
 
 
-def check_sources(spec: ClusterSpec | None, sources: Sequence[str]) -> None:
+def check_sources(spec: ClusterSpec, sources: Sequence[str]) -> None:
     """Raises UsageError if several workers would read standard input, which only one can."""
-    if spec is not None and STANDARD_INPUT in sources:
+    if spec.size > 1 and STANDARD_INPUT in sources:
         raise UsageError("every worker reads the text itself, and standard input can be read once: name a file")
 
 
-def check_batch_divides(spec: ClusterSpec | None, batch_size: int | None) -> None:
+def check_batch_divides(spec: ClusterSpec, batch_size: int | None) -> None:
     """Raises UsageError if `batch_size` is given but not divisible by the number of workers."""
-    if spec is None or batch_size is None:
-        return
-    workers = len(spec.addresses)
-    if batch_size % workers:
+    workers = spec.size
+    if batch_size is not None and batch_size % workers:
         below = batch_size // workers * workers
         choices = f"{below} or {below + workers}" if below else f"{workers}"
         raise UsageError(
@@ -72,21 +89,20 @@ def check_batch_divides(spec: ClusterSpec | None, batch_size: int | None) -> Non
         )
 
 
-def total_threads(spec: ClusterSpec | None) -> int:
+def total_threads(spec: ClusterSpec) -> int:
     """Processor threads of all workers, assuming that their machines are like this one."""
-    if spec is None:
+    if spec.size == 1:
         return available_threads()
     threads = (os.cpu_count() or 1) // spec.workers_on_this_host()
-    return len(spec.addresses) * max(1, min(available_threads(), threads))
+    return spec.size * max(1, min(available_threads(), threads))
 
 
 def rescale_to_workers(record: RunRecord, run_context: RunContext) -> RunRecord:
     """The record of a run to resume with the present number of workers and, if that has changed, of threads."""
-    spec = run_context.cluster
-    workers = 1 if spec is None else len(spec.addresses)
+    workers = run_context.cluster.size
     if workers == record.workers:
         return record
-    threads = total_threads(spec)
+    threads = total_threads(run_context.cluster)
     if threads != record.training.threads:
         run_context.notify(
             f"{threads} threads instead of {record.training.threads}: sums are rounded differently, so the result will "
@@ -94,11 +110,6 @@ def rescale_to_workers(record: RunRecord, run_context: RunContext) -> RunRecord:
         )
     training = dataclasses.replace(record.training, threads=threads)
     return dataclasses.replace(record, workers=workers, training=training)
-
-
-def threads_per_worker(spec: ClusterSpec | None, threads: int) -> int:
-    """Threads of each worker, of `threads` in total."""
-    return threads if spec is None else max(1, threads // len(spec.addresses))
 
 
 def check_peers_while_reading(run_context: RunContext, control: Control) -> RunContext:
@@ -116,57 +127,42 @@ def check_peers_while_reading(run_context: RunContext, control: Control) -> RunC
     return dataclasses.replace(run_context, start_progress=start_progress)
 
 
-# The chief ------------------------------------------------------------------------------------------------
-
-
 def send_tokenizer(control: Control, tokenizer: Tokenizer, files: tuple[str, ...] | None = None) -> None:
     """Sends the workers the tokenizer, and the files of the text if their command lines do not name them."""
     control.send(tokenizer=format_tokenizer(tokenizer).decode(), files=files)
 
 
-def check_same_text(control: Control, spec: ClusterSpec | None, digest: str) -> None:
-    """Checks that every worker has read the text with this digest.
+def start_tensorflow_on_all(control: Control, spec: ClusterSpec, digest: str, threads: int) -> "Cluster":
+    """Starts TensorFlow on all workers, with `threads` threads in total, if all have read the text with this digest.
 
     Raises:
         DataError: a worker has read another text.
-        QuickfoxError: a worker has failed or is lost.
+        UsageError: a worker has other hardware.
+        QuickfoxError: as `start_tensorflow` and `open_cluster`.
     """
     for rank, answer in enumerate(control.receive(), start=1):
         if answer != {"text": digest}:
-            assert spec is not None
             raise DataError(f"the text of {spec.describe(rank)} is not the chief's: give all workers the same files")
-
-
-def start_tensorflow_on_all(control: Control, spec: ClusterSpec | None, threads: int) -> "Cluster":
-    """Starts TensorFlow on all workers, with `threads` threads in total.
-
-    Raises: as `start_tensorflow` and `open_cluster`.
-    """
-    own_threads = threads_per_worker(spec, threads)
-    control.send(threads=own_threads)
-    start_tensorflow(own_threads, is_distributed=spec is not None)
+    threads = max(1, threads // spec.size)
+    control.send(threads=threads)
+    start_tensorflow(threads, is_distributed=spec.size > 1)
     from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
 
+    hardware = _describe_hardware()
     for rank, answer in enumerate(control.receive(), start=1):
-        if answer != _hardware():
-            assert spec is not None
+        if answer != {"hardware": hardware}:
             raise UsageError(
-                f"{spec.describe(rank)} has {_format_hardware(answer)}, and the chief has "
-                f"{_format_hardware(_hardware())}: all workers need the same hardware"
+                f"{spec.describe(rank)} has {answer['hardware']}, and the chief has {hardware}: all workers need the "
+                f"same hardware"
             )
     control.send(all_ready=True)
     return open_cluster(spec, control)
 
 
-def _hardware() -> Message:
+def _describe_hardware() -> str:
     """What determines the arithmetic of a machine: its number of GPUs, or else the features of its processor."""
     gpus = num_gpus()
-    return {"gpus": gpus, "processor": "" if gpus else " ".join(vector_extensions())}
-
-
-def _format_hardware(hardware: Message) -> str:
-    gpus, features = hardware["gpus"], hardware["processor"]
-    return f"{gpus} GPUs" if gpus else f"a processor with {features or 'no vector extensions'}"
+    return f"{gpus} GPUs" if gpus else f"a processor with {' '.join(vector_extensions()) or 'no vector extensions'}"
 
 
 def check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
@@ -181,35 +177,20 @@ def check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
 
 def send_run_config(control: Control, directory: Path, record: RunRecord) -> None:
     """Sends the workers all decisions; the trainer sends every message after this one."""
-    control.advice = _advice(str(directory))
+    control.advice = f"when all workers can run again, resume with: llm train --resume {shlex.quote(str(directory))}"
     control.send(
         directory=str(directory),
+        advice=control.advice,
         model=dataclasses.asdict(record.model),
         training=dataclasses.asdict(record.training),
         validation_split=record.validation_split,
     )
 
 
-def _advice(directory: str) -> str:
-    return f"when all workers can run again, resume with: llm train --resume {shlex.quote(directory)}"
-
-
-# The other workers ----------------------------------------------------------------------------------------
-
-
-def run_worker(control: Control, spec: ClusterSpec, corpus: Corpus | None, run_context: RunContext) -> Iterator[Event]:
-    """The run of a worker other than the chief.
-
-    Args:
-        control: its connection to the chief.
-        spec: the cluster.
-        corpus: the text; None: the chief names its files.
-        run_context: the program that the run is part of.
-
-    Raises:
-        QuickfoxError: any subclass; raised here or by another worker.
-    """
-    run_context.notify(f"worker {spec.rank} of {len(spec.addresses)}; progress is shown by {spec.describe(0)}")
+def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext) -> Iterator[Event]:
+    """The run of a worker other than the chief; raises the errors of other workers too."""
+    spec = run_context.cluster
+    run_context.notify(f"worker {spec.rank} of {spec.size}; progress is shown by {spec.describe(0)}")
     [text] = control.receive()
     if "no_training" in text:
         yield WorkerFinished()
@@ -223,14 +204,14 @@ def run_worker(control: Control, spec: ClusterSpec, corpus: Corpus | None, run_c
     from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
     from quickfox.training.engine.trainer import Trainer
 
-    control.send(**_hardware())
+    control.send(hardware=_describe_hardware())
     control.receive()  # all have imported TensorFlow
     cluster = open_cluster(spec, control)
     [run] = control.receive()
     if "no_training" in run:
         yield WorkerFinished()
         return
-    control.advice = _advice(run["directory"])
+    control.advice = run["advice"]
     trainer = Trainer(
         from_dict(ModelConfig, run["model"], spec.describe(0)),
         from_dict(TrainingConfig, run["training"], spec.describe(0)),
