@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 from quickfox.config.model import MAX_VOCABULARY_SIZE
 from quickfox.config.schema import MAX_INTEGER, check_exclusive, check_settings, setting
@@ -12,151 +13,80 @@ MAX_SAMPLES = 2**20
 MAX_TOKENS = 2**40
 
 
+_sampling = partial(setting, group="Sampling")
+_length = partial(setting, group="Length and stopping")
+_output = partial(setting, group="Output")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How a text is sampled; the fields are options of `llm generate`.
+    """How a text is sampled. The fields, described by their help texts, are options of `llm generate`.
 
-    Attributes:
-        length: maximum number of new tokens, >= 0.
-        temperature: divides the logits; 0 is greedy, 1 the model's own distribution; finite, >= 0.
-        top_k: keep the k most probable tokens, >= 1; None or more than the vocabulary: keep all.
-        top_p: keep the most probable tokens up to this cumulative probability, in (0, 1]; 1: keep all.
-        min_p: minimum probability relative to the most probable token, in [0, 1]; 0: keep all.
-        typical_p: keep the locally typical tokens up to this cumulative probability, in (0, 1]; 1: keep all.
-        repetition_penalty: lowers the logits of tokens of the text so far, > 0; 1: unchanged.
-        presence_penalty: subtracted from the logits of tokens of the text so far.
-        frequency_penalty: subtracted from a token's logit for each occurrence in the text so far.
-        penalty_window: number of most recent tokens that the three penalties count, >= 1; None: all.
-        no_repeat_ngram: no sequence of this many tokens occurs twice, >= 1; None: no restriction.
-        logit_bias: (text of a token, value added to its logit), different texts.
-        stop: strings that end the text and are not part of it.
-        max_seconds: wall time after which generation ends, > 0; None: no limit.
-        random_seed: with the index of the text, determines its random numbers.
-        num_samples: number of texts, >= 1.
-        best_of: number of texts sampled, of which the `num_samples` most probable are returned; None: all.
-        num_beams: > 1: beam search with this many beams instead of sampling.
-        logprobs: report each token's log-probability and those of this many most probable tokens; None: none.
+    None or an empty tuple switches a setting off.
 
     Raises:
         UsageError: a value is outside its range, or two exclude each other.
     """
 
-    length: int = setting(
-        "Maximum number of new tokens. Default: 500.", default=500, bounds=(0, MAX_TOKENS), group="Length and stopping"
-    )
-    temperature: float = setting(
+    length: int = _length("Maximum number of new tokens. Default: 500.", 500, (0, MAX_TOKENS))
+    temperature: float = _sampling(
         "Divisor of the logits; 0 is greedy, below 1 more predictable. Default: the model's own, else 1.",
-        default=1.0,
-        bounds=(0.0, math.inf),
-        group="Sampling",
-        metavar="T",
+        1.0,
+        (0.0, math.inf),
+        "T",
     )
-    top_k: int | None = setting(
-        "Number of most probable tokens to sample among. Default: all.",
-        default=None,
-        bounds=(1, MAX_TOKENS),
-        group="Sampling",
-        metavar="K",
+    top_k: int | None = _sampling(
+        "Number of most probable tokens to sample among. Default: all.", None, (1, MAX_TOKENS), "K"
     )
-    top_p: float = setting(
+    top_p: float = _sampling(
         "Cumulative probability of the most probable tokens to sample among (nucleus sampling). Default: 1.",
-        default=1.0,
-        bounds=(sys.float_info.min, 1.0),
-        group="Sampling",
-        metavar="P",
+        1.0,
+        (sys.float_info.min, 1.0),
+        "P",
     )
-    min_p: float = setting(
-        "Minimum probability of a token, relative to the most probable one. Default: 0.",
-        default=0.0,
-        bounds=(0.0, 1.0),
-        group="Sampling",
-        metavar="P",
+    min_p: float = _sampling(
+        "Minimum probability of a token, relative to the most probable one. Default: 0.", 0.0, (0.0, 1.0), "P"
     )
-    typical_p: float = setting(
+    typical_p: float = _sampling(
         "Cumulative probability of the locally typical tokens to sample among. Default: 1.",
-        default=1.0,
-        bounds=(sys.float_info.min, 1.0),
-        group="Sampling",
-        metavar="P",
+        1.0,
+        (sys.float_info.min, 1.0),
+        "P",
     )
-    repetition_penalty: float = setting(
-        "Above 1, lowers the logits of tokens that already occurred. Default: 1.",
-        default=1.0,
-        bounds=(1e-6, 1e6),
-        group="Sampling",
-        metavar="X",
+    repetition_penalty: float = _sampling(
+        "Above 1, lowers the logits of tokens that already occurred. Default: 1.", 1.0, (1e-6, 1e6), "X"
     )
-    presence_penalty: float = setting(
-        "Value subtracted from the logit of a token that already occurred. Default: 0.",
-        default=0.0,
-        bounds=(-1e6, 1e6),
-        group="Sampling",
-        metavar="X",
+    presence_penalty: float = _sampling(
+        "Value subtracted from the logit of a token that already occurred. Default: 0.", 0.0, (-1e6, 1e6), "X"
     )
-    frequency_penalty: float = setting(
-        "Value subtracted from a token's logit for each occurrence. Default: 0.",
-        default=0.0,
-        bounds=(-1e6, 1e6),
-        group="Sampling",
-        metavar="X",
+    frequency_penalty: float = _sampling(
+        "Value subtracted from a token's logit for each occurrence. Default: 0.", 0.0, (-1e6, 1e6), "X"
     )
-    penalty_window: int | None = setting(
-        "Number of most recent tokens that the penalties count. Default: 64.",
-        default=64,
-        bounds=(1, MAX_TOKENS),
-        group="Sampling",
+    penalty_window: int | None = _sampling(
+        "Number of most recent tokens that the penalties count. Default: 64.", 64, (1, MAX_TOKENS)
     )
-    no_repeat_ngram: int | None = setting(
-        "Length of token sequences that may not occur twice. Default: no restriction.",
-        default=None,
-        bounds=(1, 2**20),
-        group="Sampling",
+    no_repeat_ngram: int | None = _sampling(
+        "Length of token sequences that may not occur twice. Default: no restriction.", None, (1, 2**20)
     )
-    logit_bias: tuple[tuple[str, float], ...] = setting(
-        "Value X added to the logit of the token TEXT, -inf to ban it; repeatable. Default: none.",
-        default=(),
-        group="Sampling",
-        metavar="TEXT=X",
+    logit_bias: tuple[tuple[str, float], ...] = _sampling(
+        "Value X added to the logit of the token TEXT, -inf to ban it; repeatable. Default: none.", (), None, "TEXT=X"
     )
-    random_seed: int = setting(
-        "Seed of the random number generator. Default: random, and shown.",
-        default=0,
-        bounds=(0, MAX_INTEGER),
-        group="Sampling",
+    random_seed: int = _sampling(
+        "Seed of the random number generator. Default: random, and shown.", 0, (0, MAX_INTEGER)
     )
-    best_of: int | None = setting(
-        "Number of texts to sample, of which the most probable are output. Default: off.",
-        default=None,
-        bounds=(1, MAX_SAMPLES),
-        group="Sampling",
+    best_of: int | None = _sampling(
+        "Number of texts to sample, of which the most probable are output. Default: off.", None, (1, MAX_SAMPLES)
     )
-    num_beams: int = setting(
-        "Number of beams; above 1, beam search replaces sampling. Default: 1.",
-        default=1,
-        bounds=(1, 2**10),
-        group="Sampling",
+    num_beams: int = _sampling("Number of beams; above 1, beam search replaces sampling. Default: 1.", 1, (1, 2**10))
+    stop: tuple[str, ...] = _length("String before which the text ends; repeatable. Default: none.", (), None, "TEXT")
+    max_seconds: float | None = _length(
+        "Maximum wall time of generation, in seconds. Default: no limit.", None, (1e-3, 1e9), "S"
     )
-    stop: tuple[str, ...] = setting(
-        "String before which the text ends; repeatable. Default: none.",
-        default=(),
-        group="Length and stopping",
-        metavar="TEXT",
-    )
-    max_seconds: float | None = setting(
-        "Maximum wall time of generation, in seconds. Default: no limit.",
-        default=None,
-        bounds=(1e-3, 1e9),
-        group="Length and stopping",
-        metavar="S",
-    )
-    num_samples: int = setting(
-        "Number of texts to generate. Default: 1.", default=1, bounds=(1, MAX_SAMPLES), group="Output"
-    )
-    logprobs: int | None = setting(
+    num_samples: int = _output("Number of texts to generate. Default: 1.", 1, (1, MAX_SAMPLES))
+    logprobs: int | None = _output(
         "With --json, report the log-probability of each token and of the N most probable ones. Default: off.",
-        default=None,
-        bounds=(0, MAX_VOCABULARY_SIZE),
-        group="Output",
+        None,
+        (0, MAX_VOCABULARY_SIZE),
     )
 
     def __post_init__(self) -> None:

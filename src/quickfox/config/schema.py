@@ -35,11 +35,11 @@ MAX_INTEGER = 2**63 - 1
 
 def setting(
     help: str = "",
-    *,
     default: Any = dataclasses.MISSING,
     bounds: Bounds | None = None,
-    group: Group = "",
     metavar: str = "N",
+    *,
+    group: Group = "",
     added_later: bool = False,
 ) -> Any:
     """A dataclass field that declares a setting.
@@ -48,18 +48,18 @@ def setting(
         help: one sentence, with the unit and the default.
         default: as for `dataclasses.field`.
         bounds: lowest and highest value of a number; None: not checked.
-        group: heading of the option in the help text.
         metavar: placeholder of the value in the help text; `TIME` is a duration such as `5m`.
+        group: heading of the option in the help text.
         added_later: whether files of earlier versions may lack the setting, which then has its default.
     """
     metadata = {"help": help, "bounds": bounds, "group": group, "metavar": metavar, "added_later": added_later}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def requested(config: type, name: str, help: str, *, group: Group, metavar: str = "N") -> Any:
-    """An optional field with the bounds of the field `name` of `config`; None: chosen automatically."""
-    (declared,) = (field for field in dataclasses.fields(config) if field.name == name)
-    return setting(help, default=None, bounds=declared.metadata.get("bounds"), group=group, metavar=metavar)
+def bounds_of(config: type, name: str) -> Bounds:
+    """The bounds of the field `name` of a configuration, for a field of another with the same meaning."""
+    bounds: Bounds = next(field.metadata["bounds"] for field in dataclasses.fields(config) if field.name == name)
+    return bounds
 
 
 def check_settings(config: Any) -> None:

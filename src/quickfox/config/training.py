@@ -5,16 +5,11 @@
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from quickfox.config.model import Architecture, ModelConfig, TokenizerKind
-from quickfox.config.schema import (
-    MAX_INTEGER,
-    check_exclusive,
-    check_settings,
-    requested,
-    setting,
-)
+from quickfox.config.schema import MAX_INTEGER, bounds_of, check_exclusive, check_settings, setting
 from quickfox.errors import UsageError
 
 Size = Literal["tiny", "small", "medium", "large"]
@@ -83,6 +78,12 @@ class TrainingConfig:
             raise UsageError("replans must be (step, total steps) in order, no total below its step", "replans")
 
 
+_corpus = partial(setting, group="Corpus and tokenizer")
+_model = partial(setting, group="Model")
+_optimization = partial(setting, group="Optimization")
+_devices = partial(setting, group="Devices")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     """The settings a user requests; those that are None are chosen by `training/planning/auto_config.py`.
@@ -94,103 +95,80 @@ class TrainingRequest:
         UsageError: a value is outside its range, or two exclude each other.
     """
 
-    tokenizer: TokenizerKind | None = setting(
-        "Unit of a token: character, byte, word or subword. Default: char.", default=None, group="Corpus and tokenizer"
+    tokenizer: TokenizerKind | None = _corpus("Unit of a token: character, byte, word or subword. Default: char.", None)
+    vocabulary_size: int | None = _corpus(
+        "Maximum vocabulary size of a word or bpe tokenizer, in tokens. Default: 4096.", None
     )
-    vocabulary_size: int | None = setting(
-        "Maximum vocabulary size of a word or bpe tokenizer, in tokens. Default: 4096.",
-        default=None,
-        group="Corpus and tokenizer",
-    )
-    validation_split: float | None = setting(
+    validation_split: float | None = _corpus(
         "Fraction of the text, taken from its end, held out for validation; 0 disables validation. Default: 0.1.",
-        default=None,
-        bounds=(0.0, 0.9),
-        group="Corpus and tokenizer",
-        metavar="FRACTION",
+        None,
+        (0.0, 0.9),
+        "FRACTION",
     )
-    architecture: Architecture | None = setting("Network architecture. Default: lstm.", default=None, group="Model")
-    size: Size | None = setting(
-        "Preset of embedding dimension, hidden dimension and layers. Default: chosen for the time budget.",
-        default=None,
-        group="Model",
+    architecture: Architecture | None = _model("Network architecture. Default: lstm.", None)
+    size: Size | None = _model(
+        "Preset of embedding dimension, hidden dimension and layers. Default: chosen for the time budget.", None
     )
-    embedding_dim: int | None = requested(
-        ModelConfig, "embedding_dim", "Embedding dimension. Default: chosen with the size.", group="Model"
+    embedding_dim: int | None = _model(
+        "Embedding dimension. Default: chosen with the size.", None, bounds_of(ModelConfig, "embedding_dim")
     )
-    hidden_dim: int | None = requested(
-        ModelConfig, "hidden_dim", "Units per layer. Default: chosen with the size.", group="Model"
+    hidden_dim: int | None = _model(
+        "Units per layer. Default: chosen with the size.", None, bounds_of(ModelConfig, "hidden_dim")
     )
-    num_layers: int | None = requested(
-        ModelConfig, "num_layers", "Number of layers. Default: chosen with the size.", group="Model"
+    num_layers: int | None = _model(
+        "Number of layers. Default: chosen with the size.", None, bounds_of(ModelConfig, "num_layers")
     )
-    num_heads: int | None = requested(
-        ModelConfig, "num_heads", "Attention heads per layer. Default: chosen with the size.", group="Model"
+    num_heads: int | None = _model(
+        "Attention heads per layer. Default: chosen with the size.", None, bounds_of(ModelConfig, "num_heads")
     )
-    budget: float | None = setting(
+    budget: float | None = _optimization(
         "Wall time of the whole command, such as 60s, 5m or 1h. Default: chosen for the length of the text.",
-        default=None,
-        bounds=(1e-3, MAX_SECONDS),
-        group="Optimization",
-        metavar="TIME",
+        None,
+        (1e-3, MAX_SECONDS),
+        "TIME",
     )
-    epochs: float | None = setting(
-        "Number of passes over the training text, instead of a budget.",
-        default=None,
-        bounds=(1e-3, 1e12),
-        group="Optimization",
+    epochs: float | None = _optimization(
+        "Number of passes over the training text, instead of a budget.", None, (1e-3, 1e12)
     )
-    steps: int | None = requested(
-        TrainingConfig, "steps", "Number of optimizer steps, instead of a budget.", group="Optimization"
+    steps: int | None = _optimization(
+        "Number of optimizer steps, instead of a budget.", None, bounds_of(TrainingConfig, "steps")
     )
-    batch_size: int | None = requested(
-        TrainingConfig,
-        "batch_size",
+    batch_size: int | None = _optimization(
         "Sequences per batch, over all workers. Default: 64, or 32 for a short training.",
-        group="Optimization",
+        None,
+        bounds_of(TrainingConfig, "batch_size"),
     )
-    window: int | None = requested(
-        TrainingConfig,
-        "window",
+    window: int | None = _optimization(
         "Tokens of back-propagation through time; attention covers 1 or 2 windows. Default: 64; 128 for a transformer.",
-        group="Optimization",
+        None,
+        bounds_of(TrainingConfig, "window"),
     )
-    learning_rate: float | None = setting(
-        "Peak learning rate. Default: 0.01; 0.003 for rnn and transformer.",
-        default=None,
-        bounds=(1e-9, 10.0),
-        group="Optimization",
-        metavar="RATE",
+    learning_rate: float | None = _optimization(
+        "Peak learning rate. Default: 0.01; 0.003 for rnn and transformer.", None, (1e-9, 10.0), "RATE"
     )
-    dropout: float | None = requested(
-        TrainingConfig,
-        "dropout",
+    dropout: float | None = _optimization(
         "Dropout rate of the layers' outputs. Default: chosen for the number of epochs.",
-        group="Optimization",
-        metavar="RATE",
+        None,
+        bounds_of(TrainingConfig, "dropout"),
+        "RATE",
     )
-    patience: int | None = requested(
-        TrainingConfig,
-        "patience",
+    patience: int | None = _optimization(
         "Validations without improvement before early stopping. Default: no early stopping.",
-        group="Optimization",
+        None,
+        bounds_of(TrainingConfig, "patience"),
     )
-    random_seed: int | None = requested(
-        TrainingConfig,
-        "random_seed",
+    random_seed: int | None = _optimization(
         "Seed of the initial weights, data order and dropout. Default: random, and shown.",
-        group="Optimization",
+        None,
+        bounds_of(TrainingConfig, "random_seed"),
     )
-    freeze_embeddings: bool | None = setting(
-        "With --init-from, do not train the embedding.", default=None, group="Optimization"
-    )
-    precision: Literal["auto"] | Precision = setting(
+    freeze_embeddings: bool | None = _optimization("With --init-from, do not train the embedding.", None)
+    precision: Literal["auto"] | Precision = _devices(
         "Data type of the matrix products. Default: auto, bfloat16 on processors with AMX and float32 elsewhere.",
-        default="auto",
-        group="Devices",
+        "auto",
     )
-    threads: int | None = requested(
-        TrainingConfig, "threads", "Processor threads. Default: all that are available.", group="Devices"
+    threads: int | None = _devices(
+        "Processor threads. Default: all that are available.", None, bounds_of(TrainingConfig, "threads")
     )
 
     def __post_init__(self) -> None:
