@@ -196,8 +196,7 @@ class Model:
         transliterated: Counter[tuple[str, str]] = Counter()
         unknown_counts: Counter[str] = Counter()
         if unknown == "fold":
-            transliteration = transliterate(seed, tokenizer.known_characters)
-            seed, transliterated = transliteration.text, transliteration.replaced
+            seed, transliterated = transliterate(seed, tokenizer.known_characters)
         token_ids = tokenizer.encode(seed, None if unknown == "error" else unknown_counts).tolist()
         start = start_of_text(tokenizer).tolist() if not token_ids or tokenizer.end_of_text is not None else []
         return Prompt(tokenizer.decode(token_ids), start + token_ids, unknown_counts, transliterated)

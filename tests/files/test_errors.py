@@ -35,11 +35,16 @@ def test_read_errors(number: int, kind: type[QuickfoxError], message: str) -> No
     ],
 )
 def test_write_errors(number: int, kind: type[QuickfoxError]) -> None:
-    with pytest.raises(kind) as caught, translate_write_errors("runs", "remove"):
+    with pytest.raises(kind) as caught, translate_write_errors(Path("runs"), "remove"):
         raise OSError(number, os.strerror(number))
     assert str(caught.value) == f"cannot remove runs: {os.strerror(number)}"
 
 
+def test_every_failure_of_a_temporary_file_is_a_storage_error() -> None:
+    with pytest.raises(StorageError, match="cannot write a temporary file: No such file"), translate_write_errors(None):
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
 def test_other_exceptions_are_unchanged() -> None:
-    with pytest.raises(ValueError, match="not ours"), translate_read_errors("a"), translate_write_errors("a"):
+    with pytest.raises(ValueError, match="not ours"), translate_read_errors("a"), translate_write_errors(None):
         raise ValueError("not ours")

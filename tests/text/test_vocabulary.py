@@ -70,13 +70,6 @@ def test_a_vocabulary_has_the_characters_with_min_count(text, min_count):
             build_vocabulary(counts, min_count)
 
 
-@pytest.mark.parametrize("min_count", [0, -3])
-def test_min_count_below_one(min_count):
-    with pytest.raises(UsageError, match=f"min_count must be at least 1, not {min_count}") as failure:
-        build_vocabulary(Counter("ab"), min_count)
-    assert failure.value.exit_status == ExitStatus.USAGE == 2
-
-
 def test_min_count_above_all_counts():
     with pytest.raises(
         UsageError, match=r"min_count 9 excludes every character: the most frequent, 'b' \(U\+0062\), occurs 2"

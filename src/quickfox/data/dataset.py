@@ -229,10 +229,10 @@ def collect_tokens(chunks: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds
     Above 64 MiB they are in an unnamed, memory-mapped temporary file, so memory does not limit the text.
 
     Raises:
-        CannotCreateError, StorageError: the temporary file cannot be created or written.
+        StorageError: the temporary file cannot be created or written.
     """
     with (
-        translate_write_errors("a temporary file"),
+        translate_write_errors(None),
         tempfile.SpooledTemporaryFile(max_size=_BYTES_IN_MEMORY) as file,
     ):
         for ids in chunks:

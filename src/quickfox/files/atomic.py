@@ -14,8 +14,8 @@ from pathlib import Path
 
 from quickfox.files.errors import translate_write_errors
 
-_TEMPORARY_PREFIX = ".quickfox-"
-_TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY_NAME = ".quickfox-{}.tmp"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -34,13 +34,13 @@ def write_file(path: Path, data: bytes) -> None:
         target = Path(os.path.realpath(path))
         temporary = temporary_sibling(target)
         try:
-            _write_new_file(temporary, data)
+            _write(temporary, _NEW_FILE, data)
             sync(temporary)
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_directory(target.parent)
+        sync(target.parent)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -52,7 +52,7 @@ def append_line(path: Path, line: str) -> None:
     """
     with translate_write_errors(path):
         is_new = not path.exists()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             size = os.fstat(descriptor).st_size
             try:
@@ -65,7 +65,7 @@ def append_line(path: Path, line: str) -> None:
         finally:
             os.close(descriptor)
         if is_new:
-            _sync_directory(path.parent)
+            sync(path.parent)
 
 
 def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
@@ -77,7 +77,7 @@ def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
     """
     with new_directory(target) as directory:
         for name, data in files.items():
-            _write_new_file(directory / name, data)
+            _write(directory / name, _NEW_FILE, data)
 
 
 @contextmanager
@@ -92,19 +92,22 @@ def new_directory(target: Path) -> Iterator[Path]:
         StorageError: the disk is full or failed; the temporary directory is removed.
     """
     with translate_write_errors(target):
-        _make_directories(target.parent)
+        missing = [directory for directory in target.parents if not directory.exists()]
+        for directory in reversed(missing):
+            directory.mkdir(exist_ok=True)
+            sync(directory.parent)
         temporary = temporary_sibling(target)
         temporary.mkdir()
         try:
             yield temporary
             for path in temporary.iterdir():
                 sync(path)
-            _sync_directory(temporary)
+            sync(temporary)
             temporary.rename(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)  # report the first failure
             raise
-        _sync_directory(target.parent)
+        sync(target.parent)
 
 
 def remove_directory(path: Path) -> None:
@@ -118,7 +121,7 @@ def remove_directory(path: Path) -> None:
     with translate_write_errors(path, "remove"):
         temporary = temporary_sibling(path)
         path.rename(temporary)
-        _sync_directory(path.parent)
+        sync(path.parent)
         _remove(temporary)
 
 
@@ -129,27 +132,22 @@ def remove_temporaries(directory: Path) -> None:
         CannotCreateError, StorageError: a file cannot be removed.
     """
     with translate_write_errors(directory, "clean up"):
-        for leftover in directory.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
+        for leftover in directory.glob(_TEMPORARY_NAME.format("*")):
             _remove(leftover)
 
 
 def temporary_sibling(path: Path) -> Path:
     """A new hidden name in the same directory, which `remove_temporaries` recognizes."""
-    return path.with_name(f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}")
+    return path.with_name(_TEMPORARY_NAME.format(secrets.token_hex(8)))
 
 
 def sync(path: Path) -> None:
     """Flushes a file or directory to the disk; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _write_new_file(path: Path, data: bytes) -> None:
-    """Writes a file that must not exist; its mode is that of any new file, as the umask says."""
-    _write(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), data)
 
 
 def _write(path: Path, flags: int, data: bytes) -> None:
@@ -171,16 +169,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def _make_directories(path: Path) -> None:
-    """Creates `path` and its missing parents, and flushes each new entry."""
-    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
-    for directory in reversed(missing):
-        directory.mkdir(exist_ok=True)
-        _sync_directory(directory.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name != "nt":  # Windows cannot sync a directory, and journals its directories
-        sync(path)

@@ -39,15 +39,15 @@ def translate_read_errors(name: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def translate_write_errors(name: Path | str, action: str = "write") -> Iterator[None]:
-    """Translates every OSError of the body, which changes `name`; the message says what it was about to do.
+def translate_write_errors(path: Path | None, action: str = "write") -> Iterator[None]:
+    """Translates every OSError of the body, which changes `path`, or a temporary file if it is None.
 
     Raises:
-        CannotCreateError: the place is wrong: a missing directory, no permission, something else is there.
-        StorageError: the storage failed: disk full, device error.
+        CannotCreateError: the path is wrong: a missing directory, no permission, something else is there.
+        StorageError: the storage failed: disk full, device error, no place for temporary files.
     """
     try:
         yield
     except OSError as error:
-        kind = CannotCreateError if error.errno in _WRONG_PLACE else StorageError
-        raise kind(f"cannot {action} {name}: {error.strerror or error}") from error
+        kind = CannotCreateError if path and error.errno in _WRONG_PLACE else StorageError
+        raise kind(f"cannot {action} {path or 'a temporary file'}: {error.strerror or error}") from error

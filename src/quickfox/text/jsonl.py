@@ -17,8 +17,6 @@ from quickfox.text.corpus import Corpus
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 
-_EXPECTED = 'expected {"text": ...} or {"prompt": ..., "completion": ...}'
-
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -71,15 +69,13 @@ def iter_texts(corpus: Corpus) -> Iterator[str]:
 
 
 def _parse_document(value: Any, where: str) -> Document:
-    if not isinstance(value, dict) or len({"text", "prompt"} & value.keys()) != 1:
-        raise DataError(f"{where}: {_EXPECTED}")
-    members = ("text",) if "text" in value else ("prompt", "completion")
-    if ("completion" in value) != ("prompt" in value):
-        raise DataError(f"{where}: {_EXPECTED}")
+    members = [name for name in ("text", "prompt", "completion") if isinstance(value, dict) and name in value]
+    if members not in (["text"], ["prompt", "completion"]):
+        raise DataError(f'{where}: expected {{"text": ...}} or {{"prompt": ..., "completion": ...}}')
     for member in members:
         if not isinstance(value[member], str):
             raise DataError(f"{where}: {member!r} must be a string")
-    return Document("", value["text"]) if "text" in value else Document(value["prompt"], value["completion"])
+    return Document(value.get("prompt", ""), value[members[-1]])
 
 
 def _iter_lines(name: str, chunks: Iterable[str]) -> Iterator[tuple[int, str]]:

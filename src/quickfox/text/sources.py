@@ -11,10 +11,10 @@ import sys
 import tempfile
 import weakref
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, BinaryIO
 
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors, translate_write_errors
@@ -32,22 +32,9 @@ def ignore_progress(_size: int) -> None:
     """No-op progress callback."""
 
 
-class Source(Protocol):
-    """Bytes that can be read from the start any number of times."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def size(self) -> int:
-        """Bytes as stored."""
-
-    def iter_bytes(self, chunk_bytes: int, on_read: OnRead = ...) -> Iterator[bytes]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A regular file, plain or gzip-compressed."""
+    """A regular file, plain or gzip-compressed; its size is in bytes as stored."""
 
     path: Path
 
@@ -93,6 +80,9 @@ class _Spool:
                 yield chunk
 
 
+Source = _File | _Spool
+
+
 def find_sources(source: str, stdin: BinaryIO | None) -> list[Source]:
     """The files that one argument names, in reading order, at least one.
 
@@ -105,7 +95,9 @@ def find_sources(source: str, stdin: BinaryIO | None) -> list[Source]:
         StorageError: it cannot be read.
     """
     if source == STANDARD_INPUT:
-        return [_spool(source, _standard_input() if stdin is None else stdin)]
+        if stdin is None and sys.stdin is None:  # the program was started with it closed
+            raise NoInputError("standard input is closed")
+        return [_spool(source, stdin or sys.stdin.buffer)]
     if not source:  # an unset shell variable; Path("") is the current directory
         raise NoInputError("'': no such file or folder")
     path = Path(source)
@@ -113,13 +105,16 @@ def find_sources(source: str, stdin: BinaryIO | None) -> list[Source]:
         try:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: not a possible file name
-            return [_File(match) for match in _matches(source)]
-        if stat.S_ISDIR(mode):
-            return [_File(text) for text in _texts_in(path)]
-        if stat.S_ISREG(mode):
-            return [_File(path)]
-        with path.open("rb") as stream:  # a device or a pipe, such as the shell's <(zcat log.gz)
-            return [_spool(source, stream)]
+            paths = _matches(source)
+        else:
+            if stat.S_ISDIR(mode):
+                paths = _texts_in(path)
+            elif stat.S_ISREG(mode):
+                paths = [path]
+            else:
+                with path.open("rb") as stream:  # a device or a pipe, such as the shell's <(zcat log.gz)
+                    return [_spool(source, stream)]
+    return [_File(path) for path in sorted(paths, key=lambda path: path.parts)]  # four times as fast as paths
 
 
 def display_name(name: str) -> str:
@@ -128,10 +123,10 @@ def display_name(name: str) -> str:
 
 
 def _matches(pattern: str) -> list[Path]:
-    """The files that a glob matches, sorted; raises NoInputError if it is not a glob or matches none."""
+    """The files that a glob matches; raises NoInputError if it is not a glob or matches none."""
     if not glob.has_magic(pattern):
         raise NoInputError(f"{pattern}: no such file or folder")
-    found = _sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+    found = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - may be absolute
     files = [path for path in found if path.is_file()]
     if not files:
         raise NoInputError(f"{pattern}: matches no file")
@@ -139,7 +134,7 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _texts_in(directory: Path) -> list[Path]:
-    """The visible *.txt files in a directory, at any depth, sorted; raises NoInputError if there is none."""
+    """The visible *.txt files in a directory, at any depth; raises NoInputError if there is none."""
 
     def fail(error: OSError) -> None:
         with translate_read_errors(str(error.filename)):
@@ -151,21 +146,11 @@ def _texts_in(directory: Path) -> list[Path]:
         texts += [Path(path, name) for name in files if name.endswith(".txt") and not name.startswith(".")]
     if not texts:
         raise NoInputError(f"{directory}: no *.txt file in this folder")
-    return _sorted(texts)
-
-
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: path.parts)  # the order of paths, four times as fast
-
-
-def _standard_input() -> BinaryIO:
-    if sys.stdin is None:  # the program was started with it closed
-        raise NoInputError("standard input is closed")
-    return sys.stdin.buffer
+    return texts
 
 
 def _spool(name: str, stream: BinaryIO) -> _Spool:
-    with translate_write_errors("a temporary file"):
+    with translate_write_errors(None):
         spool = _Spool(name, tempfile.TemporaryFile())  # noqa: SIM115 - the file lives as long as the source
         weakref.finalize(spool, spool.file.close)
         while chunk := _read(stream, name):

@@ -14,7 +14,6 @@ unchanged if all of it is known. Independent of files and token ids.
 import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
 
 _FIRST_MARK = "\u0300"
 """The lowest code point that combines with the character before it."""
@@ -56,29 +55,15 @@ _TO_FULLWIDTH = 0xFEE0
 """Offset from ASCII to its fullwidth forms, which Chinese and Japanese texts use."""
 
 
-@dataclass(frozen=True)
-class Transliteration:
-    """A transliterated text.
+def transliterate(text: str, known: Container[str]) -> tuple[str, Counter[tuple[str, str]]]:
+    """Replaces characters that are not in `known` by similar ones that are, where there are any.
 
-    Attributes:
-        text: the text; unknown characters without a replacement are still in it.
-        replaced: (original, replacement) -> number of times.
-    """
-
-    text: str
-    replaced: Counter[tuple[str, str]]
-
-
-def transliterate(text: str, known: Container[str]) -> Transliteration:
-    """Replaces unknown characters by similar known ones where there are any.
-
-    Args:
-        text: any text.
-        known: the characters of the vocabulary.
+    Returns:
+        The text, and (original, replacement) -> number of times. Characters without a replacement are unchanged.
     """
     replaced: Counter[tuple[str, str]] = Counter()
     if _are_known(text, known):
-        return Transliteration(text, replaced)
+        return text, replaced
     spellings: dict[tuple[str, bool], str] = {}  # a cache: few different ones recur
     transliterated: list[str] = []
     for cluster in _clusters(text):
@@ -89,7 +74,7 @@ def transliterate(text: str, known: Container[str]) -> Transliteration:
         if spelling != cluster:
             replaced[cluster, spelling] += 1
         transliterated.append(spelling)
-    return Transliteration("".join(transliterated), replaced)
+    return "".join(transliterated), replaced
 
 
 def describe_transliteration(replaced: Counter[tuple[str, str]], limit: int = 5) -> str:

@@ -98,14 +98,12 @@ def _count_code_points(batch: list[CodePoints]) -> npt.NDArray[np.int64]:
 
 
 def build_vocabulary(counts: Counter[str], min_count: int = 1) -> Vocabulary:
-    """The vocabulary of the characters that occur at least `min_count` times.
+    """The vocabulary of the characters that occur at least `min_count` times, >= 1.
 
     Raises:
-        UsageError: `min_count` is below 1, or above all counts.
+        UsageError: `min_count` is above all counts.
         NoInputError: there are no characters.
     """
-    if min_count < 1:
-        raise UsageError(f"min_count must be at least 1, not {min_count}", "min_count")
     if not counts:
         raise NoInputError("the corpus has no characters to build a vocabulary from")
     characters = tuple(sorted(character for character, count in counts.items() if count >= min_count))

@@ -1,12 +1,13 @@
-"""The Tokenizer protocol: text to token ids and back; and a decoder for tokens that arrive one at a time.
+"""The base class Tokenizer: text to token ids and back; and a decoder for tokens that arrive one at a time.
 
 Every token is a sequence of UTF-8 bytes, possibly a part of a character; the concatenated bytes are the text.
 """
 
 import codecs
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Container, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,34 +19,22 @@ TokenIds = npt.NDArray[np.unsignedinteger[Any]]
 LossMask = npt.NDArray[np.bool_]
 
 
-class Tokenizer(Protocol):
+class Tokenizer(ABC):
     """Converts text to token ids and back: decode(encode(text)) == text for every text it can encode."""
 
-    @property
-    def kind(self) -> TokenizerKind:
-        """What its tokens are: characters, bytes, words, or subwords of byte-pair encoding."""
-        ...
+    kind: ClassVar[TokenizerKind]
 
     @property
-    def vocabulary_size(self) -> int:
-        """Number of tokens; ids are 0 ... vocabulary_size - 1."""
-        ...
+    @abstractmethod
+    def tokens(self) -> Sequence[bytes]:
+        """The UTF-8 bytes of each token, by id; those of the end-of-text token are empty."""
 
     @property
-    def token_dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
-        """The smallest unsigned integer type that holds every token id."""
-        ...
-
-    @property
-    def end_of_text(self) -> int | None:
-        """The id of the end-of-text token, which decodes to no text; None: there is none."""
-        ...
-
-    @property
+    @abstractmethod
     def known_characters(self) -> Container[str]:
         """The characters it can encode."""
-        ...
 
+    @abstractmethod
     def encode(self, text: str, unknown: Counter[str] | None = None) -> TokenIds:
         """The token ids of a text.
 
@@ -59,15 +48,29 @@ class Tokenizer(Protocol):
         Raises:
             DataError: a character cannot be encoded, and `unknown` is not given.
         """
-        ...
 
-    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
-        """The text of token ids, (number of tokens,); bytes that are not UTF-8 become U+FFFD.
+    @abstractmethod
+    def with_end_of_text(self) -> Self:
+        """The same tokenizer with an end-of-text token, which is appended if missing."""
 
-        Raises:
-            DataError: an id is out of range.
-        """
-        ...
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The members of its file except the kind, as JSON values."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens; ids are 0 ... vocabulary_size - 1."""
+        return len(self.tokens)
+
+    @property
+    def token_dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """The smallest unsigned integer type that holds every token id."""
+        return np.min_scalar_type(self.vocabulary_size - 1)
+
+    @property
+    def end_of_text(self) -> int | None:
+        """The id of the end-of-text token; None: there is none."""
+        return None if self.tokens[-1] else len(self.tokens) - 1
 
     def token_bytes(self, token_id: int) -> bytes:
         """The UTF-8 bytes of a token; empty for the end-of-text token.
@@ -75,15 +78,19 @@ class Tokenizer(Protocol):
         Raises:
             DataError: the id is out of range.
         """
-        ...
+        if not 0 <= token_id < len(self.tokens):
+            raise DataError(f"token id {token_id} is outside the vocabulary of {len(self.tokens)} tokens")
+        return self.tokens[token_id]
 
-    def with_end_of_text(self) -> "Tokenizer":
-        """The same tokenizer with an end-of-text token, which is appended if missing."""
-        ...
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
+        """The text of token ids, (number of tokens,); bytes that are not UTF-8 become U+FFFD.
 
-    def to_json(self) -> dict[str, Any]:
-        """The members of its file except the kind, as JSON values."""
-        ...
+        Raises:
+            DataError: an id is out of range.
+        """
+        # Plain Python: sampling decodes a few tokens at a time, for which array operations cost more.
+        numbers = ids.tolist() if isinstance(ids, np.ndarray) else ids
+        return b"".join(map(self.token_bytes, numbers)).decode(errors="replace")
 
 
 def start_of_text(tokenizer: Tokenizer) -> TokenIds:
@@ -91,11 +98,6 @@ def start_of_text(tokenizer: Tokenizer) -> TokenIds:
     if tokenizer.end_of_text is not None:
         return np.array([tokenizer.end_of_text], tokenizer.token_dtype)
     return tokenizer.encode("\n", Counter())
-
-
-def out_of_vocabulary_error(token_id: int, vocabulary_size: int) -> DataError:
-    """The error for a token id that is out of range."""
-    return DataError(f"token id {token_id} is outside the vocabulary of {vocabulary_size} tokens")
 
 
 class StreamingDecoder:

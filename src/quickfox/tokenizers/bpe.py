@@ -8,9 +8,9 @@ that encode bytes without loss: any that normalizes, adds or removes text is ref
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
 
@@ -26,17 +26,9 @@ END_OF_TEXT = "<|endoftext|>"
 _END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 """Names of end-of-text tokens, in order of preference."""
 
-_MEMBERS = {
-    "version",
-    "truncation",
-    "padding",
-    "added_tokens",
-    "normalizer",
-    "pre_tokenizer",
-    "post_processor",
-    "decoder",
-    "model",
-}
+_REQUIRED = {"added_tokens", "model"}
+_CHANGES_TEXT = ("normalizer", "truncation", "padding")
+_MEMBERS = {*_REQUIRED, *_CHANGES_TEXT, "version", "pre_tokenizer", "post_processor", "decoder"}
 
 
 @dataclass(frozen=True)
@@ -50,40 +42,52 @@ class BpeTokenizer(ByteLevelTokenizer):
         DataError: the library cannot read it, or it does not encode bytes without loss.
     """
 
+    kind = "bpe"
     definition: dict[str, Any]
 
     def __post_init__(self) -> None:
         _check_definition(self.definition)
-        self._tokens_and_end  # noqa: B018 - computed now, as it may raise
+        self.tokens  # noqa: B018 - computed now, as it may raise
         self._encoder  # noqa: B018
 
-    @property
-    def kind(self) -> Literal["bpe"]:
-        return "bpe"
-
-    @property
+    @cached_property
     def tokens(self) -> Sequence[bytes]:
-        return self._tokens_and_end[0]
+        byte_of = {character: value for value, character in byte_characters().items()}
+        added = {token["id"]: token for token in self.definition["added_tokens"]}
+        found: dict[int, bytes] = {}
+        for text, token_id in self.definition["model"]["vocab"].items():
+            try:
+                found[token_id] = b"" if token_id in added else bytes(byte_of[character] for character in text)
+            except KeyError:
+                raise DataError(f"token {text[:20]!r} is not in the byte-level alphabet") from None
+        found |= {token_id: b"" if token["special"] else token["content"].encode() for token_id, token in added.items()}
+        if sorted(found) != list(range(len(found))):
+            raise DataError("its token ids are not consecutive from 0")
+        if missing := set(range(256)) - {token[0] for token in found.values() if len(token) == 1}:
+            raise DataError(f"it has no token for the byte 0x{min(missing):02x}, so it cannot encode every text")
+        return [found[token_id] for token_id in range(len(found))]
 
-    @property
+    @cached_property
     def end_of_text(self) -> int | None:
-        return self._tokens_and_end[1]
+        return self._special_ids.get(self.end_of_text_name or "")
 
     @property
     def end_of_text_name(self) -> str | None:
         """Name of the end-of-text token in the definition; None: there is none."""
-        return next(
-            (token["content"] for token in self.definition["added_tokens"] if token["id"] == self.end_of_text), None
-        )
+        return next((name for name in _END_OF_TEXT_NAMES if name in self._special_ids), None)
 
-    def with_end_of_text(self) -> "BpeTokenizer":
+    @cached_property
+    def _special_ids(self) -> dict[str, int]:
+        return {token["content"]: token["id"] for token in self.definition["added_tokens"] if token["special"]}
+
+    def with_end_of_text(self) -> Self:
         if self.end_of_text is not None:
             return self
         from tokenizers import AddedToken, Tokenizer
 
         encoder = Tokenizer.from_str(json.dumps(self.definition))
         encoder.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
-        return BpeTokenizer(json.loads(encoder.to_str()))
+        return replace(self, definition=json.loads(encoder.to_str()))
 
     def to_json(self) -> dict[str, Any]:
         return self.definition
@@ -102,26 +106,6 @@ class BpeTokenizer(ByteLevelTokenizer):
             raise DataError(f"the tokenizers library cannot read it: {error}") from None
         encoder.encode_special_tokens = True  # the names of special tokens in a text are text
         return encoder
-
-    @cached_property
-    def _tokens_and_end(self) -> tuple[list[bytes], int | None]:
-        """The bytes of each token, by id, and the id of the end-of-text token."""
-        byte_of = {character: value for value, character in byte_characters().items()}
-        added = {token["id"]: token for token in self.definition["added_tokens"]}
-        found: dict[int, bytes] = {}
-        for text, token_id in self.definition["model"]["vocab"].items():
-            try:
-                found[token_id] = b"" if token_id in added else bytes(byte_of[character] for character in text)
-            except KeyError:
-                raise DataError(f"token {text[:20]!r} is not in the byte-level alphabet") from None
-        found |= {token_id: b"" if token["special"] else token["content"].encode() for token_id, token in added.items()}
-        if sorted(found) != list(range(len(found))):
-            raise DataError("its token ids are not consecutive from 0")
-        if missing := set(range(256)) - {token[0] for token in found.values() if len(token) == 1}:
-            raise DataError(f"it has no token for the byte 0x{min(missing):02x}, so it cannot encode every text")
-        special = {token["content"]: token["id"] for token in added.values() if token["special"]}
-        ends = [special[name] for name in _END_OF_TEXT_NAMES if name in special]
-        return [found[token_id] for token_id in range(len(found))], ends[0] if ends else None
 
 
 def build_bpe_tokenizer(segments: Iterable[str], vocabulary_size: int, min_count: int = 2) -> BpeTokenizer:
@@ -163,10 +147,10 @@ def _check_definition(value: dict[str, Any]) -> None:
     """Raises DataError unless it encodes bytes without loss and deterministically."""
     if unknown := sorted(value.keys() - _MEMBERS):
         raise DataError(f"unknown member {unknown[0][:40]!r}")
-    if missing := sorted({"added_tokens", "model"} - value.keys()):
+    if missing := sorted(_REQUIRED - value.keys()):
         raise DataError(f"member {missing[0]!r} is missing")
     _check_added_tokens(value["added_tokens"])
-    for name in ("normalizer", "truncation", "padding"):
+    for name in _CHANGES_TEXT:
         if value.get(name) is not None:
             raise DataError(f"it has a {name}, which would change texts")
     model = value["model"]
@@ -176,7 +160,7 @@ def _check_definition(value: dict[str, Any]) -> None:
         if model.get(name):
             raise DataError(f"its model has {name}, which is not supported")
     vocabulary = model.get("vocab")
-    if not isinstance(vocabulary, dict) or not all(map(_is_id, vocabulary.values())):
+    if not isinstance(vocabulary, dict) or not all(type(token_id) is int for token_id in vocabulary.values()):
         raise DataError("its model has no vocabulary that maps texts to ids")
     if len(set(vocabulary.values())) < len(vocabulary):
         raise DataError("two tokens of its vocabulary have the same id")
@@ -189,7 +173,7 @@ def _check_added_tokens(tokens: Any) -> None:
         raise DataError("added_tokens must be a list")
     for token in tokens:
         is_token = isinstance(token, dict) and isinstance(token.get("content"), str) and token["content"]
-        if not is_token or not _is_id(token.get("id")) or not isinstance(token.get("special"), bool):
+        if not is_token or type(token.get("id")) is not int or not isinstance(token.get("special"), bool):
             raise DataError("added_tokens must each have an id, a content and a boolean special")
         if not token["special"] and (token.get("lstrip") or token.get("rstrip")):
             raise DataError(f"added token {token['content'][:20]!r} removes spaces around it (lstrip or rstrip)")
@@ -208,7 +192,3 @@ def _is_byte_level(pre_tokenizer: Any) -> bool:
         for step in splits
     )
     return are_lossless and last.get("type") == "ByteLevel" and last.get("add_prefix_space") is False
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

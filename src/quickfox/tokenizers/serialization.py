@@ -9,7 +9,6 @@ The file of `bpe` is the tokenizer.json of the `tokenizers` library.
 import json
 import re
 import reprlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,40 +83,27 @@ def _parse_own(value: Any) -> Tokenizer:
         raise DataError("not a vocabulary; `llm build-vocab` writes one")
     members = dict(value)
     version, kind = members.pop("format_version"), members.pop("type")
-    if not _is_integer(version) or version < 1:
+    if type(version) is not int or version < 1:
         raise DataError(f"format_version cannot be {reprlib.repr(version)}")
     if version > FORMAT_VERSION:
         raise DataError(f"written by a newer version of quickfox (format {reprlib.repr(version)}): upgrade quickfox")
-    if not isinstance(kind, str) or kind not in _PARSERS:
-        raise DataError(f"unknown type of tokenizer {reprlib.repr(kind)}")
     has_end_of_text = members.pop(_END_OF_TEXT, False)
     if not isinstance(has_end_of_text, bool):
         raise DataError(f"{_END_OF_TEXT} cannot be {reprlib.repr(has_end_of_text)}")
-    return _PARSERS[kind](members, has_end_of_text)
-
-
-def _parse_characters(members: dict[str, Any], has_end_of_text: bool) -> CharacterTokenizer:
-    _check_members(members, {"min_count", "characters"})
-    if not _is_integer(members["min_count"]):
-        raise DataError(f"min_count cannot be {reprlib.repr(members['min_count'])}")
-    return CharacterTokenizer(Vocabulary(_strings(members, "characters"), members["min_count"]), has_end_of_text)
-
-
-def _parse_bytes(members: dict[str, Any], has_end_of_text: bool) -> ByteTokenizer:
-    _check_members(members, set())
-    return ByteTokenizer(has_end_of_text)
-
-
-def _parse_words(members: dict[str, Any], has_end_of_text: bool) -> WordTokenizer:
-    _check_members(members, {"words"})
-    return WordTokenizer(_strings(members, "words"), has_end_of_text)
-
-
-_PARSERS: dict[str, Callable[[dict[str, Any], bool], Tokenizer]] = {
-    "char": _parse_characters,
-    "byte": _parse_bytes,
-    "word": _parse_words,
-}
+    match kind:
+        case "char":
+            _check_members(members, {"min_count", "characters"})
+            if type(members["min_count"]) is not int:
+                raise DataError(f"min_count cannot be {reprlib.repr(members['min_count'])}")
+            vocabulary = Vocabulary(_strings(members, "characters"), members["min_count"])
+            return CharacterTokenizer(vocabulary, has_end_of_text)
+        case "word":
+            _check_members(members, {"words"})
+            return WordTokenizer(_strings(members, "words"), has_end_of_text)
+        case "byte":
+            _check_members(members, set())
+            return ByteTokenizer(has_end_of_text)
+    raise DataError(f"unknown type of tokenizer {reprlib.repr(kind)}")
 
 
 def _strings(members: dict[str, Any], name: str) -> tuple[str, ...]:
@@ -136,7 +122,3 @@ def _check_members(value: dict[str, Any], expected: set[str]) -> None:
         raise DataError(f"unknown member {reprlib.repr(unknown[0])}")
     if missing := sorted(expected - value.keys()):
         raise DataError(f"member {missing[0]!r} is missing")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Self
 
 import numpy.typing as npt
 
@@ -21,6 +21,7 @@ from quickfox.text.vocabulary import SURROGATES
 from quickfox.tokenizers.byte_level import SINGLE_BYTES, ByteLevelTokenizer
 
 _WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")
+"""Splits a text without loss into words, runs of punctuation and whitespace, each with the space before it."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,14 @@ class WordTokenizer(ByteLevelTokenizer):
     """Tokenizer of words; ids 0 to 255 are the single bytes, then come the words, then the end of text.
 
     Attributes:
-        words: distinct results of `split_into_words`, each of more than one byte.
+        words: distinct texts that _WORD matches, each of more than one byte.
         has_end_of_text: whether there is an end-of-text token.
 
     Raises:
         DataError: the words are not as described.
     """
 
+    kind = "word"
     words: tuple[str, ...]
     has_end_of_text: bool = False
 
@@ -48,20 +50,12 @@ class WordTokenizer(ByteLevelTokenizer):
             ((twice, _),) = Counter(self.words).most_common(1)
             raise DataError(f"{twice[:20]!r} is in the vocabulary twice")
 
-    @property
-    def kind(self) -> Literal["word"]:
-        return "word"
-
     @cached_property
     def tokens(self) -> Sequence[bytes]:
         end = [b""] if self.has_end_of_text else []
         return [*SINGLE_BYTES, *(word.encode() for word in self.words), *end]
 
-    @property
-    def end_of_text(self) -> int | None:
-        return len(SINGLE_BYTES) + len(self.words) if self.has_end_of_text else None
-
-    def with_end_of_text(self) -> "WordTokenizer":
+    def with_end_of_text(self) -> Self:
         return replace(self, has_end_of_text=True)
 
     def to_json(self) -> dict[str, Any]:
@@ -74,18 +68,13 @@ class WordTokenizer(ByteLevelTokenizer):
     def _encode_known(self, text: str) -> npt.ArrayLike:
         ids: list[int] = []
         for segment in iter_segments([text]):
-            for word in split_into_words(segment):
+            for word in _WORD.findall(segment):
                 known = self._ids.get(word)
                 if known is None:
                     ids.extend(word.encode())
                 else:
                     ids.append(known)
         return ids
-
-
-def split_into_words(text: str) -> list[str]:
-    """Splits a text without loss into words, runs of punctuation and whitespace, each with the space before it."""
-    return _WORD.findall(text)
 
 
 def build_word_tokenizer(segments: Iterable[str], vocabulary_size: int, min_count: int = 1) -> WordTokenizer:
@@ -98,7 +87,7 @@ def build_word_tokenizer(segments: Iterable[str], vocabulary_size: int, min_coun
     """
     counts: Counter[str] = Counter()
     for segment in segments:
-        counts.update(split_into_words(segment))
+        counts.update(_WORD.findall(segment))
     frequent = [word for word, count in counts.items() if count >= min_count and len(word.encode()) > 1]
     frequent.sort(key=lambda word: (-counts[word], word))
     return WordTokenizer(tuple(frequent[: vocabulary_size - len(SINGLE_BYTES)]))
