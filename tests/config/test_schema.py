@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import (
     MAX_INTEGER,
+    bounds_of,
     check_exclusive,
     check_settings,
     choices,
     from_dict,
-    requested,
     setting,
     to_dict,
 )
@@ -74,10 +74,8 @@ def test_settings_that_exclude_each_other() -> None:
     assert error.value.settings == ("count", "kind")
 
 
-def test_a_requested_setting_has_the_bounds_of_the_original_and_is_optional() -> None:
-    field = requested(Example, "count", "How many.", group="Model")
-    assert field.default is None
-    assert (field.metadata["bounds"], field.metadata["group"]) == ((1, 10), "Model")
+def test_bounds_of_a_setting_serve_another_configuration() -> None:
+    assert bounds_of(Example, "count") == (1, 10)
 
 
 def test_choices_of_a_type() -> None:

@@ -75,8 +75,7 @@ InitFromOption = Annotated[
 ]
 RUN: Group = "Run and checkpoints"
 ResumeOption = Annotated[
-    bool,
-    option("--resume", "Resume RUN, or the newest run if none is named, from its last checkpoint.", RUN),
+    bool, option("--resume", "Resume RUN, or the newest run if none is named, from its last checkpoint.", RUN)
 ]
 OutputOption = Annotated[
     Path | None,
