@@ -160,7 +160,10 @@ def open_cluster(spec: ClusterSpec, control: Control) -> Cluster:
         rpc_layer="grpc",
         num_accelerators={"GPU": num_gpus()},
     )
-    _disable_coordination_service()
+    # The strategy must not start TensorFlow's coordination service, and no public function prevents it: it waits for a
+    # lost peer up to an hour in a call during which no Python runs, and replaces the handler of SIGTERM. Without it the
+    # strategy starts with an all-reduce, during which Python runs, and `messaging.py` detects lost peers.
+    eager_context.context().configure_coordination_service(service_type="")
     try:
         with control.response_deadline(SERVER_START_SECONDS):
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
@@ -173,16 +176,6 @@ def open_cluster(spec: ClusterSpec, control: Control) -> Cluster:
         ) from None
     strategy.extended._check_health_thread_should_stop.set()  # messaging.py is faster, and names the peer
     return Cluster(strategy, control, spec)
-
-
-def _disable_coordination_service() -> None:
-    """Prevents the strategy from starting TensorFlow's coordination service; no public function does.
-
-    The service waits for a lost peer up to an hour in a call during which no Python runs, and replaces the handler of
-    SIGTERM; `messaging.py` detects lost peers instead. Without it the strategy starts with an all-reduce, during which
-    Python runs.
-    """
-    eager_context.context().configure_coordination_service(service_type="")
 
 
 def single_process() -> Cluster:

@@ -15,8 +15,12 @@ from quickfox.training.distributed.cluster_spec import SINGLE_PROCESS, ClusterSp
 from quickfox.training.planning.cost import Cost
 
 
+class Event:
+    """What a run yields while it is in progress."""
+
+
 @dataclass(frozen=True)
-class RunStarted:
+class RunStarted(Event):
     """All settings are decided and the run directory exists; training starts now."""
 
     directory: Path
@@ -31,7 +35,7 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
-class RunPlanned:
+class RunPlanned(Event):
     """A dry run has decided all settings; no training takes place."""
 
     run: RunStarted  # as if training started
@@ -39,7 +43,7 @@ class RunPlanned:
 
 
 @dataclass(frozen=True)
-class StepsCompleted:
+class StepsCompleted(Event):
     """One or more optimizer steps were made."""
 
     step: int
@@ -53,7 +57,7 @@ class StepsCompleted:
 
 
 @dataclass(frozen=True)
-class Validated:
+class Validated(Event):
     """The validation text was evaluated, or without one an interval passed, and a checkpoint was committed."""
 
     step: int
@@ -71,7 +75,7 @@ class Validated:
 
 
 @dataclass(frozen=True)
-class Replanned:
+class Replanned(Event):
     """The total number of steps was changed to meet the time budget at the measured speed."""
 
     step: int
@@ -79,7 +83,7 @@ class Replanned:
 
 
 @dataclass(frozen=True)
-class RunFinished:
+class RunFinished(Event):
     """The run is finished; the fields are those of `llm train --json` except `seconds`."""
 
     run: Path
@@ -97,7 +101,7 @@ class RunFinished:
 
 
 @dataclass(frozen=True)
-class RunInterrupted:
+class RunInterrupted(Event):
     """The run was stopped on request after saving a checkpoint; the last event."""
 
     run: Path
@@ -105,26 +109,13 @@ class RunInterrupted:
 
 
 @dataclass(frozen=True)
-class WorkerStarted:
+class WorkerStarted(Event):
     """This process is a worker other than the chief; its first event."""
 
 
 @dataclass(frozen=True)
-class WorkerFinished:
+class WorkerFinished(Event):
     """The chief has finished the run; the last event of a worker other than the chief."""
-
-
-Event = (
-    RunPlanned
-    | RunStarted
-    | StepsCompleted
-    | Validated
-    | Replanned
-    | RunFinished
-    | RunInterrupted
-    | WorkerStarted
-    | WorkerFinished
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,19 +145,16 @@ class RunRecord:
 
 def current_versions() -> dict[str, str]:
     """Versions of the programs that determine the arithmetic of a run, and the machine type."""
+    try:
+        tensorflow = version("tensorflow")
+    except PackageNotFoundError:  # another build, such as tensorflow-cpu
+        tensorflow = "unknown"
     return {
         "quickfox": __version__,
-        "tensorflow": _tensorflow_version(),
+        "tensorflow": tensorflow,
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
-
-
-def _tensorflow_version() -> str:
-    try:
-        return version("tensorflow")
-    except PackageNotFoundError:  # another build, such as tensorflow-cpu
-        return "unknown"
 
 
 def write_record(run: Path, record: RunRecord) -> None:

@@ -44,11 +44,7 @@ from quickfox.training.tensorflow_runtime import import_tensorflow
 
 
 def resume_run(
-    run: Path | None,
-    request: TrainingRequest,
-    *,
-    run_context: RunContext,
-    checkpoint_every: str | None = None,
+    run: Path | None, request: TrainingRequest, *, run_context: RunContext, checkpoint_every: str | None = None
 ) -> Iterator[Event]:
     """Continues a run from its newest undamaged checkpoint, with the result of an uninterrupted run.
 
@@ -67,11 +63,7 @@ def resume_run(
 
 
 def _resume_chief(
-    run: Path | None,
-    request: TrainingRequest,
-    checkpoint_every: str | None,
-    run_context: RunContext,
-    control: Control,
+    run: Path | None, request: TrainingRequest, checkpoint_every: str | None, run_context: RunContext, control: Control
 ) -> Iterator[Event]:
     """`resume_run` in the chief, or in the only process."""
     directory = find_run(run, run_context.notify)
@@ -100,11 +92,7 @@ def _resume_chief(
 
 
 def _continue_training(
-    directory: Path,
-    record: RunRecord,
-    point: ResumePoint | None,
-    run_context: RunContext,
-    control: Control,
+    directory: Path, record: RunRecord, point: ResumePoint | None, run_context: RunContext, control: Control
 ) -> Iterator[Event]:
     import_tensorflow()  # it may be missing: fail before anything is written
     tokenizer = ensure_tokens(directory, record, run_context)

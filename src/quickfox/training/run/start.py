@@ -47,14 +47,8 @@ if TYPE_CHECKING:
 def start_run(corpus: Corpus, name: str, request: RunRequest, run_context: RunContext) -> Iterator[Event]:
     """Trains a new model on `corpus`, yielding events; each `Validated` event follows a committed checkpoint.
 
-    Args:
-        corpus: the text.
-        name: of the run directory under `runs/` if `request.output` is None.
-        request: the settings requested.
-        run_context: the program that the run is part of.
-
-    Raises:
-        QuickfoxError: any subclass; invalid input leaves no files behind.
+    The run directory is `runs/NAME` if `request.output` is None. Raises any QuickfoxError; invalid input leaves no
+    files behind.
     """
     check_batch_divides(run_context.cluster, request.training.batch_size)
     yield from run_on_all_workers(request.training, corpus, run_context, partial(_run_chief, corpus, name, request))
