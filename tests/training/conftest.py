@@ -1,5 +1,6 @@
-"""TensorFlow starts once for all tests of training, with two threads on any machine; without it, none of them runs."""
+"""Starts TensorFlow once for all training tests, with two threads on every machine; without it, none of them runs."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,5 +16,15 @@ else:
 
 @pytest.fixture(scope="session")
 def pattern_ids() -> np.ndarray:
-    """A text of four tokens over and over, the next one always certain: the best possible loss is 0."""
+    """A repeated pattern of four tokens, each determined by those before it: the lowest possible loss is 0."""
     return np.tile(np.array([0, 1, 2, 1], dtype=np.uint8), 600)
+
+
+@pytest.fixture
+def run_eagerly() -> Iterator[None]:
+    """Runs every tf.function as plain operations: for tests of few steps, which compilation would dominate."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -117,7 +117,7 @@ class TrainStep:
         return self._network.reset_rows(state, tf.equal((indices + step + 1) % STATE_RESET_WINDOWS, 0))
 
     def _targets_per_microbatch(self, y: Tensor) -> Tensor:
-        """The divisor of each microbatch's summed losses, so that the mean over microbatches is that of the batch."""
+        """The divisor of each microbatch's sum of losses; the mean over microbatches is then that of the batch."""
         if not self._has_ignored:
             return tf.constant(y.shape[0] * y.shape[1] / self._microbatches, tf.float32)
         [count] = self._cluster.all_reduce_sum([tf.reduce_sum(tf.cast(y != IGNORED, tf.float32))])
@@ -126,7 +126,7 @@ class TrainStep:
     def _microbatch_gradients(
         self, x: Tensor, y: Tensor, state: State, seed: Tensor, count: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], State]:
-        """x, y (B / microbatches, T) -> summed loss / count, its gradients by parameter name, and the new state."""
+        """x, y (B / microbatches, T) -> sum of losses / count, its gradients by parameter name, and the new state."""
         with tf.GradientTape() as tape:
             logits, new_state = self._network.forward(x, state, self._config.dropout, seed)
             if self._has_ignored:

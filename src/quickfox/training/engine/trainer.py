@@ -1,4 +1,4 @@
-"""The training loop: batches in, events out. It writes no files and prints nothing.
+"""The training loop: batches in, events out. Independent of files and of the terminal.
 
 One TensorFlow call makes several steps but takes at most about half a second, because signals are handled only between
 calls.

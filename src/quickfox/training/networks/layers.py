@@ -1,4 +1,4 @@
-"""Building blocks of every network: dropout, seeded initialization, the embedding and output layers.
+"""The parts that networks have in common: dropout, seeded initialization, embedding and output layers.
 
 Dropout applies in training only: it zeroes a random fraction of a layer's outputs and scales up the rest (Srivastava
 et al. 2014, "Dropout"). A mask is a function of a seed, not of a generator's state, so a resumed run applies the same
