@@ -17,10 +17,10 @@ from quickfox.data.dataset import (
     EncodedCorpus,
     Tokens,
     collect_tokens,
+    count_training_tokens,
     encode_corpus,
     open_corpus_tokens,
     remove_tokens,
-    split_tokens,
     token_paths,
     tokens_digest,
 )
@@ -87,7 +87,7 @@ def test_shards_contain_the_same_tokens_and_the_digest_detects_damage(tmp_path: 
     path = tmp_path / "tokens.bin"
     encoded = encode_corpus(corpus_of(text, tmp_path), tokenizer, path, shard_bytes)
     assert len(token_paths(path)) == -(-20 // shard_bytes)
-    tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=False, shard_bytes=shard_bytes)
+    tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=False)
     assert tokenizer.decode(tokens.ids[:]) == text
     assert tokens_digest(path, has_loss_mask=False) == encoded.tokens_digest
     whole = encode_corpus(corpus_of(text, tmp_path), tokenizer, path)
@@ -161,14 +161,14 @@ def test_a_full_disk(tmp_path: Path):
 )
 def test_the_validation_tokens_are_the_last_ones(n, fraction, expected):
     ids = np.arange(n, dtype=np.uint8)
-    train, validation = split_tokens(Tokens(ids), fraction)
+    train, validation = Tokens(ids).split(count_training_tokens(len(ids), fraction))
     assert len(validation) == expected
     assert [*train.ids, *validation.ids] == list(range(n))
 
 
 def test_a_split_returns_views():
     ids = np.arange(10, dtype=np.uint8)
-    assert all(np.shares_memory(part.ids, ids) for part in split_tokens(Tokens(ids), 0.5))
+    assert all(np.shares_memory(part.ids, ids) for part in Tokens(ids).split(5))
 
 
 CHUNKS = [np.array(chunk, dtype=np.uint16) for chunk in ([1, 2, 3], [], [65535])]

@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from quickfox.checkpoints.manifest import MANIFEST_NAME, Manifest, digest, format_manifest, read_manifest, read_verified
+from quickfox.checkpoints.manifest import (
+    MANIFEST_NAME,
+    FileDigest,
+    Manifest,
+    digest,
+    format_manifest,
+    read_manifest,
+    read_verified,
+)
 from quickfox.checkpoints.tensors import MAX_OVERHEAD_BYTES, format_tensors, parse_tensors
 from quickfox.config.model import ModelConfig
 from quickfox.config.sampling import SamplingConfig
@@ -72,7 +80,9 @@ def save_checkpoint(directory: Path, bundle: ModelBundle, training: TrainingStat
         CannotCreateError: `directory` is not empty, or cannot be created.
         StorageError: the disk is full or failed.
     """
-    _check_parameter_schema(bundle)
+    shapes = {name: tensor.shape for name, tensor in bundle.parameters.items()}
+    assert shapes == parameter_shapes(bundle.config), f"not the parameters of the model: {shapes}"
+    assert all(tensor.dtype == np.float32 for tensor in bundle.parameters.values()), "tensors must be float32"
     _check_finite(bundle.parameters, bundle.step)
     model_files = {
         "config.json": format_json(to_dict(bundle.config)),
@@ -105,25 +115,20 @@ def load_model(directory: Path) -> ModelBundle:
         StorageError: reading failed.
     """
     manifest = read_manifest(directory)
-
-    def read_json(name: str, max_bytes: int) -> Any:
-        return parse_json(read_verified(directory, name, manifest.model, max_bytes), str(directory / name), max_bytes)
-
-    config = from_dict(ModelConfig, read_json("config.json", _MAX_CONFIG_BYTES), str(directory / "config.json"))
-    sampling = _parse_sampling(
-        read_json("generation_config.json", _MAX_CONFIG_BYTES), str(directory / "generation_config.json")
-    )
-    tokenizer = parse_tokenizer(
-        read_verified(directory, "tokenizer.json", manifest.model, MAX_TOKENIZER_BYTES),
-        str(directory / "tokenizer.json"),
-    )
+    files = manifest.model
+    values = _read_object(directory, "config.json", files, _MAX_CONFIG_BYTES)
+    config = from_dict(ModelConfig, values, str(directory / "config.json"))
+    sampling = _read_object(directory, "generation_config.json", files, _MAX_CONFIG_BYTES)
+    from_dict(SamplingConfig, to_dict(SamplingConfig()) | sampling, str(directory / "generation_config.json"))
+    data = read_verified(directory, "tokenizer.json", files, MAX_TOKENIZER_BYTES)
+    tokenizer = parse_tokenizer(data, str(directory / "tokenizer.json"))
     if tokenizer.vocabulary_size != config.vocabulary_size:
         raise DataError(
             f"{directory}: tokenizer.json has {tokenizer.vocabulary_size} tokens, but config.json says "
             f"{config.vocabulary_size}"
         )
     max_bytes = MAX_OVERHEAD_BYTES + parameter_count(config) * np.dtype(np.float32).itemsize
-    weights = read_verified(directory, "model.safetensors", manifest.model, max_bytes)
+    weights = read_verified(directory, "model.safetensors", files, max_bytes)
     parameters = parse_tensors(weights, str(directory / "model.safetensors"), parameter_shapes(config))
     return ModelBundle(config, tokenizer, parameters, manifest.step, manifest.validation_loss, sampling)
 
@@ -141,9 +146,7 @@ def load_training_state(directory: Path) -> TrainingState:
     files = read_manifest(directory).training
     if not files:
         raise DataError(f"{directory}: saved without its training state, so training cannot be resumed from it")
-    state = parse_json(read_verified(directory, "state.json", files, MAX_JSON_BYTES), str(directory / "state.json"))
-    if not isinstance(state, dict):
-        raise DataError(f"{directory / 'state.json'}: expected a JSON object, found {type(state).__name__}")
+    state = _read_object(directory, "state.json", files, MAX_JSON_BYTES)
     data = read_verified(directory, "training.safetensors", files, files["training.safetensors"].size)
     return TrainingState(parse_tensors(data, str(directory / "training.safetensors")), state)
 
@@ -159,17 +162,12 @@ def verify_model(directory: Path) -> None:
         read_verified(directory, name, files, expected.size)
 
 
-def _parse_sampling(values: Any, where: str) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(values).__name__}")
-    from_dict(SamplingConfig, to_dict(SamplingConfig()) | values, where)  # raises as sampling would
-    return values
-
-
-def _check_parameter_schema(bundle: ModelBundle) -> None:
-    shapes = {name: tensor.shape for name, tensor in bundle.parameters.items()}
-    assert shapes == parameter_shapes(bundle.config), f"not the parameters of the model: {shapes}"
-    assert all(tensor.dtype == np.float32 for tensor in bundle.parameters.values()), "tensors must be float32"
+def _read_object(directory: Path, name: str, files: Mapping[str, FileDigest], max_bytes: int) -> dict[str, Any]:
+    path = directory / name
+    value = parse_json(read_verified(directory, name, files, max_bytes), str(path), max_bytes)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 def _check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:

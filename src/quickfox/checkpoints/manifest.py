@@ -59,13 +59,7 @@ def digest(data: bytes) -> FileDigest:
 
 def format_manifest(manifest: Manifest) -> bytes:
     """The content of the manifest file."""
-    body = {
-        "format_version": FORMAT_VERSION,
-        "step": manifest.step,
-        "validation_loss": manifest.validation_loss,
-        "model": {name: to_dict(entry) for name, entry in manifest.model.items()},
-        "training": {name: to_dict(entry) for name, entry in manifest.training.items()},
-    }
+    body = {"format_version": FORMAT_VERSION, **to_dict(manifest)}
     return format_json({**body, "sha256": digest(format_json(body)).sha256})
 
 

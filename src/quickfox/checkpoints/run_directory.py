@@ -9,6 +9,7 @@ manifest is read.
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import count
@@ -58,11 +59,9 @@ def new_run_directory(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             directory = parent / (stem if number == 1 else f"{stem}-{number}")
-            try:
+            with suppress(FileExistsError):
                 directory.mkdir()
-            except FileExistsError:
-                continue
-            return directory
+                return directory
     raise AssertionError("unreachable")
 
 

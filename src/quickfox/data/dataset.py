@@ -21,9 +21,7 @@ from quickfox.data.token_file import (
     ShardWriter,
     TokenFile,
     TokenSource,
-    iter_chunks,
     little_endian,
-    remove_shards,
     shard_paths,
 )
 from quickfox.errors import DataError, NoInputError
@@ -35,6 +33,7 @@ from quickfox.text.segmentation import align_chunks, limit_chunks
 from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_text
 
 _BYTES_IN_MEMORY = 2**26
+_CHUNK_LENGTH = 2**20
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,9 @@ class Tokens:
         """Number of targets: all tokens of the loss mask except the first token of the text."""
         if self.loss_mask is None or len(self) == 0:
             return max(0, len(self) - 1)
-        return sum(int(np.count_nonzero(chunk)) for chunk in iter_chunks(self.loss_mask)) - int(self.loss_mask[:1][0])
+        starts = range(0, len(self), _CHUNK_LENGTH)
+        count = sum(np.count_nonzero(self.loss_mask[start : start + _CHUNK_LENGTH]) for start in starts)
+        return int(count) - int(self.loss_mask[:1][0])
 
 
 def _part(source: TokenSource, start: int, stop: int) -> TokenSource:
@@ -175,14 +176,10 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path, shard_bytes:
         except BaseException:
             remove_tokens(path)
             raise
-    digest = corpus.digest() if with_mask else sha256.hexdigest()
-    return EncodedCorpus(tokens, characters, unknown, digest, _joint_digest(ids.sha256, masks.sha256, with_mask))
-
-
-def _joint_digest(ids: "hashlib._Hash", masks: "hashlib._Hash", with_mask: bool) -> str:
     if with_mask:
-        ids.update(masks.digest())
-    return ids.hexdigest()
+        ids.sha256.update(masks.sha256.digest())
+    digest = corpus.digest() if with_mask else sha256.hexdigest()
+    return EncodedCorpus(tokens, characters, unknown, digest, ids.sha256.hexdigest())
 
 
 def tokens_digest(path: Path, *, has_loss_mask: bool) -> str | None:
@@ -193,13 +190,15 @@ def tokens_digest(path: Path, *, has_loss_mask: bool) -> str | None:
     """
     try:
         with translate_read_errors(path):
-            ids = _files_digest(path)
-            return _joint_digest(ids, _files_digest(loss_mask_path(path)) if has_loss_mask else ids, has_loss_mask)
+            sha256 = _hash_shards(path)
+            if has_loss_mask:
+                sha256.update(_hash_shards(loss_mask_path(path)).digest())
+            return sha256.hexdigest()
     except NoInputError:
         return None
 
 
-def _files_digest(path: Path) -> "hashlib._Hash":
+def _hash_shards(path: Path) -> "hashlib._Hash":
     sha256 = hashlib.sha256()
     for shard in shard_paths(path):
         with shard.open("rb") as file:
@@ -209,8 +208,8 @@ def _files_digest(path: Path) -> "hashlib._Hash":
 
 def remove_tokens(path: Path) -> None:
     """Removes the files that `encode_corpus` wrote to `path`, if they exist."""
-    remove_shards(loss_mask_path(path))
-    remove_shards(path)
+    for file in reversed(token_paths(path)):
+        file.unlink()
 
 
 def token_paths(path: Path) -> list[Path]:
@@ -244,27 +243,12 @@ def collect_tokens(chunks: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds
         return np.frombuffer(file.read(), dtype=dtype)
 
 
-def open_corpus_tokens(
-    path: Path, dtype: npt.DTypeLike, *, has_loss_mask: bool, shard_bytes: int = SHARD_BYTES
-) -> Tokens:
+def open_corpus_tokens(path: Path, dtype: npt.DTypeLike, *, has_loss_mask: bool) -> Tokens:
     """The tokens that `encode_corpus` wrote to `path`, of `dtype`; raises as `TokenFile`."""
-    mask = TokenFile(loss_mask_path(path), np.bool_, shard_bytes) if has_loss_mask else None
-    return Tokens(TokenFile(path, dtype, shard_bytes), mask)
-
-
-def split_tokens(tokens: Tokens, validation_split: float) -> tuple[Tokens, Tokens]:
-    """Views of the training tokens and of the validation tokens, which are at the end of the text.
-
-    Args:
-        tokens: n tokens of the whole text.
-        validation_split: fraction for validation, in [0, 1).
-
-    Returns:
-        The first floor(n * (1 - validation_split)) tokens, and the rest.
-    """
-    return tokens.split(count_training_tokens(len(tokens), validation_split))
+    mask = TokenFile(loss_mask_path(path), np.bool_) if has_loss_mask else None
+    return Tokens(TokenFile(path, dtype), mask)
 
 
 def count_training_tokens(tokens: int, validation_split: float) -> int:
-    """Number of training tokens: floor(tokens * (1 - validation_split))."""
+    """Number of training tokens, the first floor(tokens * (1 - validation_split)); the rest are for validation."""
     return math.floor(round(tokens * (1.0 - validation_split), 6))  # rounded: 10 * (1 - 0.9) is slightly below 1

@@ -7,7 +7,6 @@ process, and a training run would soon map the whole corpus.
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
@@ -21,8 +20,6 @@ from quickfox.files.errors import translate_read_errors
 
 SHARD_BYTES = 2**32
 """Maximum bytes of a shard, which the usual file systems support."""
-
-_CHUNK_LENGTH = 2**20
 
 
 class TokenSource(Protocol):
@@ -40,7 +37,6 @@ class TokenFile:
     Args:
         path: the first shard.
         dtype: of the elements.
-        shard_bytes: size of all shards but the last.
 
     Raises:
         NoInputError: there is no such file.
@@ -48,10 +44,10 @@ class TokenFile:
         StorageError: a file cannot be opened.
     """
 
-    def __init__(self, path: Path, dtype: npt.DTypeLike, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self._dtype = little_endian(dtype)
         self._shards = [_Shard(shard, self._dtype) for shard in shard_paths(path)]
-        self._shard_length = shard_bytes // self._dtype.itemsize
+        self._shard_length = max(1, self._shards[0].length)
         self._start, self._stop = 0, sum(shard.length for shard in self._shards)
 
     def __len__(self) -> int:
@@ -71,12 +67,13 @@ class TokenFile:
         """
         start, stop, _ = index.indices(len(self))
         start, stop = self._start + start, self._start + max(start, stop)
-        first, last = start // self._shard_length, max(start, stop - 1) // self._shard_length
-        if first == last:
-            offset = first * self._shard_length
-            return self._shards[first].read(start - offset, stop - offset) if stop > start else np.empty(0, self._dtype)
-        border = (first + 1) * self._shard_length - self._start
-        return np.concatenate([self[start - self._start : border], self[border : stop - self._start]])
+        parts = [np.empty(0, self._dtype)]
+        while start < stop:
+            number, first = divmod(start, self._shard_length)
+            last = min(first + stop - start, self._shard_length)
+            parts.append(self._shards[number].read(first, last))
+            start += last - first
+        return np.concatenate(parts)
 
 
 class _Shard:
@@ -117,9 +114,7 @@ class ShardWriter:
     def __init__(self, path: Path, shard_bytes: int) -> None:
         self._path = path
         self._shard_bytes = shard_bytes
-        self._temporaries: list[Path] = []
-        self._file: BinaryIO | None = None
-        self._free_bytes = shard_bytes
+        self._files: list[BinaryIO] = []  # with temporary names
         self.sha256 = hashlib.sha256()
 
     def __enter__(self) -> Self:
@@ -129,35 +124,25 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if self._file is not None:
-                self._file.close()
+            for file in self._files:
+                file.close()
             if error is None:
-                for number in reversed(range(len(self._temporaries))):  # the first shard last: it exists only if all do
-                    self._temporaries[number].replace(shard_path(self._path, number))
+                for number in reversed(range(len(self._files))):  # the first shard last: it exists only if all do
+                    Path(self._files[number].name).replace(shard_path(self._path, number))
         finally:
-            for temporary in self._temporaries:
-                temporary.unlink(missing_ok=True)
+            for file in self._files:
+                Path(file.name).unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         """Appends `data`; raises OSError."""
         self.sha256.update(data)
         rest = memoryview(data)
-        while self._file is None or len(rest) > self._free_bytes:
-            if self._file is not None:
-                self._file.write(rest[: self._free_bytes])
-                self._file.close()
-                rest = rest[self._free_bytes :]
-            self._temporaries.append(temporary_sibling(self._path))
-            self._file = self._temporaries[-1].open("wb")
-            self._free_bytes = self._shard_bytes
-        self._file.write(rest)
-        self._free_bytes -= len(rest)
-
-
-def iter_chunks(source: TokenSource) -> Iterator[npt.NDArray[Any]]:
-    """Yields all elements in chunks of bounded length."""
-    for start in range(0, len(source), _CHUNK_LENGTH):
-        yield source[start : start + _CHUNK_LENGTH]
+        while rest or not self._files:
+            if not self._files or self._files[-1].tell() == self._shard_bytes:
+                self._files.append(temporary_sibling(self._path).open("wb"))
+            free = self._shard_bytes - self._files[-1].tell()
+            self._files[-1].write(rest[:free])
+            rest = rest[free:]
 
 
 def shard_path(path: Path, number: int) -> Path:
@@ -171,12 +156,6 @@ def shard_paths(path: Path) -> list[Path]:
     while (shard := shard_path(path, len(paths))).exists():
         paths.append(shard)
     return paths
-
-
-def remove_shards(path: Path) -> None:
-    """Removes the shards that exist, the last one first."""
-    for shard in reversed(shard_paths(path)):
-        shard.unlink(missing_ok=True)
 
 
 def little_endian(dtype: npt.DTypeLike) -> np.dtype[Any]:

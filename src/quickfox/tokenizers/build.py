@@ -1,7 +1,7 @@
 """Build a tokenizer of a given kind from a corpus."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import get_args
 
 from quickfox.config.model import TokenizerKind
@@ -45,8 +45,8 @@ def build_tokenizer(
     if kind not in get_args(TokenizerKind):
         raise UsageError(f"tokenizer must be one of {', '.join(get_args(TokenizerKind))}, not {kind!r}", "tokenizer")
     if vocabulary_size is not None:
-        if kind not in _BUILDERS:
-            raise UsageError(f"vocabulary_size is for {' and '.join(_BUILDERS)}, not for {kind}", "vocabulary_size")
+        if kind in ("char", "byte"):
+            raise UsageError(f"vocabulary_size is for word and bpe, not for {kind}", "vocabulary_size")
         if not len(SINGLE_BYTES) <= vocabulary_size <= MAX_VOCABULARY_SIZE:
             raise UsageError(
                 f"vocabulary_size must be from {len(SINGLE_BYTES)}, one for each byte, to {MAX_VOCABULARY_SIZE}, "
@@ -62,11 +62,5 @@ def build_tokenizer(
         if min_count is not None:
             raise UsageError("min_count does not apply to byte, which has every byte", "min_count")
         return ByteTokenizer()
-    size = vocabulary_size or DEFAULT_VOCABULARY_SIZE
-    return _BUILDERS[kind](iter_segments(chunks), size, min_count or _DEFAULT_MIN_COUNT)
-
-
-_BUILDERS: dict[str, Callable[[Iterable[str], int, int], Tokenizer]] = {
-    "word": build_word_tokenizer,
-    "bpe": build_bpe_tokenizer,
-}
+    build = build_word_tokenizer if kind == "word" else build_bpe_tokenizer
+    return build(iter_segments(chunks), vocabulary_size or DEFAULT_VOCABULARY_SIZE, min_count or _DEFAULT_MIN_COUNT)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
-from quickfox.data.dataset import count_training_tokens, open_corpus_tokens, remove_tokens, split_tokens
+from quickfox.data.dataset import count_training_tokens, open_corpus_tokens, remove_tokens
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.training.engine.events import Event, RunContext, RunFinished, RunInterrupted, RunStarted
@@ -42,7 +42,7 @@ def execute_run(
     trainer = Trainer(
         record.model,
         record.training,
-        *split_tokens(tokens, record.validation_split),
+        *tokens.split(count_training_tokens(len(tokens), record.validation_split)),
         run_context.started,
         record.budget_seconds,
         CheckpointInterval.parse(record.checkpoint_every).steps,

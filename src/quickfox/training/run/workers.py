@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import from_dict
 from quickfox.config.training import TrainingConfig, TrainingRequest
-from quickfox.data.dataset import Tokens, encode_corpus, open_corpus_tokens, split_tokens
+from quickfox.data.dataset import Tokens, count_training_tokens, encode_corpus, open_corpus_tokens
 from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus, open_corpus
@@ -215,7 +215,7 @@ def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext
     trainer = Trainer(
         from_dict(ModelConfig, run["model"], spec.describe(0)),
         from_dict(TrainingConfig, run["training"], spec.describe(0)),
-        *split_tokens(tokens, run["validation_split"]),
+        *tokens.split(count_training_tokens(len(tokens), run["validation_split"])),
         time.monotonic(),
         cluster=cluster,
     )
