@@ -3,19 +3,22 @@
 import codecs
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quickfox.cli.signals import interrupt_blocking_read
 from quickfox.cli.streams import escape_unprintable, notify
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors
 from quickfox.text.corpus import open_corpus
-from quickfox.text.sources import STANDARD_INPUT
+from quickfox.text.sources import CHUNK_BYTES, STANDARD_INPUT
 
-CHUNK_BYTES = 2**18
 BATCH_CHARACTERS = 2**18
 """Minimum size of a batch: enough texts for efficient batches of similar length, in little memory."""
+
+Source = tuple[str, Iterator[str]]
+"""The name of a file, "-" for standard input, and its text in chunks, which can be read once."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,6 @@ class InputText:
     end: str = ""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file or standard input: its name, and its text in chunks, which can be read once."""
-
-    name: str
-    chunks: Iterator[str]
-
-
 def open_sources(names: Sequence[str]) -> list[Source]:
     """Opens files, the files in folders and those that match globs, in this order; an empty file has no chunks.
 
@@ -51,23 +46,17 @@ def open_sources(names: Sequence[str]) -> list[Source]:
         DataError: the beginning of a file is not UTF-8.
         StorageError: reading failed.
     """
-    sources = []
+    sources: list[Source] = []
     for name in names:
         if name == STANDARD_INPUT:
-            sources.append(Source(name, _iter_standard_input()))
-        elif Path(name).is_dir() or not Path(name).exists():
-            # The notices about these files have been given by the first open_corpus.
-            sources += [_open_file(file, lambda _notice: None) for file in open_corpus([name], notify).names]
+            sources.append((name, _iter_standard_input()))
+        elif not os.path.isfile(name):  # noqa: PTH113 - false, not an error, for a name that is too long
+            sources += open_corpus([name], notify).iter_files()  # of a folder, a glob or a pipe
+        elif Path(name).stat().st_size == 0:  # not an error, so that `llm score *.log` works
+            sources.append((name, iter(())))
         else:
-            sources.append(_open_file(name, notify))
+            sources.append((name, open_corpus([name], notify).iter_text()))
     return sources
-
-
-def _open_file(name: str, notify: Callable[[str], None]) -> Source:
-    path = Path(name)
-    if path.is_file() and path.stat().st_size == 0:  # not an error, so that `llm score *.log` works
-        return Source(escape_unprintable(name), iter(()))
-    return Source(escape_unprintable(name), open_corpus([name], notify).iter_text(CHUNK_BYTES))
 
 
 def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]]:
@@ -79,40 +68,32 @@ def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]
     """
     batch: list[InputText] = []
     size = 0
-    for source in sources:
-        for texts in _iter_lines(source) if by == "line" else _iter_document(source):
+    for name, chunks in sources:
+        file = escape_unprintable(name)
+        for texts in _iter_lines(file, chunks) if by == "line" else [[InputText(file, None, "".join(chunks))]]:
             batch += texts
             size += sum(len(text.text) for text in texts)
-            if size >= BATCH_CHARACTERS or source.name == STANDARD_INPUT:  # a writer of a pipe may wait for the result
+            if size >= BATCH_CHARACTERS or (batch and name == STANDARD_INPUT):  # its writer may wait for the result
                 yield batch
                 batch, size = [], 0
     if batch:
         yield batch
 
 
-def _iter_lines(source: Source) -> Iterator[list[InputText]]:
+def _iter_lines(file: str, chunks: Iterable[str]) -> Iterator[list[InputText]]:
     """The lines that each chunk completes."""
-    incomplete: list[str] = []
-    number = 1
-    for chunk in source.chunks:
-        first, *others = chunk.split("\n")
-        incomplete.append(first)
-        if others:
-            lines = ["".join(incomplete), *others[:-1]]
-            incomplete = others[-1:]
-            yield [_make_line(source.name, number + index, line, "\n") for index, line in enumerate(lines)]
-            number += len(lines)
-    if last := "".join(incomplete):
-        yield [_make_line(source.name, number, last, "")]
+    number, rest = 1, ""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split("\n")
+        yield [_make_line(file, number + index, line, "\n") for index, line in enumerate(lines)]
+        number += len(lines)
+    if rest:
+        yield [_make_line(file, number, rest, "")]
 
 
-def _make_line(name: str, number: int, line: str, end: str) -> InputText:
+def _make_line(file: str, number: int, line: str, end: str) -> InputText:
     text = line.removesuffix("\r")
-    return InputText(name, number, text, line[len(text) :] + end)
-
-
-def _iter_document(source: Source) -> Iterator[list[InputText]]:
-    yield [InputText(source.name, None, "".join(source.chunks))]
+    return InputText(file, number, text, line[len(text) :] + end)
 
 
 def _iter_standard_input() -> Iterator[str]:
@@ -121,8 +102,9 @@ def _iter_standard_input() -> Iterator[str]:
         raise NoInputError("standard input is closed")
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     bytes_read, line = 0, 1
-    while True:
-        with translate_read_errors("standard input"):
+    chunk = None
+    while chunk != b"":
+        with translate_read_errors("standard input"), interrupt_blocking_read():
             chunk = os.read(sys.stdin.fileno(), CHUNK_BYTES)
         bytes_read += len(chunk)
         try:
@@ -135,8 +117,5 @@ def _iter_standard_input() -> Iterator[str]:
                 f"standard input: not UTF-8 in line {line + text.count(chr(10))}, at byte {offset} "
                 f"(0x{error.object[error.start]:02x}); convert it, for example with iconv -f latin1 -t utf-8"
             ) from None
-        if text:
-            line += text.count("\n")
-            yield text
-        if not chunk:
-            return
+        line += text.count("\n")
+        yield text

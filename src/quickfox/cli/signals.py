@@ -3,9 +3,8 @@
 import os
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -13,7 +12,7 @@ from typing import NoReturn
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _SHOW_CURSOR = b"\x1b[?25h"
-_WAKE_INTERVAL = 0.01  # seconds
+_CHECK_INTERVAL = 0.1  # seconds
 
 
 class Stopped(BaseException):
@@ -68,18 +67,27 @@ class StopRequest:
 def exit_on_second_signal() -> Iterator[None]:
     """Within the block, a second stop signal exits the process immediately, even while native code runs.
 
-    A Python signal handler waits until a call into native code, such as TensorFlow's compiler, returns.
+    A Python signal handler waits until a call into native code, such as TensorFlow's compiler, returns. So a thread
+    reads the numbers of the signals, which the interpreter writes to its wake-up socket at once.
     """
-    count = 0
+    receiver, sender = socket.socketpair()
 
-    def count_signal(number: int) -> None:
-        nonlocal count
-        count += 1
-        if count == 2:
-            exit_immediately(128 + number)
+    def watch() -> None:
+        count = 0
+        with receiver:
+            while received := receiver.recv(1):
+                count += received[0] in _STOP_SIGNALS
+                if count == 2:
+                    exit_immediately(128 + received[0])
 
-    with _watch_stop_signals(count_signal):
+    sender.setblocking(False)
+    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
         yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        sender.close()  # ends the thread
 
 
 @contextmanager
@@ -88,28 +96,14 @@ def interrupt_blocking_read() -> Iterator[None]:
 
     CPython runs signal handlers between two bytecodes and after a system call that fails with EINTR. A signal that is
     received after the last of these checks and before the system call would be handled only when the read returns. So
-    a thread interrupts the system call again, by SIGURG, which has no other effect, until the block is left.
+    a timer interrupts the system call at regular intervals.
     """
-    if sys.platform == "win32":  # no signals to single threads
+    signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, _CHECK_INTERVAL, _CHECK_INTERVAL)
         yield
-        return
-    is_left = threading.Event()
-    main_thread = threading.get_ident()
-
-    def interrupt(_number: int) -> None:
-        while not is_left.wait(_WAKE_INTERVAL):
-            signal.pthread_kill(main_thread, signal.SIGURG)
-
-    signal.signal(signal.SIGURG, _ignore_signal)  # its default action does not interrupt system calls
-    with _watch_stop_signals(interrupt):
-        try:
-            yield
-        finally:
-            is_left.set()
-
-
-def _ignore_signal(_signal_number: int, _frame: FrameType | None) -> None:
-    pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def exit_immediately(status: int, message: str = "", terminal: int = 2) -> NoReturn:
@@ -125,27 +119,3 @@ def exit_immediately(status: int, message: str = "", terminal: int = 2) -> NoRet
         os.write(terminal, show_cursor + message.encode(errors="backslashreplace"))
     finally:
         os._exit(status)
-
-
-@contextmanager
-def _watch_stop_signals(handle: Callable[[int], None]) -> Iterator[None]:
-    """Within the block, calls `handle` with the number of each stop signal, at once, in a thread.
-
-    The interpreter writes the number of each signal to its wake-up socket, also while the main thread is blocked.
-    """
-    receiver, sender = socket.socketpair()
-
-    def watch() -> None:
-        with receiver:
-            while numbers := receiver.recv(1):
-                if numbers[0] in _STOP_SIGNALS:
-                    handle(numbers[0])
-
-    sender.setblocking(False)
-    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(previous)
-        sender.close()  # ends the thread
