@@ -1,4 +1,4 @@
-"""Attention and what a transformer puts around it, against plain operations and their automatic gradients."""
+"""Attention, RMSNorm and SwiGLU and their gradients against plain operations and automatic gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,43 +27,42 @@ def random(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def random_cache(context: int) -> tuple[Any, ...]:
-    """Of texts of which nothing, little and much was read; garbage where nothing is must not be seen."""
+    """Of texts with 0, 2 and 100 positions read; the random entries before a text's start must be masked."""
     keys, values = (tf.constant(random(B, HEADS, context, HEAD_DIM, seed=seed)) for seed in (1, 2))
     return keys, values, tf.constant(READ)
 
 
-def plain_attention(projected: tf.Tensor, cache: tuple[Any, ...], turn: bool) -> tf.Tensor:
-    """(B, T, 3H) -> (B, T, H), every step an operation of its own."""
+def plain_attention(projected: tf.Tensor, cache: tuple[Any, ...], is_rotary: bool) -> tf.Tensor:
+    """(B, T, 3H) -> (B, T, H) by plain operations."""
     keys, values, positions_read = cache
     window, context = projected.shape[1], keys.shape[2]
     parts = tf.reshape(projected, [B, window, 3, HEADS, HEAD_DIM])
     query, key, value = (tf.transpose(parts[:, :, part], [0, 2, 1, 3]) for part in range(3))
-    if turn:
+    if is_rotary:
         cosine, sine = numpy_attention.rotary_angles(READ[:, None] + np.arange(window), HEAD_DIM)
 
-        def turned(vectors: tf.Tensor) -> tf.Tensor:
+        def rotate(vectors: tf.Tensor) -> tf.Tensor:
             first, second = tf.split(vectors, 2, axis=-1)
             c, s = cosine[:, None], sine[:, None]
             return tf.concat([first * c - second * s, second * c + first * s], axis=-1)
 
-        query, key = turned(query), turned(key)
+        query, key = rotate(query), rotate(key)
     scores = tf.einsum("bhtd,bhsd->bhts", query, tf.concat([keys, key], 2)) / np.sqrt(HEAD_DIM)
-    shown = numpy_attention.attention_mask(positions_read.numpy(), window, context)
-    weights = tf.nn.softmax(tf.where(shown, scores, -np.inf))
-    found = tf.einsum("bhts,bhsd->bthd", weights, tf.concat([values, value], 2))
-    return tf.reshape(found, [B, window, WIDTH])
+    mask = numpy_attention.attention_mask(positions_read.numpy(), window, context)
+    weights = tf.nn.softmax(tf.where(mask, scores, -np.inf))
+    attended = tf.einsum("bhts,bhsd->bthd", weights, tf.concat([values, value], 2))
+    return tf.reshape(attended, [B, window, WIDTH])
 
 
-@pytest.mark.parametrize("turn", [False, True])
-@pytest.mark.parametrize(("window", "context"), [(5, 5), (3, 7), (7, 3), (1, 4), (4, 1)])
-def test_attention_and_its_gradient_agree_with_plain_operations(window: int, context: int, turn: bool) -> None:
+def check_attention(window: int, context: int, is_rotary: bool) -> None:
+    """Compares outputs, gradients and the new cache with those of `plain_attention`."""
     projected, cache = tf.constant(random(B, window, 3 * WIDTH)), random_cache(context)
     weights = random(B, window, WIDTH, seed=3)
-    angles = rotary_tables(cache[2], window, HEAD_DIM) if turn else None
+    angles = rotary_tables(cache[2], window, HEAD_DIM) if is_rotary else None
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(projected)
         ours, new_cache = attention(projected, cache, tf.float32, angles)
-        plain = plain_attention(projected, cache, turn)
+        plain = plain_attention(projected, cache, is_rotary)
         our_sum, plain_sum = tf.reduce_sum(ours * weights), tf.reduce_sum(plain * weights)
     np.testing.assert_allclose(ours, plain, atol=1e-5)
     np.testing.assert_allclose(tape.gradient(our_sum, projected), tape.gradient(plain_sum, projected), atol=1e-5)
@@ -71,7 +70,19 @@ def test_attention_and_its_gradient_agree_with_plain_operations(window: int, con
     assert new_cache[2].numpy().tolist() == [window, window + 2, window + 100]
 
 
-def test_bfloat16_is_float32_within_its_precision() -> None:
+@pytest.mark.parametrize("is_rotary", [False, True])
+@pytest.mark.parametrize(("window", "context"), [(5, 5), (3, 7), (7, 3), (1, 4), (4, 1)])
+@pytest.mark.usefixtures("run_eagerly")
+def test_attention_agrees_with_plain_operations(window: int, context: int, is_rotary: bool) -> None:
+    check_attention(window, context, is_rotary)
+
+
+@pytest.mark.parametrize(("window", "context", "is_rotary"), [(3, 7, False), (7, 3, True)])
+def test_compiled_attention_agrees_with_plain_operations(window: int, context: int, is_rotary: bool) -> None:
+    check_attention(window, context, is_rotary)
+
+
+def test_bfloat16_attention_is_close_to_float32() -> None:
     projected, cache = tf.constant(random(B, 6, 3 * WIDTH)), random_cache(6)
     exact, _ = attention(projected, cache, tf.float32)
     ours, (keys, values, _) = attention(tf.cast(projected, tf.bfloat16), cache, tf.bfloat16)
@@ -79,18 +90,19 @@ def test_bfloat16_is_float32_within_its_precision() -> None:
     np.testing.assert_allclose(tf.cast(ours, tf.float32), exact, atol=0.05)
 
 
-def test_a_restarted_row_sees_nothing_of_what_it_read() -> None:
+@pytest.mark.usefixtures("run_eagerly")
+def test_reset_rows_attend_to_no_earlier_position() -> None:
     projected = tf.constant(random(B, 4, 3 * WIDTH))
     rows = tf.constant([False, False, True])
     ours, _ = attention(projected, reset_cache_rows(random_cache(5), rows), tf.float32)
-    fresh, _ = attention(projected, empty_cache(B, HEADS, 5, HEAD_DIM), tf.float32)
+    initial, _ = attention(projected, empty_cache(B, HEADS, 5, HEAD_DIM), tf.float32)
     carried, _ = attention(projected, random_cache(5), tf.float32)
-    np.testing.assert_allclose(ours[2], fresh[2], atol=1e-6)
+    np.testing.assert_allclose(ours[2], initial[2], atol=1e-6)
     np.testing.assert_allclose(ours[:2], carried[:2], atol=1e-6)
 
 
 @pytest.mark.parametrize("start", [0, 77, 10**6])
-def test_rotary_tables_are_those_of_the_positions(start: int) -> None:
+def test_rotary_tables_equal_the_angles_of_the_positions(start: int) -> None:
     ours = rotary_tables(tf.constant([start], tf.int64), 9, 8)
     expected = numpy_attention.rotary_angles(start + np.arange(9), 8)
     for table, angles in zip(ours, expected, strict=True):
@@ -98,7 +110,7 @@ def test_rotary_tables_are_those_of_the_positions(start: int) -> None:
 
 
 def check_gradients(ours: Callable[..., Any], plain: Callable[..., Any], *inputs: np.ndarray) -> None:
-    """Both give the same, and the same gradients of a sum with random weights."""
+    """Compares the results, and the gradients of their sum with random weights."""
     tensors = [tf.constant(value) for value in inputs]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(tensors)
@@ -113,7 +125,7 @@ def check_gradients(ours: Callable[..., Any], plain: Callable[..., Any], *inputs
         np.testing.assert_allclose(tape.gradient(sums[0], tensor), tape.gradient(sums[1], tensor), atol=1e-5)
 
 
-def test_norm_of_a_sum_agrees_with_plain_operations() -> None:
+def test_add_and_norm_agrees_with_plain_operations() -> None:
     def plain(x: tf.Tensor, update: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         y = x + update
         return y, y / tf.sqrt(tf.reduce_mean(y**2, axis=-1, keepdims=True) + 1e-5)

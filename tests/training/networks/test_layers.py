@@ -1,4 +1,4 @@
-"""Dropout: the right share, scaled up; masks by seed and place alone."""
+"""Dropout: the fraction that is zeroed, the scale of the rest, and what masks depend on."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,24 +12,24 @@ def dropout(*seed: int) -> Dropout:
     return Dropout(0.25, tf.constant(seed, tf.int32))
 
 
-def test_a_quarter_is_dropped_and_the_rest_makes_up_for_it() -> None:
+def test_dropout_zeroes_a_fraction_and_scales_the_rest() -> None:
     dropped = dropout(1, 2).apply(ONES, 0).numpy()
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
     assert abs((dropped == 0).mean() - 0.25) < 0.01
 
 
-def test_over_time_a_mask_stays_the_same() -> None:
+def test_variational_dropout_uses_one_mask_for_all_time_steps() -> None:
     dropped = dropout(1, 2).apply_variational(ONES, 0).numpy()
     assert (dropped == dropped[0]).all()
     assert 0.15 < (dropped[0] == 0).mean() < 0.35
 
 
-def test_masks_depend_on_seed_and_place_alone() -> None:
+def test_masks_depend_on_seed_and_mask_index_only() -> None:
     first = dropout(1, 2).apply(ONES, 3).numpy()
     np.testing.assert_array_equal(dropout(1, 2).apply(ONES, 3), first)
     for other in (dropout(2, 2).apply(ONES, 3), dropout(1, 3).apply(ONES, 3), dropout(1, 2).apply(ONES, 4)):
         assert not np.array_equal(other, first)
 
 
-def test_without_dropout_nothing_is_changed() -> None:
+def test_without_dropout_outputs_are_unchanged() -> None:
     assert NO_DROPOUT.apply(ONES, 0) is ONES

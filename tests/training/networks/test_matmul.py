@@ -1,4 +1,4 @@
-"""Products and look-ups against plain operations and their gradients."""
+"""Matrix products and lookups and their gradients against plain operations."""
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +24,7 @@ def test_dense_and_its_gradients_agree_with_plain_operations() -> None:
         np.testing.assert_allclose(tape.gradient(ours_sum, variable), tape.gradient(plain_sum, variable), atol=1e-4)
 
 
-def test_look_up_takes_rows_and_adds_up_their_gradients() -> None:
+def test_embedding_lookup_returns_rows_and_sums_their_gradients() -> None:
     table = tf.Variable(random((V, D), 0))
     ids = tf.constant([[1, 4], [4, 4]])
     with tf.GradientTape() as tape:

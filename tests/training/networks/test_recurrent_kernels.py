@@ -1,4 +1,4 @@
-"""The kernels against naive references: loops written from the equations, finite differences, Keras's own layers."""
+"""The recurrent kernels against loops written from the equations, finite differences and stock Keras layers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def naive_lstm(projected: np.ndarray, kernel: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The equations of the docstring, a time step at a time, in float64."""
+    """The equations of `lstm`, in float64."""
     outputs = []
     for projected_t in projected.astype(np.float64):
         i, f, g, o = np.split(projected_t + h @ kernel, 4, axis=1)
@@ -64,12 +64,12 @@ CASES: dict[str, Case] = {
 
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
-    """The kernel, its equations, and inputs for both."""
+    """A kernel, its naive reference, and inputs for both."""
     return CASES[request.param]
 
 
 def weighted_sum(results: Sequence[Any]) -> tf.Tensor:
-    """A scalar that depends on every element of the results, each with another weight."""
+    """A scalar that depends on every element of the results with a different weight."""
     return tf.add_n([tf.reduce_sum(part * random(tuple(part.shape), seed)) for seed, part in enumerate(results, 4)])
 
 
@@ -92,16 +92,16 @@ def test_gradients_agree_with_finite_differences(case: Case) -> None:
 
     for position, gradient in enumerate(gradients):
         direction = random(inputs[position].shape, 7 + position).astype(np.float64)
-        moved = [[value.astype(np.float64) for value in inputs] for _ in range(2)]
-        moved[0][position] += 1e-5 * direction
-        moved[1][position] -= 1e-5 * direction
-        numeric = (naive_loss(*moved[0]) - naive_loss(*moved[1])) / 2e-5
+        shifted = [[value.astype(np.float64) for value in inputs] for _ in range(2)]
+        shifted[0][position] += 1e-5 * direction
+        shifted[1][position] -= 1e-5 * direction
+        numeric = (naive_loss(*shifted[0]) - naive_loss(*shifted[1])) / 2e-5
         assert np.sum(gradient * direction) == pytest.approx(numeric, rel=1e-3)
 
 
 @pytest.mark.parametrize("architecture", ["lstm", "gru", "rnn"])
-def test_a_stack_and_its_gradients_agree_with_keras(architecture: Architecture) -> None:
-    """Two of our layers on embedded tokens against the stock layers; the gradients of every weight and of the state."""
+def test_stack_and_its_gradients_agree_with_keras(architecture: Architecture) -> None:
+    """Two layers on embedded tokens: the outputs, and the gradients of every weight and of the state."""
     config = ModelConfig(architecture=architecture, vocabulary_size=V, embedding_dim=D, hidden_dim=H, num_layers=2)
     stack = RecurrentStack(config, D, seeded_initializers(0), tf.float32)
     for seed, variable in enumerate(stack.variables()):
@@ -131,7 +131,7 @@ def test_two_windows_with_carried_state_equal_one(case: Case) -> None:
         np.testing.assert_allclose(parts, expected, atol=1e-6)
 
 
-def test_bfloat16_is_float32_within_its_precision(case: Case) -> None:
+def test_bfloat16_is_close_to_float32(case: Case) -> None:
     kernel, naive, inputs = case
     outputs, *state = kernel(tf.cast(inputs[0], tf.bfloat16), *inputs[1:], tf.bfloat16)
     assert outputs.dtype == tf.bfloat16
