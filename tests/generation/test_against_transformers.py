@@ -25,9 +25,7 @@ def our_probabilities(case: dict[str, Any]) -> np.ndarray:
     logits = np.array([case["logits"]])
     vocabulary_size = logits.shape[1]
     config = SamplingConfig(**case["settings"], penalty_window=None)
-    history = TokenHistory(
-        np.array(case["prompt"]), 1, vocabulary_size=vocabulary_size, window=None, ngram=config.no_repeat_ngram
-    )
+    history = TokenHistory(np.array(case["prompt"]), 1, vocabulary_size, config)
     for process in build_processors(config, history, np.array(case["bias"])):
         logits = process(logits)
     probs, token_ids = sort_descending(logits)

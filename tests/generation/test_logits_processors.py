@@ -138,14 +138,14 @@ def test_rows_are_truncated_independently(rows: list[list[float]]) -> None:
 
 
 def test_the_default_configuration_has_no_processors() -> None:
-    history = TokenHistory(np.array([0]), 1, vocabulary_size=3, window=None, ngram=None)
-    assert build_processors(SamplingConfig(), history, None) == []
+    config = SamplingConfig()
+    assert build_processors(config, TokenHistory(np.array([0]), 1, 3, config), None) == []
     assert build_truncations(SamplingConfig(top_k=3, top_p=1.0, min_p=0.0, typical_p=1.0), 3) == []
 
 
 def test_processors_use_the_current_history() -> None:
-    history = TokenHistory(np.array([0, 1, 0]), 1, vocabulary_size=3, window=2, ngram=2)
     config = SamplingConfig(frequency_penalty=1.0, no_repeat_ngram=2, temperature=0.5, penalty_window=2)
+    history = TokenHistory(np.array([0, 1, 0]), 1, 3, config)
 
     def process(logits: np.ndarray) -> list[list[float]]:
         for processor in build_processors(config, history, np.array([0.0, 0.0, 1.0])):

@@ -7,7 +7,7 @@ import pytest
 
 from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
 from quickfox.models.registry import LanguageModel, build_language_model
-from quickfox.models.state import replace_row
+from quickfox.models.state import replace_first
 from toy_models import random_parameters
 
 
@@ -60,22 +60,22 @@ def test_forward_does_not_change_the_given_state(architecture: Architecture) -> 
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_a_replaced_row_continues_from_its_new_state(architecture: Architecture) -> None:
+def test_a_replaced_text_continues_from_its_new_state(architecture: Architecture) -> None:
     model = random_model(architecture)
     _, state = model.forward(np.array([[1, 2, 3, 4], [5, 5, 0, 1]]), model.initial_state(2))
-    logits, _ = model.forward(np.array([[2, 1], [2, 1]]), replace_row(state, 0, model.initial_state(1)))
+    logits, _ = model.forward(np.array([[2, 1], [2, 1]]), replace_first(state, model.initial_state(1)))
     fresh, _ = model.forward(np.array([[2, 1]]), model.initial_state(1))
     carried, _ = model.forward(np.array([[2, 1], [2, 1]]), state)
     np.testing.assert_allclose(logits[0], fresh[0], atol=1e-6)
     np.testing.assert_allclose(logits[1], carried[1], atol=1e-6)
 
 
-def test_replace_row_copies_and_changes_only_that_row() -> None:
+def test_replace_first_copies_and_changes_only_the_first_text() -> None:
     state = ((np.ones((3, 2)), np.full((3, 2), 2.0)), (np.full((3, 4), 3.0),))
     source = ((np.zeros((1, 2)), np.full((1, 2), -1.0)), (np.full((1, 4), -2.0),))
-    replaced = replace_row(state, 1, source)
+    replaced = replace_first(state, source)
     assert [[array[:, 0].tolist() for array in layer] for layer in replaced] == [
-        [[1, 0, 1], [2, -1, 2]],
-        [[3, -2, 3]],
+        [[0, 1, 1], [-1, 2, 2]],
+        [[-2, 3, 3]],
     ]
     assert state[0][0].all(), "the given state is unchanged"

@@ -46,11 +46,9 @@ class CopyIndex:
         self._hashes.sort()
 
     def would_copy(self, text: str, token_text: str) -> bool:
-        """Whether a text followed by a token contains a copy of more than `max_copy` characters that ends in the token.
+        """Whether a text, followed by a token, contains a copy of more than `max_copy` characters that ends in it.
 
-        Args:
-            text: the text so far, of which the last `max_copy` characters matter.
-            token_text: one or more characters.
+        Of the text, the last `max_copy` characters matter; the token has one or more characters.
         """
         new = text[max(0, len(text) - self.max_copy) :] + token_text
         return bool(_is_in(_SubstringHasher(new).hash_all(self.max_copy + 1), self._hashes).any())
@@ -83,7 +81,8 @@ def longest_copies(samples: Sequence[str], chunks: Iterable[str]) -> list[Copy]:
     # Most chunks have no longer copy than the earlier ones, which is quickly seen; the first ones have, and are short.
     for offset, chunk in _iter_overlapping(chunks, overlap, max(_FIRST_CHUNK, overlap)):
         hasher = _SubstringHasher(chunk)
-        unfinished = sorted((search for search in searches if not search.is_complete), key=attrgetter("length"))
+        unfinished = [search for search in searches if search.length < len(search.sample)]
+        unfinished.sort(key=attrgetter("length"))
         for length, equal in groupby(unfinished, key=attrgetter("length")):
             same_length = list(equal)
             wanted = np.sort(np.concatenate([search.hasher.hash_all(length + 1) for search in same_length]))
@@ -106,18 +105,12 @@ class _CopySearch:
         """Number of characters of the longest copy found so far."""
         return len(self.longest.text)
 
-    @property
-    def is_complete(self) -> bool:
-        return self.length == len(self.sample)
-
     def extend(self, chunk: str, offset: int, hasher: "_SubstringHasher", starts: Indices) -> None:
-        """Find a longer copy in a chunk of the corpus, if there is one.
+        """Find a longer copy in the chunk at index `offset` of the corpus, if there is one.
 
         Args:
-            chunk: the text.
-            offset: its index in the corpus.
             hasher: of the chunk.
-            starts: indices in it where longer copies may begin, ascending.
+            starts: indices in the chunk where longer copies may begin, ascending.
         """
         step = 1
         while step:
@@ -184,10 +177,7 @@ def _is_in_few(hashes: Hashes, sorted_hashes: Hashes) -> npt.NDArray[np.bool_]:
 def _iter_overlapping(chunks: Iterable[str], overlap: int, first_size: int) -> Iterator[tuple[int, str]]:
     """A text in overlapping chunks with their offsets; each begins with the last `overlap` characters of the previous.
 
-    Args:
-        chunks: the text, in chunks of any length.
-        overlap: >= 0.
-        first_size: offset of the second chunk; the distance between offsets then doubles up to `_CHUNK`.
+    The offset of the second chunk is `first_size`; the distance between offsets then doubles up to `_CHUNK`.
     """
     offset, size, buffer = 0, first_size, ""
     for chunk in chunks:

@@ -20,7 +20,7 @@ from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
 from quickfox.models.losses import cross_entropy
 from quickfox.models.registry import LanguageModel
-from quickfox.models.state import replace_row
+from quickfox.models.state import replace_first
 from quickfox.tokenizers.base import Tokenizer
 
 SEGMENTS = 64
@@ -147,7 +147,7 @@ def measure_loss(
     bins = math.ceil(MIN_BINS / segments)  # per segment
     bin_sums, bin_counts = np.zeros((2, bins, segments))
     state = model.initial_state(segments)
-    total = weights = 0.0
+    total = 0.0
     num_targets = Tokens(ids, loss_mask).num_targets
     if num_targets == 0:
         raise DataError(
@@ -155,15 +155,14 @@ def measure_loss(
         )
     for window in iter_validation_windows(ids, SEGMENTS, WINDOW, warm_up, loss_mask):
         if window.reset_first:
-            state = replace_row(state, 0, model.initial_state(1))
+            state = replace_first(state, model.initial_state(1))
         logits, state = model.forward(window.x, state)  # (L, T, V), L segments
         losses = cross_entropy(logits, window.y)  # (L, T)
-        index = int(weights * bins / num_targets)  # the same in all segments
+        index = int(bin_counts.sum() * bins / num_targets)  # the same in all segments
         bin_sums[index] += np.einsum("lt,lt->l", losses, window.weight)
         bin_counts[index] += window.weight.sum(axis=1)
         total += float(np.vdot(losses, window.weight))
-        weights += float(window.weight.sum())
-    return total / weights, standard_error(bin_sums, bin_counts)
+    return total / num_targets, standard_error(bin_sums, bin_counts)
 
 
 def standard_error(bin_sums: np.ndarray, bin_counts: np.ndarray) -> float | None:

@@ -14,7 +14,7 @@ import itertools
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -101,11 +101,13 @@ def score(
     start = start_of_text(tokenizer)
     encoded = [_encode(tokenizer, text, unknown) for text in texts]
     surprisals = [np.zeros(len(start) + len(ids), np.float32) for ids, _ in encoded]
-    segments = [
-        segment
-        for (ids, _), surprisal in zip(encoded, surprisals, strict=True)
-        for segment in _iter_segments(np.concatenate([start, ids]), surprisal, max(WARM_UP, model.context or 0))
-    ]
+    warm_up = max(WARM_UP, model.context or 0)
+    segments = []  # in which every token but the first of each text is predicted once
+    for (ids, _), surprisal in zip(encoded, surprisals, strict=True):
+        all_ids = np.concatenate([start, ids])
+        for first in range(1, len(all_ids), SEGMENT):
+            end = min(first + SEGMENT, len(all_ids))
+            segments.append(_Segment(all_ids[max(0, first - warm_up) : end], surprisal[first:end]))
     _fill_surprisals(model, tokenizer.vocabulary_size, segments, threads)
     token_lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary_size)])
     return [
@@ -129,17 +131,17 @@ def _make_score(
     """The score of a text.
 
     Args:
-        text: the text.
-        bits: (n,) float32, the surprisal of each token; distributed evenly over the token's bytes.
+        bits: (n,) float32, the surprisal of each token of `text`; distributed evenly over the token's bytes.
         lengths: (n,) number of bytes of each token.
         unknown_counts: characters of the text that its tokens do not include.
         predicts_first: whether the first token was predicted.
     """
-    is_known = np.ones(len(text), bool)
+    known, is_known = text, np.ones(len(text), bool)
     if unknown_counts:
         is_known = ~np.isin(code_points(text), code_points("".join(unknown_counts)))
-    known = "".join(itertools.compress(text, is_known)) if unknown_counts else text
-    first_bytes = _first_bytes(known)
+        known = "".join(itertools.compress(text, is_known))
+    data = np.frombuffer(known.encode(), np.uint8)
+    first_bytes = np.flatnonzero(data & 0xC0 != 0x80)  # of each character; its other bytes are 10xxxxxx
     if len(first_bytes) < len(bits) or (lengths != 1).any():
         bits = np.repeat(bits / lengths, lengths)  # (n,) -> (bytes,)
         bits = np.add.reduceat(bits, first_bytes) if len(first_bytes) else bits  # (bytes,) -> (known characters,)
@@ -154,12 +156,6 @@ def _make_score(
     )
 
 
-def _first_bytes(text: str) -> np.ndarray:
-    """Index of the first byte of each character in the text's UTF-8: (characters,)."""
-    data = np.frombuffer(text.encode(), np.uint8)
-    return np.flatnonzero(data & 0xC0 != 0x80)  # the other bytes of a character are 10xxxxxx
-
-
 @dataclass(frozen=True)
 class _Segment:
     """A segment of a text, with its warm-up.
@@ -171,13 +167,6 @@ class _Segment:
 
     ids: np.ndarray
     surprisal: np.ndarray
-
-
-def _iter_segments(ids: np.ndarray, surprisal: np.ndarray, warm_up: int) -> Iterator[_Segment]:
-    """Segments in which every token of `ids`, (n,), but the first is predicted once; `surprisal` is (n,)."""
-    for start in range(1, len(ids), SEGMENT):
-        end = min(start + SEGMENT, len(ids))
-        yield _Segment(ids[max(0, start - warm_up) : end], surprisal[start:end])
 
 
 def _fill_surprisals(model: LanguageModel, vocabulary_size: int, segments: list[_Segment], threads: int) -> None:

@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 
 FILE_NAME = "model.gguf"
 
-_LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_OTHER_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 _NORMAL, _CONTROL = 1, 3  # token types
 
 
@@ -53,12 +41,14 @@ def check_tokenizer(tokenizer: Tokenizer) -> None:
             "format gguf does not support the word tokenizer of this model: train with tokenizer bpe, char or byte",
             "format",
         )
-    if isinstance(tokenizer, BpeTokenizer) and not _has_gpt2_pre_tokenizer(tokenizer):
-        raise UsageError(
-            "format gguf does not support the pre-tokenizer of this model's tokenizer.json, only GPT-2's: train with "
-            "tokenizer bpe",
-            "format",
-        )
+    if isinstance(tokenizer, BpeTokenizer):
+        pre_tokenizer = tokenizer.definition["pre_tokenizer"]
+        if pre_tokenizer["type"] != "ByteLevel" or not pre_tokenizer.get("use_regex", True):
+            raise UsageError(
+                "format gguf does not support the pre-tokenizer of this model's tokenizer.json, only GPT-2's: train "
+                "with tokenizer bpe",
+                "format",
+            )
 
 
 def write_gguf(bundle: ModelBundle, directory: Path) -> None:
@@ -73,7 +63,7 @@ def write_gguf(bundle: ModelBundle, directory: Path) -> None:
         OSError: writing failed.
     """
     try:
-        from gguf import GGUFWriter
+        from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
     except ModuleNotFoundError:
         raise UnavailableError(
             "format gguf requires the package gguf, which is not installed: pip install 'quickfox[export]'"
@@ -82,10 +72,13 @@ def write_gguf(bundle: ModelBundle, directory: Path) -> None:
     writer = GGUFWriter(directory / FILE_NAME, "llama")
     _add_config(writer, bundle.config)
     _add_tokenizer(writer, bundle.tokenizer)
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, bundle.config.num_layers)
     for name, tensor in llama_tensors(bundle.config, bundle.parameters).items():
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             tensor = _interleave_halves(tensor, bundle.config.num_heads)
-        writer.add_tensor(_tensor_name(name), np.ascontiguousarray(tensor))
+        gguf_name = names.get_name(name, try_suffixes=(".weight",))
+        assert gguf_name is not None, name
+        writer.add_tensor(gguf_name, np.ascontiguousarray(tensor))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -107,12 +100,14 @@ def _add_config(writer: "GGUFWriter", config: ModelConfig) -> None:
 
 
 def _add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer) -> None:
-    names = _gpt2_tokens(tokenizer) if isinstance(tokenizer, BpeTokenizer) else _rwkv_tokens(tokenizer)
     if isinstance(tokenizer, BpeTokenizer):
+        names = _gpt2_tokens(tokenizer)
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("gpt-2")
         writer.add_token_merges(_merges(tokenizer))
     else:
+        tokens = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocabulary_size)]
+        names = [_escape(token) or str(end_of_text_name(tokenizer)) for token in tokens]
         writer.add_tokenizer_model("rwkv")
         # llama.cpp cannot leave out unknown characters: each of their bytes becomes a space.
         writer.add_unk_token_id(int(tokenizer.encode(" ")[0]) if " " in tokenizer.known_characters else 0)
@@ -125,16 +120,9 @@ def _add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer) -> None:
     writer.add_add_eos_token(False)
 
 
-def _rwkv_tokens(tokenizer: Tokenizer) -> list[str]:
-    """The tokens by id; bytes that are not printable ASCII are escaped."""
-    return [
-        "".join(_escape(value) for value in tokenizer.token_bytes(token_id)) or str(end_of_text_name(tokenizer))
-        for token_id in range(tokenizer.vocabulary_size)
-    ]
-
-
-def _escape(value: int) -> str:
-    return chr(value) if 0x20 < value < 0x7F and value != ord("\\") else f"\\x{value:02x}"
+def _escape(token: bytes) -> str:
+    """A token as text, in which bytes that are not printable ASCII, and the backslash, are \\xNN."""
+    return "".join(chr(value) if 0x20 < value < 0x7F and value != ord("\\") else f"\\x{value:02x}" for value in token)
 
 
 def _gpt2_tokens(tokenizer: BpeTokenizer) -> list[str]:
@@ -148,20 +136,6 @@ def _merges(tokenizer: BpeTokenizer) -> list[str]:
     merges = tokenizer.definition["model"]["merges"]
     # llama.cpp does not load a file without merges; this one never applies, as byte-level tokens contain no NUL.
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges] or ["\0 \0"]
-
-
-def _has_gpt2_pre_tokenizer(tokenizer: BpeTokenizer) -> bool:
-    pre_tokenizer = tokenizer.definition["pre_tokenizer"]
-    return bool(pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer.get("use_regex", True))
-
-
-def _tensor_name(name: str) -> str:
-    """Hugging Face's name of a tensor -> llama.cpp's."""
-    stem = name.removesuffix(".weight")
-    if stem in _OTHER_NAMES:
-        return f"{_OTHER_NAMES[stem]}.weight"
-    layer, rest = stem.removeprefix("model.layers.").split(".", maxsplit=1)
-    return f"blk.{layer}.{_LAYER_NAMES[rest]}.weight"
 
 
 def _interleave_halves(kernel: np.ndarray, num_heads: int) -> np.ndarray:

@@ -25,12 +25,19 @@ def write_huggingface(bundle: ModelBundle, directory: Path) -> None:
     """
     config, tokenizer = bundle.config, bundle.tokenizer
     tensors = llama_tensors(config, bundle.parameters)
+    tokenizer_config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.context,
+        "clean_up_tokenization_spaces": False,
+    }
+    if tokenizer.end_of_text is not None:
+        tokenizer_config |= dict.fromkeys(("bos_token", "eos_token"), end_of_text_name(tokenizer))
     files = {
         "config.json": format_json(_model_config(config, tokenizer.end_of_text)),
         "generation_config.json": format_json(_special_tokens(tokenizer.end_of_text)),
         "model.safetensors": format_tensors(tensors, {"format": "pt"}),
         "tokenizer.json": format_tokenizer_definition(tokenizer),
-        "tokenizer_config.json": format_json(_tokenizer_config(config, end_of_text_name(tokenizer))),
+        "tokenizer_config.json": format_json(tokenizer_config),
     }
     for name, data in files.items():
         (directory / name).write_bytes(data)
@@ -62,13 +69,3 @@ def _model_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any
 def _special_tokens(end_of_text: int | None) -> dict[str, Any]:
     """Explicitly null without end-of-text token: the defaults are the ids of Llama's own vocabulary."""
     return {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
-
-
-def _tokenizer_config(config: ModelConfig, end_of_text: str | None) -> dict[str, Any]:
-    special = {} if end_of_text is None else {"bos_token": end_of_text, "eos_token": end_of_text}
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.context,
-        "clean_up_tokenization_spaces": False,
-        **special,
-    }

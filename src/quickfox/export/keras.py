@@ -22,7 +22,6 @@ from quickfox.system.stderr import quiet_stderr
 FILE_NAME = "model.keras"
 
 Tensor = Any
-Parameters = Mapping[str, np.ndarray]
 
 
 def write_keras(bundle: ModelBundle, directory: Path) -> None:
@@ -48,7 +47,7 @@ def write_keras(bundle: ModelBundle, directory: Path) -> None:
     (directory / "tokenizer.json").write_bytes(format_tokenizer_definition(bundle.tokenizer))
 
 
-def build_keras_model(config: ModelConfig, parameters: Parameters) -> Any:
+def build_keras_model(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> Any:
     """The equivalent keras.Model, (B, T) int32 -> (B, T, V) float32.
 
     Args:
@@ -58,131 +57,107 @@ def build_keras_model(config: ModelConfig, parameters: Parameters) -> Any:
     import keras
 
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
-    build = {"attention-rnn": _attention_rnn, "transformer": _transformer}.get(config.architecture, _recurrent)
-    logits = build(config, parameters, token_ids)
-    return keras.Model(token_ids, logits, name=config.architecture.replace("-", "_"))
+    builder = _Builder(config, parameters)
+    build = {"attention-rnn": builder.attention_rnn, "transformer": builder.transformer}.get(
+        config.architecture, builder.recurrent
+    )
+    return keras.Model(token_ids, build(token_ids), name=config.architecture.replace("-", "_"))
 
 
-def _recurrent(config: ModelConfig, parameters: Parameters, token_ids: Tensor) -> Tensor:
-    x = _embed(parameters, token_ids)
-    x = _recurrent_stack("recurrent", config, parameters, x)
-    return _dense(x, "output", parameters["output.kernel"], parameters["output.bias"])
+class _Builder:
+    """The layers of a model, each method with its parameters; `name` is that of a layer in the exported file."""
 
+    def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
+        import keras
 
-def _attention_rnn(config: ModelConfig, parameters: Parameters, token_ids: Tensor) -> Tensor:
-    from keras import ops
+        self.layers, self.ops = keras.layers, keras.ops
+        self.config = config
+        self.parameters = dict(parameters)
+        if config.tied_embeddings:
+            self.parameters["output.kernel"] = parameters[EMBEDDING].T
 
-    encoded = _recurrent_stack("encoder", config, parameters, _embed(parameters, token_ids))
-    projected = _dense(encoded, "attention_input", parameters["attention.input_kernel"])
-    queries, keys, values = _split_heads(config, projected)
-    attended = _attend(queries, keys, values, _attention_mask(config, _positions(token_ids)))
-    decoded = _recurrent_stack("decoder", config, parameters, ops.concatenate([encoded, attended], axis=-1))
-    return _dense(decoded, "output", parameters["output.kernel"], parameters["output.bias"])
+    def recurrent(self, token_ids: Tensor) -> Tensor:
+        x = self.recurrent_stack("recurrent", self.embed(token_ids))
+        return self.dense(x, "output", "output.kernel", "output.bias")
 
+    def attention_rnn(self, token_ids: Tensor) -> Tensor:
+        encoded = self.recurrent_stack("encoder", self.embed(token_ids))
+        queries, keys, values = self.split_heads(self.dense(encoded, "attention_input", "attention.input_kernel"))
+        attended = self.attend(queries, keys, values, self.attention_mask(self.positions(token_ids)))
+        decoded = self.recurrent_stack("decoder", self.ops.concatenate([encoded, attended], axis=-1))
+        return self.dense(decoded, "output", "output.kernel", "output.bias")
 
-def _transformer(config: ModelConfig, parameters: Parameters, token_ids: Tensor) -> Tensor:
-    from keras import ops
+    def transformer(self, token_ids: Tensor) -> Tensor:
+        ops, positions = self.ops, self.positions(token_ids)
+        mask = self.attention_mask(positions)
+        frequencies = rotary_frequencies(self.config.hidden_dim // self.config.num_heads).astype(np.float32)
+        angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies  # (B, 1, T, d/2)
+        cosine, sine = ops.cos(angles), ops.sin(angles)
+        x = self.embed(token_ids)  # (B, T, H)
+        for layer in range(self.config.num_layers):
+            name, prefix = f"layer_{layer}", f"layers.{layer}"
+            normalized = self.norm(x, f"{name}_attention_norm", f"{prefix}.attention_norm.weight")
+            projected = self.dense(normalized, f"{name}_attention_input", f"{prefix}.attention.input_kernel")
+            queries, keys, values = self.split_heads(projected)
+            attended = self.attend(self.rotate(queries, cosine, sine), self.rotate(keys, cosine, sine), values, mask)
+            x = x + self.dense(attended, f"{name}_attention_output", f"{prefix}.attention.output_kernel")
+            normalized = self.norm(x, f"{name}_feed_forward_norm", f"{prefix}.feed_forward_norm.weight")
+            projected = self.dense(normalized, f"{name}_feed_forward_input", f"{prefix}.feed_forward.input_kernel")
+            gate, up = ops.split(projected, FEED_FORWARD_PROJECTIONS, axis=-1)
+            activated = ops.silu(gate) * up
+            x = x + self.dense(activated, f"{name}_feed_forward_output", f"{prefix}.feed_forward.output_kernel")
+        return self.dense(self.norm(x, "norm", "norm.weight"), "output", "output.kernel")
 
-    positions = _positions(token_ids)
-    mask = _attention_mask(config, positions)
-    frequencies = rotary_frequencies(config.hidden_dim // config.num_heads).astype(np.float32)
-    angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies  # (B, 1, T, d/2)
-    cosine, sine = ops.cos(angles), ops.sin(angles)
-    x = _embed(parameters, token_ids)  # (B, T, H)
-    for layer in range(config.num_layers):
-        name, prefix = f"layer_{layer}", f"layers.{layer}"
-        normalized = _norm(x, f"{name}_attention_norm", parameters[f"{prefix}.attention_norm.weight"])
-        projected = _dense(normalized, f"{name}_attention_input", parameters[f"{prefix}.attention.input_kernel"])
-        queries, keys, values = _split_heads(config, projected)
-        attended = _attend(_rotate(queries, cosine, sine), _rotate(keys, cosine, sine), values, mask)
-        x = x + _dense(attended, f"{name}_attention_output", parameters[f"{prefix}.attention.output_kernel"])
-        normalized = _norm(x, f"{name}_feed_forward_norm", parameters[f"{prefix}.feed_forward_norm.weight"])
-        projected = _dense(normalized, f"{name}_feed_forward_input", parameters[f"{prefix}.feed_forward.input_kernel"])
-        gate, up = ops.split(projected, FEED_FORWARD_PROJECTIONS, axis=-1)
-        x = x + _dense(
-            ops.silu(gate) * up, f"{name}_feed_forward_output", parameters[f"{prefix}.feed_forward.output_kernel"]
-        )
-    x = _norm(x, "norm", parameters["norm.weight"])
-    return _dense(x, "output", parameters[EMBEDDING].T if config.tied_embeddings else parameters["output.kernel"])
+    def recurrent_stack(self, name: str, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, H). The order of the gates is that of Keras, and the gru that with `reset_after`."""
+        kinds = {"rnn": self.layers.SimpleRNN, "gru": self.layers.GRU, "lstm": self.layers.LSTM}
+        kind = kinds[recurrent_cell(self.config)]
+        for layer in range(self.config.num_layers):
+            tensors = [f"{name}.{layer}.{tensor}" for tensor in ("input_kernel", "recurrent_kernel", "bias")]
+            x = self.apply(kind(self.config.hidden_dim, return_sequences=True, name=f"{name}_{layer}"), x, *tensors)
+        return x
 
+    def embed(self, token_ids: Tensor) -> Tensor:
+        shape = self.parameters[EMBEDDING].shape
+        return self.apply(self.layers.Embedding(*shape, name="embedding"), token_ids, EMBEDDING)
 
-def _recurrent_stack(name: str, config: ModelConfig, parameters: Parameters, x: Tensor) -> Tensor:
-    """(B, T, D) -> (B, T, H). The order of the gates is that of Keras, and the gru that with `reset_after`."""
-    import keras
+    def dense(self, x: Tensor, name: str, *tensors: str) -> Tensor:
+        """x W, or x W + b: `tensors` names the kernel W, and the bias b if there is one."""
+        outputs = self.parameters[tensors[0]].shape[1]
+        return self.apply(self.layers.Dense(outputs, use_bias=len(tensors) > 1, name=name), x, *tensors)
 
-    kinds = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
-    kind = kinds[recurrent_cell(config)]
-    for layer in range(config.num_layers):
-        tensors = [parameters[f"{name}.{layer}.{tensor}"] for tensor in ("input_kernel", "recurrent_kernel", "bias")]
-        x = _apply(kind(config.hidden_dim, return_sequences=True, name=f"{name}_{layer}"), x, tensors)
-    return x
+    def norm(self, x: Tensor, name: str, tensor: str) -> Tensor:
+        return self.apply(self.layers.RMSNormalization(epsilon=RMS_NORM_EPSILON, name=name), x, tensor)
 
+    def apply(self, layer: Any, x: Tensor, *tensors: str) -> Tensor:
+        outputs = layer(x)  # creates the weights
+        layer.set_weights([self.parameters[tensor] for tensor in tensors])
+        return outputs
 
-def _embed(parameters: Parameters, token_ids: Tensor) -> Tensor:
-    import keras
+    def positions(self, token_ids: Tensor) -> Tensor:
+        """(B, T) -> (B, T): 0, 1, 2, ..., computed by operations because T is not fixed."""
+        return self.ops.cumsum(self.ops.ones_like(token_ids), axis=1) - 1
 
-    weight = parameters[EMBEDDING]
-    return _apply(keras.layers.Embedding(*weight.shape, name="embedding"), token_ids, [weight])
+    def attention_mask(self, positions: Tensor) -> Tensor:
+        """Whether each position may attend to each other one, (B, T) -> (B, 1, T, T) bool: see `models.attention`."""
+        distance = positions[:, None, :, None] - positions[:, None, None, :]
+        return self.ops.logical_and(distance >= 0, distance < self.config.context)
 
+    def split_heads(self, projected: Tensor) -> list[Tensor]:
+        """Fused queries, keys and values, (B, T, 3H) -> each (B, heads, T, d)."""
+        heads = (-1, self.config.num_heads, self.config.hidden_dim // self.config.num_heads)
+        parts = self.ops.split(projected, ATTENTION_PROJECTIONS, axis=-1)
+        return [self.layers.Permute((2, 1, 3))(self.layers.Reshape(heads)(part)) for part in parts]
 
-def _dense(x: Tensor, name: str, kernel: np.ndarray, bias: np.ndarray | None = None) -> Tensor:
-    import keras
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Scaled dot-product attention: three times (B, heads, T, d), and (B, 1, T, T) -> (B, T, H)."""
+        scaled = queries * queries.shape[3] ** -0.5
+        scores = self.ops.matmul(scaled, self.ops.transpose(keys, (0, 1, 3, 2)))  # (B, heads, T, T)
+        weights = self.layers.Softmax()(scores, mask=mask)
+        attended = self.layers.Permute((2, 1, 3))(self.ops.matmul(weights, values))  # (B, T, heads, d)
+        return self.layers.Reshape((-1, self.config.hidden_dim))(attended)
 
-    layer = keras.layers.Dense(kernel.shape[1], use_bias=bias is not None, name=name)
-    return _apply(layer, x, [kernel] if bias is None else [kernel, bias])
-
-
-def _norm(x: Tensor, name: str, weight: np.ndarray) -> Tensor:
-    import keras
-
-    return _apply(keras.layers.RMSNormalization(epsilon=RMS_NORM_EPSILON, name=name), x, [weight])
-
-
-def _apply(layer: Any, x: Tensor, weights: list[np.ndarray]) -> Tensor:
-    outputs = layer(x)  # creates the weights
-    layer.set_weights(weights)
-    return outputs
-
-
-def _positions(token_ids: Tensor) -> Tensor:
-    """(B, T) -> (B, T): 0, 1, 2, ..., computed by operations because T is not fixed."""
-    from keras import ops
-
-    return ops.cumsum(ops.ones_like(token_ids), axis=1) - 1
-
-
-def _attention_mask(config: ModelConfig, positions: Tensor) -> Tensor:
-    """Whether each position may attend to each other one, (B, T) -> (B, 1, T, T) bool: see `models.attention`."""
-    from keras import ops
-
-    distance = positions[:, None, :, None] - positions[:, None, None, :]
-    return ops.logical_and(distance >= 0, distance < config.context)
-
-
-def _split_heads(config: ModelConfig, projected: Tensor) -> list[Tensor]:
-    """Fused queries, keys and values, (B, T, 3H) -> each (B, heads, T, d)."""
-    import keras
-
-    heads = (-1, config.num_heads, config.hidden_dim // config.num_heads)
-    parts = keras.ops.split(projected, ATTENTION_PROJECTIONS, axis=-1)
-    return [keras.layers.Permute((2, 1, 3))(keras.layers.Reshape(heads)(part)) for part in parts]
-
-
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Scaled dot-product attention: three times (B, heads, T, d), and (B, 1, T, T) -> (B, T, H)."""
-    import keras
-    from keras import ops
-
-    heads, head_dim = queries.shape[1], queries.shape[3]
-    scores = ops.matmul(queries * head_dim**-0.5, ops.transpose(keys, (0, 1, 3, 2)))  # (B, heads, T, T)
-    weights = keras.layers.Softmax()(scores, mask=mask)
-    attended = keras.layers.Permute((2, 1, 3))(ops.matmul(weights, values))  # (B, T, heads, d)
-    return keras.layers.Reshape((-1, heads * head_dim))(attended)
-
-
-def _rotate(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary position embedding: see `models.attention.rotate`."""
-    from keras import ops
-
-    first, second = ops.split(vectors, 2, axis=-1)
-    return ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    def rotate(self, vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        """Rotary position embedding: see `models.attention.rotate`."""
+        first, second = self.ops.split(vectors, 2, axis=-1)
+        return self.ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)

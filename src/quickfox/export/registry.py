@@ -41,7 +41,7 @@ def _select_writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer
     if architecture != "transformer":
         raise UsageError(
             f"format {export_format} requires the architecture transformer, and the model has the architecture "
-            f"{architecture}: use format keras",
+            f"{architecture}; keras takes every architecture",
             "format",
         )
     if export_format == "huggingface":

@@ -15,7 +15,8 @@ import numpy as np
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError
 from quickfox.generation.logits_processors import Processor, build_processors
-from quickfox.generation.sampler import NON_FINITE_LOGITS, build_history, log_softmax, prefill
+from quickfox.generation.sampler import NON_FINITE_LOGITS, log_softmax, prefill
+from quickfox.generation.token_history import TokenHistory
 from quickfox.models.registry import LanguageModel
 from quickfox.models.state import select_rows
 
@@ -63,7 +64,7 @@ def beam_search(
     num_beams = config.num_beams
     prompt = np.asarray(prompt_ids, np.int64)
     first_logits, state = prefill(model, prompt)
-    history = build_history(prompt, 1, len(first_logits), config)
+    history = TokenHistory(prompt, 1, len(first_logits), config)
     processors = build_processors(dataclasses.replace(config, temperature=1.0), history, logit_bias)
     logits = first_logits[np.newaxis]  # (V,) -> (B, V), B <= num_beams
     beam = [Hypothesis((), 0.0)]

@@ -6,8 +6,6 @@ Samples are generated as a batch and yielded one after the other. Independent of
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -54,62 +52,56 @@ def complete(
         UsageError: the prompt is empty; a text of `logit_bias` is not one token; `is_banned` with a beam search.
         DataError: the model's logits are NaN or infinite.
     """
-    deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
-    request = GenerationRequest(model, tokenizer, prompt_ids, config, deadline, is_banned)
+    if config.num_beams > 1 and is_banned is not None:
+        raise exclusive_error("num_beams", "max_copy")
+    request = GenerationRequest(model, tokenizer, prompt_ids, config, is_banned)
     if samples is None:
         samples = range(config.best_of or config.num_samples)
     if config.num_beams > 1:
-        yield from _with_tokens(request.search()[: config.num_samples])
+        completions = request.search()
     elif config.best_of is not None:
         completions = [event for event in request.sample(samples) if isinstance(event, Completion)]
         completions.sort(key=lambda completion: -completion.mean_logprob)
-        yield from _with_tokens(completions[: config.num_samples])
     else:
         yield from request.sample(samples)
-
-
-def _with_tokens(completions: list[Completion]) -> Iterator[Token | Completion]:
-    for completion in completions:
+        return
+    for completion in completions[: config.num_samples]:
         yield from completion.tokens
         yield completion
 
 
-@dataclass(frozen=True, eq=False)
+def _bias_by_token_id(config: SamplingConfig, tokenizer: Tokenizer) -> np.ndarray | None:
+    """`config.logit_bias` by token id, (V,) float64; None: no bias."""
+    if not config.logit_bias:
+        return None
+    bias = np.zeros(tokenizer.vocabulary_size)
+    for text, value in config.logit_bias:
+        token_ids = tokenizer.encode(text, Counter())
+        if len(token_ids) != 1 or tokenizer.decode(token_ids) != text:
+            raise UsageError(f"logit_bias: {text!r} is not one token of this model", "logit_bias")
+        bias[token_ids[0]] += value
+    return bias
+
+
 class GenerationRequest:
-    """The generation of all continuations of one prompt; for the attributes see `complete`.
+    """The generation of all continuations of one prompt; for the arguments see `complete`."""
 
-    Attributes:
-        deadline: the value of `time.monotonic()` at which all continuations end; None: no limit.
-    """
-
-    model: LanguageModel
-    tokenizer: Tokenizer
-    prompt_ids: Sequence[int] | np.ndarray
-    config: SamplingConfig
-    deadline: float | None
-    is_banned: TextFilter | None
-
-    @cached_property
-    def logit_bias(self) -> np.ndarray | None:
-        """`config.logit_bias` by token id, (V,) float64; None: no bias.
-
-        Raises:
-            UsageError: a text with a bias is not one token of the tokenizer.
-        """
-        if not self.config.logit_bias:
-            return None
-        bias = np.zeros(self.tokenizer.vocabulary_size)
-        for text, value in self.config.logit_bias:
-            token_ids = self.tokenizer.encode(text, Counter())
-            if len(token_ids) != 1 or self.tokenizer.decode(token_ids) != text:
-                raise UsageError(f"logit_bias: {text!r} is not one token of this model", "logit_bias")
-            bias[token_ids[0]] += value
-        return bias
-
-    @cached_property
-    def has_logprobs(self) -> bool:
-        """Whether log-probabilities are reported, or needed to compare the samples."""
-        return self.config.logprobs is not None or self.config.best_of is not None
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        prompt_ids: Sequence[int] | np.ndarray,
+        config: SamplingConfig,
+        is_banned: TextFilter | None,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._prompt_ids = prompt_ids
+        self._config = config
+        self._is_banned = is_banned
+        self._deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
+        self._logit_bias = _bias_by_token_id(config, tokenizer)
+        self._has_logprobs = config.logprobs is not None or config.best_of is not None  # best_of compares them
 
     def sample(self, samples: Sequence[int]) -> Iterator[Token | Completion]:
         """The tokens of each sample and its completion, sample after sample."""
@@ -118,12 +110,12 @@ class GenerationRequest:
 
     def _sample_batch(self, samples: Sequence[int]) -> Iterator[Token | Completion]:
         """Generate a batch; the tokens of its first unfinished sample are yielded at each step."""
-        texts = {sample: self._start_text(sample) for sample in samples}
-        is_banned = None if self.is_banned is None else self._token_filter(self.is_banned, texts)
+        texts = {sample: _DecodedText(sample, self._config, self._tokenizer) for sample in samples}
+        is_banned = None if self._is_banned is None else _token_filter(self._is_banned, texts)
         sampler = Sampler(
-            self.model, self.prompt_ids, self.config, samples, logit_bias=self.logit_bias, is_banned=is_banned
+            self._model, self._prompt_ids, self._config, samples, logit_bias=self._logit_bias, is_banned=is_banned
         )
-        if self.config.length == 0:
+        if self._config.length == 0:
             for text in texts.values():
                 text.finish("length")
         for text in texts.values():
@@ -133,7 +125,7 @@ class GenerationRequest:
                 yield from text.tokens[num_yielded:]
                 num_yielded = len(text.tokens)
             yield from text.tokens[num_yielded:]
-            yield text.to_completion(self.has_logprobs)
+            yield text.to_completion(self._has_logprobs)
 
     def _step(self, sampler: Sampler, texts: dict[int, "_DecodedText"]) -> None:
         """Generate one token of each unfinished sample."""
@@ -142,7 +134,7 @@ class GenerationRequest:
             "" if token_id == NO_TOKEN else texts[sample].decoder.add(token_id)
             for sample, token_id in zip(sampler.samples, token_ids, strict=True)
         ]
-        tokens = self._make_tokens(token_ids, token_texts, sampler.logits)
+        tokens = self._make_tokens(token_ids, token_texts, sampler.logits if self._has_logprobs else None)
         is_out_of_time = self._is_out_of_time()
         for sample, token in zip(sampler.samples, tokens, strict=True):
             if token.token_id == NO_TOKEN:
@@ -155,73 +147,64 @@ class GenerationRequest:
 
     def search(self) -> list[Completion]:
         """The completions that beam search finds, the most probable first."""
-        if self.is_banned is not None:
-            raise exclusive_error("num_beams", "max_copy")
         hypotheses = beam_search(
-            self.model,
-            self.prompt_ids,
-            self.config,
+            self._model,
+            self._prompt_ids,
+            self._config,
             has_ended=self._has_ended,
             is_out_of_time=self._is_out_of_time,
-            logit_bias=self.logit_bias,
+            logit_bias=self._logit_bias,
         )
         completions = []
         for sample, hypothesis in enumerate(hypotheses):
-            text = self._start_text(sample)
+            text = _DecodedText(sample, self._config, self._tokenizer)
             token_ids = hypothesis.token_ids
             token_texts = [text.decoder.add(token_id) for token_id in token_ids]
-            logits = self._logits_before(token_ids) if self.has_logprobs else None
+            logits = self._logits_before(token_ids) if self._has_logprobs else None
             for token in self._make_tokens(token_ids, token_texts, logits):
                 text.append(token, is_out_of_time=False)
-            if self.config.length == 0:
+            if self._config.length == 0:
                 text.finish("length")
             elif text.finish_reason is None:
                 text.finish("time" if self._is_out_of_time() else "nothing_allowed")
-            completions.append(text.to_completion(self.has_logprobs))
+            completions.append(text.to_completion(self._has_logprobs))
         return completions
-
-    def _start_text(self, sample: int) -> "_DecodedText":
-        return _DecodedText(sample, self.config, self.tokenizer)
 
     def _has_ended(self, token_ids: Sequence[int]) -> bool:
         """Whether the last token of a continuation ends it, given that no earlier one does."""
-        if token_ids[-1] == self.tokenizer.end_of_text:
+        if token_ids[-1] == self._tokenizer.end_of_text:
             return True
-        longest = max(map(len, self.config.stop), default=0)
-        tail = self.tokenizer.decode(token_ids[-4 * longest :]) if longest else ""  # a character has at most 4 bytes
-        return any(stop in tail for stop in self.config.stop)
+        longest = max(map(len, self._config.stop), default=0)
+        tail = self._tokenizer.decode(token_ids[-4 * longest :]) if longest else ""  # a character has at most 4 bytes
+        return any(stop in tail for stop in self._config.stop)
 
     def _logits_before(self, token_ids: Sequence[int]) -> np.ndarray:
         """The model's logits at each token of a continuation: (n,) -> (n, V)."""
-        first, state = prefill(self.model, np.asarray(self.prompt_ids, np.int64))  # (V,)
+        first, state = prefill(self._model, np.asarray(self._prompt_ids, np.int64))  # (V,)
         if len(token_ids) < 2:
             return first[np.newaxis][: len(token_ids)]
-        rest, _ = self.model.forward(np.array([token_ids[:-1]]), state)  # (1, n - 1, V)
+        rest, _ = self._model.forward(np.array([token_ids[:-1]]), state)  # (1, n - 1, V)
         return np.concatenate([first[np.newaxis], rest[0]])
 
     def _make_tokens(self, token_ids: Sequence[int], texts: Sequence[str], logits: np.ndarray | None) -> list[Token]:
-        """The tokens with their texts and, if requested, their log-probabilities from `logits`, (n, V)."""
-        if not self.has_logprobs or logits is None:
+        """The tokens with their texts and, if given the model's `logits`, (n, V), their log-probabilities."""
+        if logits is None:
             return [Token(token_id, text) for token_id, text in zip(token_ids, texts, strict=True)]
         logprobs = log_softmax(logits)
-        count = self.config.logprobs or 0
+        count = self._config.logprobs or 0
         top_ids = np.argsort(-logprobs, axis=-1, kind="stable")[:, :count].tolist() if count else [[]] * len(texts)
         return [
             Token(
                 token_id,
                 text,
                 float(row[token_id]),
-                tuple((self.tokenizer.decode([other]), float(row[other])) for other in others),
+                tuple((self._tokenizer.decode([other]), float(row[other])) for other in others),
             )
             for token_id, text, row, others in zip(token_ids, texts, logprobs, top_ids, strict=True)
         ]
 
-    def _token_filter(self, is_banned: TextFilter, texts: dict[int, "_DecodedText"]) -> Callable[[int, int], bool]:
-        """A filter of texts as a filter of (number of the sample, token id)."""
-        return lambda sample, token_id: is_banned(texts[sample].text, texts[sample].decoder.peek(token_id))
-
     def _is_out_of_time(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
 
 class _DecodedText(PartialCompletion):
@@ -230,3 +213,8 @@ class _DecodedText(PartialCompletion):
     def __init__(self, sample: int, config: SamplingConfig, tokenizer: Tokenizer) -> None:
         super().__init__(sample, config.stop, tokenizer.end_of_text, config.length)
         self.decoder = StreamingDecoder(tokenizer)
+
+
+def _token_filter(is_banned: TextFilter, texts: dict[int, _DecodedText]) -> Callable[[int, int], bool]:
+    """A filter of texts as a filter of (number of the sample, token id)."""
+    return lambda sample, token_id: is_banned(texts[sample].text, texts[sample].decoder.peek(token_id))

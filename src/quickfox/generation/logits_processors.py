@@ -71,8 +71,7 @@ def apply_repetition_penalty(logits: np.ndarray, counts: np.ndarray, penalty: fl
     Keskar et al. 2019, "CTRL: a conditional transformer language model for controllable generation", 4.1.
 
     Args:
-        logits: (B, V) floating point.
-        counts: (B, V) occurrences of each token.
+        logits, counts: (B, V), of each token the logit and the number of occurrences.
         penalty: > 0; above 1 makes repetition less likely.
     """
     lower = np.minimum if penalty > 1 else np.maximum  # selects the product or the quotient by the sign of the logit
@@ -85,8 +84,7 @@ def apply_count_penalties(logits: np.ndarray, counts: np.ndarray, presence: floa
     As defined in OpenAI's API reference, "frequency and presence penalties".
 
     Args:
-        logits: (B, V) floating point.
-        counts: (B, V) occurrences of each token.
+        logits, counts: (B, V), of each token the logit and the number of occurrences.
         presence, frequency: nats; negative values encourage repetition.
     """
     return logits - (presence * (counts > 0) + frequency * counts)
@@ -102,34 +100,21 @@ def ban_tokens(logits: np.ndarray, banned: list[list[int]]) -> np.ndarray:
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Logits divided by the temperature.
-
-    Args:
-        logits: (..., V) floating point.
-        temperature: > 0; below 1 sharpens the distribution, above 1 flattens it.
-    """
+    """Logits (..., V) divided by the temperature, > 0: below 1 sharpens the distribution, above 1 flattens it."""
     return logits / max(temperature, _MIN_TEMPERATURE)
 
 
 def unnormalized_probs(logits: np.ndarray) -> np.ndarray:
-    """exp(logits), scaled so that the largest of each row is 1; a row of -inf only becomes zeros.
-
-    Args:
-        logits: (..., V) float64.
-    """
+    """exp(logits), (B, V) float64, scaled so that the largest of each row is 1; a row of -inf only becomes zeros."""
     largest = logits.max(axis=-1, keepdims=True)
     probs: np.ndarray = np.exp(logits - np.maximum(largest, _MIN_LOGIT))
     return probs
 
 
 def sort_descending(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unnormalized probabilities, as `unnormalized_probs`, in descending order; of equal ones the lower id comes first.
+    """The `unnormalized_probs` of (B, V) logits in descending order, and the token id of each: (B, V) both.
 
-    Args:
-        logits: (B, V) float64.
-
-    Returns:
-        (B, V) unnormalized probabilities, and the token id of each, (B, V).
+    Of equal ones the lower id comes first.
     """
     token_ids = (-logits).argsort(axis=-1, kind="stable")
     sorted_logits = gather(logits, token_ids)
@@ -172,14 +157,10 @@ def keep_min_p(probs: np.ndarray, min_p: float) -> np.ndarray:
 
 
 def keep_typical_p(probs: np.ndarray, typical_p: float) -> np.ndarray:
-    """(B, V) descending, with 0 for all but the most typical tokens, whose probability is at least `typical_p`.
+    """(B, V) descending, with 0 for all but the most typical; their probability is at least `typical_p`, in (0, 1].
 
     A token is the more typical, the smaller the difference between its surprisal, -log p, and the entropy of the
     distribution (Meister et al. 2023, "Locally typical sampling").
-
-    Args:
-        probs: (B, V) unnormalized probabilities in descending order.
-        typical_p: in (0, 1].
     """
     p = probs / probs.sum(axis=-1, keepdims=True)
     log_p = np.log(np.maximum(p, _MIN_PROBABILITY))

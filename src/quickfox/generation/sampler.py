@@ -32,20 +32,10 @@ _RANDOM_BATCH = 64  # random numbers generated at a time
 def generate(
     model: LanguageModel, prompt_ids: Sequence[int] | np.ndarray, config: SamplingConfig, sample: int = 0
 ) -> Iterator[int]:
-    """Sample one continuation of a prompt.
-
-    Args:
-        model: the language model.
-        prompt_ids: (n,) token ids to continue, n >= 1.
-        config: the sampling configuration.
-        sample: number of the sample, >= 0; its tokens depend only on `config.random_seed` and this number.
+    """Sample one continuation of a prompt; arguments and errors are those of `Sampler`.
 
     Yields:
         `config.length` token ids, each as soon as it is sampled; fewer if every token is banned.
-
-    Raises:
-        UsageError: the prompt is empty.
-        DataError: the model's logits are NaN or infinite.
     """
     sampler = Sampler(model, prompt_ids, config, [sample])
     for _ in range(config.length):
@@ -76,7 +66,7 @@ class Sampler:
         model: LanguageModel,
         prompt_ids: Sequence[int] | np.ndarray,
         config: SamplingConfig,
-        samples: Sequence[int] = (0,),
+        samples: Sequence[int],
         *,
         logit_bias: np.ndarray | None = None,
         is_banned: Callable[[int, int], bool] | None = None,
@@ -90,7 +80,7 @@ class Sampler:
         """(B, V) float32 logits of the model at the position of the last sampled tokens, unprocessed."""
         self._model = model
         self._state = select_rows(state, rows)
-        self._history = build_history(prompt, len(rows), len(logits), config)
+        self._history = TokenHistory(prompt, len(rows), len(logits), config)
         self._processors = build_processors(config, self._history, logit_bias)
         self._truncations = build_truncations(config, len(logits))
         self._is_greedy = config.temperature == 0
@@ -143,18 +133,6 @@ class Sampler:
             probs = truncate(probs)
         ranks = sample_categorical(probs, uniform)
         return [rank if rank == NO_TOKEN else int(row[rank]) for row, rank in zip(token_ids, ranks, strict=True)]
-
-
-def build_history(prompt_ids: np.ndarray, num_texts: int, vocabulary_size: int, config: SamplingConfig) -> TokenHistory:
-    """The history that the processors enabled by `config` need."""
-    is_counting = config.repetition_penalty != 1.0 or config.presence_penalty or config.frequency_penalty
-    return TokenHistory(
-        prompt_ids,
-        num_texts,
-        vocabulary_size=vocabulary_size if is_counting else None,
-        window=config.penalty_window,
-        ngram=config.no_repeat_ngram,
-    )
 
 
 def prefill(model: LanguageModel, prompt_ids: np.ndarray) -> tuple[np.ndarray, State]:

@@ -5,6 +5,7 @@ models and tokenizers.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,11 +123,8 @@ class PartialCompletion:
         safe = next(
             (start for start in starts if any(stop.startswith(buffered[start:]) for stop in self._stop)), len(buffered)
         )
-        count = end = 0
-        while count < len(self._buffer) and end + len(self._buffer[count].text) <= safe:
-            end += len(self._buffer[count].text)
-            count += 1
-        self._release(count)
+        ends = itertools.accumulate(len(token.text) for token in self._buffer)
+        self._release(sum(end <= safe for end in ends))
 
     def _truncate_buffer(self, length: int) -> None:
         """Keep the first `length` characters of the buffer."""

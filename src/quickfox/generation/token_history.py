@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-NgramTable = dict[tuple[int, ...], list[int]]
-"""The first n - 1 tokens of each n-gram of a text -> the tokens that completed it."""
+from quickfox.config.sampling import SamplingConfig
 
 
 class TokenHistory:
@@ -18,31 +17,26 @@ class TokenHistory:
     Args:
         prompt_ids: (n,) token ids that all texts begin with.
         num_texts: B, the number of texts.
-        vocabulary_size: V; None: `counts` is not needed.
-        window: number of last tokens that `counts` includes; None: all.
-        ngram: length of the n-grams that must not occur twice; None: `banned_tokens` is not needed.
+        vocabulary_size: V.
+        config: enables the penalties and the n-gram ban.
     """
 
-    def __init__(
-        self,
-        prompt_ids: np.ndarray,
-        num_texts: int,
-        *,
-        vocabulary_size: int | None,
-        window: int | None,
-        ngram: int | None,
-    ) -> None:
-        self.counts = np.zeros((num_texts, vocabulary_size or 0))
-        """(B, V) float64: number of occurrences of each token among the last `window` of each text."""
-        self._is_counting = vocabulary_size is not None
-        self._window = window
+    def __init__(self, prompt_ids: np.ndarray, num_texts: int, vocabulary_size: int, config: SamplingConfig) -> None:
+        self._is_counting = bool(
+            config.repetition_penalty != 1.0 or config.presence_penalty or config.frequency_penalty
+        )
+        self.counts = np.zeros((num_texts, vocabulary_size if self._is_counting else 0))
+        """(B, V) float64: number of occurrences of each token among the last `penalty_window` of each text."""
+        self._window = window = config.penalty_window
         self._counted: deque[list[int]] = deque()  # one token per text, the oldest first
-        self._ngram = ngram
+        self._ngram = ngram = config.no_repeat_ngram
         self._prefixes: list[deque[int]] = [deque(maxlen=(ngram or 1) - 1) for _ in range(num_texts)]  # n - 1 last ids
-        self._ngrams: list[NgramTable] = [defaultdict(list) for _ in range(num_texts)]
-        needed = prompt_ids if ngram is not None else prompt_ids[-window:] if window is not None else prompt_ids
-        for token_id in needed.tolist() if self._is_counting or ngram is not None else []:
-            self.append([token_id] * num_texts)
+        self._ngrams: list[dict[tuple[int, ...], list[int]]] = [defaultdict(list) for _ in range(num_texts)]
+        """For each text: the first n - 1 tokens of each n-gram -> the tokens that completed it."""
+        if self._is_counting or ngram is not None:
+            start = 0 if ngram is not None or window is None else -window
+            for token_id in prompt_ids[start:].tolist():
+                self.append([token_id] * num_texts)
 
     def append(self, token_ids: list[int]) -> None:
         """Append one token to each text."""
@@ -63,7 +57,7 @@ class TokenHistory:
 
     def banned_tokens(self) -> list[list[int]]:
         """For each text, the token ids that would complete an n-gram that it already contains."""
-        assert self._ngram is not None, "the history was made without n-grams"
+        assert self._ngram is not None, "the n-gram ban is not enabled"
         return [ngrams.get(tuple(prefix), []) for prefix, ngrams in zip(self._prefixes, self._ngrams, strict=True)]
 
     def select_rows(self, rows: Sequence[int]) -> None:

@@ -40,9 +40,7 @@ def attention_mask(positions_read: np.ndarray, window: int, context: int) -> np.
     t + context - s must be at least 0 and less than `context`, and the key must not precede the text's start.
 
     Args:
-        positions_read: (B,) integers, positions of each text before the window.
-        window: T.
-        context: the context limit.
+        positions_read: (B,) integers, positions of each text before the window, of T positions.
 
     Returns:
         (B, 1, T, context + T) bool.
@@ -87,12 +85,7 @@ def rotary_frequencies(head_dim: int) -> np.ndarray:
 
 
 def rotary_angles(positions: np.ndarray, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine of position times `rotary_frequencies`, computed in float64: (..., d/2) float32 each.
-
-    Args:
-        positions: (...) integers, counted from the text's start.
-        head_dim: d, even.
-    """
+    """Cosine and sine of position, (...) integers, times `rotary_frequencies`, in float64: (..., d/2) float32 each."""
     angles = positions[..., None] * rotary_frequencies(head_dim)  # (...) -> (..., d/2)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
@@ -101,24 +94,17 @@ def rotate(vectors: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndar
     """Rotary position embedding: rotates the pair of elements k and k + d/2 of each vector by its angle k.
 
     The product of two rotated vectors depends on their positions only through the distance between these. (Su et al.
-    2021, "RoFormer"; pairs across the halves as in Hugging Face's Llama.)
-
-    Args:
-        vectors: (..., d).
-        cosine, sine: of the angles, broadcast to (..., d/2).
+    2021, "RoFormer"; pairs across the halves as in Hugging Face's Llama.) The vectors are (..., d); cosine and sine of
+    the angles are broadcast to (..., d/2).
     """
     first, second = np.split(vectors, 2, axis=-1)  # (..., d) -> (..., d/2) each
     return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Root mean square normalization, x / sqrt(mean(x^2) + epsilon) * weight, over the last axis.
+    """Root mean square normalization, x / sqrt(mean(x^2) + epsilon) * weight, (..., H) and (H,) -> (..., H).
 
     Zhang & Sennrich 2019, "Root mean square layer normalization".
-
-    Args:
-        x: (..., H).
-        weight: (H,).
     """
     mean_square = np.square(x).mean(axis=-1, keepdims=True)
     normalized: np.ndarray = x / np.sqrt(mean_square + np.float32(RMS_NORM_EPSILON)) * weight

@@ -16,7 +16,7 @@ import numpy as np
 
 from quickfox.config.model import ModelConfig
 from quickfox.models.attention import attend, attention_mask, empty_cache, split_heads
-from quickfox.models.recurrent import RecurrentStack, TokenProjection
+from quickfox.models.recurrent import RecurrentStack, token_projection
 from quickfox.models.state import State
 
 
@@ -26,26 +26,22 @@ class AttentionRNNLanguageModel:
     Its state is the encoder's layers, the attention's cache, the decoder's layers.
     """
 
-    context: int | None
-
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
         assert config.context is not None
         self.context = config.context
         self._cache_shape = (config.num_heads, config.context, config.hidden_dim // config.num_heads)
         self._encoder = RecurrentStack("encoder", config, parameters)
         self._decoder = RecurrentStack("decoder", config, parameters)
-        self._project_tokens = TokenProjection(parameters["embedding.weight"], self._encoder.layers[0])
+        self._project_tokens = token_projection(parameters["embedding.weight"], self._encoder.layers[0])
         self._attention_kernel = parameters["attention.input_kernel"]  # (H, 3H)
         self._output_kernel = parameters["output.kernel"]  # (H, V)
         self._output_bias = parameters["output.bias"]  # (V,)
 
     def initial_state(self, batch_size: int) -> State:
-        """The state before any token: zeros, and an empty cache."""
         cache = empty_cache(batch_size, *self._cache_shape)
         return (*self._encoder.initial_state(batch_size), cache, *self._decoder.initial_state(batch_size))
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Logits after each token, and the state after the last: see `registry.LanguageModel.forward`."""
         layers = len(self._encoder.layers)
         cache = state[layers]
         encoded, encoder_state = self._encoder.run(self._project_tokens(token_ids.T), state[:layers])  # (T, B, H)

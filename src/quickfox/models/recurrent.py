@@ -3,7 +3,7 @@
 The equations of the layers are in `recurrent_cells`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -16,24 +16,19 @@ _MAX_TABLE_BYTES = 2**26
 
 
 class RecurrentStack:
-    """A stack of recurrent layers.
-
-    Args:
-        name: prefix of the stack's tensors in the parameter schema.
-        config: of the model it is part of.
-        parameters: all of the model's.
-    """
+    """A stack of recurrent layers of a model; `name` is the prefix of its tensors in the parameter schema."""
 
     def __init__(self, name: str, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
         cell = recurrent_cell(config)
-        self._cell = CELLS[cell]
+        self._run_layer = CELLS[cell]
+        self._state_arrays = 2 if cell == "lstm" else 1  # h, and c of an lstm
         self._hidden_dim = config.hidden_dim
         self.layers = [build_cell_weights(cell, parameters, f"{name}.{layer}") for layer in range(config.num_layers)]
 
     def initial_state(self, batch_size: int) -> State:
         """The state before any token: zeros, (B, H) each."""
         zeros = np.zeros((batch_size, self._hidden_dim), np.float32)
-        return tuple((zeros,) * self._cell.num_states for _ in self.layers)
+        return ((zeros,) * self._state_arrays,) * len(self.layers)
 
     def run(self, projected: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Run all layers over a window.
@@ -45,36 +40,27 @@ class RecurrentStack:
         Returns:
             The highest layer's h after each step, (T, B, H) float32; and the state after the last step.
         """
-        outputs, layer_state = self._cell.run(projected, state[0], self.layers[0])
+        outputs, layer_state = self._run_layer(projected, state[0], self.layers[0])
         new_state = [layer_state]
         for weights, layer_state in zip(self.layers[1:], state[1:], strict=True):
-            outputs, layer_state = self._cell.run(weights.project(outputs), layer_state, weights)
+            outputs, layer_state = self._run_layer(weights.project(outputs), layer_state, weights)
             new_state.append(layer_state)
         return outputs, tuple(new_state)
 
 
-class TokenProjection:
-    """Token id -> x W + b of the lowest layer, x its embedding.
+def token_projection(embedding: np.ndarray, weights: CellWeights) -> Callable[[np.ndarray], np.ndarray]:
+    """Token ids (T, B) -> a new array (T, B, GH) float32, x W + b of the lowest layer, x the token's embedding.
 
-    The result depends only on the token, so unless the vocabulary is large it is a table with a row per token.
+    The result depends only on the token, so unless the vocabulary is large it is read from a table, a row per token.
 
     Args:
         embedding: (V, D) float32.
         weights: of the lowest layer.
     """
-
-    def __init__(self, embedding: np.ndarray, weights: CellWeights) -> None:
-        self._embedding = embedding
-        self._weights = weights
-        table_bytes = len(embedding) * weights.input_bias.nbytes
-        self._table = weights.project(embedding) if table_bytes <= _MAX_TABLE_BYTES else None  # (V, GH)
-
-    def __call__(self, token_ids: np.ndarray) -> np.ndarray:
-        """(T, B) token ids -> (T, B, GH) float32, a new array."""
-        if self._table is not None:
-            rows: np.ndarray = self._table[token_ids]
-            return rows
-        return self._weights.project(self._embedding[token_ids])
+    if len(embedding) * weights.input_bias.nbytes > _MAX_TABLE_BYTES:
+        return lambda token_ids: weights.project(embedding[token_ids])
+    table = weights.project(embedding)  # (V, GH)
+    return lambda token_ids: table[token_ids]
 
 
 class RecurrentLanguageModel:
@@ -84,16 +70,14 @@ class RecurrentLanguageModel:
 
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
         self._stack = RecurrentStack("recurrent", config, parameters)
-        self._project_tokens = TokenProjection(parameters["embedding.weight"], self._stack.layers[0])
+        self._project_tokens = token_projection(parameters["embedding.weight"], self._stack.layers[0])
         self._output_kernel = parameters["output.kernel"]  # (H, V)
         self._output_bias = parameters["output.bias"]  # (V,)
 
     def initial_state(self, batch_size: int) -> State:
-        """The state before any token: zeros."""
         return self._stack.initial_state(batch_size)
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Logits after each token, and the state after the last: see `registry.LanguageModel.forward`."""
         outputs, new_state = self._stack.run(self._project_tokens(token_ids.T), state)  # (B, T) -> (T, B, H)
         logits = outputs @ self._output_kernel + self._output_bias  # (T, B, H) -> (T, B, V)
         return logits.transpose(1, 0, 2), new_state

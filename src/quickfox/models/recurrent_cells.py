@@ -26,7 +26,7 @@ Two rearrangements of the weights, made once when the model is built, speed this
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -96,12 +96,21 @@ class CellWeights:
 
 def build_cell_weights(cell: str, parameters: Mapping[str, np.ndarray], layer: str) -> CellWeights:
     """The weights of the layer whose tensors in `parameters` are named `layer`.* ."""
-    arrange = CELLS[cell].arrange
     kernel, recurrent, bias = (
-        arrange(parameters[f"{layer}.{name}"]) for name in ("input_kernel", "recurrent_kernel", "bias")
+        _arrange_gates(cell, parameters[f"{layer}.{name}"]) for name in ("input_kernel", "recurrent_kernel", "bias")
     )
     input_bias, recurrent_bias = bias if bias.ndim == 2 else (bias, np.zeros_like(bias))
     return CellWeights(kernel, input_bias, RecurrentKernel(recurrent), recurrent_bias)
+
+
+def _arrange_gates(cell: str, columns: np.ndarray) -> np.ndarray:
+    """Gates (..., GH) in the order of the parameter schema -> the halved sigmoid gates, then the candidate."""
+    gates = np.split(columns, RECURRENT_GATES[cell], axis=-1)
+    if cell == "lstm":
+        i, f, g, o = gates
+        gates = [i, f, o, g]
+    *sigmoids, candidate = gates
+    return np.concatenate([*(gate * 0.5 for gate in sigmoids), candidate], axis=-1, dtype=np.float32)
 
 
 def rnn_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> tuple[np.ndarray, LayerState]:
@@ -167,35 +176,4 @@ def lstm_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> t
     return outputs, (h, c)
 
 
-def _arrange_gru(columns: np.ndarray) -> np.ndarray:
-    """(..., 3H) in the order z, r, g of the parameter schema -> z/2, r/2, g."""
-    update, reset, candidate = np.split(columns, 3, axis=-1)
-    return np.concatenate([update * 0.5, reset * 0.5, candidate], axis=-1, dtype=np.float32)
-
-
-def _arrange_lstm(columns: np.ndarray) -> np.ndarray:
-    """(..., 4H) in the order i, f, g, o of the parameter schema -> i/2, f/2, o/2, g."""
-    i, f, g, o = np.split(columns, 4, axis=-1)
-    return np.concatenate([i * 0.5, f * 0.5, o * 0.5, g], axis=-1, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A kind of recurrent layer.
-
-    Attributes:
-        run: over a window: see `rnn_layer`.
-        arrange: columns as in the parameter schema -> columns as `run` computes with them.
-        num_states: number of arrays in its state.
-    """
-
-    run: Callable[[np.ndarray, LayerState, CellWeights], tuple[np.ndarray, LayerState]]
-    arrange: Callable[[np.ndarray], np.ndarray]
-    num_states: int
-
-
-CELLS = {
-    "rnn": Cell(rnn_layer, np.ascontiguousarray, 1),
-    "gru": Cell(gru_layer, _arrange_gru, 1),
-    "lstm": Cell(lstm_layer, _arrange_lstm, 2),
-}
+CELLS = {"rnn": rnn_layer, "gru": gru_layer, "lstm": lstm_layer}

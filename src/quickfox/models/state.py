@@ -9,15 +9,12 @@ State = tuple[LayerState, ...]
 """One `LayerState` per layer, the lowest first. Only the model that returned it interprets it."""
 
 
-def replace_row(state: State, row: int, source: State) -> State:
-    """A copy of a state of B texts, with the state of text `row` replaced by `source`, the state of one text."""
-    replaced = []
-    for layer, source_layer in zip(state, source, strict=True):
-        arrays = [array.copy() for array in layer]
-        for array, source_array in zip(arrays, source_layer, strict=True):
-            array[row] = source_array[0]
-        replaced.append(tuple(arrays))
-    return tuple(replaced)
+def replace_first(state: State, source: State) -> State:
+    """A copy of a state of B texts, with the state of the first replaced by `source`, the state of one text."""
+    return tuple(
+        tuple(np.concatenate([first, array[1:]]) for array, first in zip(layer, source_layer, strict=True))
+        for layer, source_layer in zip(state, source, strict=True)
+    )
 
 
 def select_rows(state: State, rows: np.ndarray | slice) -> State:

@@ -24,7 +24,7 @@ from quickfox.models.attention import (
     split_heads,
     swiglu,
 )
-from quickfox.models.state import LayerState, State
+from quickfox.models.state import State
 
 
 class TransformerLanguageModel:
@@ -32,8 +32,6 @@ class TransformerLanguageModel:
 
     Its state is one cache per layer; the cached keys are already rotated.
     """
-
-    context: int | None
 
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
         assert config.context is not None
@@ -45,40 +43,28 @@ class TransformerLanguageModel:
         self._output_kernel = parameters["embedding.weight"].T if tied else parameters["output.kernel"]  # (H, V)
 
     def initial_state(self, batch_size: int) -> State:
-        """The state before any token: empty caches."""
         return tuple(empty_cache(batch_size, *self._cache_shape) for _ in range(self._num_layers))
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Logits after each token, and the state after the last: see `registry.LanguageModel.forward`."""
-        _, context, head_dim = self._cache_shape
+        parameters = self._parameters
+        num_heads, context, head_dim = self._cache_shape
         window, positions_read = token_ids.shape[1], state[0][2]
         mask = attention_mask(positions_read, window, context)
         positions = positions_read[:, None] + np.arange(window)  # (B, T)
         cosine, sine = (angles[:, None] for angles in rotary_angles(positions, head_dim))  # (B, 1, T, d/2)
-        x = self._parameters["embedding.weight"][token_ids]  # (B, T) -> (B, T, H)
+        x = parameters["embedding.weight"][token_ids]  # (B, T) -> (B, T, H)
         new_state = []
         for layer, cache in enumerate(state):
-            attended, cache = self._attention(layer, x, cache, mask, cosine, sine)
-            x = x + attended
-            x = x + self._feed_forward(layer, x)
+            attention, feed_forward = f"layers.{layer}.attention", f"layers.{layer}.feed_forward"
+            normalized = rms_norm(x, parameters[f"{attention}_norm.weight"])
+            projected = normalized @ parameters[f"{attention}.input_kernel"]  # (B, T, H) -> (B, T, 3H)
+            queries, keys, values = split_heads(projected, num_heads)  # (B, heads, T, d) each
+            queries, keys = rotate(queries, cosine, sine), rotate(keys, cosine, sine)
+            attended, cache = attend(queries, keys, values, cache, mask)  # (B, T, H)
+            x = x + attended @ parameters[f"{attention}.output_kernel"]
+            normalized = rms_norm(x, parameters[f"{feed_forward}_norm.weight"])
+            gate_and_up = normalized @ parameters[f"{feed_forward}.input_kernel"]  # (B, T, H) -> (B, T, 2F)
+            x = x + swiglu(gate_and_up) @ parameters[f"{feed_forward}.output_kernel"]  # (B, T, F) -> (B, T, H)
             new_state.append(cache)
-        logits: np.ndarray = rms_norm(x, self._parameters["norm.weight"]) @ self._output_kernel  # (B, T, V)
+        logits: np.ndarray = rms_norm(x, parameters["norm.weight"]) @ self._output_kernel  # (B, T, V)
         return logits, tuple(new_state)
-
-    def _attention(
-        self, layer: int, x: np.ndarray, cache: LayerState, mask: np.ndarray, cosine: np.ndarray, sine: np.ndarray
-    ) -> tuple[np.ndarray, LayerState]:
-        """The attention sublayer, (B, T, H) -> (B, T, H); and the cache after the window."""
-        parameters, name = self._parameters, f"layers.{layer}.attention"
-        projected = rms_norm(x, parameters[f"{name}_norm.weight"]) @ parameters[f"{name}.input_kernel"]  # (B, T, 3H)
-        queries, keys, values = split_heads(projected, self._cache_shape[0])  # (B, heads, T, d) each
-        queries, keys = rotate(queries, cosine, sine), rotate(keys, cosine, sine)
-        attended, cache = attend(queries, keys, values, cache, mask)
-        return attended @ parameters[f"{name}.output_kernel"], cache
-
-    def _feed_forward(self, layer: int, x: np.ndarray) -> np.ndarray:
-        """The feed-forward sublayer, (B, T, H) -> (B, T, H)."""
-        parameters, name = self._parameters, f"layers.{layer}.feed_forward"
-        gate_and_up = rms_norm(x, parameters[f"{name}_norm.weight"]) @ parameters[f"{name}.input_kernel"]  # (B, T, 2F)
-        outputs: np.ndarray = swiglu(gate_and_up) @ parameters[f"{name}.output_kernel"]  # (B, T, F) -> (B, T, H)
-        return outputs
