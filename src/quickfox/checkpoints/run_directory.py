@@ -106,9 +106,7 @@ def list_checkpoint_directories(run: Path) -> list[Path]:
 def list_checkpoints(run: Path, damaged: list[DataError] | None = None) -> list[Checkpoint]:
     """The checkpoints of `run` with a valid manifest, earliest first; their other files are not read.
 
-    Args:
-        run: a run directory.
-        damaged: if given, receives the error of each checkpoint that is skipped.
+    The errors of the others are appended to `damaged`, if given.
 
     Raises:
         StorageError: reading failed.

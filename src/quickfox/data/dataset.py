@@ -137,13 +137,8 @@ def encode_corpus_chunks(
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path, shard_bytes: int = SHARD_BYTES) -> EncodedCorpus:
     """Writes the token ids of a corpus to the file `path`, and its loss mask, if any, to `loss_mask_path(path)`.
 
-    On failure no file is left. The files are not flushed to the disk: a power failure can lose them.
-
-    Args:
-        corpus: the text.
-        tokenizer: its tokenizer.
-        path: the first shard.
-        shard_bytes: maximum bytes of a file; a multiple of the token size.
+    On failure no file is left. The files are not flushed to the disk: a power failure can lose them. A file larger than
+    `shard_bytes`, a multiple of the token size, is split into shards.
 
     Raises:
         CannotCreateError: `path` cannot be created.

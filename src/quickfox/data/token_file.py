@@ -32,11 +32,7 @@ class TokenSource(Protocol):
 
 
 class TokenFile:
-    """The elements of an array in one or more files, or a part of them.
-
-    Args:
-        path: the first shard.
-        dtype: of the elements.
+    """The elements of an array of `dtype` in one or more files, of which `path` is the first; or a part of them.
 
     Raises:
         NoInputError: there is no such file.
@@ -101,11 +97,8 @@ class _Shard:
 class ShardWriter:
     """Context manager that writes bytes to shards; at its end all of them exist, or none after an exception.
 
-    Until then they have temporary names. They are not flushed to the disk.
-
-    Args:
-        path: the first shard, created by the first write.
-        shard_bytes: maximum bytes of a shard.
+    Until then they have temporary names. They are not flushed to the disk. The first shard, `path`, is created by the
+    first write.
 
     Attributes:
         sha256: of all bytes written.

@@ -69,12 +69,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def commit_directory(target: Path, files: Mapping[str, bytes]) -> None:
-    """Creates the directory `target` with exactly these files, atomically and durably; raises as `new_directory`.
-
-    Args:
-        target: a path that does not exist, or an empty directory.
-        files: file name -> content, written in this order.
-    """
+    """Creates the directory `target` with exactly these files, name -> content, as `new_directory` does."""
     with new_directory(target) as directory:
         for name, data in files.items():
             _write(directory / name, _NEW_FILE, data)

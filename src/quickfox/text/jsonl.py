@@ -54,7 +54,7 @@ def iter_documents(corpus: Corpus) -> Iterator[Document]:
     for name, chunks in corpus.iter_files():
         for number, line in _iter_lines(name, chunks):
             if line.strip():
-                where = _where(name, number)
+                where = f"{name}, line {number}"
                 yield _parse_document(parse_json(line.encode(), where), where)
 
 
@@ -91,14 +91,10 @@ def _iter_lines(name: str, chunks: Iterable[str]) -> Iterator[tuple[int, str]]:
         unfinished.append(first)
         length += len(first)
         if length > MAX_JSON_BYTES:  # characters, of which there are at most as many as bytes; parse_json counts those
-            raise DataError(f"{_where(name, number)}: larger than the limit of {MAX_JSON_BYTES} bytes")
+            raise DataError(f"{name}, line {number}: larger than the limit of {MAX_JSON_BYTES} bytes")
         if others:
             for line in ("".join(unfinished), *others[:-1]):
                 yield number, line
                 number += 1
             unfinished, length = others[-1:], len(others[-1])
     yield number, "".join(unfinished)
-
-
-def _where(name: str, number: int) -> str:
-    return f"{name}, line {number}"

@@ -77,4 +77,4 @@ class CharacterTokenizer(Tokenizer):
     def _ids_by_ascii(self) -> bytes:
         """The same for ASCII, whose characters are the first ones and so have ids below 128."""
         ids = {ord(character): number for number, character in enumerate(self.vocabulary.characters[:128])}
-        return bytes(ids.get(code, 0xFF) if code < 128 else 0xFF for code in range(256))
+        return bytes(ids.get(code, 0xFF) for code in range(256))
