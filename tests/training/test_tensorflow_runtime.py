@@ -1,4 +1,4 @@
-"""Threads, and what is read off the processor."""
+"""Threads, and the features and speed of the processor."""
 
 from pathlib import Path
 
@@ -28,16 +28,16 @@ def test_bfloat16_is_preferred_only_with_amx(
     assert vector_extensions() == sorted(flags.split())
 
 
-def test_float32_where_the_processor_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorflow_runtime, "CPU_INFORMATION", tmp_path / "nothing")
+def test_float32_is_preferred_without_processor_information(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorflow_runtime, "CPU_INFORMATION", tmp_path / "missing")
     assert preferred_precision() == "float32"
 
 
-def test_the_number_of_threads_stays_what_it_was_at_the_start() -> None:
+def test_the_number_of_threads_cannot_change() -> None:
     start_tensorflow(threads=2)  # as in conftest.py
     with pytest.raises(UsageError, match="3 threads"):
         start_tensorflow(threads=3)
 
 
-def test_matmul_speed_is_that_of_some_processor() -> None:
+def test_matmul_speed_is_plausible() -> None:
     assert 1e7 < matmul_speed("float32", available_threads()) < 1e16

@@ -1,4 +1,4 @@
-"""The schedule by hand; AdamW and Muon against their equations written out in NumPy."""
+"""The learning-rate schedule by hand; AdamW and Muon against their equations in NumPy."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ CONFIG = TrainingConfig(
 )
 
 
-def test_learning_rate_warms_up_then_falls_to_zero() -> None:
+def test_learning_rate_warms_up_and_decays_to_zero() -> None:
     assert learning_rate(0, 100, CONFIG) == pytest.approx(0.05)
     assert learning_rate(4, 100, CONFIG) == pytest.approx(0.25 * 0.96)
     assert learning_rate(50, 100, CONFIG) == pytest.approx(0.25)
@@ -46,7 +46,7 @@ def test_learning_rate_without_warm_up_starts_at_its_peak() -> None:
     assert learning_rate(0, 10, dataclasses.replace(CONFIG, warmup_steps=0)) == 0.5
 
 
-def test_adamw_follows_its_equations() -> None:
+def test_adamw_computes_its_equations() -> None:
     weights = {"kernel": np.array([[1.0, -2.0]], np.float32), "bias": np.array([0.5], np.float32)}
     variables = {name: tf.Variable(value) for name, value in weights.items()}
     optimizer = Optimizer(variables, {}, weight_decay=0.1, clip_norm=1e9)
@@ -64,7 +64,7 @@ def test_adamw_follows_its_equations() -> None:
         np.testing.assert_allclose(variable, weights[name], rtol=1e-5)
 
 
-def test_the_gradient_is_clipped_by_its_global_norm() -> None:
+def test_gradients_are_clipped_by_their_global_norm() -> None:
     variables = {"a": tf.Variable([0.0]), "b": tf.Variable([0.0])}
     optimizer = Optimizer(variables, {}, weight_decay=0.0, clip_norm=1.0)
     optimizer.apply({"a": tf.constant([30.0]), "b": tf.constant([40.0])}, tf.constant(0.1), tf.constant(0))
@@ -72,26 +72,26 @@ def test_the_gradient_is_clipped_by_its_global_norm() -> None:
     assert optimizer.slots["first_moment.b"].numpy() == pytest.approx((1 - BETA_1) * 0.8)
 
 
-def test_orthogonalising_evens_out_singular_values() -> None:
+def test_orthogonalize_equalizes_singular_values() -> None:
     rng = np.random.default_rng(0)
     u, _, vt = np.linalg.svd(rng.normal(size=(24, 40)), full_matrices=False)
     before = np.geomspace(0.001, 1.0, 24)
     before /= np.linalg.norm(before)
     matrix = (u * before) @ vt
     values = u.T @ orthogonalize(tf.constant(matrix, tf.float32)).numpy() @ vt.T
-    np.testing.assert_allclose(values, np.diag(np.diag(values)), atol=1e-4)  # along the same directions
+    np.testing.assert_allclose(values, np.diag(np.diag(values)), atol=1e-4)  # the singular vectors are unchanged
     after = np.diag(values)
     assert after[0] / before[0] == pytest.approx(34, rel=0.05)
     assert after[before > 0.02].min() > 0.19
     assert after.max() < 2.0
 
 
-def test_orthogonalising_a_tall_matrix_is_that_of_its_transpose() -> None:
+def test_orthogonalize_commutes_with_transposition() -> None:
     matrix = tf.constant(np.random.default_rng(0).normal(size=(9, 4)), tf.float32)
     np.testing.assert_allclose(orthogonalize(matrix), tf.transpose(orthogonalize(tf.transpose(matrix))), atol=1e-5)
 
 
-def test_muon_follows_its_equations_block_by_block() -> None:
+def test_muon_computes_its_equations_for_each_projection() -> None:
     rng = np.random.default_rng(0)
     weight, momentum = rng.normal(size=(6, 16)).astype(np.float32), np.zeros((6, 16), np.float32)
     variable = tf.Variable(weight)

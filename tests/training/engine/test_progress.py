@@ -1,12 +1,14 @@
-"""How far a run has come, in plain numbers worked out by hand."""
+"""The scalar state of a run, in examples worked by hand; and the timing of calls."""
+
+import math
 
 import pytest
 
 from quickfox.config.schema import from_dict, to_dict
-from quickfox.training.engine.progress import LOSS_HORIZON, Progress
+from quickfox.training.engine.progress import LOSS_HORIZON, RECENT_CALLS, CallTimer, Progress
 
 
-def test_losses_count_as_steps_and_the_running_loss_follows_them() -> None:
+def test_losses_advance_the_step_and_the_running_loss() -> None:
     progress = Progress(total_steps=10)
     progress.record_losses([3.0])
     assert progress.running_loss == 3.0
@@ -15,16 +17,16 @@ def test_losses_count_as_steps_and_the_running_loss_follows_them() -> None:
     assert progress.running_loss == 4.0
 
 
-def test_losses_count_the_same_one_by_one_or_together() -> None:
+def test_losses_can_be_recorded_singly_or_in_a_list() -> None:
     losses = [2.5, 2.25, 2.125, 1.0]
-    together, one_by_one = Progress(total_steps=10), Progress(total_steps=10)
-    together.record_losses(losses)
+    in_a_list, singly = Progress(total_steps=10), Progress(total_steps=10)
+    in_a_list.record_losses(losses)
     for loss in losses:
-        one_by_one.record_losses([loss])
-    assert together == one_by_one
+        singly.record_losses([loss])
+    assert in_a_list == singly
 
 
-def test_a_validation_tells_the_mean_training_loss_since_the_last() -> None:
+def test_train_loss_is_the_mean_since_the_last_validation() -> None:
     progress = Progress(total_steps=10)
     progress.record_losses([4.0, 2.0])
     progress.record_validation(2.0)
@@ -34,17 +36,17 @@ def test_a_validation_tells_the_mean_training_loss_since_the_last() -> None:
     assert progress.train_loss == 1.0
 
 
-def test_the_best_validation_and_those_since_are_remembered() -> None:
-    progress, seen = Progress(total_steps=100), []
+def test_best_validation_loss_and_validations_since() -> None:
+    progress, results = Progress(total_steps=100), []
     for loss in (3.0, 2.0, 2.0, 2.5, 1.0):
         progress.record_losses([1.0])
         is_best = progress.record_validation(loss)
-        seen.append((is_best, progress.best_validation_loss, progress.validations_without_improvement))
-    assert seen == [(True, 3.0, 0), (True, 2.0, 0), (False, 2.0, 1), (False, 2.0, 2), (True, 1.0, 0)]
+        results.append((is_best, progress.best_validation_loss, progress.validations_without_improvement))
+    assert results == [(True, 3.0, 0), (True, 2.0, 0), (False, 2.0, 1), (False, 2.0, 2), (True, 1.0, 0)]
     assert progress.validation_loss == 1.0
 
 
-def test_without_a_held_out_text_the_last_is_the_best() -> None:
+def test_without_a_validation_text_the_last_is_the_best() -> None:
     progress = Progress(total_steps=10)
     for _ in range(2):
         progress.record_losses([1.0])
@@ -57,14 +59,14 @@ def test_without_a_held_out_text_the_last_is_the_best() -> None:
     ("step", "without_improvement", "patience", "finished"),
     [(9, 5, None, False), (10, 0, None, True), (11, 0, 3, True), (9, 2, 3, False), (9, 3, 3, True)],
 )
-def test_it_is_finished_by_steps_or_by_patience(
+def test_a_run_finishes_by_steps_or_by_patience(
     step: int, without_improvement: int, patience: int | None, finished: bool
 ) -> None:
     progress = Progress(step=step, total_steps=10, validations_without_improvement=without_improvement)
     assert progress.is_finished(patience) is finished
 
 
-def test_speed_is_that_of_the_timed_steps() -> None:
+def test_speed_is_the_mean_of_the_timed_steps() -> None:
     progress = Progress(total_steps=10)
     assert progress.timed_steps_per_second == 0
     progress.record_speed(3, 0.5)
@@ -72,7 +74,20 @@ def test_speed_is_that_of_the_timed_steps() -> None:
     assert progress.timed_steps_per_second == 2.0
 
 
-def test_it_goes_through_a_file_unchanged() -> None:
+def test_progress_round_trips_through_json() -> None:
     progress = Progress(total_steps=10, seconds=1.25)
     progress.record_losses([1 / 3])
     assert from_dict(Progress, to_dict(progress), "state.json") == progress
+
+
+def test_call_timer_averages_the_recent_calls() -> None:
+    timer = CallTimer()
+    assert math.isnan(timer.seconds_per_step)
+    assert timer.longest_call == 0.0
+    timer.record(1, 100.0)
+    for _ in range(RECENT_CALLS - 1):
+        timer.record(2, 1.0)
+    assert timer.longest_call == 100.0
+    timer.record(4, 3.0)
+    assert timer.longest_call == 3.0
+    assert timer.seconds_per_step == pytest.approx((RECENT_CALLS - 1 + 3.0) / (2 * (RECENT_CALLS - 1) + 4))

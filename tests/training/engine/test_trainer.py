@@ -83,7 +83,7 @@ class Trained:
 
 
 def coin_trainer(architecture: str) -> Trainer:
-    """Trains on triples (2, a, a) with random a in {0, 1}: one token in three costs ln 2, the others nothing."""
+    """Trains on triples (2, a, a) with random a in {0, 1}: one token in three costs ln 2, the others 0."""
     coins = np.random.default_rng(0).integers(0, 2, size=4000).astype(np.uint8)
     ids = np.stack([np.full_like(coins, 2), coins, coins], axis=1).reshape(-1)  # (4000, 3) -> (12000,)
     rate = ARCHITECTURE_DEFAULTS[MODELS[architecture].architecture].learning_rate

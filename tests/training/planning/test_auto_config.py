@@ -1,4 +1,4 @@
-"""What is given is kept; what is not given suits the text, the time and the machine."""
+"""Requested settings are kept; the others are chosen by the text, the time and the machine."""
 
 import dataclasses
 from typing import Any, get_args
@@ -32,7 +32,7 @@ def choose(request: TrainingRequest, training_tokens: int = MILLION, **changes: 
     return choose_settings(request, training_tokens=training_tokens, **(facts | changes))
 
 
-def test_everything_given_is_kept() -> None:
+def test_requested_settings_are_kept() -> None:
     request = TrainingRequest(
         embedding_dim=7, hidden_dim=33, num_layers=2, dropout=0.25, batch_size=5, window=11, learning_rate=0.125,
         steps=77, patience=3, random_seed=9, threads=2,
@@ -50,12 +50,12 @@ def test_epochs_become_steps() -> None:
     assert plan.training.steps == 2000
 
 
-def test_without_a_length_the_default_budget_is_used() -> None:
+def test_the_default_budget_is_used_without_a_requested_length() -> None:
     assert choose(TrainingRequest()).budget_seconds == default_budget(MILLION)
 
 
 @pytest.mark.parametrize(("smaller", "larger"), [(30.0, 60.0), (60.0, 150.0), (150.0, 900.0)])
-def test_more_time_gives_a_model_that_is_no_smaller(smaller: float, larger: float) -> None:
+def test_a_longer_budget_gives_no_smaller_model(smaller: float, larger: float) -> None:
     few, many = (choose(TrainingRequest(budget=budget)) for budget in (smaller, larger))
     assert few.model.hidden_dim <= many.model.hidden_dim
     assert few.training.dropout <= many.training.dropout
@@ -66,7 +66,7 @@ def test_a_faster_machine_gets_a_larger_model() -> None:
     assert choose(request, flops=1e11).model.hidden_dim < choose(request, flops=1e12).model.hidden_dim
 
 
-def test_the_default_budget_grows_with_the_text_within_bounds() -> None:
+def test_the_default_budget_increases_with_the_text_within_limits() -> None:
     budgets = [default_budget(tokens) for tokens in (100, 10**5, 10**6, 10**8, 10**12)]
     assert budgets == sorted(budgets)
     assert budgets[0] >= 20.0
@@ -74,12 +74,12 @@ def test_the_default_budget_grows_with_the_text_within_bounds() -> None:
     assert budgets[-1] == 3600.0
 
 
-def test_validating_takes_a_small_share_of_the_time() -> None:
+def test_validation_takes_a_small_fraction_of_the_time() -> None:
     interval = choose(TrainingRequest(), validation_tokens=MILLION).training.validation_interval
     assert MILLION / 3 / (interval * 64 * 64) == pytest.approx(0.02, rel=0.05)
 
 
-def test_a_repeated_run_keeps_all_that_is_not_asked_anew() -> None:
+def test_settings_of_an_earlier_run_are_kept_unless_requested() -> None:
     earlier = choose(TrainingRequest(budget=60.0, dropout=0.3, patience=4)).training
     earlier = dataclasses.replace(earlier, weight_decay=0.7, replans=((5, 900),))
     request = fill_from_run(TrainingRequest(window=32), choose(TrainingRequest()).model, earlier)
@@ -87,29 +87,29 @@ def test_a_repeated_run_keeps_all_that_is_not_asked_anew() -> None:
     assert again == dataclasses.replace(earlier, window=32)
 
 
-def test_a_repeated_run_can_have_another_length() -> None:
+def test_requested_steps_replace_those_of_an_earlier_run() -> None:
     earlier = dataclasses.replace(choose(TrainingRequest(budget=60.0)).training, replans=((5, 900),))
     again = choose(TrainingRequest(steps=12), earlier_config=earlier).training
     assert (again.steps, again.replans) == (12, ())
 
 
-def test_text_that_is_read_once_needs_no_dropout() -> None:
+def test_dropout_is_zero_below_one_epoch() -> None:
     assert choose_dropout(0.3, parameters_per_token=0.1) == 0.0
     assert 0.0 < choose_dropout(30, parameters_per_token=0.1) <= 0.5
 
 
-def test_a_large_model_of_a_small_text_needs_more_dropout() -> None:
+def test_dropout_increases_with_parameters_per_token() -> None:
     assert choose_dropout(5, parameters_per_token=1.0) < choose_dropout(5, parameters_per_token=20.0)
 
 
-def test_a_random_seed_is_drawn_when_not_given() -> None:
+def test_random_seed_is_random_by_default() -> None:
     seeds = {choose(TrainingRequest()).training.random_seed for _ in range(3)}
     assert len(seeds) == 3
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
 @pytest.mark.parametrize("length", [{"budget": 60.0}, {"steps": 500}, {"epochs": 2.0}])
-def test_every_architecture_suits_every_length(architecture: Architecture, length: dict[str, Any]) -> None:
+def test_every_architecture_has_a_plan_for_every_length(architecture: Architecture, length: dict[str, Any]) -> None:
     plan = choose(TrainingRequest(architecture=architecture, **length))
     assert plan.model.architecture == architecture
     assert 10_000 < parameter_count(plan.model) < 20_000_000
@@ -118,47 +118,47 @@ def test_every_architecture_suits_every_length(architecture: Architecture, lengt
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_sizes_grow_with_their_names(architecture: Architecture) -> None:
+def test_size_presets_are_in_order_of_parameters(architecture: Architecture) -> None:
     plans = [choose(TrainingRequest(architecture=architecture, size=size, steps=9)) for size in get_args(Size)]
     counts = [parameter_count(plan.model) for plan in plans]
     assert counts == sorted(set(counts))
 
 
-def test_a_size_fixes_the_model_whatever_the_time() -> None:
+def test_a_size_preset_determines_the_model_for_every_budget() -> None:
     models = {choose(TrainingRequest(size="small", budget=budget)).model for budget in (10.0, 1000.0)}
     assert len(models) == 1
 
 
-def test_more_layers_for_the_same_time_are_narrower() -> None:
+def test_more_layers_have_fewer_units_for_the_same_budget() -> None:
     one, four = (choose(TrainingRequest(budget=300.0, num_layers=layers)).model for layers in (1, 4))
     assert four.hidden_dim < one.hidden_dim
 
 
 @pytest.mark.parametrize("hidden_dim", [2, 64, 100, 256, 500])
-def test_heads_share_the_hidden_units_in_even_numbers(hidden_dim: int) -> None:
+def test_units_per_head_are_even(hidden_dim: int) -> None:
     model = choose(TrainingRequest(architecture="transformer", hidden_dim=hidden_dim)).model
     assert hidden_dim % (2 * model.num_heads) == 0
 
 
-def test_heads_are_for_attention_only() -> None:
+def test_num_heads_needs_attention() -> None:
     assert choose(TrainingRequest(architecture="transformer", hidden_dim=64, num_heads=4)).model.num_heads == 4
     with pytest.raises(UsageError, match="num_heads is for"):
         choose(TrainingRequest(num_heads=4))
 
 
-def test_the_reach_of_attention_grows_with_the_window() -> None:
+def test_context_is_proportional_to_the_window() -> None:
     for architecture in ATTENTION_ARCHITECTURES:
         short, long = (choose(TrainingRequest(architecture=architecture, window=window)) for window in (16, 32))
         assert long.model.context == 2 * short.model.context
 
 
-def test_a_large_vocabulary_is_learnt_once_by_a_transformer() -> None:
+def test_a_transformer_ties_the_embeddings_of_a_large_vocabulary() -> None:
     request = TrainingRequest(architecture="transformer", steps=9)
     assert not choose(request).model.tied_embeddings
     assert choose(request, vocabulary_size=8000).model.tied_embeddings
 
 
-def test_a_repeated_run_of_another_size_or_kind_is_sized_anew() -> None:
+def test_sizes_of_an_earlier_run_are_not_used_for_another_size_or_architecture() -> None:
     earlier = choose(TrainingRequest(architecture="transformer", hidden_dim=96, num_heads=3))
     again = fill_from_run(TrainingRequest(), earlier.model, earlier.training)
     assert (again.architecture, again.hidden_dim, again.num_heads) == ("transformer", 96, 3)

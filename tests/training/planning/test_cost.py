@@ -1,4 +1,4 @@
-"""The model of cost: worked examples by hand, and what must grow when a setting does. No run is measured here."""
+"""Cost estimates: examples worked by hand, and monotonicity in every setting. No run is measured here."""
 
 import dataclasses
 import os
@@ -61,39 +61,39 @@ def cost_of(model: ModelConfig, training: TrainingConfig = TRAINING, **settings:
 def test_memory_of_a_simple_network_by_hand() -> None:
     model = model_of("rnn", vocabulary_size=3, embedding_dim=4, hidden_dim=16)
     parameters = 3 * 4 + (4 * 16 + 16 * 16 + 16) + (16 * 3 + 3)
-    per_token = 3 * 2 * 16 + 1.5 * 3 + 1.5 * 3  # a gate, and one for the output; logits; the look-up of three tokens
+    per_token = 3 * 2 * 16 + 1.5 * 3 + 1.5 * 3  # a gate, and one for the output; logits; one-hot vectors
     graph = 8 * 500_000  # a layer's eight time steps
     assert training_memory(model, TRAINING) == round(BASE_BYTES + graph + 4 * (9 * parameters + 32 * per_token))
 
 
-def test_a_vocabulary_larger_than_the_batch_is_not_looked_up() -> None:
+def test_a_vocabulary_larger_than_a_microbatch_uses_no_lookup() -> None:
     shorter, longer = (dataclasses.replace(TRAINING, window=window) for window in (15, 16))  # 60 and 64 tokens
 
-    def growth(vocabulary_size: int) -> int:
+    def increase(vocabulary_size: int) -> int:
         model = model_of("rnn", vocabulary_size=vocabulary_size)
         return training_memory(model, longer) - training_memory(model, shorter)
 
-    assert growth(64) - growth(65) == pytest.approx(4 * 64 * 1.5 * 64, rel=0.01)
+    assert increase(64) - increase(65) == pytest.approx(4 * 64 * 1.5 * 64, rel=0.01)
 
 
 def test_checkpoints_by_hand() -> None:
     model = model_of("transformer", num_layers=2)
-    cache = 2 * 2 * 4 * 16 * 32  # keys and values, layers, streams, context, units
+    cache = 2 * 2 * 4 * 16 * 32  # keys and values, layers, rows, context, units
     assert checkpoints_size(model, TRAINING) == 4 * 4 * (3 * parameter_count(model) + cache)
 
 
-def test_the_update_by_hand() -> None:
+def test_update_operations_by_hand() -> None:
     model = model_of("rnn", embedding_dim=8)
-    input_kernel = 4 * 8 * 8 * 32 + 2 * 8**3  # of a step: x x^T and the last product, then g^2
+    input_kernel = 4 * 8 * 8 * 32 + 2 * 8**3  # per iteration: x x^T and the last product; g^2
     recurrent_kernel = 4 * 32**3 + 2 * 32**3
     assert update_operations(model) == 1800 * parameter_count(model) + 2 * (input_kernel + recurrent_kernel)
 
 
-def test_the_update_is_that_of_the_optimizer() -> None:
+def test_orthogonalization_steps_are_those_of_the_optimizer() -> None:
     assert len(NEWTON_SCHULZ) == ORTHOGONALIZATION_STEPS
 
 
-def test_time_follows_from_the_speed() -> None:
+def test_time_by_hand() -> None:
     cost = cost_of(model_of("lstm"), elapsed_seconds=3.0)
     assert cost.epochs == 1.0
     assert cost.seconds_per_epoch == pytest.approx(3200 / cost.tokens_per_second)
@@ -102,26 +102,26 @@ def test_time_follows_from_the_speed() -> None:
     assert cost_of(model_of("lstm"), flops=2e10).tokens_per_second == pytest.approx(2 * cost.tokens_per_second)
 
 
-def test_validating_takes_a_third_of_the_time_a_token() -> None:
+def test_validating_a_token_takes_a_third_of_the_time() -> None:
     without, with_two = (cost_of(model_of("gru"), validation_tokens=tokens) for tokens in (0, 1600))
     assert with_two.seconds - without.seconds == pytest.approx(without.seconds_per_epoch / 3)
 
 
-def test_a_budget_is_the_time() -> None:
+def test_a_budget_determines_the_time() -> None:
     assert cost_of(model_of("lstm"), budget_seconds=60.0, elapsed_seconds=3.0).seconds == 60.0
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_parameters_are_those_of_the_contract(architecture: Architecture) -> None:
+def test_parameters_are_counted(architecture: Architecture) -> None:
     model = model_of(architecture)
     assert cost_of(model).parameters == parameter_count(model)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_workers_share_the_tokens_but_not_the_weights(architecture: Architecture) -> None:
+def test_workers_divide_the_tokens_but_not_the_weights(architecture: Architecture) -> None:
     model, training = model_of(architecture), dataclasses.replace(TRAINING, batch_size=64)
-    alone, shared = operations_per_step(model, training), operations_per_step(model, training, workers=4)
-    assert alone < shared < 4 * alone
+    single, divided = operations_per_step(model, training), operations_per_step(model, training, workers=4)
+    assert single < divided < 4 * single
     assert BASE_BYTES < training_memory(model, training, workers=4) < training_memory(model, training)
 
 
@@ -130,25 +130,25 @@ LARGER = {"hidden_dim": 64, "num_layers": 2, "vocabulary_size": 130}
 
 @given(
     architecture=st.sampled_from(ARCHITECTURES),
-    extend_vocabulary=st.sampled_from([*LARGER, "context", "batch_size", "window"]),
+    setting=st.sampled_from([*LARGER, "context", "batch_size", "window"]),
     batch_size=st.integers(1, 256),
     window=st.integers(1, 256),
 )
-def test_more_of_anything_costs_more_memory_and_time(
-    architecture: Architecture, extend_vocabulary: str, batch_size: int, window: int
+def test_memory_and_time_increase_with_every_setting(
+    architecture: Architecture, setting: str, batch_size: int, window: int
 ) -> None:
     model, training = model_of(architecture), dataclasses.replace(TRAINING, batch_size=batch_size, window=window)
-    if extend_vocabulary in LARGER:
-        wider = {"embedding_dim": 64} if extend_vocabulary == "hidden_dim" and architecture == "transformer" else {}
-        larger = dataclasses.replace(model, **{extend_vocabulary: LARGER[extend_vocabulary]}, **wider), training
-    elif extend_vocabulary == "context":
+    if setting in LARGER:
+        wider = {"embedding_dim": 64} if setting == "hidden_dim" and architecture == "transformer" else {}
+        larger = dataclasses.replace(model, **{setting: LARGER[setting]}, **wider), training
+    elif setting == "context":
         larger = dataclasses.replace(model, context=model.context and 2 * model.context), training
     else:
-        larger = model, dataclasses.replace(training, **{extend_vocabulary: 2 * getattr(training, extend_vocabulary)})
-    if extend_vocabulary == "vocabulary_size" and batch_size * window < LARGER[extend_vocabulary]:
-        return  # it may cease to be looked up, which is less work
+        larger = model, dataclasses.replace(training, **{setting: 2 * getattr(training, setting)})
+    if setting == "vocabulary_size" and batch_size * window < LARGER[setting]:
+        return  # the lookup may no longer apply, which is less work
     if larger == (model, training):
-        return  # no attention, no context
+        return  # without attention there is no context
     assert training_memory(*larger) > training_memory(model, training)
     assert operations_per_step(*larger) > operations_per_step(model, training)
     assert checkpoints_size(*larger) >= checkpoints_size(model, training)
@@ -186,7 +186,7 @@ def test_a_small_model_fits(tmp_path: Path) -> None:
     check_disk_space(tmp_path, SMALL_MODEL, SMALL_TRAINING)
 
 
-def test_what_does_not_fit_into_memory_by_a_byte_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_byte_too_little_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = training_memory(SMALL_MODEL, SMALL_TRAINING)
     have_memory(monkeypatch, needed)
     check_memory(SMALL_MODEL, SMALL_TRAINING)
@@ -195,7 +195,7 @@ def test_what_does_not_fit_into_memory_by_a_byte_is_refused(monkeypatch: pytest.
         check_memory(SMALL_MODEL, SMALL_TRAINING)
 
 
-def test_workers_need_the_memory_of_their_share_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_need_memory_for_their_shard_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     large = dataclasses.replace(SMALL_TRAINING, batch_size=2**16)
     have_memory(monkeypatch, training_memory(SMALL_MODEL, large) - 1)
     with pytest.raises(UsageError, match="batches of 65536 x 8 tokens"):
@@ -203,17 +203,15 @@ def test_workers_need_the_memory_of_their_share_of_the_batch(monkeypatch: pytest
     check_memory(SMALL_MODEL, large, workers=4)
 
 
-def test_the_largest_settings_of_all_are_refused_in_a_line() -> None:
+def test_the_largest_settings_are_refused_in_one_line() -> None:
     model = ModelConfig(vocabulary_size=2**24, embedding_dim=2**16, hidden_dim=2**16, num_layers=64)
     with pytest.raises(UsageError, match="GiB") as caught:
         check_memory(model, dataclasses.replace(SMALL_TRAINING, batch_size=2**16, window=2**10))
     assert "\n" not in str(caught.value)
 
 
-def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    three_checkpoints = (
-        3 * 3 * 4 * parameter_count(SMALL_MODEL)
-    )  # weights and two moments each; a fourth is being written
+def test_too_little_disk_space_for_the_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_checkpoints = 3 * 3 * 4 * parameter_count(SMALL_MODEL)  # weights and two moments each; four are needed
     have_disk(monkeypatch, three_checkpoints)
     with pytest.raises(StorageError, match="free some space") as caught:
         check_disk_space(tmp_path, SMALL_MODEL, SMALL_TRAINING)
@@ -222,12 +220,12 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(tmp_path: Path, monk
     check_disk_space(tmp_path, SMALL_MODEL, SMALL_TRAINING)
 
 
-def test_a_folder_that_is_not_there_has_no_space(tmp_path: Path) -> None:
-    with pytest.raises(CannotCreateError, match="nowhere"):
-        check_disk_space(tmp_path / "nowhere", SMALL_MODEL, SMALL_TRAINING)
+def test_disk_space_of_a_missing_directory_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CannotCreateError, match="missing"):
+        check_disk_space(tmp_path / "missing", SMALL_MODEL, SMALL_TRAINING)
 
 
-def test_the_cache_of_many_streams_takes_its_place_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_include_the_key_value_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ModelConfig(
         architecture="transformer", vocabulary_size=3, embedding_dim=16, hidden_dim=16, num_layers=2, context=1024
     )

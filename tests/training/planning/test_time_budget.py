@@ -1,11 +1,36 @@
-"""Planning against a clock that the test holds."""
+"""Plans under a time budget, with a fake clock; and the steps at which a plan stops."""
 
+import dataclasses
 import math
 
 import pytest
 
+from quickfox.config.training import TrainingConfig
 from quickfox.training.planning import time_budget as budget_module
-from quickfox.training.planning.time_budget import CORRECTIONS, FINISH_SECONDS, VALIDATION_TRACING_SECONDS, Budget
+from quickfox.training.planning.time_budget import (
+    CORRECTIONS,
+    FINISH_SECONDS,
+    VALIDATION_TRACING_SECONDS,
+    Budget,
+    StepPlan,
+)
+
+TRAINING = TrainingConfig(
+    steps=100,
+    replans=((5, 900), (50, 60)),
+    batch_size=1,
+    window=1,
+    learning_rate=0.5,
+    warmup_steps=9,
+    weight_decay=0.1,
+    clip_norm=1.0,
+    dropout=0.0,
+    validation_interval=100,
+    patience=None,
+    random_seed=0,
+    precision="float32",
+    threads=1,
+)
 
 
 @pytest.fixture
@@ -21,20 +46,20 @@ def make_budget(seconds: float, interval: int = 10**9) -> Budget:
     return plan
 
 
-def test_no_plan_before_a_step_was_timed(clock: list[float]) -> None:
+def test_the_plan_is_unchanged_before_a_step_was_timed(clock: list[float]) -> None:
     plan = make_budget(100.0)
     clock[0] = 50.0
     assert plan.replan(step=1, total_steps=10, seconds_per_step=math.nan, tokens_per_step=1) is None
 
 
-def test_the_rest_of_the_time_is_filled_with_steps(clock: list[float]) -> None:
+def test_the_remaining_time_is_filled_with_steps(clock: list[float]) -> None:
     plan = make_budget(100.0)
     clock[0] = 11.0
     total = plan.replan(step=40, total_steps=10, seconds_per_step=0.1, tokens_per_step=1)
     assert total == 40 + int((89.0 - FINISH_SECONDS - 2.0) / 0.1)
 
 
-def test_validations_on_the_way_take_their_time(clock: list[float]) -> None:
+def test_the_plan_includes_the_time_of_validations(clock: list[float]) -> None:
     plan = make_budget(100.0, interval=200)
     clock[0] = 11.0
     total = plan.replan(step=100, total_steps=10**6, seconds_per_step=0.1, tokens_per_step=1)
@@ -43,35 +68,63 @@ def test_validations_on_the_way_take_their_time(clock: list[float]) -> None:
     assert 88.0 <= (total - 100) * 0.1 + validations * 2.0 + FINISH_SECONDS <= 89.0
 
 
-def test_before_a_validation_was_measured_its_cost_is_estimated(clock: list[float]) -> None:
+def test_the_first_validation_has_an_estimated_duration(clock: list[float]) -> None:
     plan = Budget(100.0, started=0.0, validation_interval=10**9, validation_tokens=30_000)
     clock[0] = 11.0
     total = plan.replan(step=0, total_steps=10**6, seconds_per_step=0.1, tokens_per_step=1000)
     assert total == int((89.0 - FINISH_SECONDS - VALIDATION_TRACING_SECONDS - 1.0) / 0.1)
 
 
-def test_the_plan_changes_at_a_few_points_only(clock: list[float]) -> None:
+def test_the_plan_changes_only_at_the_corrections(clock: list[float]) -> None:
     plan = make_budget(100.0)
     total, changes = 10**6, 0
     for second in range(100):
         clock[0] = float(second)
-        speed = 0.1 if second % 2 else 0.2  # no two plans agree
+        speed = 0.1 if second % 2 else 0.2  # every correction changes the plan
         new_total = plan.replan(step=second, total_steps=total, seconds_per_step=speed, tokens_per_step=1)
         if new_total is not None:
             total, changes = new_total, changes + 1
     assert 1 < changes <= len(CORRECTIONS)
 
 
-def test_a_plan_that_would_end_too_early_is_corrected_on_the_way(clock: list[float]) -> None:
+def test_a_plan_that_would_end_too_early_is_corrected(clock: list[float]) -> None:
     plan = make_budget(100.0)
     clock[0] = 11.0
     total = plan.replan(step=10, total_steps=10**6, seconds_per_step=1.0, tokens_per_step=1)
     assert total is not None
-    clock[0] = 12.0  # ten times faster than thought
+    clock[0] = 12.0  # ten times faster than measured before
     assert plan.replan(step=total // 2, total_steps=total, seconds_per_step=0.1, tokens_per_step=1) > 5 * total
 
 
-def test_a_spent_budget_still_leaves_one_step(clock: list[float]) -> None:
+def test_after_the_budget_one_more_step_is_made(clock: list[float]) -> None:
     plan = make_budget(10.0)
     clock[0] = 30.0
     assert plan.replan(step=7, total_steps=100, seconds_per_step=0.5, tokens_per_step=1) == 8
+
+
+def make_plan(checkpoint_steps: int | None = None, budget: Budget | None = None) -> StepPlan:
+    return StepPlan(dataclasses.replace(TRAINING, validation_interval=20), checkpoint_steps, budget)
+
+
+def test_a_plan_stops_at_validations_checkpoints_changes_and_the_end() -> None:
+    plan = make_plan(checkpoint_steps=15)
+    assert plan.replans == {5: 900, 50: 60}
+    steps, stops = 0, []
+    while steps < 60:
+        steps += plan.steps_to_next_stop(steps, total_steps=60)
+        stops.append(steps)
+    assert stops == [5, 15, 20, 30, 40, 45, 50, 60]
+
+
+def test_recorded_changes_are_made_before_the_budget_changes_the_plan(clock: list[float]) -> None:
+    plan = make_plan(budget=make_budget(100.0))
+    clock[0] = 50.0
+    changes = [plan.replan(step, total_steps=100, seconds_per_step=1.0) for step in (4, 5, 49, 50)]
+    assert changes == [None, 900, None, 60]
+    total = plan.replan(51, total_steps=60, seconds_per_step=1.0)
+    assert total == 51 + int(50.0 - FINISH_SECONDS - 2.0)
+    assert plan.replans == {5: 900, 50: 60, 51: total}
+
+
+def test_without_a_budget_only_recorded_changes_are_made() -> None:
+    assert make_plan().replan(51, total_steps=60, seconds_per_step=1.0) is None
