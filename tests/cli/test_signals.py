@@ -13,16 +13,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 
 BUSY = """
 import hashlib
-from quickfox.cli.signals import Stopped, exit_on_second_signal, raise_on_stop_signals
+from quickfox.cli.signals import StopRequest, exit_on_second_signal
 
-raise_on_stop_signals()
+StopRequest().record_signals()
 with exit_on_second_signal():
     print("ready", flush=True)
-    while True:  # native code that runs for hours, in a program that ignores the exception
-        try:
-            hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2**31 - 1)
-        except Stopped:
-            pass
+    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2**31 - 1)  # native code that runs for hours
 """
 
 
@@ -47,3 +43,34 @@ def test_the_wakeup_descriptor_is_restored() -> None:
         signal.set_wakeup_fd(previous)
         os.close(receiver)
         os.close(sender)
+
+
+BLOCKED_READ = """
+import signal, threading
+from quickfox.cli.score_inputs import open_sources
+from quickfox.cli.signals import Stopped, raise_on_stop_signals
+
+raise_on_stop_signals()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # only the other thread receives it
+((_, chunks),) = open_sources(["-"])
+try:
+    print("ready", flush=True)
+    next(chunks)
+except Stopped as stopped:
+    raise SystemExit(stopped.exit_status)
+"""
+
+
+def test_a_signal_ends_a_read_of_score_that_it_does_not_interrupt() -> None:
+    """As if the signal had arrived after the last check for signals and before the system call."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BLOCKED_READ], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(timeout=60) == 143
+        finally:
+            process.kill()

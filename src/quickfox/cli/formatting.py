@@ -6,8 +6,6 @@ from operator import itemgetter
 
 from quickfox.cli.streams import escape_unprintable
 
-COLUMN_GAP = "  "
-
 COLORS = (230, 229, 222, 215, 209, 203, 196)
 """Indices into the 256-color palette, pale yellow to red, for 1, 2, ..., 7 and more bits; below 1 bit: no color."""
 
@@ -17,11 +15,9 @@ _RESET = "\x1b[0m"
 
 def format_table(rows: Iterable[Sequence[str]]) -> str:
     """Rows of cells as lines; every column but the last is padded to its widest cell."""
-    rows = [tuple(row) for row in rows]
+    rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        COLUMN_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -32,15 +28,9 @@ def color_by_surprisal(text: str, bits: Iterable[float]) -> str:
         text: any text.
         bits: surprisal of each character, >= 0.
     """
-    levels = (0 if character == "\n" else _level(surprisal) for character, surprisal in zip(text, bits, strict=True))
-    runs = groupby(zip(text, levels, strict=True), key=itemgetter(1))
-    return "".join(_color((character for character, _ in run), level) for level, run in runs)
-
-
-def _level(bits: float) -> int:
-    return min(int(bits), len(COLORS))
-
-
-def _color(characters: Iterable[str], level: int) -> str:
-    text = "".join(character if character in "\t\n" else escape_unprintable(character) for character in characters)
-    return text if level == 0 else f"\x1b[38;5;{_BLACK};48;5;{COLORS[level - 1]}m{text}{_RESET}"
+    levels = (0 if character == "\n" else min(int(b), len(COLORS)) for character, b in zip(text, bits, strict=True))
+    colored = []
+    for level, run in groupby(zip(levels, text, strict=True), key=itemgetter(0)):
+        shown = "".join(character if character in "\t\n" else escape_unprintable(character) for _, character in run)
+        colored.append(f"\x1b[38;5;{_BLACK};48;5;{COLORS[level - 1]}m{shown}{_RESET}" if level else shown)
+    return "".join(colored)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -18,136 +19,113 @@ from quickfox.text.corpus import open_corpus
 SAMPLE_SEPARATOR = "---\n"
 
 
+@dataclass
 class SampleFormatter:
     """Generates and formats the samples of prompts.
 
-    Args:
+    Attributes:
         model: the model.
-        corpus: names of the corpus in which copied text is searched; None or empty: no search.
+        corpus_names: names of the corpus in which copied text is searched; None or empty: no search.
         max_copy: maximum number of consecutive characters copied from the corpus; None: no limit.
         echo: whether the output includes the prompt.
         as_json: whether each sample is a line of JSON.
         in_color: whether each character has a background color by its surprisal.
+        token_texts: the text of each token of the current sample that was output; not with `as_json`.
 
     Raises:
         QuickfoxError: the corpus cannot be read.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        corpus: Sequence[str] | None,
-        max_copy: int | None,
-        *,
-        echo: bool,
-        as_json: bool,
-        in_color: bool,
-    ) -> None:
-        self._model = model
-        self._corpus = open_corpus(corpus, notify) if corpus else None
+    model: Model
+    corpus_names: Sequence[str] | None
+    max_copy: int | None
+    echo: bool
+    as_json: bool
+    in_color: bool
+
+    def __post_init__(self) -> None:
+        self.token_texts: list[str] = []
+        self._corpus = open_corpus(self.corpus_names, notify) if self.corpus_names else None
         self._copy_index: CopyIndex | None = None
-        if self._corpus is not None and max_copy is not None:
-            self._copy_index = CopyIndex(self._corpus.iter_text(), max_copy)
-        self._echo = echo
-        self._as_json = as_json
-        self._in_color = in_color
+        if self._corpus is not None and self.max_copy is not None:
+            self._copy_index = CopyIndex(self._corpus.iter_text(), self.max_copy)
         self._has_warned_of_context = False
 
-    def format_samples(
-        self, prompt: Prompt, config: SamplingConfig, line: int | None = None, token_texts: list[str] | None = None
-    ) -> Iterator[str]:
+    def format_samples(self, prompt: Prompt, config: SamplingConfig, line: int | None = None) -> Iterator[str]:
         """The output for a prompt, token by token where its format allows.
 
         Args:
             prompt: the prompt.
             config: settings; `num_samples` and others apply to each prompt.
             line: line number of the prompt in its file, for JSON.
-            token_texts: if given, receives the text of each token of the current sample before it is output.
         """
-        self._warn_of_context(len(prompt.token_ids) + config.length)
-        if self._in_color:
-            config = dataclasses.replace(config, logprobs=0)
-        events = self._model.complete(prompt, config, copy_index=self._copy_index)
-        if token_texts is not None:
-            events = _record_token_texts(events, token_texts)
-        return self._format_json(events, prompt, config, line) if self._as_json else self._format_text(events, prompt)
-
-    def _warn_of_context(self, tokens: int) -> None:
-        """Warns once if a text may exceed the context of the model."""
-        context = self._model.language_model.context
-        if context is not None and tokens > context and not self._has_warned_of_context:
+        context = self.model.language_model.context
+        if context is not None and len(prompt.token_ids) + config.length > context and not self._has_warned_of_context:
             notify(f"the model's context is {context} tokens: of a longer text it uses the end")
             self._has_warned_of_context = True
+        if self.in_color:
+            config = dataclasses.replace(config, logprobs=0)
+        self.token_texts.clear()
+        events = self.model.complete(prompt, config, copy_index=self._copy_index)
+        return self._format_json(events, prompt, config, line) if self.as_json else self._format_text(events, prompt)
 
     def _format_text(self, events: Iterator[Token | Completion], prompt: Prompt) -> Iterator[str]:
         completions: list[Completion] = []
-        head = prompt.text if self._echo else ""
+        head = prompt.text if self.echo else ""
         is_first_token = True
         for event in events:
             if is_first_token:
+                self.token_texts.clear()
                 yield SAMPLE_SEPARATOR if completions else ""
-                yield color_by_surprisal(head, [0.0] * len(head)) if self._in_color else head
+                yield color_by_surprisal(head, [0.0] * len(head)) if self.in_color else head
                 is_first_token = False
             if isinstance(event, Token):
-                yield _color_token(event) if self._in_color else event.text
+                self.token_texts.append(event.text)
+                yield _color_token(event) if self.in_color else event.text
             else:
                 yield "\n"
                 completions.append(event)
                 is_first_token = True
-        for completion, copy in zip(completions, self._find_copies(completions), strict=False):
-            notify(_format_copy(completion.sample, copy))
+        for completion, copy in self._find_copies(completions):
+            if copy is not None:
+                notify(_format_copy(completion.sample, copy))
 
     def _format_json(
         self, events: Iterator[Token | Completion], prompt: Prompt, config: SamplingConfig, line: int | None
     ) -> Iterator[str]:
-        completions: Iterable[Completion] = (event for event in events if isinstance(event, Completion))
-        copies: Iterable[Copy | None] = repeat(None)
-        if self._corpus is not None:  # read once for all samples
-            completions = list(completions)
-            copies = self._find_copies(completions)
-        for completion, copy in zip(completions, copies, strict=False):
-            yield self._format_json_line(completion, prompt, config, line, copy)
+        for completion, copy in self._find_copies(event for event in events if isinstance(event, Completion)):
+            values: dict[str, Any] = {} if line is None else {"line": line}
+            values |= {
+                "seed": prompt.text,
+                "text": (prompt.text if self.echo else "") + completion.text,
+                "tokens": completion.token_count,
+                "finish_reason": completion.finish_reason,
+                "random_seed": config.random_seed,
+                "sample": completion.sample,
+                "model": str(self.model.path),
+            }
+            if completion.logprob is not None:
+                values["logprob"] = completion.logprob
+            if config.logprobs is not None:
+                values["logprobs"] = [
+                    {"token": token.text, "logprob": token.logprob, "top": [list(pair) for pair in token.alternatives]}
+                    for token in completion.tokens
+                ]
+            if copy is not None:
+                values["longest_copy"] = {
+                    "characters": len(copy.text),
+                    "text": copy.text,
+                    "position": copy.corpus_start,
+                }
+            yield json.dumps(values, ensure_ascii=False) + "\n"
 
-    def _format_json_line(
-        self, completion: Completion, prompt: Prompt, config: SamplingConfig, line: int | None, copy: Copy | None
-    ) -> str:
-        values: dict[str, Any] = {} if line is None else {"line": line}
-        values |= {
-            "seed": prompt.text,
-            "text": (prompt.text if self._echo else "") + completion.text,
-            "tokens": completion.token_count,
-            "finish_reason": completion.finish_reason,
-            "random_seed": config.random_seed,
-            "sample": completion.sample,
-            "model": str(self._model.path),
-        }
-        if completion.logprob is not None:
-            values["logprob"] = completion.logprob
-        if config.logprobs is not None:
-            values["logprobs"] = [
-                {"token": token.text, "logprob": token.logprob, "top": [list(pair) for pair in token.alternatives]}
-                for token in completion.tokens
-            ]
-        if copy is not None:
-            values["longest_copy"] = {"characters": len(copy.text), "text": copy.text, "position": copy.corpus_start}
-        return json.dumps(values, ensure_ascii=False) + "\n"
-
-    def _find_copies(self, completions: list[Completion]) -> list[Copy]:
-        """The longest copy from the corpus in each completion; empty without a corpus."""
+    def _find_copies(self, completions: Iterable[Completion]) -> Iterator[tuple[Completion, Copy | None]]:
+        """Each completion with its longest copy from the corpus; None without a corpus."""
         if self._corpus is None:
-            return []
-        return longest_copies([completion.text for completion in completions], self._corpus.iter_text())
-
-
-def _record_token_texts(events: Iterator[Token | Completion], token_texts: list[str]) -> Iterator[Token | Completion]:
-    is_finished = False
-    for event in events:
-        if is_finished:
-            token_texts.clear()
-        is_finished = isinstance(event, Completion)
-        if isinstance(event, Token):
-            token_texts.append(event.text)
-        yield event
+            return zip(completions, repeat(None))
+        completions = list(completions)  # the corpus is read once for all
+        copies = longest_copies([completion.text for completion in completions], self._corpus.iter_text())
+        return zip(completions, copies, strict=True)
 
 
 def _color_token(token: Token) -> str:

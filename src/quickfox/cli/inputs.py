@@ -57,16 +57,16 @@ def open_prompts(name: str) -> Iterator[tuple[BinaryIO, str]]:
         NoInputError: the file does not exist.
         StorageError: reading failed.
     """
-    if name == "-":
-        if sys.stdin is None:
-            raise StorageError("cannot read standard input: it is closed")
+    if name != "-":
+        path = Path(name)
+        with translate_read_errors(path):
+            file = path.open("rb")
+        with file:
+            yield file, name
+    elif sys.stdin is None:
+        raise StorageError("cannot read standard input: it is closed")
+    else:
         yield sys.stdin.buffer, "standard input"
-        return
-    path = Path(name)
-    with translate_read_errors(path):
-        file = path.open("rb")
-    with file:
-        yield file, name
 
 
 @dataclass(frozen=True)

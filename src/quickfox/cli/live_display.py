@@ -19,7 +19,6 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     ProgressColumn,
-    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
@@ -52,7 +51,7 @@ class ReadingBar:
             *columns, console=console, expand=True, transient=True, refresh_per_second=REFRESHES_PER_SECOND
         )
         self._start_time = math.inf
-        self._task: TaskID | None = None
+        self._task = self.progress.add_task("", visible=False)
 
     def __enter__(self) -> Self:
         self._start_time = time.monotonic() + READING_BAR_DELAY
@@ -63,15 +62,14 @@ class ReadingBar:
 
     def start_progress(self, stage: str, size: int) -> Callable[[int], None]:
         """A callback to report bytes read of `size`; its first call replaces the bar of the previous stage."""
-        task: TaskID | None = None
+        is_started = False
 
         def advance(count: int) -> None:
-            nonlocal task
-            if task is None:
-                if self._task is not None:
-                    self.progress.remove_task(self._task)
-                task = self._task = self.progress.add_task(stage, total=size)
-            self.progress.advance(task, count)
+            nonlocal is_started
+            if not is_started:
+                self.progress.reset(self._task, total=size, visible=True, description=stage)
+                is_started = True
+            self.progress.advance(self._task, count)
             if time.monotonic() > self._start_time:
                 self.progress.start()
 
@@ -95,9 +93,10 @@ class LiveDisplay:
         self._epoch = self._progress.add_task("epoch", total=1.0, position="")
         self._status = Text("reading the text, starting TensorFlow", style="dim")
         self._last_validation: Validated | None = None
-        self._reading = ReadingBar(self._console)
+        reading = ReadingBar(self._console)
+        self.start_progress = reading.start_progress
         self._live = Live(
-            Group(self._reading.progress, self._status),
+            Group(reading.progress, self._status),
             console=self._console,
             refresh_per_second=REFRESHES_PER_SECOND,
             transient=True,  # permanent lines are printed above it
@@ -111,10 +110,6 @@ class LiveDisplay:
         self._live.stop()
         self._terminal.close()
 
-    def start_progress(self, stage: str, size: int) -> Callable[[int], None]:
-        """A callback to report bytes read of `size`, shown as a bar; see ReadingBar."""
-        return self._reading.start_progress(stage, size)
-
     def show(self, event: Event) -> None:
         """Updates the display for an event."""
         match event:
@@ -125,7 +120,11 @@ class LiveDisplay:
                 self._progress.update(self._run, total=event.training.planned_steps)
                 self._status.plain = "compiling the first step"
             case StepsCompleted():
-                self._update_bars(event)
+                epochs = event.epoch * event.total_steps / event.step
+                steps = f"step {event.step:,} of {event.total_steps:,}"
+                self._progress.update(self._run, completed=event.step, total=event.total_steps, position=steps)
+                position = f"{event.epoch:.1f} of {epochs:.1f}"
+                self._progress.update(self._epoch, completed=event.epoch % 1, position=position)
                 self._status.plain = format_progress(event, self._last_validation)
             case Validated():
                 self._last_validation = event
@@ -134,13 +133,3 @@ class LiveDisplay:
                 self._console.print(Padding(sample, (0, 0, 1, 4)))
             case Replanned():
                 self._progress.update(self._run, total=event.total_steps)
-
-    def _update_bars(self, event: StepsCompleted) -> None:
-        epochs = event.epoch * event.total_steps / event.step
-        self._progress.update(
-            self._run,
-            completed=event.step,
-            total=event.total_steps,
-            position=f"step {event.step:,} of {event.total_steps:,}",
-        )
-        self._progress.update(self._epoch, completed=event.epoch % 1, position=f"{event.epoch:.1f} of {epochs:.1f}")

@@ -47,23 +47,26 @@ def run_local_workers(count: int, arguments: list[str]) -> None:
     workers: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
         received = _record_signals(stack)  # before any worker is started
-        lifeline = _open_lifeline(stack)
+        lifeline, writer = os.pipe()
+        stack.callback(os.close, writer)
+        stack.callback(os.close, lifeline)
         stderr_files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count - 1)]
-        stack.callback(_kill_all, workers)
         command = _command(lifeline, _without_option(arguments))
         for rank in range(count):
             if received:
                 break
+            tf_config = {"cluster": cluster, "task": {"type": "worker", "index": rank}}
             worker = subprocess.Popen(
                 command,
-                env={**os.environ, "TF_CONFIG": _tf_config(cluster, rank)},
+                env={**os.environ, "TF_CONFIG": json.dumps(tf_config)},
                 stdin=subprocess.DEVNULL,
                 stdout=None if rank == 0 else subprocess.DEVNULL,
                 stderr=None if rank == 0 else stderr_files[rank - 1],
                 pass_fds=(lifeline,),
                 process_group=0,  # the terminal sends signals to this process only, which forwards them
             )
-            workers.append(worker)
+            workers.append(stack.enter_context(worker))
+            stack.callback(worker.kill)  # if it still runs, for example because another could not be started
         _wait_for_all(workers, received)
         _raise_outcome(workers, received, stderr_files)
 
@@ -90,10 +93,6 @@ def _command(lifeline: int, arguments: list[str]) -> list[str]:
     return [sys.executable, "-c", code, *arguments]
 
 
-def _tf_config(cluster: dict[str, list[str]], rank: int) -> str:
-    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
-
-
 def _free_ports(count: int) -> list[int]:
     """Unused ports, all different because they are bound at the same time."""
     with ExitStack() as stack:
@@ -102,7 +101,6 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _without_option(arguments: list[str]) -> list[str]:
-    """The arguments without `--local-workers N` or `--local-workers=N`."""
     kept = []
     rest = iter(arguments)
     for argument in rest:
@@ -125,14 +123,6 @@ def _record_signals(stack: ExitStack) -> list[int]:
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup
             stack.callback(signal.signal, number, signal.signal(number, record))
     return received
-
-
-def _open_lifeline(stack: ExitStack) -> int:
-    """The read end, for the workers, of a pipe whose write end is open until the stack is closed."""
-    reader, writer = os.pipe()
-    stack.callback(os.close, writer)
-    stack.callback(os.close, reader)
-    return reader
 
 
 def _wait_for_all(workers: list["subprocess.Popen[bytes]"], received: list[int]) -> None:
@@ -181,10 +171,3 @@ def _raise_outcome(
                 write_stderr(f"{last[0]}\n")
                 raise typer.Exit(worker.returncode)
         raise typer.Exit(ExitStatus.FAILURE)
-
-
-def _kill_all(workers: list["subprocess.Popen[bytes]"]) -> None:
-    """Kills the workers that still run, for example because one could not be started."""
-    for worker in workers:
-        worker.kill()
-        worker.wait()

@@ -74,12 +74,7 @@ def install_product_stream() -> None:
 
 
 def flush_standard_output() -> None:
-    """Flushes standard output.
-
-    Raises:
-        ClosedPipeError, StorageError: writing failed. Buffered text is discarded, so that the interpreter does not
-            write it again when it exits.
-    """
+    """Flushes standard output; if that fails, the buffered text is discarded, or the interpreter would try again."""
     try:
         sys.stdout.flush()
     except (ClosedPipeError, StorageError):
@@ -88,21 +83,12 @@ def flush_standard_output() -> None:
 
 
 def write_product(text: str) -> None:
-    """Writes a part of the result to standard output, buffered.
-
-    Raises:
-        ClosedPipeError: the pipe is closed at its other end.
-        StorageError: writing failed, or standard output is closed.
-    """
+    """Writes a part of the result to standard output, buffered; raises ClosedPipeError or StorageError."""
     sys.stdout.write(text)
 
 
 def stream_product(texts: Iterable[str]) -> None:
-    """Writes texts to standard output as they are produced, flushed every FLUSH_INTERVAL.
-
-    Raises:
-        ClosedPipeError, StorageError: as `write_product`.
-    """
+    """Writes texts to standard output as they are produced, flushed every FLUSH_INTERVAL; raises as `write_product`."""
     flushed = -math.inf
     for text in filter(None, texts):  # an empty text must not use up the first flush
         write_product(text)

@@ -217,6 +217,7 @@ def test_gzip_byte_order_marks_and_empty_files(score: Llm, tmp_path: Path) -> No
     ("arguments", "status", "message"),
     [
         (["missing.txt"], 66, "missing.txt: no such file"),
+        (["a" * 5000], 74, "File name too long"),
         (["--heat", "--json"], 2, "--heat and --json exclude each other"),
         (["--top", "0"], 2, "--top"),
         (["--by", "word"], 2, "'word'"),

@@ -36,10 +36,7 @@ def run(
         Path, option("--output -o", "The vocabulary file to write. Default: vocab.json.", metavar="FILE")
     ] = Path("vocab.json"),
     tokenizer: Annotated[TokenizerKind, option("--tokenizer", _HELP["tokenizer"])] = "char",
-    vocabulary_size: Annotated[
-        int | None,
-        option("--vocabulary-size", _HELP["vocabulary_size"], metavar="N"),
-    ] = None,
+    vocabulary_size: Annotated[int | None, option("--vocabulary-size", _HELP["vocabulary_size"], metavar="N")] = None,
     min_count: Annotated[
         int | None,
         option(
@@ -85,7 +82,12 @@ def _tabulate(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") ->
     yield "characters", f"{counts.total():,}"
     yield "distinct", f"{len(counts):,}"
     if isinstance(tokenizer, CharacterTokenizer):
-        yield from _tabulate_characters(counts, tokenizer.vocabulary.characters)
+        kept = tokenizer.vocabulary.characters
+        rarest = sorted(kept, key=lambda character: (counts[character], character))[:MAX_RAREST]
+        covered = sum(counts[character] for character in kept) / counts.total()
+        yield "in the vocabulary", f"{len(kept):,}"
+        yield "rarest", ", ".join(f"{character!r} {counts[character]:,}" for character in rarest)
+        yield "coverage", "100%" if covered == 1 else f"{min(100 * covered, 99.9999):.4f}%"  # never rounded to 100%
     else:
         from quickfox.text.jsonl import iter_texts
         from quickfox.text.segmentation import align_chunks
@@ -94,16 +96,3 @@ def _tabulate(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") ->
         yield "in the vocabulary", f"{tokenizer.vocabulary_size:,}"
         yield "tokens", f"{tokens:,}"
         yield "characters per token", f"{counts.total() / tokens:.2f}"
-
-
-def _tabulate_characters(counts: Counter[str], kept: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    rarest = sorted(kept, key=lambda character: (counts[character], character))[:MAX_RAREST]
-    covered = sum(counts[character] for character in kept)
-    yield "in the vocabulary", f"{len(kept):,}"
-    yield "rarest", ", ".join(f"{character!r} {counts[character]:,}" for character in rarest)
-    yield "coverage", _format_percentage(covered, counts.total())
-
-
-def _format_percentage(part: int, whole: int) -> str:
-    """A percentage that is rounded to less than 100% unless it is exactly 100%."""
-    return "100%" if part == whole else f"{min(100 * part / whole, 99.9999):.4f}%"

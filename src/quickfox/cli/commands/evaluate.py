@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from typing import Any
 
 from quickfox.cli.formatting import format_table
 from quickfox.cli.options import (
@@ -43,16 +42,11 @@ def run(
     if unknown:
         notify(f"warning: {describe_unknown_characters(unknown)}")
     values = dataclasses.asdict(evaluation)
-    write_product(_format_json(values) if as_json else _format_table(values))
-
-
-def _format_json(values: dict[str, Any]) -> str:
-    """One line; infinity, which JSON does not have, as null."""
-    return json.dumps({name: None if value == math.inf else value for name, value in values.items()}) + "\n"
-
-
-def _format_table(values: dict[str, Any]) -> str:
-    return format_table((name.replace("_", " "), _format_value(value)) for name, value in values.items())
+    if as_json:  # infinity, which JSON does not have, is null
+        values = {name: None if value == math.inf else value for name, value in values.items()}
+        write_product(json.dumps(values) + "\n")
+    else:
+        write_product(format_table((name.replace("_", " "), _format_value(value)) for name, value in values.items()))
 
 
 def _format_value(value: float | None) -> str:

@@ -10,6 +10,7 @@ import typer
 from quickfox.cli.formatting import format_table
 from quickfox.cli.streams import escape_unprintable, write_product
 from quickfox.errors import DataError, NoInputError
+from quickfox.files.errors import translate_read_errors
 
 if TYPE_CHECKING:
     from quickfox.tokenizers.base import Tokenizer
@@ -37,19 +38,16 @@ def run(
     ] = None,
 ) -> None:
     """Show the settings of a model, run or vocabulary. Without PATH, list the runs under ./runs."""
-    rows = _tabulate_runs() if path is None else _tabulate(path)
-    write_product(format_table([escape_unprintable(cell) for cell in row] for row in rows))
-
-
-def _tabulate(path: Path) -> Rows:
     from quickfox.checkpoints.run_directory import RUN_FILE
-    from quickfox.files.errors import translate_read_errors
 
-    with translate_read_errors(path):
-        is_run, is_folder = (path / RUN_FILE).is_file(), path.is_dir()
-    if is_run:
-        return _tabulate_run(path, RUN_FILE)
-    return _tabulate_model(path) if is_folder else _tabulate_vocabulary(path)
+    if path is None:
+        rows = _tabulate_runs()
+    else:
+        with translate_read_errors(path):
+            is_run, is_folder = (path / RUN_FILE).is_file(), path.is_dir()
+        tabulate = _tabulate_run if is_run else _tabulate_model if is_folder else _tabulate_vocabulary
+        rows = tabulate(path)
+    write_product(format_table([escape_unprintable(cell) for cell in row] for row in rows))
 
 
 def _tabulate_runs() -> Rows:
@@ -63,23 +61,19 @@ def _tabulate_runs() -> Rows:
         checkpoints = list_checkpoints(run_directory)
         last, best = checkpoints[-1], sort_by_loss(checkpoints)[0]
         saved = datetime.fromtimestamp(last.directory.stat().st_mtime)
-        yield (
-            str(run_directory),
-            f"{last.manifest.step:,}",
-            _format_loss(best.manifest.validation_loss),
-            f"{saved:%Y-%m-%d %H:%M}",
-        )
+        loss = _format_loss(best.manifest.validation_loss)
+        yield str(run_directory), f"{last.manifest.step:,}", loss, f"{saved:%Y-%m-%d %H:%M}"
 
 
-def _tabulate_run(run_directory: Path, description: str) -> Rows:
-    from quickfox.checkpoints.run_directory import list_checkpoints, sort_by_loss
+def _tabulate_run(run_directory: Path) -> Rows:
+    from quickfox.checkpoints.run_directory import RUN_FILE, list_checkpoints, sort_by_loss
     from quickfox.files.json import read_json
 
     yield "run", str(run_directory)
     try:
-        yield from list(_flatten(read_json(run_directory / description)))
+        yield from list(_flatten(read_json(run_directory / RUN_FILE)))
     except RecursionError:  # Python 3.13 parses deeper nesting than it can traverse
-        raise DataError(f"{run_directory / description}: nested too deeply") from None
+        raise DataError(f"{run_directory / RUN_FILE}: nested too deeply") from None
     checkpoints = list_checkpoints(run_directory)
     for checkpoint in checkpoints:
         best = " (best)" if checkpoint is sort_by_loss(checkpoints)[0] else ""

@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from quickfox.cli.formatting import color_by_surprisal
-from quickfox.cli.options import (
-    JsonOption,
-    ModelOption,
-    StrictOption,
-    ThreadsOption,
-    load_selected_model,
-    option,
-)
+from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption, load_selected_model, option
 from quickfox.cli.streams import escape_unprintable, notify, stream_product
 from quickfox.errors import UsageError
 from quickfox.system.threads import available_threads, pin_numpy_threads
@@ -142,8 +135,14 @@ def run(
     unknown: Counter[str] = Counter()
     scored = _score(loaded, iter_batches(sources, by), None if strict else unknown, threads or available_threads())
     batches = ([text for text in batch if _passes_filters(text, above, below)] for batch in scored)
-    is_filtered = above is not None or below is not None
-    format_text = _choose_format(heat=heat, as_json=as_json, is_filtered=is_filtered, with_files=len(sources) > 1)
+    if as_json:
+        format_text: Callable[[ScoredText], str] = _format_json
+    elif heat:
+        format_text = _format_heat
+    elif above is not None or below is not None:
+        format_text = _format_match
+    else:
+        format_text = partial(_format_row, with_files=len(sources) > 1)
     for batch in batches if top is None else [_select_top(batches, top)]:
         stream_product(["".join(map(format_text, batch))])  # flushed, because a reader of the pipe may wait for it
     if unknown:
@@ -173,14 +172,6 @@ def _select_top(batches: Iterable[list[ScoredText]], count: int) -> list[ScoredT
     return [text for _, text in heapq.nlargest(count, ranked, key=itemgetter(0))]
 
 
-def _choose_format(*, heat: bool, as_json: bool, is_filtered: bool, with_files: bool) -> Callable[[ScoredText], str]:
-    if as_json:
-        return _format_json
-    if heat:
-        return _format_heat
-    return _format_match if is_filtered else partial(_format_row, with_files=with_files)
-
-
 def _format_row(scored: ScoredText, *, with_files: bool) -> str:
     text, score, peak = scored.text, scored.score, scored.peak
     position = f"{text.file}:" if with_files else ""
@@ -197,7 +188,6 @@ def _format_row(scored: ScoredText, *, with_files: bool) -> str:
 def _format_json(scored: ScoredText) -> str:
     text, score = scored.text, scored.score
     line = {} if text.line is None else {"line": text.line, "text": text.text}
-    perplexity = score.perplexity
     values = {
         "file": text.file,
         **line,
@@ -205,7 +195,7 @@ def _format_json(scored: ScoredText) -> str:
         "tokens": score.tokens,
         "unknown_characters": score.unknown_characters,
         "bits_per_character": score.bits_per_character,
-        "perplexity": None if perplexity == math.inf else perplexity,
+        "perplexity": None if score.perplexity == math.inf else score.perplexity,
         "most_surprising": scored.peak and dataclasses.asdict(scored.peak),
     }
     return json.dumps(values, ensure_ascii=False) + "\n"

@@ -5,10 +5,9 @@ Prompts and typed lines appear on the terminal only, never in redirected standar
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from quickfox.cli.signals import Stopped, interrupt_blocking_read
 from quickfox.cli.streams import notify, write_stderr
@@ -20,24 +19,14 @@ CONTINUATION = "\\"
 CONTINUATION_PROMPT = "... "
 
 
-class LineReader(Protocol):
-    """A source of lines."""
-
-    is_terminal: bool
-
-    def read_line(self, prompt: str) -> str | None:
-        """The next line without its line end; None at the end of the input. `prompt` is shown on a terminal.
-
-        Raises:
-            DataError: the line is not UTF-8; reading can continue.
-            StorageError: reading failed.
-            Stopped: at any moment a stop signal is received.
-        """
-
-
 @contextmanager
-def open_line_reader() -> Iterator[LineReader]:
-    """A reader of standard input; on a terminal it loads the history, and saves it when the block is left."""
+def open_line_reader() -> Iterator["TerminalReader | PipeReader"]:
+    """A reader of standard input; on a terminal it loads the history, and saves it when the block is left.
+
+    `read_line` gives the next line without its line end, or None at the end of the input; its argument is shown on a
+    terminal. It raises DataError if the line is not UTF-8, and reading can continue; StorageError if reading failed;
+    and Stopped at any moment a stop signal is received.
+    """
     if sys.stdin is None:
         raise StorageError("cannot read standard input: it is closed")
     if sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty()):
@@ -47,7 +36,7 @@ def open_line_reader() -> Iterator[LineReader]:
         yield PipeReader()
 
 
-def read_continued_line(reader: LineReader, prompt: str) -> str | None:
+def read_continued_line(reader: "TerminalReader | PipeReader", prompt: str) -> str | None:
     """The next line; as long as it ends in a backslash, the backslash is replaced by a newline and another line."""
     line = reader.read_line(prompt)
     while line is not None and line.endswith(CONTINUATION):
@@ -122,15 +111,22 @@ def _history() -> Iterator[None]:
         yield
         return
     readline.set_history_length(MAX_HISTORY_LINES)
-    is_loaded = _try_history(lambda: _load_history(readline.read_history_file))
+    is_loaded = False
+    with _warn_of_history():
+        path = _history_path()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            readline.read_history_file(path)
+        is_loaded = True
     try:
         yield
     finally:
         if is_loaded:  # otherwise saving would overwrite a history that could not be read
-            _try_history(lambda: readline.write_history_file(history_path()))
+            with _warn_of_history():
+                readline.write_history_file(path)
 
 
-def history_path() -> Path:
+def _history_path() -> Path:
     """The history file, by the XDG Base Directory Specification, which declares a relative $XDG_STATE_HOME invalid."""
     state_home = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state_home.is_absolute():
@@ -138,18 +134,10 @@ def history_path() -> Path:
     return state_home / "quickfox" / "history"
 
 
-def _load_history(read: Callable[[Path], None]) -> None:
-    path = history_path()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists():
-        read(path)
-
-
-def _try_history(action: Callable[[], None]) -> bool:
-    """Whether an action on the history succeeds; if it fails, a warning is shown."""
+@contextmanager
+def _warn_of_history() -> Iterator[None]:
+    """Shows a warning if the block, which reads or writes the history, fails."""
     try:
-        action()
+        yield
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
         notify(f"warning: the history of lines is not available: {error}")
-        return False
-    return True

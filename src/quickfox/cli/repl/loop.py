@@ -6,8 +6,9 @@ Prompts and messages appear on the terminal; standard output receives the genera
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from quickfox.cli.generation_output import SampleFormatter
 from quickfox.cli.repl.line_reader import open_line_reader, read_continued_line
@@ -20,6 +21,7 @@ from quickfox.errors import DataError, ExitStatus, UsageError
 from quickfox.model import Model, Prompt, Unknown
 
 PROMPT = "> "
+COMMANDS = ("settings", "reset", "help", "quit")
 
 HELP = r"""Each line is a prompt, which the model continues. An empty line continues the current text.
 A line that ends in \ is continued on the next line. Ctrl-C stops the text, Ctrl-D ends the program.
@@ -52,7 +54,7 @@ def run_prompt_loop(
         ClosedPipeError, StorageError: standard output or input fails.
         Stopped: SIGTERM, or SIGINT without a terminal.
     """
-    session = PromptSession(model, config, formatter, unknown, echo=echo)
+    session = PromptSession(model, config, formatter, unknown, echo)
     with open_line_reader() as reader:
         if seed is not None:
             with _report_errors(reader.is_terminal):
@@ -79,25 +81,19 @@ def _report_errors(is_terminal: bool) -> Iterator[None]:
             raise
 
 
+@dataclass
 class PromptSession:
-    """The settings and the current text, which persist between lines; for its arguments see `run_prompt_loop`."""
+    """The settings and the current text, which persist between lines; for its fields see `run_prompt_loop`."""
 
-    def __init__(
-        self, model: Model, config: SamplingConfig, formatter: SampleFormatter, unknown: Unknown, *, echo: bool
-    ) -> None:
-        self.is_open = True
-        self._model = model
-        self._config = config
-        self._formatter = formatter
-        self._unknown = unknown
-        self._echo = echo
-        self._text = model.read_prompt("")
-        self._commands: dict[str, Callable[[], None]] = {
-            "settings": self._show_settings,
-            "reset": self._reset,
-            "help": lambda: notify(HELP),
-            "quit": self._quit,
-        }
+    model: Model
+    config: SamplingConfig
+    formatter: SampleFormatter
+    unknown: Unknown
+    echo: bool
+    is_open: bool = True
+
+    def __post_init__(self) -> None:
+        self._text = self.model.read_prompt("")
 
     def handle_line(self, line: str | None) -> None:
         """Runs a command or continues a prompt; None, the end of the input, ends the session.
@@ -106,7 +102,7 @@ class PromptSession:
             UsageError, DataError: the line is invalid.
         """
         if line is None:
-            self._quit()
+            self.is_open = False
         elif line.startswith("/") and not line.startswith("//"):
             name, _, value = line.removeprefix("/").partition(" ")
             self._run_command(name, value)
@@ -117,51 +113,43 @@ class PromptSession:
 
     def start_text(self, seed: str) -> None:
         """Continues a new prompt."""
-        prompt = self._model.read_prompt(seed, self._unknown)
+        prompt = self.model.read_prompt(seed, self.unknown)
         if prompt.warning:
             notify(f"warning: {prompt.warning}")
-        self._generate(prompt, prompt.text if self._echo else "")
+        self._generate(prompt, prompt.text if self.echo else "")
 
     def _generate(self, prompt: Prompt, head: str) -> None:
         """Writes `head` and the continuation of a prompt; both, also when stopped, become the current text."""
-        config = self._config
-        self._config = dataclasses.replace(config, random_seed=(config.random_seed + 1) % (MAX_INTEGER + 1))
-        token_texts: list[str] = []
+        config = self.config
+        self.config = dataclasses.replace(config, random_seed=(config.random_seed + 1) % (MAX_INTEGER + 1))
         try:
-            stream_product(_prepend(head, self._formatter.format_samples(prompt, config, token_texts=token_texts)))
+            stream_product(_prepend(head, self.formatter.format_samples(prompt, config)))
         except Stopped:
             write_product("\n")
             raise
         finally:
-            self._text = self._append(prompt, "".join(token_texts))
+            text = "".join(self.formatter.token_texts)
+            token_ids = self.model.bundle.tokenizer.encode(text, Counter()).tolist()
+            self._text = Prompt(prompt.text + text, [*prompt.token_ids, *token_ids], Counter(), Counter())
             sys.stdout.flush()
 
-    def _append(self, prompt: Prompt, text: str) -> Prompt:
-        token_ids = self._model.bundle.tokenizer.encode(text, Counter()).tolist()
-        return Prompt(prompt.text + text, [*prompt.token_ids, *token_ids], Counter(), Counter())
-
     def _run_command(self, name: str, value: str) -> None:
-        if name in SETTINGS:
-            if value:
-                self._config = change_setting(self._config, name, value)
-            else:
-                notify(format_setting(self._config, name))
-        elif name not in self._commands:
+        if name in SETTINGS and value:
+            self.config = change_setting(self.config, name, value)
+        elif name in SETTINGS:
+            notify(format_setting(self.config, name))
+        elif name not in COMMANDS:
             raise UsageError(f"unknown command /{name}: see /help; to use it as a prompt, type //{name}")
         elif value.strip():
             raise UsageError(f"/{name} takes no value")
+        elif name == "settings":
+            notify("\n".join(format_setting(self.config, setting) for setting in SETTINGS))
+        elif name == "reset":
+            self._text = self.model.read_prompt("")
+        elif name == "help":
+            notify(HELP)
         else:
-            self._commands[name]()
-
-    def _reset(self) -> None:
-        self._text = self._model.read_prompt("")
-
-    def _quit(self) -> None:
-        self.is_open = False
-
-    def _show_settings(self) -> None:
-        for name in SETTINGS:
-            notify(format_setting(self._config, name))
+            self.is_open = False
 
 
 def _prepend(head: str, texts: Iterable[str]) -> Iterator[str]:

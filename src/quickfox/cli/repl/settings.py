@@ -30,10 +30,15 @@ def change_setting(config: SamplingConfig, name: str, text: str) -> SamplingConf
         UsageError, DataError: the text is not a valid value of this setting.
     """
     value: Any
-    if name in ("stop", "logit-bias"):
-        value = () if text == UNSET else (*getattr(config, SETTINGS[name]), _parse_item(name, text))
+    if text == UNSET:
+        value = () if name in ("stop", "logit-bias") else None
+    elif name == "stop":
+        value = (*config.stop, _unquote(text, name))
+    elif name == "logit-bias":
+        token, bias = parse_logit_bias(text)
+        value = (*config.logit_bias, (_unquote(token, name), bias))
     else:
-        value = None if text == UNSET else _parse_number(text)
+        value = _parse_number(text)
     return from_dict(SamplingConfig, to_dict(config) | {SETTINGS[name]: value}, f"/{name}")
 
 
@@ -57,13 +62,6 @@ def _parse_number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
-
-
-def _parse_item(name: str, text: str) -> Any:
-    if name == "stop":
-        return _unquote(text, name)
-    token, bias = parse_logit_bias(text)
-    return _unquote(token, name), bias
 
 
 def _quote(text: str) -> str:
