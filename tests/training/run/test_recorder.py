@@ -20,15 +20,15 @@ pytestmark = pytest.mark.usefixtures("fake_training")
 def test_a_full_disk_keeps_the_checkpoints_that_were_saved(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = atomic._write_new_file
+    write = atomic._write
 
-    def write_until_full(path: Path, data: bytes) -> None:
+    def write_until_full(path: Path, flags: int, data: bytes) -> None:
         if path.name == "training.safetensors" and len(list_checkpoint_directories(tmp_path / "run")) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(path, data)
+        write(path, flags, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "_write_new_file", write_until_full)
+        patch.setattr(atomic, "_write", write_until_full)
         with pytest.raises(StorageError, match="No space left"):
             start(tmp_path, checkpoint_every="10")
     assert [checkpoint.manifest.step for checkpoint in list_checkpoints(tmp_path / "run")] == [10, 20]
