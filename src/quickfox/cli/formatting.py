@@ -28,7 +28,10 @@ def color_by_surprisal(text: str, bits: Iterable[float]) -> str:
         text: any text.
         bits: surprisal of each character, >= 0.
     """
-    levels = (0 if character == "\n" else min(int(b), len(COLORS)) for character, b in zip(text, bits, strict=True))
+    levels = (
+        0 if character == "\n" else min(int(surprisal), len(COLORS))
+        for character, surprisal in zip(text, bits, strict=True)
+    )
     colored = []
     for level, run in groupby(zip(levels, text, strict=True), key=itemgetter(0)):
         shown = "".join(character if character in "\t\n" else escape_unprintable(character) for _, character in run)
