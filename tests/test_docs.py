@@ -118,6 +118,14 @@ def test_links_and_paths_exist(document: Path) -> None:
     assert missing == []
 
 
+def test_names_in_the_architecture_document_exist() -> None:
+    document = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    prose = document[document.index("## Where do I change") :]
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    names = set(re.findall(r"\b(?!test_)(?:[a-z]+_[a-z_]+|[A-Z][a-z]+[A-Z]\w+)\b", prose))
+    assert names - set(re.findall(r"\w+", sources)) == set()
+
+
 def test_both_names_start_the_same_program() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     assert scripts["quickfox"] == scripts["llm"]
