@@ -40,9 +40,12 @@ def fields() -> list[tuple[str, Any]]:
     return [(command, field) for command, config in configs.items() for field in dataclasses.fields(config)]
 
 
-@pytest.mark.parametrize(
+every_field = pytest.mark.parametrize(
     ("command", "field"), fields(), ids=lambda value: value if isinstance(value, str) else value.name
 )
+
+
+@every_field
 def test_each_field_is_one_option_with_its_help_and_group(command: str, field: Any) -> None:
     name = "--" + field.name.replace("_", "-")
     (option,) = [option for option in PROGRAM.commands[command].params if name in option.opts]
@@ -55,7 +58,7 @@ def test_each_field_is_one_option_with_its_help_and_group(command: str, field: A
     assert tuple(getattr(option.type, "choices", ())) == choices(field.type)
 
 
-@pytest.mark.parametrize(("command", "field"), fields(), ids=str)
+@every_field
 def test_the_help_of_a_field_is_a_sentence_that_ends_with_its_default(command: str, field: Any) -> None:
     sentences = field.metadata["help"].split(". ")
     assert field.metadata["help"].endswith(".")
