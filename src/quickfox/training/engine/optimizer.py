@@ -61,6 +61,10 @@ class Optimizer:
         fused_projections: name of each matrix that Muon updates -> number of projections fused in it, by columns.
         weight_decay, clip_norm: as in TrainingConfig.
         compute_dtype: tf.float32 or tf.bfloat16, of Muon's matrix products.
+
+    Attributes:
+        parameters: as given.
+        slots: the optimizer's own variables, by name; part of a checkpoint.
     """
 
     def __init__(
@@ -71,26 +75,16 @@ class Optimizer:
         clip_norm: float,
         compute_dtype: Any = tf.float32,
     ) -> None:
-        self._parameters = parameters
+        self.parameters = parameters
         self._fused_projections = fused_projections
         self._weight_decay = weight_decay
         self._clip_norm = clip_norm
         self._compute_dtype = compute_dtype
-        self._slots = {
+        self.slots = {
             f"{slot}.{name}": tf.Variable(tf.zeros_like(variable), trainable=False)
             for name, variable in parameters.items()
             for slot in (("momentum",) if name in fused_projections else ("first_moment", "second_moment"))
         }
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The variables that it updates, by name."""
-        return self._parameters
-
-    @property
-    def slots(self) -> dict[str, Any]:
-        """The optimizer's own variables, by name, for checkpoints."""
-        return self._slots
 
     def apply(self, gradients: dict[str, Tensor], rate: Tensor, step: Tensor) -> None:
         """Updates all parameters once.
@@ -106,8 +100,8 @@ class Optimizer:
         scale = tf.minimum(1.0, self._clip_norm / (tf.linalg.global_norm(list(rest.values())) + 1e-12))
         t = tf.cast(step + 1, tf.float32)
         for name, gradient in rest.items():
-            variable = self._parameters[name]
-            first, second = self._slots[f"first_moment.{name}"], self._slots[f"second_moment.{name}"]
+            variable = self.parameters[name]
+            first, second = self.slots[f"first_moment.{name}"], self.slots[f"second_moment.{name}"]
             is_matrix = len(variable.shape) > 1 and not name.endswith("bias")  # a gru's two biases are one 2D tensor
             decay = self._weight_decay if is_matrix else 0.0
             # Values, not variables: a traced function does not distinguish mirrored variables of the same shape.
@@ -117,7 +111,7 @@ class Optimizer:
                 target.assign(value)
 
     def _apply_muon(self, name: str, projections: int, gradient: Tensor, rate: Tensor) -> None:
-        variable, slot = self._parameters[name], self._slots[f"momentum.{name}"]
+        variable, slot = self.parameters[name], self.slots[f"momentum.{name}"]
         momentum = MOMENTUM * slot + (1 - MOMENTUM) * gradient
         update = tf.cast(MOMENTUM * momentum + (1 - MOMENTUM) * gradient, self._compute_dtype)
         parts = tf.split(update, projections, axis=1)  # (D, G*N) -> G of (D, N)

@@ -15,7 +15,7 @@ from quickfox.config.training import TrainingConfig
 from quickfox.data.batching import IGNORED
 from quickfox.training.distributed.strategy import Cluster
 from quickfox.training.engine.optimizer import Optimizer
-from quickfox.training.networks.layers import State, Tensor
+from quickfox.training.networks.layers import Dropout, State, Tensor
 from quickfox.training.networks.registry import Network
 from quickfox.training.tensorflow_runtime import has_gpu
 
@@ -128,7 +128,7 @@ class TrainStep:
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         """x, y (B / microbatches, T) -> sum of losses / count, its gradients by parameter name, and the new state."""
         with tf.GradientTape() as tape:
-            logits, new_state = self._network.forward(x, state, self._config.dropout, seed)
+            logits, new_state = self._network.forward(x, state, Dropout(self._config.dropout, seed))
             if self._has_ignored:
                 losses = cross_entropy(logits, tf.maximum(y, 0)) * tf.cast(tf.transpose(y) != IGNORED, tf.float32)
             else:

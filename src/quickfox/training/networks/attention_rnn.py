@@ -13,6 +13,7 @@ from quickfox.config.training import Precision
 from quickfox.models.parameters import ATTENTION_PROJECTIONS, parameter_shapes
 from quickfox.training.networks.attention_kernels import attention, empty_cache, reset_cache_rows
 from quickfox.training.networks.layers import (
+    NO_DROPOUT,
     Dropout,
     State,
     Tensor,
@@ -75,21 +76,17 @@ class AttentionRNNNetwork:
             *self.decoder.reset_rows(decoder_state, is_reset),
         )
 
-    def forward(
-        self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
-    ) -> tuple[Tensor, State]:
+    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
         """See `registry.Network.forward`."""
-        masks, layers = Dropout(dropout, seed), self.config.num_layers
-        embeddings = self.embedding.embeddings.value
+        layers, embeddings = self.config.num_layers, self.embedding.embeddings.value
         encoder_state, cache, decoder_state = self._split_state(state)
-        encoded, encoder_state = self.encoder.run_tokens(
-            embeddings, tf.transpose(token_ids), encoder_state, masks
-        )  # (T, B, H)
+        token_ids = tf.transpose(token_ids)  # (B, T) -> (T, B)
+        encoded, encoder_state = self.encoder.run_tokens(embeddings, token_ids, encoder_state, dropout)  # (T, B, H)
         projected = matmul(encoded, self.attention.kernel.value, self.compute_dtype)  # (T, B, 3H)
         attended, cache = attention(tf.transpose(projected, [1, 0, 2]), cache, self.compute_dtype)  # (B, T, H)
-        attended = masks.apply_variational(tf.transpose(attended, [1, 0, 2]), layers)  # (T, B, H)
+        attended = dropout.apply_variational(tf.transpose(attended, [1, 0, 2]), layers)  # (T, B, H)
         decoder_inputs = tf.concat([tf.cast(encoded, self.compute_dtype), attended], axis=-1)  # (T, B, 2H)
-        decoded, decoder_state = self.decoder.run(decoder_inputs, decoder_state, masks, layers + 1)  # (T, B, H)
+        decoded, decoder_state = self.decoder.run(decoder_inputs, decoder_state, dropout, layers + 1)  # (T, B, H)
         logits = dense(decoded, self.output.kernel.value, self.output.bias.value, self.compute_dtype)  # (T, B, V)
         return logits, (*encoder_state, cache, *decoder_state)
 

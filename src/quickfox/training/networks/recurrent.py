@@ -13,6 +13,7 @@ from quickfox.config.model import ModelConfig
 from quickfox.config.training import Precision
 from quickfox.models.parameters import parameter_shapes, recurrent_cell
 from quickfox.training.networks.layers import (
+    NO_DROPOUT,
     Dropout,
     Initializer,
     LayerState,
@@ -188,11 +189,9 @@ class RecurrentNetwork:
         """See `registry.Network.reset_rows`."""
         return self.stack.reset_rows(state, is_reset)
 
-    def forward(
-        self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
-    ) -> tuple[Tensor, State]:
+    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
         """See `registry.Network.forward`."""
-        embeddings, masks = self.embedding.embeddings.value, Dropout(dropout, seed)
-        outputs, new_state = self.stack.run_tokens(embeddings, tf.transpose(token_ids), state, masks)  # (T, B, H)
+        embeddings = self.embedding.embeddings.value
+        outputs, new_state = self.stack.run_tokens(embeddings, tf.transpose(token_ids), state, dropout)  # (T, B, H)
         logits = dense(outputs, self.output.kernel.value, self.output.bias.value, self.compute_dtype)  # (T, B, V)
         return logits, new_state

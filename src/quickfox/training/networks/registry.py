@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.config.training import Precision
 from quickfox.training.networks.attention_rnn import AttentionRNNNetwork
-from quickfox.training.networks.layers import State, Tensor
+from quickfox.training.networks.layers import NO_DROPOUT, Dropout, State, Tensor
 from quickfox.training.networks.recurrent import RecurrentNetwork
 from quickfox.training.networks.transformer import TransformerNetwork
 
@@ -35,16 +35,13 @@ class Network(Protocol):
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
         """The state, with the initial state in the rows where `is_reset` (B,) bool is true."""
 
-    def forward(
-        self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
-    ) -> tuple[Tensor, State]:
+    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
         """Logits at each position of a window, and the state after it.
 
         Args:
             token_ids: (B, T) int32, both static.
             state: as returned by `initial_state` or for the previous window; receives no gradient.
-            dropout: dropout rate of the layers' outputs, in [0, 1).
-            seed: (2,) int32, determines the dropout masks; required unless `dropout` is 0.
+            dropout: the masks of the layers' outputs.
 
         Returns:
             logits (T, B, V) float32, TIME-major, and the new state.

@@ -21,6 +21,7 @@ from quickfox.training.networks.attention_kernels import (
     swiglu,
 )
 from quickfox.training.networks.layers import (
+    NO_DROPOUT,
     Dropout,
     Initializer,
     State,
@@ -63,29 +64,24 @@ class TransformerNetwork:
         """See `registry.Network.reset_rows`."""
         return tuple(reset_cache_rows((keys, values, read), is_reset) for keys, values, read in state)
 
-    def forward(
-        self, token_ids: Tensor, state: State, dropout: float = 0.0, seed: Tensor = None
-    ) -> tuple[Tensor, State]:
+    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
         """See `registry.Network.forward`.
 
         Dropout applies to the embeddings and to the output of each sublayer (Vaswani et al. 2017, section 5.4).
         """
-        masks = Dropout(dropout, seed)
         rotations = rotary_tables(state[0][2], token_ids.shape[1], self._cache_shape[2])
-        x = masks.apply(self._embed(token_ids), 0)  # (B, T) -> (B, T, H) float32
+        x = dropout.apply(self._embed(token_ids), 0)  # (B, T) -> (B, T, H) float32
         update, new_state = tf.zeros_like(x, self.compute_dtype), []
         for layer, (keys, values, positions_read) in enumerate(state):
             name, cache = f"layers.{layer}", (keys, values, positions_read)
             x, normed = add_and_norm(x, update, self.compute_dtype)
             projected = self._matmul(normed, f"{name}.attention.input_kernel", f"{name}.attention_norm.weight")
             attended, cache = attention(projected, cache, self.compute_dtype, rotations)  # (B, T, 3H) -> (B, T, H)
-            update = masks.apply(self._matmul(attended, f"{name}.attention.output_kernel"), 2 * layer + 1)
+            update = dropout.apply(self._matmul(attended, f"{name}.attention.output_kernel"), 2 * layer + 1)
             x, normed = add_and_norm(x, update, self.compute_dtype)
-            gate_and_up = self._matmul(
-                normed, f"{name}.feed_forward.input_kernel", f"{name}.feed_forward_norm.weight"
-            )  # (B, T, 2F)
-            update = self._matmul(swiglu(gate_and_up), f"{name}.feed_forward.output_kernel")  # (B, T, F) -> (B, T, H)
-            update = masks.apply(update, 2 * layer + 2)
+            gate_and_up = self._matmul(normed, f"{name}.feed_forward.input_kernel", f"{name}.feed_forward_norm.weight")
+            activated = swiglu(gate_and_up)  # (B, T, 2F) -> (B, T, F)
+            update = dropout.apply(self._matmul(activated, f"{name}.feed_forward.output_kernel"), 2 * layer + 2)
             new_state.append(cache)
         _, normed = add_and_norm(x, update, self.compute_dtype)
         output = "embedding.weight" if self.config.tied_embeddings else "output.kernel"

@@ -236,10 +236,7 @@ def check_memory(model: ModelConfig, training: TrainingConfig, workers: int = 1)
             f"a model of {parameter_count(model):,} parameters on batches of {training.batch_size} x "
             f"{training.window} tokens needs about {format_gibibytes(needed)} of memory, and this machine has "
             f"{format_gibibytes(available)}: choose a smaller hidden_dim, num_layers, batch_size or window",
-            "hidden_dim",
-            "num_layers",
-            "batch_size",
-            "window",
+            *("hidden_dim", "num_layers", "batch_size", "window"),
         )
 
 

@@ -15,6 +15,8 @@ HIDDEN_DIM_STEP, MIN_HIDDEN_DIM, MAX_HIDDEN_DIM = 64, 64, 1024
 SMALL_HEAD_DIM, HEAD_DIM, MIN_HIDDEN_DIM_OF_LARGE_HEADS = 32, 64, 256
 TIED_VOCABULARY_SIZE = 1024  # from this vocabulary size on, a transformer's embeddings are tied
 
+Sizes = dict[Size, tuple[int, int]]
+
 LOOKED_UP = ("embedding.weight", "recurrent.0.input_kernel", "encoder.0.input_kernel")
 """Matrices that are not multiplied once per token (see `networks.matmul.embedding_lookup`)."""
 
@@ -36,28 +38,13 @@ class ArchitectureDefaults:
     window: int
     num_layers: int
     tokens_per_parameter: float
-    sizes: dict[Size, tuple[int, int]]
+    sizes: Sizes
     context_windows: int = 1
 
 
-_RECURRENT_SIZES: dict[Size, tuple[int, int]] = {
-    "tiny": (1, 128),
-    "small": (1, 256),
-    "medium": (1, 512),
-    "large": (2, 768),
-}
-_ATTENTION_RNN_SIZES: dict[Size, tuple[int, int]] = {
-    "tiny": (1, 64),
-    "small": (1, 128),
-    "medium": (1, 256),
-    "large": (2, 512),
-}
-_TRANSFORMER_SIZES: dict[Size, tuple[int, int]] = {
-    "tiny": (2, 64),
-    "small": (4, 128),
-    "medium": (4, 256),
-    "large": (8, 512),
-}
+_RECURRENT_SIZES: Sizes = {"tiny": (1, 128), "small": (1, 256), "medium": (1, 512), "large": (2, 768)}
+_ATTENTION_RNN_SIZES: Sizes = {"tiny": (1, 64), "small": (1, 128), "medium": (1, 256), "large": (2, 512)}
+_TRANSFORMER_SIZES: Sizes = {"tiny": (2, 64), "small": (4, 128), "medium": (4, 256), "large": (8, 512)}
 ARCHITECTURE_DEFAULTS: dict[Architecture, ArchitectureDefaults] = {
     "rnn": ArchitectureDefaults(3e-3, 64, 1, 6.0, _RECURRENT_SIZES),
     "gru": ArchitectureDefaults(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
