@@ -1,3 +1,3 @@
-"""The version, in a module of its own so that every room may know it."""
+"""The version of the package."""
 
 __version__ = "0.1.0"

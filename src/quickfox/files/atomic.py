@@ -2,7 +2,7 @@
 
 Data is written under a temporary name in the same directory, flushed to the disk and renamed; then the directory is
 flushed too. Independent of what the bytes mean.
-After Pillai et al. (2014), "All File Systems Are Not Created Equal", on what a rename alone does not guarantee.
+After Pillai et al. (2014), "All File Systems Are Not Created Equal", on what a rename does not guarantee.
 """
 
 import os

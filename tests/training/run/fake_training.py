@@ -77,7 +77,7 @@ class FakeTrainStep:
 
 
 class FakeValidation(Validation):
-    """The validation loss by the weights alone, independent of the text."""
+    """The validation loss by the weights only, independent of the text."""
 
     def __init__(self, network: Any, *arguments: Any) -> None:
         super().__init__(network, *arguments)

@@ -1,4 +1,4 @@
-"""The processes that train together, and the index of this one, from `TF_CONFIG` or from Slurm's variables.
+"""The processes of a training run, and the index of this one, from `TF_CONFIG` or from Slurm's variables.
 
     TF_CONFIG={"cluster": {"worker": ["ann:7000", "bob:7000"]}, "task": {"type": "worker", "index": 0}}
 
