@@ -19,9 +19,6 @@ Cache = tuple[Tensor, Tensor, Tensor]
 Rotations = tuple[Tensor, Tensor]
 
 
-# Cache and rotary position embedding ----------------------------------------------------------------------
-
-
 def empty_cache(batch_size: int, num_heads: int, context: int, head_dim: int) -> Cache:
     """The cache before any token: keys and values (B, heads, C, d) float32, and positions read (B,) int64."""
     zeros = tf.zeros([batch_size, num_heads, context, head_dim])
@@ -61,9 +58,6 @@ def _rotate(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """As `models.attention.rotate`."""
     first, second = tf.split(vectors, 2, axis=-1)
     return tf.concat([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-
-
-# Attention ------------------------------------------------------------------------------------------------
 
 
 def attention(
@@ -201,9 +195,6 @@ def _merge_heads_gradient(d_outputs: Tensor, outputs: Tensor, normalizer: Tensor
     return tf.cast(d_heads, outputs.dtype), sum_features(d_heads * split(outputs))
 
 
-# RMSNorm --------------------------------------------------------------------------------------------------
-
-
 def add_and_norm(x: Tensor, update: Tensor, compute_dtype: Any) -> tuple[Tensor, Tensor]:
     """y = x + update, and its RMSNorm without weights, n = y / sqrt(mean(y^2) + epsilon).
 
@@ -250,9 +241,6 @@ def _add_and_norm_gradient(y: Tensor, d_y: Tensor, d_normed: Tensor) -> Tensor:
     d_normed = tf.cast(d_normed, tf.float32)
     scale, mean = _norm_scale(y), sum_features(d_normed * y) / y.shape[-1]
     return d_y + scale * (d_normed - y * (scale * scale * mean))
-
-
-# SwiGLU ---------------------------------------------------------------------------------------------------
 
 
 def swiglu(gate_and_up: Tensor) -> Tensor:
