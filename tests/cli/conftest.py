@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from quickfox.cli import app
-from quickfox.cli.streams import ProductStream
+from quickfox.cli.streams import OutputStream
 
 Llm = Callable[..., CompletedProcess[Any]]
 
@@ -76,7 +76,7 @@ def run_in_process(
 ) -> CompletedProcess[Any]:
     """Like `subprocess.run` of the program, but the modules are imported already; a bug raises its exception."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    stdout = ProductStream(io.BytesIO(), encoding="utf-8", newline="")
+    stdout = OutputStream(io.BytesIO(), encoding="utf-8", newline="")
     stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
     with contextlib.ExitStack() as stack:
         stdin = stack.enter_context(tempfile.TemporaryFile())  # score reads its descriptor

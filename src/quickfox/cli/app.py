@@ -18,7 +18,7 @@ from quickfox.cli.streams import (
     ClosedPipeError,
     flush_standard_output,
     format_failure,
-    install_product_stream,
+    install_output_stream,
     program_name,
     replace_closed_streams,
     write_stderr,
@@ -68,7 +68,7 @@ def root(
 def main() -> None:
     """The entry point of the commands `llm` and `quickfox`."""
     replace_closed_streams()
-    install_product_stream()
+    install_output_stream()
     sys.exit(run_command(program_name(), sys.argv[1:]))
 
 

@@ -23,7 +23,7 @@ class ClosedPipeError(Exception):
     """The reader of standard output has closed the pipe, as `head` does; the program exits without a message."""
 
 
-class ProductStream(io.TextIOWrapper):
+class OutputStream(io.TextIOWrapper):
     """Standard output that reports failures as ClosedPipeError and StorageError."""
 
     def write(self, text: str, /) -> int:
@@ -64,13 +64,13 @@ def replace_closed_streams() -> None:
             sys.stderr = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
-def install_product_stream() -> None:
-    """Replaces `sys.stdout` by a ProductStream, so that failures of any output, help texts too, are reported."""
+def install_output_stream() -> None:
+    """Replaces `sys.stdout` by a OutputStream, so that failures of any output, help texts too, are reported."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         buffer = sys.stdout.detach()
         if isinstance(buffer, io.RawIOBase):  # with PYTHONUNBUFFERED; a raw file may write only a part of its argument
             buffer = io.BufferedWriter(buffer)
-        sys.stdout = ProductStream(buffer, encoding="utf-8", newline="")
+        sys.stdout = OutputStream(buffer, encoding="utf-8", newline="")
 
 
 def flush_standard_output() -> None:
@@ -82,16 +82,16 @@ def flush_standard_output() -> None:
         raise
 
 
-def write_product(text: str) -> None:
+def write_output(text: str) -> None:
     """Writes a part of the result to standard output, buffered; raises ClosedPipeError or StorageError."""
     sys.stdout.write(text)
 
 
-def stream_product(texts: Iterable[str]) -> None:
-    """Writes texts to standard output as they are produced, flushed every FLUSH_INTERVAL; raises as `write_product`."""
+def stream_output(texts: Iterable[str]) -> None:
+    """Writes texts to standard output as they are produced, flushed every FLUSH_INTERVAL; raises as `write_output`."""
     flushed = -math.inf
     for text in filter(None, texts):  # an empty text must not use up the first flush
-        write_product(text)
+        write_output(text)
         if time.monotonic() - flushed >= FLUSH_INTERVAL:
             sys.stdout.flush()
             flushed = time.monotonic()

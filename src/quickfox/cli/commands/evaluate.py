@@ -14,7 +14,7 @@ from quickfox.cli.options import (
     ThreadsOption,
     load_selected_model,
 )
-from quickfox.cli.streams import notify, write_product
+from quickfox.cli.streams import notify, write_output
 from quickfox.system.threads import pin_numpy_threads
 
 EXAMPLES = """\b
@@ -44,9 +44,9 @@ def run(
     values = dataclasses.asdict(evaluation)
     if as_json:  # infinity, which JSON does not have, is null
         values = {name: None if value == math.inf else value for name, value in values.items()}
-        write_product(json.dumps(values) + "\n")
+        write_output(json.dumps(values) + "\n")
     else:
-        write_product(format_table((name.replace("_", " "), _format_value(value)) for name, value in values.items()))
+        write_output(format_table((name.replace("_", " "), _format_value(value)) for name, value in values.items()))
 
 
 def _format_value(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from quickfox.cli.options import JsonOption, load_selected_model, model_option, option, options_from
-from quickfox.cli.streams import notify, stream_product
+from quickfox.cli.streams import notify, stream_output
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import Group, exclusive_error
 from quickfox.errors import DataError, UsageError
@@ -182,7 +182,7 @@ def _continue_text(
     config = model.sampling_config(**settings)
     if "random_seed" not in settings and config.temperature > 0 and config.num_beams == 1:
         notify(f"random seed: {config.random_seed}")
-    stream_product(formatter.format_samples(prompt, config))
+    stream_output(formatter.format_samples(prompt, config))
 
 
 def _read_seed(seed: str | None, seed_file: Path | None) -> str:
@@ -241,7 +241,7 @@ def _continue_line(
     try:
         config = model.override_config(model.sampling_config(**settings), line.options, where)
         prompt = model.read_prompt(line.text, unknown)
-        stream_product(formatter.format_samples(prompt, config, line.number))
+        stream_output(formatter.format_samples(prompt, config, line.number))
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None
     return prompt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quickfox.cli.formatting import format_table
-from quickfox.cli.streams import escape_unprintable, write_product
+from quickfox.cli.streams import escape_unprintable, write_output
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors
 
@@ -47,7 +47,7 @@ def run(
             is_run, is_folder = (path / RUN_FILE).is_file(), path.is_dir()
         tabulate = _tabulate_run if is_run else _tabulate_model if is_folder else _tabulate_vocabulary
         rows = tabulate(path)
-    write_product(format_table([escape_unprintable(cell) for cell in row] for row in rows))
+    write_output(format_table([escape_unprintable(cell) for cell in row] for row in rows))
 
 
 def _tabulate_runs() -> Rows:

@@ -15,7 +15,7 @@ import typer
 
 from quickfox.cli.formatting import color_by_surprisal
 from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption, load_selected_model, option
-from quickfox.cli.streams import escape_unprintable, notify, stream_product
+from quickfox.cli.streams import escape_unprintable, notify, stream_output
 from quickfox.errors import UsageError
 from quickfox.system.threads import available_threads, pin_numpy_threads
 
@@ -144,7 +144,7 @@ def run(
     else:
         format_text = partial(_format_row, with_files=len(sources) > 1)
     for batch in batches if top is None else [_select_top(batches, top)]:
-        stream_product(["".join(map(format_text, batch))])  # flushed, because a reader of the pipe may wait for it
+        stream_output(["".join(map(format_text, batch))])  # flushed, because a reader of the pipe may wait for it
     if unknown:
         notify(f"warning: {describe_unknown_characters(unknown)}")
 

@@ -15,7 +15,7 @@ import typer
 from quickfox.cli import STARTED
 from quickfox.cli.options import JsonOption, option, options_from
 from quickfox.cli.signals import StopRequest, exit_immediately, exit_on_second_signal
-from quickfox.cli.streams import can_show_progress, format_failure, notify, program_name, write_product
+from quickfox.cli.streams import can_show_progress, format_failure, notify, program_name, write_output
 from quickfox.cli.training_log import PlainDisplay, format_plan, format_result
 from quickfox.config.schema import Group, to_dict
 from quickfox.config.training import TrainingRequest
@@ -151,7 +151,7 @@ def run(
     if isinstance(finished, WorkerFinished):
         return
     if as_json:
-        write_product(json.dumps(_summary(finished)) + "\n")
+        write_output(json.dumps(_summary(finished)) + "\n")
     elif not quiet:
         notify("\n".join(format_result(finished)))
 
@@ -248,7 +248,7 @@ def _print_plan(events: Generator[Event], *, as_json: bool) -> None:
     with exit_on_second_signal(), closing(events):
         for event in events:
             if isinstance(event, RunPlanned):
-                write_product(json.dumps(_plan(event)) + "\n" if as_json else "\n".join(format_plan(event)) + "\n")
+                write_output(json.dumps(_plan(event)) + "\n" if as_json else "\n".join(format_plan(event)) + "\n")
 
 
 def _plan(event: RunPlanned) -> dict[str, Any]:

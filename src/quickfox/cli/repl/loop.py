@@ -14,7 +14,7 @@ from quickfox.cli.generation_output import SampleFormatter
 from quickfox.cli.repl.line_reader import open_line_reader, read_continued_line
 from quickfox.cli.repl.settings import SETTINGS, change_setting, format_setting
 from quickfox.cli.signals import Stopped
-from quickfox.cli.streams import notify, stream_product, write_product
+from quickfox.cli.streams import notify, stream_output, write_output
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import MAX_INTEGER
 from quickfox.errors import DataError, ExitStatus, UsageError
@@ -123,9 +123,9 @@ class PromptSession:
         config = self.config
         self.config = dataclasses.replace(config, random_seed=(config.random_seed + 1) % (MAX_INTEGER + 1))
         try:
-            stream_product(_prepend(head, self.formatter.format_samples(prompt, config)))
+            stream_output(_prepend(head, self.formatter.format_samples(prompt, config)))
         except Stopped:
-            write_product("\n")
+            write_output("\n")
             raise
         finally:
             text = "".join(self.formatter.token_texts)
