@@ -176,7 +176,7 @@ def test_the_tests_above_see_imports_inside_functions() -> None:
     assert upward_imports("generation/sampler", run_directory) == ["checkpoints/run_directory"]
     assert upward_imports("cli/app", run_directory) == []
     assert upward_imports("api", "import quickfox") == ["__init__"]
-    assert upward_imports("training/networks/layers", "import quickfox.training.engine.events") == [
+    assert upward_imports("training/networks/network", "import quickfox.training.engine.events") == [
         "training/engine/events"
     ]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from quickfox.config.model import ModelConfig
 from quickfox.models import attention as numpy_attention
 from quickfox.training.networks.attention_kernels import (
     add_and_norm,
@@ -94,8 +95,16 @@ def test_bfloat16_attention_is_close_to_float32() -> None:
 def test_reset_rows_attend_to_no_earlier_position() -> None:
     projected = tf.constant(random(B, 4, 3 * WIDTH))
     rows = tf.constant([False, False, True])
+    config = ModelConfig(
+        architecture="transformer",
+        vocabulary_size=1,
+        embedding_dim=WIDTH,
+        hidden_dim=WIDTH,
+        num_heads=HEADS,
+        context=5,
+    )
     ours, _ = attention(projected, reset_cache_rows(random_cache(5), rows), tf.float32)
-    initial, _ = attention(projected, empty_cache(B, HEADS, 5, HEAD_DIM), tf.float32)
+    initial, _ = attention(projected, empty_cache(config, B), tf.float32)
     carried, _ = attention(projected, random_cache(5), tf.float32)
     np.testing.assert_allclose(ours[2], initial[2], atol=1e-6)
     np.testing.assert_allclose(ours[:2], carried[:2], atol=1e-6)

@@ -19,7 +19,7 @@ from quickfox.training.tensorflow_runtime import start_tensorflow
 pytest.importorskip("tensorflow", reason="parity needs both engines")
 start_tensorflow(threads=2)
 
-from quickfox.training.networks.layers import NO_DROPOUT  # noqa: E402 - TensorFlow is started first
+from quickfox.training.networks.network import NO_DROPOUT  # noqa: E402 - TensorFlow is started first
 from quickfox.training.networks.registry import build_network  # noqa: E402
 
 ATOL = 1e-4

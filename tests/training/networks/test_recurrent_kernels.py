@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from quickfox.config.model import Architecture, ModelConfig
-from quickfox.training.networks.layers import NO_DROPOUT, seeded_initializers
+from quickfox.training.networks.network import NO_DROPOUT, seeded_initializers
 from quickfox.training.networks.recurrent import RecurrentStack
 from quickfox.training.networks.recurrent_kernels import gru, lstm, rnn
 

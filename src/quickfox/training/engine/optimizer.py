@@ -8,9 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from quickfox.config.training import TrainingConfig
-from quickfox.training.networks.matmul import transpose
-
-Tensor = Any  # TensorFlow ships no useful types
+from quickfox.training.networks.matmul import Tensor, transpose
 
 BETA_1, BETA_2 = 0.9, 0.99
 EPSILON = 1e-8

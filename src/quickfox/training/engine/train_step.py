@@ -15,8 +15,8 @@ from quickfox.config.training import TrainingConfig
 from quickfox.data.batching import IGNORED
 from quickfox.training.distributed.strategy import Cluster
 from quickfox.training.engine.optimizer import Optimizer
-from quickfox.training.networks.layers import Dropout, State, Tensor
-from quickfox.training.networks.registry import Network
+from quickfox.training.networks.matmul import Tensor
+from quickfox.training.networks.network import Dropout, Network, State
 from quickfox.training.tensorflow_runtime import has_gpu
 
 STATE_RESET_WINDOWS = 32

@@ -9,8 +9,8 @@ import tensorflow as tf
 from quickfox.data.batching import count_validation_segments, iter_validation_windows
 from quickfox.data.dataset import Tokens
 from quickfox.training.engine.train_step import concatenate_rows, cross_entropy, num_microbatches, split_rows
-from quickfox.training.networks.layers import State, Tensor
-from quickfox.training.networks.registry import Network
+from quickfox.training.networks.matmul import Tensor
+from quickfox.training.networks.network import Network, State
 
 VALIDATION_SEGMENTS = 64
 VALIDATION_WARM_UP = 256  # tokens, at least; in practice a recurrent state depends on fewer

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from quickfox.config.model import ModelConfig
 from quickfox.models.attention import RMS_NORM_EPSILON, rotary_angles, rotary_frequencies
 from quickfox.models.parameters import ATTENTION_PROJECTIONS
-from quickfox.training.networks.matmul import sum_features
+from quickfox.training.networks.matmul import Tensor, sum_features
 
-Tensor = Any  # TensorFlow ships no useful types
-Cache = tuple[Tensor, Tensor, Tensor]
+Cache = tuple[Tensor, ...]  # keys, values, positions read
 Rotations = tuple[Tensor, Tensor]
 
 
-def empty_cache(batch_size: int, num_heads: int, context: int, head_dim: int) -> Cache:
+def empty_cache(config: ModelConfig, batch_size: int) -> Cache:
     """The cache before any token: keys and values (B, heads, C, d) float32, and positions read (B,) int64."""
-    zeros = tf.zeros([batch_size, num_heads, context, head_dim])
+    zeros = tf.zeros([batch_size, config.num_heads, config.context, config.hidden_dim // config.num_heads])
     return zeros, zeros, tf.zeros([batch_size], tf.int64)
 
 
@@ -128,8 +128,7 @@ def _split_heads(projected: Tensor, num_heads: int, rotations: Rotations | None)
     queries = queries * head_dim**-0.5
     if rotations is not None:
         queries, keys = _rotate(queries, *rotations), _rotate(keys, *rotations)
-    queries, keys, values = (tf.cast(tensor, projected.dtype) for tensor in (queries, keys, values))
-    return queries, keys, values
+    return tuple(tf.cast(tensor, projected.dtype) for tensor in (queries, keys, values))
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
@@ -137,11 +136,10 @@ def _split_heads_gradient(
     d_queries_from_cache: Tensor, d_queries: Tensor, d_keys: Tensor, d_values: Tensor, rotations: Rotations | None
 ) -> Tensor:
     """Gradients (B, heads, T, d), of the queries in two parts -> (B, T, 3H)."""
-    batch_size, num_heads, window, head_dim = d_queries_from_cache.shape
-    dtype = d_queries_from_cache.dtype
-    parts = (tf.cast(tensor, tf.float32) for tensor in (d_queries_from_cache, d_queries, d_keys, d_values))
-    d_queries_from_cache, d_queries, d_keys, d_values = parts
-    d_queries = (d_queries_from_cache + d_queries) * head_dim**-0.5
+    batch_size, num_heads, window, head_dim = d_queries.shape
+    dtype = d_queries.dtype
+    d_queries = (tf.cast(d_queries_from_cache, tf.float32) + tf.cast(d_queries, tf.float32)) * head_dim**-0.5
+    d_keys, d_values = tf.cast(d_keys, tf.float32), tf.cast(d_values, tf.float32)
     if rotations is not None:
         cosine, sine = rotations
         d_queries, d_keys = _rotate(d_queries, cosine, -sine), _rotate(d_keys, cosine, -sine)

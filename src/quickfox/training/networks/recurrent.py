@@ -1,7 +1,7 @@
 """Trainable recurrent networks: a stack of rnn, gru or lstm layers between an embedding and a dense output layer.
 
-The weights belong to stock Keras layers, where Keras, its exporters and its GPU kernels expect them. On a GPU the
-layers run as they are (cuDNN); on a processor `recurrent_kernels` computes the same function faster.
+The layers' weights belong to stock Keras layers, where Keras and its GPU kernels expect them. On a GPU the layers run
+as they are (cuDNN); on a processor `recurrent_kernels` computes the same function faster.
 """
 
 from typing import Any
@@ -12,24 +12,20 @@ import tensorflow as tf
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import Precision
 from quickfox.models.parameters import parameter_shapes, recurrent_cell
-from quickfox.training.networks.layers import (
+from quickfox.training.networks.matmul import Tensor, dense, embedding_lookup
+from quickfox.training.networks.network import (
     NO_DROPOUT,
     Dropout,
     Initializer,
     LayerState,
+    Network,
     State,
-    Tensor,
-    compute_dtype_of,
-    embedding_layer,
-    output_layer,
     seeded_initializers,
 )
-from quickfox.training.networks.matmul import dense, embedding_lookup
 from quickfox.training.networks.recurrent_kernels import gru, lstm, rnn
 from quickfox.training.tensorflow_runtime import has_gpu
 
 _KERAS_LAYERS = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
-_TENSORS_PER_STATE = {"rnn": 1, "gru": 1, "lstm": 2}
 
 
 class RecurrentStack:
@@ -70,35 +66,25 @@ class RecurrentStack:
     def initial_state(self, batch_size: int) -> State:
         """Zeros: h of each layer, and c of an lstm layer, (B, H) float32."""
         zeros = tf.zeros([batch_size, self._hidden_dim])
-        return tuple((zeros,) * _TENSORS_PER_STATE[self._cell] for _ in self.layers)
+        return tuple((zeros, zeros) if self._cell == "lstm" else (zeros,) for _ in self.layers)
 
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
         """The state, with zeros in the rows where `is_reset` (B,) bool is true."""
         return tuple(tuple(tf.where(is_reset[:, None], 0.0, tensor) for tensor in layer) for layer in state)
 
-    def run_tokens(
-        self, embeddings: Tensor, token_ids: Tensor, state: State, dropout: Dropout, mask_index: int = 0
-    ) -> tuple[Tensor, State]:
-        """Runs all layers over a window of embedded tokens.
+    def run_tokens(self, embeddings: Tensor, token_ids: Tensor, state: State, dropout: Dropout) -> tuple[Tensor, State]:
+        """As `run`, on embedded tokens: embeddings (V, D) float32, token_ids (T, B) int32, both static.
 
         If the vocabulary is no larger than the window, x W + b of the lowest layer is computed once per token of the
         vocabulary and looked up.
-
-        Args:
-            embeddings: (V, D) float32.
-            token_ids: (T, B) int32, both static.
-            state, dropout, mask_index: as for `run`.
-
-        Returns:
-            As `run`.
         """
         window, batch_size = token_ids.shape
         if has_gpu() or embeddings.shape[0] > window * batch_size:
-            return self.run(tf.gather(embeddings, token_ids), state, dropout, mask_index)
+            return self.run(tf.gather(embeddings, token_ids), state, dropout)
         kernel, bias = self.layers[0].cell.kernel.value, _input_bias(self.layers[0])
         table = tf.matmul(embeddings, kernel) + bias  # (V, D) -> (V, GH)
         projected = embedding_lookup(table, token_ids, self._compute_dtype)  # (T, B) -> (T, B, GH)
-        return self._run_projected(projected, state, dropout, mask_index)
+        return self._run_projected(projected, state, dropout, mask_index=0)
 
     def run(self, inputs: Tensor, state: State, dropout: Dropout, mask_index: int = 0) -> tuple[Tensor, State]:
         """Runs all layers over a window.
@@ -161,37 +147,32 @@ def _input_bias(layer: Any) -> Tensor:
     return bias[0] if len(bias.shape) == 2 else bias
 
 
-class RecurrentNetwork:
-    """Embedding -> recurrent layers -> dense: a `registry.Network`.
+class RecurrentNetwork(Network):
+    """Embedding -> recurrent layers -> dense.
 
-    Initial weights: see `embedding_layer`, `RecurrentStack` and `output_layer`.
+    Initial weights: embeddings normal with unit variance; the layers as in `RecurrentStack`; the output kernel
+    Glorot-uniform, its bias 0.
     """
 
     def __init__(self, config: ModelConfig, random_seed: int, precision: Precision) -> None:
-        self.config = config
-        self.compute_dtype = compute_dtype_of(precision)
-        initializer = seeded_initializers(random_seed)
-        self.embedding = embedding_layer(config, initializer)
+        super().__init__(config, precision)
+        initializer, shapes = seeded_initializers(random_seed), parameter_shapes(config)
+        embedding = tf.Variable(initializer(keras.initializers.RandomNormal, stddev=1.0)(shapes["embedding.weight"]))
         self.stack = RecurrentStack(config, config.embedding_dim, initializer, self.compute_dtype)
-        self.output = output_layer(config, initializer)
-
-    def parameters(self) -> dict[str, Any]:
-        """Parameter name -> tf.Variable, in the order of `parameter_shapes`."""
-        output = [self.output.kernel.value, self.output.bias.value]
-        variables = [self.embedding.embeddings.value, *self.stack.variables(), *output]
-        return dict(zip(parameter_shapes(self.config), variables, strict=True))
+        output_kernel = tf.Variable(initializer(keras.initializers.GlorotUniform)(shapes["output.kernel"]))
+        output_bias = tf.Variable(tf.zeros(shapes["output.bias"]))
+        variables = [embedding, *self.stack.variables(), output_kernel, output_bias]
+        self._parameters = dict(zip(shapes, variables, strict=True))
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
         return self.stack.initial_state(batch_size)
 
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
-        """See `registry.Network.reset_rows`."""
         return self.stack.reset_rows(state, is_reset)
 
     def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
-        """See `registry.Network.forward`."""
-        embeddings = self.embedding.embeddings.value
-        outputs, new_state = self.stack.run_tokens(embeddings, tf.transpose(token_ids), state, dropout)  # (T, B, H)
-        logits = dense(outputs, self.output.kernel.value, self.output.bias.value, self.compute_dtype)  # (T, B, V)
+        weights = self._parameters
+        token_ids = tf.transpose(token_ids)  # (B, T) -> (T, B)
+        outputs, new_state = self.stack.run_tokens(weights["embedding.weight"], token_ids, state, dropout)  # (T, B, H)
+        logits = dense(outputs, weights["output.kernel"], weights["output.bias"], self.compute_dtype)  # (T, B, V)
         return logits, new_state

@@ -17,9 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from quickfox.training.networks.matmul import kernel_gradient, transpose
-
-Tensor = Any  # TensorFlow ships no useful types
+from quickfox.training.networks.matmul import Tensor, kernel_gradient, transpose
 
 LSTM_GATES, GRU_GATES = 4, 3
 # sigmoid(z) = tanh(z / 2) / 2 + 1/2, so the four activations of an lstm (i, f, g, o) are one tanh over the whole row,

@@ -4,7 +4,6 @@ For equations and papers see `models/transformer.py`.
 """
 
 import math
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,60 +19,44 @@ from quickfox.training.networks.attention_kernels import (
     rotary_tables,
     swiglu,
 )
-from quickfox.training.networks.layers import (
-    NO_DROPOUT,
-    Dropout,
-    Initializer,
-    State,
-    Tensor,
-    compute_dtype_of,
-    seeded_initializers,
-)
-from quickfox.training.networks.matmul import embedding_lookup, matmul, transpose
+from quickfox.training.networks.matmul import Tensor, embedding_lookup, matmul, transpose
+from quickfox.training.networks.network import NO_DROPOUT, Dropout, Initializer, Network, State, seeded_initializers
 
 
-class TransformerNetwork:
+class TransformerNetwork(Network):
     """Embedding -> layers of attention and feed-forward with residual connections -> norm -> output.
 
-    A `registry.Network`. Initial weights: norms 1; embeddings normal with unit variance; kernels normal with variance
-    1 / inputs; output kernels of the sublayers divided by the square root of the number of sublayers, so that the
-    variance of the residual stream does not grow with depth (Radford et al. 2019, "GPT-2"). A tied embedding is also
-    the output kernel and is initialized like one.
+    Initial weights: norms 1; embeddings normal with unit variance; kernels normal with variance 1 / inputs; output
+    kernels of the sublayers divided by the square root of the number of sublayers, so that the variance of the residual
+    stream does not grow with depth (Radford et al. 2019, "GPT-2"). A tied embedding is also the output kernel and is
+    initialized like one.
     """
 
     def __init__(self, config: ModelConfig, random_seed: int, precision: Precision) -> None:
-        assert config.context is not None
-        self.config = config
-        self.compute_dtype = compute_dtype_of(precision)
-        self._cache_shape = (config.num_heads, config.context, config.hidden_dim // config.num_heads)
+        super().__init__(config, precision)
         initializer = seeded_initializers(random_seed)
         self._parameters = {
             name: tf.Variable(_initial_weight(name, shape, config, initializer), name=name)
             for name, shape in parameter_shapes(config).items()
         }
 
-    def parameters(self) -> dict[str, Any]:
-        """Parameter name -> tf.Variable, in the order of `parameter_shapes`."""
-        return dict(self._parameters)
-
     def initial_state(self, batch_size: int) -> State:
-        """Empty caches, one per layer."""
-        return tuple(empty_cache(batch_size, *self._cache_shape) for _ in range(self.config.num_layers))
+        return tuple(empty_cache(self.config, batch_size) for _ in range(self.config.num_layers))
 
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
-        """See `registry.Network.reset_rows`."""
-        return tuple(reset_cache_rows((keys, values, read), is_reset) for keys, values, read in state)
+        return tuple(reset_cache_rows(cache, is_reset) for cache in state)
 
     def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
-        """See `registry.Network.forward`.
+        """As `Network.forward`.
 
         Dropout applies to the embeddings and to the output of each sublayer (Vaswani et al. 2017, section 5.4).
         """
-        rotations = rotary_tables(state[0][2], token_ids.shape[1], self._cache_shape[2])
+        positions_read = state[0][2]
+        rotations = rotary_tables(positions_read, token_ids.shape[1], self.config.hidden_dim // self.config.num_heads)
         x = dropout.apply(self._embed(token_ids), 0)  # (B, T) -> (B, T, H) float32
         update, new_state = tf.zeros_like(x, self.compute_dtype), []
-        for layer, (keys, values, positions_read) in enumerate(state):
-            name, cache = f"layers.{layer}", (keys, values, positions_read)
+        for layer, cache in enumerate(state):
+            name = f"layers.{layer}"
             x, normed = add_and_norm(x, update, self.compute_dtype)
             projected = self._matmul(normed, f"{name}.attention.input_kernel", f"{name}.attention_norm.weight")
             attended, cache = attention(projected, cache, self.compute_dtype, rotations)  # (B, T, 3H) -> (B, T, H)

@@ -1,21 +1,21 @@
-"""The parts that networks have in common: dropout, seeded initialization, embedding and output layers.
+"""The base class of the trainable networks, and what they have in common: dropout and seeded initialization.
 
 Dropout applies in training only: it zeroes a random fraction of a layer's outputs and scales up the rest (Srivastava
 et al. 2014, "Dropout"). A mask is a function of a seed, not of a generator's state, so a resumed run applies the same
 masks.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import Precision
+from quickfox.training.networks.matmul import Tensor
 
-Tensor = Any  # TensorFlow ships no useful types
 LayerState = tuple[Tensor, ...]
 State = tuple[LayerState, ...]
 Initializer = Callable[..., Any]
@@ -67,24 +67,43 @@ def seeded_initializers(random_seed: int) -> Initializer:
     return initializer
 
 
-def embedding_layer(config: ModelConfig, initializer: Initializer) -> Any:
-    """A built Keras embedding layer, (V, D), normal with unit variance."""
-    layer = keras.layers.Embedding(
-        config.vocabulary_size,
-        config.embedding_dim,
-        embeddings_initializer=initializer(keras.initializers.RandomNormal, stddev=1.0),
-    )
-    layer.build((None, None))
-    return layer
+class Network(ABC):
+    """A trainable language model.
 
+    It owns its weights as TensorFlow variables, named as in `models/parameters.py`, and computes logits from them. The
+    NumPy model of the same architecture in `models/` computes the same function.
 
-def output_layer(config: ModelConfig, initializer: Initializer) -> Any:
-    """A built Keras dense layer from hidden units to logits, (H, V), Glorot-uniform (Glorot & Bengio 2010), bias 0."""
-    layer = keras.layers.Dense(config.vocabulary_size, kernel_initializer=initializer(keras.initializers.GlorotUniform))
-    layer.build((None, None, config.hidden_dim))
-    return layer
+    Attributes:
+        config: determines the architecture and all shapes.
+        compute_dtype: of the matrix products; everything else is float32.
+    """
 
+    def __init__(self, config: ModelConfig, precision: Precision) -> None:
+        self.config = config
+        self.compute_dtype = tf.as_dtype(precision)
+        self._parameters: dict[str, Any] = {}  # filled by each subclass
 
-def compute_dtype_of(precision: Precision) -> Any:
-    """The TensorFlow dtype of the matrix products."""
-    return tf.bfloat16 if precision == "bfloat16" else tf.float32
+    def parameters(self) -> dict[str, Any]:
+        """Parameter name -> tf.Variable, in the order of `parameter_shapes`."""
+        return dict(self._parameters)
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> State:
+        """The state before the first token of `batch_size` sequences: zeros, each tensor (B, ...)."""
+
+    @abstractmethod
+    def reset_rows(self, state: State, is_reset: Tensor) -> State:
+        """The state, with the initial state in the rows where `is_reset` (B,) bool is true."""
+
+    @abstractmethod
+    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
+        """Logits at each position of a window, and the state after it.
+
+        Args:
+            token_ids: (B, T) int32, both static.
+            state: as returned by `initial_state` or for the previous window; receives no gradient.
+            dropout: the masks of the layers' outputs.
+
+        Returns:
+            logits (T, B, V) float32, TIME-major, and the new state.
+        """

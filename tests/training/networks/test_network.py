@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from quickfox.training.networks.layers import NO_DROPOUT, Dropout
+from quickfox.training.networks.network import NO_DROPOUT, Dropout
 
 ONES = tf.ones([50, 20, 30])
 
