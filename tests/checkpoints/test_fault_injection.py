@@ -107,6 +107,7 @@ def test_a_failing_system_call_while_saving_a_checkpoint(saves: Iterator[Save], 
     pytest.fail("more system calls than expected")
 
 
+@pytest.mark.slow
 def test_a_kill_while_saving_a_checkpoint(saves: Iterator[Save]) -> None:
     for call, copy in enumerate(saves, start=1):
         was_killed = kill_at(call, copy.save_and_prune)

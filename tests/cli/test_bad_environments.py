@@ -119,6 +119,7 @@ def run_folder(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_a_run_without_streams_and_environment_is_complete(run_folder: Path, llm: Llm) -> None:
     run = run_folder / "runs" / "one"
@@ -131,6 +132,7 @@ def test_a_run_without_streams_and_environment_is_complete(run_folder: Path, llm
     assert llm("info", run).returncode == 0
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_a_model_of_one_character(run_folder: Path, llm: Llm) -> None:
     model = ("--model", run_folder / "runs" / "one")

@@ -39,6 +39,7 @@ def test_prints_settings_and_cost_and_leaves_no_files(llm: Llm, fox: Path) -> No
     assert names_in(fox) == ["fox.txt"]
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_json_equals_the_settings_of_the_real_run(llm: Llm, fox: Path) -> None:
     arguments = ["train", "fox.txt", "--tokenizer", "word", "--steps", "3", *SMALL, "--random-seed", "1", "--json"]
@@ -69,6 +70,7 @@ def test_json_equals_the_settings_of_the_real_run(llm: Llm, fox: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_a_budget_is_the_estimated_time_and_standard_input_leaves_no_files(llm_process: Llm, tmp_path: Path) -> None:
     result = llm_process(

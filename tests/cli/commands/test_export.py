@@ -10,6 +10,7 @@ import pytest
 Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
 
+@pytest.mark.slow
 def test_a_model_is_exported_to_keras(llm_process: Llm, model_directory: Path, tmp_path: Path) -> None:
     pytest.importorskip("keras")
     result = llm_process("export", model_directory, "--format", "keras", "-o", "out")

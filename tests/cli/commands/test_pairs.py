@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pytest
+
 Llm = Callable[..., CompletedProcess[str]]
 
 FRENCH = {"cat": "chat", "dog": "chien", "fox": "renard"}
@@ -12,6 +14,7 @@ PAIRS = [{"prompt": f"{word} = ", "completion": translation} for word, translati
 SMALL = ("--hidden-dim", "48", "--batch-size", "8", "--window", "24", "--threads", "2", "--random-seed", "1", "--quiet")
 
 
+@pytest.mark.slow
 def test_a_model_learns_completions_and_their_ends(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "words.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
     trained = llm("train", "words.jsonl", "--steps", "300", *SMALL)

@@ -198,6 +198,7 @@ def test_a_second_signal_ends_the_process_at_once_and_the_run_can_be_resumed(
         (["nowhere"], 66, "nowhere: no run.json there"),
     ],
 )
+@pytest.mark.slow
 @pytest.mark.usefixtures("whole")
 def test_invalid_resumptions_are_one_line_and_change_no_file(
     llm: Llm, home: Path, arguments: list[str], status: int, message: str

@@ -25,6 +25,7 @@ def test_build_vocab_and_info_for_each_tokenizer(llm: Llm, tmp_path: Path, kind:
     assert (description["tokenizer"], description["size"]) == (kind, size)
 
 
+@pytest.mark.slow
 def test_a_model_with_a_bpe_tokenizer(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "fox.txt").write_text(TEXT)
     trained = llm("train", "fox.txt", "--tokenizer", "bpe", "--vocabulary-size", "280", "--steps", "20", *SMALL)
@@ -39,6 +40,7 @@ def test_a_model_with_a_bpe_tokenizer(llm: Llm, tmp_path: Path) -> None:
     assert scored["characters"] == len(TEXT.splitlines()[0])
 
 
+@pytest.mark.slow
 def test_init_from_another_run_is_reproducible_from_its_config(llm: Llm, tmp_path: Path) -> None:
     (tmp_path / "fox.txt").write_text(TEXT)
     (tmp_path / "new.txt").write_text(TEXT.upper())

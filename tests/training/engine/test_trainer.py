@@ -56,7 +56,8 @@ TRAINING = TrainingConfig(
     precision="float32",
     threads=2,
 )
-every_architecture = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
+ARCHITECTURES = [name if name == "lstm" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def make_trainer(ids: np.ndarray, model: ModelConfig = MODEL, **changes: Any) -> Trainer:
@@ -93,7 +94,7 @@ def coin_trainer(architecture: str) -> Trainer:
     return Trainer(MODELS[architecture], training, Tokens(ids[:-1600]), Tokens(ids[-1600:]), time.monotonic())
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def trained(request: pytest.FixtureRequest) -> Trained:
     """A trained model of each architecture."""
     return train_coins(request.param)
@@ -163,7 +164,8 @@ def test_events_count_steps_tokens_and_epochs(trained: Trained) -> None:
 
 @every_architecture
 @pytest.mark.usefixtures("run_eagerly")
-def test_number_of_microbatches_affects_rounding_only(pattern_ids: np.ndarray, model: ModelConfig) -> None:
+def test_number_of_microbatches_affects_rounding_only(pattern_ids: np.ndarray, architecture: str) -> None:
+    model = MODELS[architecture]
     one, two = (make_trainer(pattern_ids, model, threads=threads, learning_rate=2e-3) for threads in (1, 2))
     for ours, expected in zip(validations(one), validations(two), strict=True):
         assert ours.train_loss == pytest.approx(expected.train_loss, abs=1e-4)
@@ -174,8 +176,8 @@ def test_number_of_microbatches_affects_rounding_only(pattern_ids: np.ndarray, m
 
 @every_architecture
 @pytest.mark.usefixtures("run_eagerly")
-def test_reset_rows_continue_from_the_initial_state(pattern_ids: np.ndarray, model: ModelConfig) -> None:
-    network = make_trainer(pattern_ids, model).network
+def test_reset_rows_continue_from_the_initial_state(pattern_ids: np.ndarray, architecture: str) -> None:
+    network = make_trainer(pattern_ids, MODELS[architecture]).network
     first, second = pattern_ids[:24].reshape(2, 3, 4).astype(np.int32)
     _, state = network.forward(first, network.initial_state(3))
     logits, _ = network.forward(second, network.reset_rows(state, tf.constant([False, True, False])))
