@@ -2,16 +2,20 @@
 
 import importlib.util
 import math
+import re
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 import quickfox
 from quickfox import errors
-from quickfox.api import Model, run_name
+from quickfox.api import Model, _best_model, run_name
+from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import CannotCreateError, DataError, NoInputError, UsageError
-from quickfox.training.engine.events import Event, RunFinished, RunStarted, Validated
+from quickfox.evaluation.memorization import CopyIndex
+from quickfox.training.engine.events import Event, Replanned, RunFinished, RunStarted, Validated
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,16 @@ def test_a_stream_yields_the_same_text_token_by_token(model: Model) -> None:
     assert "fox" + "".join(texts) == model.generate("fox", length=25, random_seed=3)
 
 
+def test_beam_search_and_a_copy_index_exclude_each_other(model: Model) -> None:
+    with pytest.raises(UsageError, match="num_beams and max_copy exclude each other: beam search does not sample"):
+        model.complete(model.read_prompt("a"), SamplingConfig(num_beams=2), copy_index=CopyIndex(["fox"], 2))
+
+
+def test_an_unknown_treatment_of_unknown_characters_is_refused(model: Model) -> None:
+    with pytest.raises(UsageError, match="unknown must be one of fold, skip, error, not 'typo'"):
+        model.generate("a", unknown="typo")
+
+
 def test_evaluating_measures_every_character_but_the_first(model: Model) -> None:
     evaluation = model.evaluate("the quick brown fox")
     assert evaluation.tokens == len("the quick brown fox") - 1
@@ -110,7 +124,7 @@ def test_load_of_a_run_skips_a_damaged_checkpoint_with_a_warning(tmp_path: Path,
     assert quickfox.load(tmp_path / "run").validation_loss == 2.5
     weights = quickfox.load(tmp_path / "run").path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
-    with pytest.warns(UserWarning, match="warning: "):
+    with pytest.warns(UserWarning, match=rf"^{re.escape(str(weights))}.* instead$"):
         assert quickfox.load(tmp_path / "run").path != weights.parent
 
 
@@ -146,6 +160,26 @@ def test_train_returns_the_best_model_and_reports_events(tmp_path: Path) -> None
     assert len(model.generate("the", length=10)) == 13
     with pytest.raises(CannotCreateError):
         quickfox.train([corpus], output=tmp_path / "run", threads=2, **options)
+
+
+def test_a_failing_callback_ends_the_run_at_once() -> None:
+    is_closed = False
+
+    def events() -> Generator[Event]:
+        nonlocal is_closed
+        try:
+            yield Replanned(1, 2)
+        finally:
+            is_closed = True
+
+    run = events()
+
+    def fail(_event: Event) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        _best_model(run, fail)
+    assert is_closed
 
 
 def test_train_refuses_options_that_do_not_exist(tmp_path: Path) -> None:

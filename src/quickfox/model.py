@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import find_model
 from quickfox.config.sampling import SamplingConfig
-from quickfox.config.schema import from_dict, to_dict
+from quickfox.config.schema import exclusive_error, from_dict, to_dict
 from quickfox.data.dataset import encode_chunks, encode_corpus_chunks
+from quickfox.errors import UsageError
 from quickfox.evaluation.memorization import CopyIndex
 from quickfox.evaluation.perplexity import Evaluation, evaluate
 from quickfox.evaluation.scoring import Score, score
@@ -106,7 +107,7 @@ class Model:
 
         Raises:
             DataError: `unknown` is "error", and the seed has characters that the model does not know.
-            UsageError: an option is outside its range.
+            UsageError: an option is outside its range, or `unknown` is another word.
         """
         config = self.sampling_config(num_samples=num_samples, **options)
         prompt = self.read_prompt(seed, unknown)
@@ -160,7 +161,7 @@ class Model:
             export_format: "huggingface", "gguf" or "keras".
 
         Raises:
-            UsageError: the format does not support this model.
+            UsageError: the format is unknown, or does not support this model.
             UnavailableError: a required library is not installed.
             CannotCreateError, StorageError: the directory is not empty, or writing failed.
         """
@@ -191,7 +192,10 @@ class Model:
 
         Raises:
             DataError: `unknown` is "error", and the seed has characters that the model does not know.
+            UsageError: `unknown` is another word.
         """
+        if unknown not in get_args(Unknown):
+            raise UsageError(f"unknown must be one of {', '.join(get_args(Unknown))}, not {unknown!r}", "unknown")
         tokenizer = self.bundle.tokenizer
         transliterated: Counter[tuple[str, str]] = Counter()
         unknown_counts: Counter[str] = Counter()
@@ -209,7 +213,13 @@ class Model:
         samples: Sequence[int] | None = None,
         copy_index: CopyIndex | None = None,
     ) -> Iterator[Token | Completion]:
-        """Continue a prompt: see `completion.complete`. Texts contain no copy that `copy_index` does not allow."""
+        """Continue a prompt: see `completion.complete`. Texts contain no copy that `copy_index` does not allow.
+
+        Raises:
+            UsageError: also for `copy_index` with a beam search.
+        """
+        if config.num_beams > 1 and copy_index is not None:
+            raise exclusive_error("num_beams", "max_copy", "beam search does not sample")
         is_banned = None if copy_index is None else _copy_filter(prompt.text, copy_index)
         return complete(
             self.language_model, self.bundle.tokenizer, prompt.token_ids, config, samples=samples, is_banned=is_banned
@@ -238,9 +248,9 @@ def load(path: str | PathLike[str]) -> Model:
         DataError: it is not a model, or damaged.
         StorageError: reading failed.
     """
-    directory, note = find_model(fspath(path), {}, Path())
-    if note:
-        warnings.warn(note, stacklevel=2)
+    directory, _, warning = find_model(fspath(path), {}, Path())
+    if warning:
+        warnings.warn(warning, stacklevel=2)
     return load_directory(directory)
 
 

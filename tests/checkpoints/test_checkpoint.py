@@ -192,9 +192,9 @@ def test_paths_that_are_not_model_directories(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model"):
         load_model(tmp_path)
     (tmp_path / "model.keras").write_bytes(b"PK\x03\x04")
-    with pytest.raises(DataError, match="a model is a folder"):
+    with pytest.raises(DataError, match="a model is a directory"):
         load_model(tmp_path / "model.keras")
-    with pytest.raises(NoInputError, match="no such folder"):
+    with pytest.raises(NoInputError, match="no such directory"):
         load_model(tmp_path / "missing")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quickfox.checkpoints.checkpoint import load_model, save_checkpoint
+from quickfox.checkpoints.manifest import Manifest, read_manifest
 from quickfox.checkpoints.run_directory import (
     checkpoint_directory,
     find_best_model,
@@ -42,7 +43,7 @@ class Home:
             os.utime(checkpoint / "manifest.json", (self._clock, self._clock))
         return run
 
-    def find(self, path: str | None = None, **environ: str) -> tuple[Path, str | None]:
+    def find(self, path: str | None = None, **environ: str) -> tuple[Path, str | None, str | None]:
         return find_model(path, environ, self.folder)
 
 
@@ -97,7 +98,7 @@ def test_leftovers_of_a_run_killed_before_its_record_count_as_empty(tmp_path: Pa
         (tmp_path / name).touch()
     make_run_directory(tmp_path)
     (tmp_path / "run.json").touch()
-    with pytest.raises(CannotCreateError, match=r"is a run already: resume it with `llm train --resume"):
+    with pytest.raises(CannotCreateError, match=r"is a run: resume it with `llm train --resume"):
         make_run_directory(tmp_path)
 
 
@@ -140,16 +141,17 @@ def test_prune_keeps_the_best_and_the_last_two(home: Home, losses: Losses, kept:
 
 def test_a_run_resolves_to_its_best_checkpoint(home: Home) -> None:
     run = home.run("a", {1: 2.0, 2: 1.0, 3: 1.5})
-    assert home.find("runs/a") == (checkpoint_directory(run, 2), None)
-    assert home.find(str(run)) == (checkpoint_directory(run, 2), None)
+    assert home.find("runs/a") == (checkpoint_directory(run, 2), None, None)
+    assert home.find(str(run)) == (checkpoint_directory(run, 2), None, None)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "manifest.json"])
 def test_a_run_falls_back_with_a_warning(home: Home, name: str) -> None:
     run = home.run("a", {1: 2.0, 2: 1.0, 3: 1.5})
     damage(checkpoint_directory(run, 2), name)
-    model, warning = home.find("runs/a")
+    model, note, warning = home.find("runs/a")
     assert model == checkpoint_directory(run, 3)
+    assert note is None
     assert warning is not None
     assert "step-00000002" in warning
     assert "step-00000003" in warning
@@ -158,7 +160,7 @@ def test_a_run_falls_back_with_a_warning(home: Home, name: str) -> None:
 def test_an_explicit_checkpoint_never_falls_back(home: Home) -> None:
     run = home.run("a", {1: 2.0, 2: 1.0})
     path = checkpoint_directory(run, 2)
-    assert home.find(str(path)) == (path, None)
+    assert home.find(str(path)) == (path, None, None)
     damage(path, "manifest.json")
     with pytest.raises(DataError, match=r"step-00000002/manifest\.json: "):
         home.find(str(path))
@@ -188,13 +190,30 @@ def test_a_checkpoint_that_is_pruned_meanwhile(home: Home, monkeypatch: pytest.M
     assert find_best_model(run) == (checkpoint_directory(run, 1), None)
 
 
+def test_a_listed_checkpoint_that_is_pruned_meanwhile_is_skipped(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = home.run("a", {1: 2.0, 2: 1.0, 3: 1.5})
+    shutil.rmtree(checkpoint_directory(run, 2))
+    directories = [checkpoint_directory(run, step) for step in (1, 2, 3)]
+    monkeypatch.setattr("quickfox.checkpoints.run_directory.list_checkpoint_directories", lambda run: directories)
+
+    def read_and_remove(directory: Path) -> Manifest:
+        manifest = read_manifest(directory)
+        if directory == checkpoint_directory(run, 3):
+            shutil.rmtree(directory)
+        return manifest
+
+    monkeypatch.setattr("quickfox.checkpoints.run_directory.read_manifest", read_and_remove)
+    assert list_runs(home.folder / "runs") == [run]
+    assert steps_of(run) == [1]
+
+
 def test_without_a_path_the_newest_run_is_used(home: Home) -> None:
     newer = home.run("a", {1: 1.0})
     older = home.run("b", {1: 1.0})
     home.run("a", {2: 3.0})
     (home.folder / "runs" / "empty").mkdir()
     assert list_runs(home.folder / "runs") == [newer, older]
-    model, note = home.find()
+    model, note, _ = home.find()
     assert model == checkpoint_directory(newer, 1)
     assert note == f"model: {model} (the newest run)"
 
@@ -203,7 +222,7 @@ def test_the_path_has_priority_over_the_variable_and_the_variable_over_the_newes
     home.run("a", {1: 1.0})
     other = home.run("b", {1: 1.0, 2: 0.5})
     home.run("a", {2: 1.0})
-    model, note = home.find(QUICKFOX_MODEL="runs/b")
+    model, note, _ = home.find(QUICKFOX_MODEL="runs/b")
     assert model == checkpoint_directory(other, 2)
     assert note == f"model: {model} (from $QUICKFOX_MODEL)"
     assert home.find("runs/a", QUICKFOX_MODEL="runs/b")[0].parent.parent.name == "a"
@@ -217,7 +236,7 @@ def test_the_former_variable_is_not_read_and_a_path_in_it_gives_a_hint(home: Hom
         home.find(LLM_MODEL=str(model_directory))
     newest = home.run("a", {1: 1.0})
     for value in ("runs/a", "runs/a/checkpoints/step-00000001", str(model_directory)):
-        model, note = home.find(LLM_MODEL=value)
+        model, note, _ = home.find(LLM_MODEL=value)
         assert model == checkpoint_directory(newest, 1)
         assert note is not None
         hint = f"$LLM_MODEL is not read: set $QUICKFOX_MODEL to {value} instead"
@@ -235,9 +254,10 @@ def test_the_former_variable_with_another_value_is_ignored(home: Home, value: st
 def test_the_note_and_the_warning_are_one_line_each(home: Home) -> None:
     run = home.run("a", {1: 1.0, 2: 2.0})
     damage(checkpoint_directory(run, 1))
-    _, note = home.find()
-    assert note is not None
-    assert [line.split(":")[0] for line in note.splitlines()] == ["model", "warning"]
+    model, note, warning = home.find()
+    assert note == f"model: {model} (the newest run)"
+    assert warning is not None
+    assert len(warning.splitlines()) == 1
 
 
 def test_no_model(home: Home) -> None:

@@ -112,6 +112,12 @@ def test_open_a_missing_file(tmp_path: Path):
         TokenFile(tmp_path / "tokens.bin", np.uint8)[:]
 
 
+def test_tokens_that_cannot_be_removed(tmp_path: Path):
+    (tmp_path / "tokens.bin").mkdir()
+    with pytest.raises(CannotCreateError, match=r"cannot remove .*tokens\.bin: "):
+        remove_tokens(tmp_path / "tokens.bin")
+
+
 def test_open_a_directory(tmp_path: Path):
     (tmp_path / "tokens.bin").mkdir()
     with pytest.raises((StorageError, DataError), match=r"tokens\.bin"):
@@ -192,5 +198,5 @@ def test_a_full_disk_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", fail)
-    with pytest.raises(StorageError, match="temporary file: No space left"):
+    with pytest.raises(StorageError, match="cannot write tokens to a temporary file in "):
         collect_tokens(CHUNKS, np.uint16)

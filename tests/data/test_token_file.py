@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from quickfox.data.batching import StreamBatches, iter_validation_windows
 from quickfox.data.dataset import remove_tokens
-from quickfox.data.token_file import ShardWriter, TokenFile, shard_paths
-from quickfox.errors import StorageError
+from quickfox.data.token_file import ShardWriter, TokenFile, shard_path, shard_paths
+from quickfox.errors import DataError, StorageError
 
 IDS = np.random.default_rng(0).integers(0, 1000, 501).astype("<u2")
 
@@ -59,6 +59,21 @@ def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
     assert np.array_equal(file[90:100], IDS[90:100])
     with pytest.raises(StorageError, match="truncated"):
         file[90:110]
+
+
+@pytest.mark.parametrize("sizes", [(8, 10, 4), (10, 8, 4), (10, 10, 12), (0, 0, 2), (0, 10)])
+def test_shards_of_wrong_sizes_are_refused(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    for number, size in enumerate(sizes):
+        shard_path(tmp_path / "ids", number).write_bytes(bytes(size))
+    with pytest.raises(DataError, match="ids: a shard is damaged"):
+        TokenFile(tmp_path / "ids", np.uint16)
+
+
+def test_full_shards_are_closed(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "ids", 10) as writer:
+        writer.write(bytes(25))
+        assert [path.stat().st_size for path in sorted(tmp_path.iterdir())].count(10) == 2
+    assert all(path.stat().st_size in (10, 5) for path in tmp_path.iterdir())
 
 
 def test_all_shards_exist_at_the_end_or_none_after_an_exception(tmp_path: Path) -> None:

@@ -20,8 +20,14 @@ CHARACTERS = tokenizer_for_text("char", end_of_text=False)
 @pytest.mark.parametrize("export_format", ["huggingface", "gguf"])
 @pytest.mark.parametrize("architecture", ["rnn", "gru", "lstm", "attention-rnn"])
 def test_huggingface_and_gguf_require_a_transformer(tmp_path: Path, export_format, architecture) -> None:
-    with pytest.raises(UsageError, match=f"the architecture {architecture}; keras takes every"):
+    with pytest.raises(UsageError, match=f"^{export_format} requires .* {architecture}; keras takes"):
         export(bundle_of(CHARACTERS, architecture), export_format, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="must be one of huggingface, gguf, keras, not 'onnx'"):
+        export(bundle_of(CHARACTERS), "onnx", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

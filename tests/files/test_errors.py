@@ -41,7 +41,8 @@ def test_write_errors(number: int, kind: type[QuickfoxError]) -> None:
 
 
 def test_every_failure_of_a_temporary_file_is_a_storage_error() -> None:
-    with pytest.raises(StorageError, match="cannot write a temporary file: No such file"), translate_write_errors(None):
+    message = "cannot copy it to a temporary file in .*: No such file or directory; set TMPDIR to another disk"
+    with pytest.raises(StorageError, match=message), translate_write_errors(None, "copy it to"):
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 

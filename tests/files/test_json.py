@@ -27,30 +27,29 @@ def test_round_trip(value: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "Expecting value"),
-        (b"{", "Expecting property name"),
-        (b"{} {}", "Extra data"),
-        (b"{'a': 1}", "Expecting property name"),
-        (b'"\n"', "Invalid control character"),
-        (b'"\xff"', "can't decode byte 0xff in position 1"),
-        (b"\xef\xbb\xbf{}", "BOM"),
+        (b"", "not valid JSON: Expecting value"),
+        (b"{", "not valid JSON: Expecting property name"),
+        (b"{} {}", "not valid JSON: Extra data"),
+        (b"{'a': 1}", "not valid JSON: Expecting property name"),
+        (b'"\n"', "not valid JSON: Invalid control character"),
+        (b'"\xff"', "not valid JSON: .* can't decode byte 0xff in position 1"),
+        (b"\xef\xbb\xbf{}", "not valid JSON: .*BOM"),
         (b'{"a": 1, "b": {"c": 1, "d": 1, "c": 2}}', "'c' is given twice"),
         (b"[NaN]", "NaN is not a JSON number"),
         (b"[Infinity]", "Infinity is not a JSON number"),
         (b"[-Infinity]", "-Infinity is not a JSON number"),
         (b"[1e400]", "1e400 is too large"),
-        (b"[" + b"9" * 5000 + b"]", "5000 digits"),
-        (b'["\\ud800"]', "surrogates not allowed"),
-        (b'{"\\udfff": 1}', "surrogates not allowed"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" + b"9" * 5000 + b"]", "an integer has too many digits$"),
+        (b'["\\ud800"]', "not valid JSON: .* surrogates not allowed"),
+        (b'{"\\udfff": 1}', "not valid JSON: .* surrogates not allowed"),
+        (b"[" * 100_000, "not valid JSON: nested too deeply"),
+        (b'{"a":' * 100_000, "not valid JSON: nested too deeply"),
     ],
     ids=lambda value: repr(value)[:30],
 )
 def test_invalid_json_is_refused(data: bytes, reason: str) -> None:
-    with pytest.raises(DataError, match=reason) as caught:
+    with pytest.raises(DataError, match=rf"^some/file\.json: {reason}") as caught:
         parse_json(data, "some/file.json")
-    assert str(caught.value).startswith("some/file.json: not valid JSON: ")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 250
 

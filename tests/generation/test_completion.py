@@ -9,7 +9,7 @@ import pytest
 
 import quickfox.generation.completion
 from quickfox.config.sampling import SamplingConfig
-from quickfox.errors import DataError, UsageError
+from quickfox.errors import DataError
 from quickfox.generation.completion import MAX_BATCH_SIZE, complete
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.state import State
@@ -160,11 +160,6 @@ def test_a_text_ends_where_the_filter_bans_every_token() -> None:
     assert isinstance(end, Completion)
     assert (end.text, end.finish_reason) == ("bcda", "nothing_allowed")
     assert completions(UNIFORM, length=3, logit_bias=tuple((c, -math.inf) for c in "abcd"))[0].text == ""
-
-
-def test_beam_search_and_a_filter_exclude_each_other() -> None:
-    with pytest.raises(UsageError, match="exclude each other"):
-        list(complete(UNIFORM, TOKENIZER, [0], SamplingConfig(num_beams=2), is_banned=lambda text, token: False))
 
 
 def test_no_ngram_occurs_twice() -> None:

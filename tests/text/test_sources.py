@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_standard_input_can_be_read_several_times():
     assert "".join(corpus.iter_text(2)) == "a fôx"
 
 
+def test_a_full_disk_while_standard_input_is_copied(monkeypatch):
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    monkeypatch.setattr(tempfile, "tempdir", "/small")
+    with pytest.raises(StorageError) as error:
+        open_corpus(["-"], pytest.fail, io.BytesIO(b"a"))
+    assert str(error.value) == (
+        "cannot copy standard input to a temporary file in /small: No space left on device; set TMPDIR to another disk"
+    )
+
+
 def test_the_default_is_the_standard_input_of_the_program(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"piped")))
     assert read_text("-") == "piped"
@@ -107,16 +121,16 @@ def test_exit_statuses():
 
 @pytest.mark.parametrize("name", ["missing.txt", "missing/", "no\0name"])
 def test_a_missing_file(tmp_path: Path, name):
-    assert "no such file or folder" in reading_error(NoInputError, f"{tmp_path}/{name}")
+    assert "no such file or directory" in reading_error(NoInputError, f"{tmp_path}/{name}")
 
 
 def test_a_path_through_a_file(tmp_path: Path):
-    assert "no such file or folder" in reading_error(NoInputError, make_file(tmp_path / "a.txt", b"a") / "b.txt")
+    assert "no such file or directory" in reading_error(NoInputError, make_file(tmp_path / "a.txt", b"a") / "b.txt")
 
 
 def test_a_directory_without_txt_files(tmp_path: Path):
     make_file(tmp_path / "notes.md", b"no")
-    assert reading_error(NoInputError, tmp_path) == f"{tmp_path}: no *.txt file in this folder"
+    assert reading_error(NoInputError, tmp_path) == f"{tmp_path}: no *.txt file in this directory"
 
 
 def test_a_glob_without_matches(tmp_path: Path):

@@ -216,6 +216,13 @@ def test_dropout_is_refused():
         parse_tokenizer(json.dumps(definition).encode(), "tokenizer.json")
 
 
+@pytest.mark.parametrize(("name", "value"), [("id", 300), ("content", "<x>")])
+def test_added_tokens_that_are_ambiguous_are_refused(name, value):
+    tokens = [{"id": token_id, "content": f"<{token_id}>", "special": True, name: value} for token_id in (300, 301)]
+    with pytest.raises(DataError, match=f"two added_tokens have the same {name}"):
+        parse_tokenizer(json.dumps(subwords(added_tokens=tokens)).encode(), "tokenizer.json")
+
+
 def test_an_added_token_that_is_not_special_is_text():
     definition = subwords()
     size = len(definition["model"]["vocab"])

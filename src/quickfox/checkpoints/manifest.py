@@ -105,8 +105,8 @@ def read_manifest(directory: Path) -> Manifest:
         if directory.is_dir():
             raise DataError(f"{directory} is not a model: it has no {MANIFEST_NAME}") from None
         if directory.exists():
-            raise DataError(f"{directory} is not a model: a model is a folder, written by `llm train`") from None
-        raise NoInputError(f"no model at {directory}: no such folder") from None
+            raise DataError(f"{directory} is not a model: a model is a directory, written by `llm train`") from None
+        raise NoInputError(f"no model at {directory}: no such directory") from None
     return parse_manifest(data, str(path))
 
 

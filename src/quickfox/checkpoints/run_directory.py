@@ -21,11 +21,11 @@ from quickfox.errors import CannotCreateError, DataError, NoInputError
 from quickfox.files.atomic import remove_directory
 from quickfox.files.errors import translate_read_errors, translate_write_errors
 
-RUNS_FOLDER = "runs"
+RUNS_DIRECTORY = "runs"
 RUN_FILE = "run.json"
 LOCK_FILE = "lock"
 TOKENS_FILE = "tokens.bin"
-CHECKPOINTS_FOLDER = "checkpoints"
+CHECKPOINTS_DIRECTORY = "checkpoints"
 MODEL_VARIABLE = "QUICKFOX_MODEL"
 FORMER_MODEL_VARIABLE = "LLM_MODEL"
 """Of versions up to 0.1.0; the program `llm` by another author keeps the name of a model in it."""
@@ -39,13 +39,14 @@ _LEFTOVERS = (LOCK_FILE, "tokens.*", ".quickfox-*.tmp")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint: its directory and manifest."""
+    """A committed checkpoint: its directory, its manifest, and when that was written, in ns since 1970."""
 
     directory: Path
     manifest: Manifest
+    saved_ns: int
 
 
-def new_run_directory(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
+def new_run_directory(name: str, parent: Path = Path(RUNS_DIRECTORY)) -> Path:
     """Creates a directory for a new run under `parent`: NAME, or NAME-2, NAME-3 ... if that exists.
 
     Args:
@@ -80,15 +81,15 @@ def make_run_directory(directory: Path) -> None:
         foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in _LEFTOVERS)]
         if RUN_FILE in names:
             raise CannotCreateError(
-                f"{directory} is a run already: resume it with `llm train --resume {directory}`, or name another folder"
+                f"{directory} is a run: resume it with `llm train --resume {directory}`, or name another directory"
             )
         if foreign or (names and LOCK_FILE not in names):
-            raise CannotCreateError(f"{directory} is not empty: name another folder, or remove it first")
+            raise CannotCreateError(f"{directory} is not empty: name another directory, or remove it first")
 
 
 def checkpoint_directory(run: Path, step: int) -> Path:
     """The directory of the checkpoint after `step` optimizer steps."""
-    return run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
+    return run / CHECKPOINTS_DIRECTORY / f"step-{step:08d}"
 
 
 def list_checkpoint_directories(run: Path) -> list[Path]:
@@ -97,9 +98,9 @@ def list_checkpoint_directories(run: Path) -> list[Path]:
     Raises:
         StorageError: reading failed.
     """
-    folder = run / CHECKPOINTS_FOLDER
-    with translate_read_errors(folder):
-        paths = [path for path in folder.glob("step-*") if path.is_dir()]
+    parent = run / CHECKPOINTS_DIRECTORY
+    with translate_read_errors(parent):
+        paths = [path for path in parent.glob("step-*") if path.is_dir()]
     return sorted(paths, key=lambda path: (len(path.name), path.name))  # names get longer beyond 8 digits
 
 
@@ -114,7 +115,9 @@ def list_checkpoints(run: Path, damaged: list[DataError] | None = None) -> list[
     found = []
     for directory in list_checkpoint_directories(run):
         try:
-            found.append(Checkpoint(directory, read_manifest(directory)))
+            manifest = read_manifest(directory)
+            with translate_read_errors(directory):
+                found.append(Checkpoint(directory, manifest, (directory / MANIFEST_NAME).stat().st_mtime_ns))
         except NoInputError:
             continue  # pruned meanwhile by a run in progress
         except DataError as error:
@@ -153,35 +156,34 @@ def find_best_model(run: Path) -> tuple[Path, str | None]:
         except DataError as error:
             damaged.append(error)
             continue
-        warning = f"warning: {damaged[0]}; using {checkpoint.directory} instead" if damaged else None
+        warning = f"{damaged[0]}; using {checkpoint.directory} instead" if damaged else None
         return checkpoint.directory, warning
     if damaged:
         raise DataError(f"{run}: every checkpoint is damaged: {damaged[0]}")
     raise NoInputError(f"{run}: no checkpoint was saved in this run; train it again with `llm train`")
 
 
-def list_runs(folder: Path) -> list[Path]:
-    """The runs in `folder` with a committed checkpoint, ordered by their newest one, newest first."""
+def list_runs(parent: Path) -> list[Path]:
+    """The runs in `parent` with a committed checkpoint, ordered by their newest one, newest first."""
     newest: dict[Path, int] = {}
-    for run in folder.glob("*"):
-        times = [(checkpoint.directory / MANIFEST_NAME).stat().st_mtime_ns for checkpoint in list_checkpoints(run)]
-        if times:
-            newest[run] = max(times)
+    for run in parent.glob("*"):
+        if checkpoints := list_checkpoints(run):
+            newest[run] = max(checkpoint.saved_ns for checkpoint in checkpoints)
     return sorted(newest, key=lambda run: (newest[run], run), reverse=True)
 
 
-def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple[Path, str | None]:
+def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple[Path, str | None, str | None]:
     """Resolves `--model` to a model directory.
 
     Args:
         path: a run, a checkpoint or a bare model directory; None: the path in the variable QUICKFOX_MODEL of `environ`
             if set, else the run with the newest checkpoint under `cwd`/runs.
         environ: the environment variables.
-        cwd: the folder that relative paths start from.
+        cwd: the directory that relative paths start from.
 
     Returns:
-        The model directory; and lines for the user that name a default model, a damaged checkpoint that was skipped,
-        or a variable that is not read.
+        The model directory; lines for the user that name a default model or a variable that is not read; and a warning
+        if a damaged checkpoint was skipped.
 
     Raises:
         NoInputError: there is no such path, or no run.
@@ -189,17 +191,18 @@ def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple
         StorageError: reading failed.
     """
     if path is not None:
-        return _model_at(cwd / path)
+        model, warning = _model_at(cwd / path)
+        return model, None, warning
     if variable := environ.get(MODEL_VARIABLE):
         model, warning = _model_at(cwd / variable)
-        return model, "\n".join(filter(None, [f"model: {model} (from ${MODEL_VARIABLE})", warning]))
+        return model, f"model: {model} (from ${MODEL_VARIABLE})", warning
     hint = _former_variable_hint(environ.get(FORMER_MODEL_VARIABLE), cwd)
-    runs = list_runs(cwd / RUNS_FOLDER)
+    runs = list_runs(cwd / RUNS_DIRECTORY)
     if not runs:
         advice = hint or "train one with `llm train corpus.txt`"
-        raise NoInputError(f"no model in ./{RUNS_FOLDER}: {advice}, or name one with --model")
+        raise NoInputError(f"no model in ./{RUNS_DIRECTORY}: {advice}, or name one with --model")
     model, warning = find_best_model(runs[0])
-    return model, "\n".join(filter(None, [hint, f"model: {model} (the newest run)", warning]))
+    return model, "\n".join(filter(None, [hint, f"model: {model} (the newest run)"])), warning
 
 
 def prune_checkpoints(run: Path) -> None:
@@ -217,7 +220,7 @@ def prune_checkpoints(run: Path) -> None:
 
 def _former_variable_hint(value: str | None, cwd: Path) -> str | None:
     """A line for users whose FORMER_MODEL_VARIABLE is the path of a run or model; None for any other value."""
-    names = (RUN_FILE, CHECKPOINTS_FOLDER, MANIFEST_NAME)
+    names = (RUN_FILE, CHECKPOINTS_DIRECTORY, MANIFEST_NAME)
     # os.path.exists is false, not an error, where a file name is too long
     if not value or not any(os.path.exists(cwd / value / name) for name in names):  # noqa: PTH110
         return None
@@ -226,7 +229,7 @@ def _former_variable_hint(value: str | None, cwd: Path) -> str | None:
 
 def _model_at(path: Path) -> tuple[Path, str | None]:
     with translate_read_errors(path):
-        is_run = (path / RUN_FILE).is_file() or (path / CHECKPOINTS_FOLDER).is_dir()
+        is_run = (path / RUN_FILE).is_file() or (path / CHECKPOINTS_DIRECTORY).is_dir()
     if is_run:
         return find_best_model(path)
     read_manifest(path)

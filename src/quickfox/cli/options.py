@@ -180,7 +180,9 @@ def load_selected_model(path: str | None) -> "Model":
     from quickfox.checkpoints.run_directory import find_model
     from quickfox.model import load_directory
 
-    directory, note = find_model(path, os.environ, Path())
+    directory, note, warning = find_model(path, os.environ, Path())
     if note:
         notify(note)
+    if warning:
+        notify(f"warning: {warning}")
     return load_directory(directory)

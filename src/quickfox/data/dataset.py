@@ -202,9 +202,14 @@ def _hash_shards(path: Path) -> "hashlib._Hash":
 
 
 def remove_tokens(path: Path) -> None:
-    """Removes the files that `encode_corpus` wrote to `path`, if they exist."""
-    for file in reversed(token_paths(path)):
-        file.unlink()
+    """Removes the files that `encode_corpus` wrote to `path`, if they exist.
+
+    Raises:
+        CannotCreateError, StorageError: a file cannot be removed.
+    """
+    with translate_write_errors(path, "remove"):
+        for file in reversed(token_paths(path)):
+            file.unlink()
 
 
 def token_paths(path: Path) -> list[Path]:
@@ -226,7 +231,7 @@ def collect_tokens(chunks: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds
         StorageError: the temporary file cannot be created or written.
     """
     with (
-        translate_write_errors(None),
+        translate_write_errors(None, "write tokens to"),
         tempfile.SpooledTemporaryFile(max_size=_BYTES_IN_MEMORY) as file,
     ):
         for ids in chunks:

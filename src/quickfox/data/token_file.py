@@ -36,15 +36,18 @@ class TokenFile:
 
     Raises:
         NoInputError: there is no such file.
-        DataError: the size of a shard is not a multiple of the element size.
+        DataError: the size of a shard is not a multiple of the element size, or not the size of the first.
         StorageError: a file cannot be opened.
     """
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self._dtype = little_endian(dtype)
         self._shards = [_Shard(shard, self._dtype) for shard in shard_paths(path)]
-        self._shard_length = max(1, self._shards[0].length)
-        self._start, self._stop = 0, sum(shard.length for shard in self._shards)
+        lengths = [shard.length for shard in self._shards]
+        if any(length != lengths[0] for length in lengths[:-1]) or lengths[-1] > lengths[0]:
+            raise DataError(f"{path}: a shard is damaged: resume the run to encode its text again")
+        self._shard_length = lengths[0]
+        self._start, self._stop = 0, sum(lengths)
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -63,13 +66,13 @@ class TokenFile:
         """
         start, stop, _ = index.indices(len(self))
         start, stop = self._start + start, self._start + max(start, stop)
-        parts = [np.empty(0, self._dtype)]
+        parts = []
         while start < stop:
             number, first = divmod(start, self._shard_length)
             last = min(first + stop - start, self._shard_length)
             parts.append(self._shards[number].read(first, last))
             start += last - first
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self._dtype), *parts])
 
 
 class _Shard:
@@ -107,7 +110,8 @@ class ShardWriter:
     def __init__(self, path: Path, shard_bytes: int) -> None:
         self._path = path
         self._shard_bytes = shard_bytes
-        self._files: list[BinaryIO] = []  # with temporary names
+        self._files: list[BinaryIO] = []  # with temporary names; all but the last are closed
+        self._free = 0  # bytes of the last
         self.sha256 = hashlib.sha256()
 
     def __enter__(self) -> Self:
@@ -117,8 +121,8 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            for file in self._files:
-                file.close()
+            if self._files:
+                self._files[-1].close()
             if error is None:
                 for number in reversed(range(len(self._files))):  # the first shard last: it exists only if all do
                     Path(self._files[number].name).replace(shard_path(self._path, number))
@@ -131,11 +135,14 @@ class ShardWriter:
         self.sha256.update(data)
         rest = memoryview(data)
         while rest or not self._files:
-            if not self._files or self._files[-1].tell() == self._shard_bytes:
+            if self._free == 0:
                 self._files.append(temporary_sibling(self._path).open("wb"))
-            free = self._shard_bytes - self._files[-1].tell()
-            self._files[-1].write(rest[:free])
-            rest = rest[free:]
+                self._free = self._shard_bytes
+            size = self._files[-1].write(rest[: self._free])
+            rest = rest[size:]
+            self._free -= size
+            if self._free == 0:
+                self._files[-1].close()
 
 
 def shard_path(path: Path, number: int) -> Path:

@@ -24,10 +24,13 @@ from quickfox.models.state import replace_first
 from quickfox.tokenizers.base import Tokenizer
 
 SEGMENTS = 64
+"""Segments of the text processed as a batch."""
+
 WINDOW = 16
+"""Maximum number of tokens of each segment per forward pass."""
+
 WARM_UP = 256
-"""Segments of the text processed as a batch; tokens per window; tokens read before each segment to compute its state,
-at least the model's context."""
+"""Tokens read before each segment to compute its state; more if the model's context is larger."""
 
 MIN_BINS = 30
 """Bins of losses for the standard error, if the text is long enough; more improve it little (Schmeiser 1982)."""
@@ -156,10 +159,10 @@ def measure_loss(
     for window in iter_validation_windows(ids, SEGMENTS, WINDOW, warm_up, loss_mask):
         if window.reset_first:
             state = replace_first(state, model.initial_state(1))
-        logits, state = model.forward(window.x, state)  # (L, T, V), L segments
-        losses = cross_entropy(logits, window.y)  # (L, T)
+        logits, state = model.forward(window.x, state)  # (S, T, V), S segments
+        losses = cross_entropy(logits, window.y)  # (S, T)
         index = int(bin_counts.sum() * bins / num_targets)  # the same in all segments
-        bin_sums[index] += np.einsum("lt,lt->l", losses, window.weight)
+        bin_sums[index] += np.einsum("st,st->s", losses, window.weight)
         bin_counts[index] += window.weight.sum(axis=1)
         total += float(np.vdot(losses, window.weight))
     return total / num_targets, standard_error(bin_sums, bin_counts)

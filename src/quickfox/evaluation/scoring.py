@@ -2,7 +2,7 @@
 
 The surprisal of a token is -log2 p(token | the text before it), its information content in bits (Shannon 1948, "A
 mathematical theory of communication"), distributed evenly over the token's characters. Every text is scored
-independently, as if at the start of a line: the state is zero, and a line end is read first, if the model knows one, so
+independently: the state is zero, and the end-of-text token or else a line feed is read first, if the model has one, so
 that the first character is predicted too.
 
 Texts of similar length are processed as a batch, on several threads. A text of more than SEGMENT tokens is divided into
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quickfox.evaluation.perplexity import WARM_UP, WINDOW
 from quickfox.models.losses import cross_entropy
 from quickfox.models.registry import LanguageModel
 from quickfox.models.state import select_rows
@@ -28,12 +29,10 @@ from quickfox.text.vocabulary import code_points
 from quickfox.tokenizers.base import TokenIds, Tokenizer, start_of_text
 
 BATCH_SIZE = 128
-WINDOW = 16
-"""Maximum number of segments in a batch, and of tokens per window."""
+"""Maximum number of segments in a batch."""
 
 SEGMENT = 4096
-WARM_UP = 256
-"""Tokens of a segment, and tokens read before it to compute its state, at least the model's context."""
+"""Maximum number of tokens of a segment."""
 
 _WINDOW_LOGITS = 2**22  # bounds the memory of a window for large vocabularies: 32 MiB in float64
 
@@ -44,7 +43,7 @@ class Score:
 
     Attributes:
         bits: (number of characters,) float32, the surprisal of each; 0 where it is not defined: for characters that the
-            model does not know, and, if it knows no line end, for those of the first token.
+            model does not know, and, if no token is read before the text, for those of the first token.
         tokens: number of predicted tokens.
         characters: number of characters of these tokens.
         unknown_characters: number of characters left out, because the model does not know them.

@@ -38,16 +38,14 @@ def check_tokenizer(tokenizer: Tokenizer) -> None:
     """Raises UsageError if llama.cpp has no equivalent tokenizer."""
     if tokenizer.kind == "word":
         raise UsageError(
-            "format gguf does not support the word tokenizer of this model: train with tokenizer bpe, char or byte",
-            "format",
+            "gguf does not support the word tokenizer of this model: train with tokenizer bpe, char or byte"
         )
     if isinstance(tokenizer, BpeTokenizer):
         pre_tokenizer = tokenizer.definition["pre_tokenizer"]
         if pre_tokenizer["type"] != "ByteLevel" or not pre_tokenizer.get("use_regex", True):
             raise UsageError(
-                "format gguf does not support the pre-tokenizer of this model's tokenizer.json, only GPT-2's: train "
-                "with tokenizer bpe",
-                "format",
+                "gguf does not support the pre-tokenizer of this model's tokenizer.json, only GPT-2's: train with "
+                "tokenizer bpe"
             )
 
 

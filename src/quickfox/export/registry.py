@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from quickfox.errors import UsageError
 from quickfox.files.atomic import new_directory
@@ -23,7 +23,7 @@ def export(bundle: "ModelBundle", export_format: ExportFormat, directory: Path) 
         directory: must not exist, or be an empty directory.
 
     Raises:
-        UsageError: the format does not support the model.
+        UsageError: the format is unknown, or does not support the model.
         UnavailableError: a required library is not installed.
         CannotCreateError, StorageError: writing failed; no file is left.
     """
@@ -33,6 +33,8 @@ def export(bundle: "ModelBundle", export_format: ExportFormat, directory: Path) 
 
 
 def _select_writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer:
+    if export_format not in get_args(ExportFormat):
+        raise UsageError(f"the format must be one of {', '.join(get_args(ExportFormat))}, not {export_format!r}")
     if export_format == "keras":
         from quickfox.export.keras import write_keras
 
@@ -40,9 +42,8 @@ def _select_writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer
     architecture = bundle.config.architecture
     if architecture != "transformer":
         raise UsageError(
-            f"format {export_format} requires the architecture transformer, and the model has the architecture "
-            f"{architecture}; keras takes every architecture",
-            "format",
+            f"{export_format} requires the architecture transformer, and the model has the architecture "
+            f"{architecture}; keras takes every architecture"
         )
     if export_format == "huggingface":
         from quickfox.export.huggingface import write_huggingface

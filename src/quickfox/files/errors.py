@@ -1,6 +1,7 @@
 """Translate the operating system's errors into this program's, each into one line that names the file."""
 
 import errno
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,5 +50,9 @@ def translate_write_errors(path: Path | None, action: str = "write") -> Iterator
     try:
         yield
     except OSError as error:
-        kind = CannotCreateError if path and error.errno in _WRONG_PLACE else StorageError
-        raise kind(f"cannot {action} {path or 'a temporary file'}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        if path is None:
+            place = f"a temporary file in {tempfile.tempdir or 'any directory'}"
+            raise StorageError(f"cannot {action} {place}: {reason}; set TMPDIR to another disk") from error
+        kind = CannotCreateError if error.errno in _WRONG_PLACE else StorageError
+        raise kind(f"cannot {action} {path}: {reason}") from error

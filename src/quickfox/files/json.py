@@ -44,8 +44,12 @@ def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
         json.dumps(value, ensure_ascii=False).encode()  # fails on an unpaired surrogate
     except RecursionError:
         raise DataError(f"{where}: not valid JSON: nested too deeply") from None
-    except ValueError as error:  # also UnicodeError, and an integer with more digits than Python converts
+    except (json.JSONDecodeError, UnicodeError) as error:
         raise DataError(f"{where}: not valid JSON: {error}") from None
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    except ValueError:  # Python's limit of 4300 digits
+        raise DataError(f"{where}: an integer has too many digits") from None
     return value
 
 
@@ -81,16 +85,16 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"{name[:_SHOWN_CHARACTERS]!r} is given twice")
+        raise DataError(f"{name[:_SHOWN_CHARACTERS]!r} is given twice")
     return members
 
 
 def _finite_float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ValueError(f"{digits[:_SHOWN_CHARACTERS]} is too large a number")
+        raise DataError(f"{digits[:_SHOWN_CHARACTERS]} is too large a number")
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    raise DataError(f"{name} is not a JSON number")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from quickfox.config.sampling import SamplingConfig
-from quickfox.config.schema import exclusive_error
 from quickfox.errors import UsageError
 from quickfox.generation.beam_search import beam_search
 from quickfox.generation.sampler import NO_TOKEN, Sampler, log_softmax, prefill
@@ -42,18 +41,17 @@ def complete(
         prompt_ids: (n,) token ids to continue, n >= 1.
         config: the sampling configuration.
         samples: numbers of the samples to generate; None: as many as `config` requests, from 0 on.
-        is_banned: which tokens must not be generated; None: none is banned.
+        is_banned: which tokens must not be generated; None: none is banned. Not with a beam search.
 
     Yields:
         For one sample after the other its tokens, each as soon as it is known to be part of the text, then its
         Completion. With `best_of` and `num_beams` the most probable first.
 
     Raises:
-        UsageError: the prompt is empty; a text of `logit_bias` is not one token; `is_banned` with a beam search.
+        UsageError: the prompt is empty, or a text of `logit_bias` is not one token.
         DataError: the model's logits are NaN or infinite.
     """
-    if config.num_beams > 1 and is_banned is not None:
-        raise exclusive_error("num_beams", "max_copy")
+    assert config.num_beams == 1 or is_banned is None
     request = GenerationRequest(model, tokenizer, prompt_ids, config, is_banned)
     if samples is None:
         samples = range(config.best_of or config.num_samples)

@@ -74,8 +74,7 @@ def apply_repetition_penalty(logits: np.ndarray, counts: np.ndarray, penalty: fl
         logits, counts: (B, V), of each token the logit and the number of occurrences.
         penalty: > 0; above 1 makes repetition less likely.
     """
-    lower = np.minimum if penalty > 1 else np.maximum  # selects the product or the quotient by the sign of the logit
-    return np.where(counts > 0, lower(logits * penalty, logits / penalty), logits)
+    return np.where(counts > 0, np.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def apply_count_penalties(logits: np.ndarray, counts: np.ndarray, presence: float, frequency: float) -> np.ndarray:

@@ -3,7 +3,8 @@
 import numpy as np
 
 LayerState = tuple[np.ndarray, ...]
-"""The arrays of one layer: h, and c of an lstm, each (B, H) float32; keys, values and positions read of attention."""
+"""The arrays of one layer: h, and c of an lstm, each (B, H) float32; of attention: the cached keys and values,
+and the number of positions read (B,)."""
 
 State = tuple[LayerState, ...]
 """One `LayerState` per layer, the lowest first. Only the model that returned it interprets it."""

@@ -74,7 +74,10 @@ class _Spool:
     def iter_bytes(self, chunk_bytes: int, on_read: OnRead = ignore_progress) -> Iterator[bytes]:
         position = 0  # not the file's, which several readers use
         with translate_read_errors(display_name(self.name)):
-            while self.file.seek(position) == position and (chunk := self.file.read(chunk_bytes)):
+            while True:
+                self.file.seek(position)
+                if not (chunk := self.file.read(chunk_bytes)):
+                    return
                 position += len(chunk)
                 on_read(len(chunk))
                 yield chunk
@@ -95,7 +98,7 @@ def find_sources(source: str, stdin: BinaryIO | None) -> list[Source]:
             raise NoInputError("standard input is closed")
         return [_spool(source, stdin or sys.stdin.buffer)]
     if not source:  # an unset shell variable; Path("") is the current directory
-        raise NoInputError("'': no such file or folder")
+        raise NoInputError("'': no such file or directory")
     path = Path(source)
     with translate_read_errors(source):
         try:
@@ -122,7 +125,7 @@ def display_name(name: str) -> str:
 def _matches(pattern: str) -> list[Path]:
     """The files that a glob matches; raises NoInputError if it is not a glob or matches none."""
     if not glob.has_magic(pattern):
-        raise NoInputError(f"{pattern}: no such file or folder")
+        raise NoInputError(f"{pattern}: no such file or directory")
     found = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - may be absolute
     files = [path for path in found if path.is_file()]
     if not files:
@@ -142,12 +145,12 @@ def _texts_in(directory: Path) -> list[Path]:
         subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
         texts += [Path(path, name) for name in files if name.endswith(".txt") and not name.startswith(".")]
     if not texts:
-        raise NoInputError(f"{directory}: no *.txt file in this folder")
+        raise NoInputError(f"{directory}: no *.txt file in this directory")
     return texts
 
 
 def _spool(name: str, stream: BinaryIO) -> _Spool:
-    with translate_write_errors(None):
+    with translate_write_errors(None, f"copy {display_name(name)} to"):
         spool = _Spool(name, tempfile.TemporaryFile())  # noqa: SIM115 - the file lives as long as the source
         weakref.finalize(spool, spool.file.close)
         while chunk := _read(stream, name):

@@ -177,6 +177,9 @@ def _check_added_tokens(tokens: Any) -> None:
             raise DataError("added_tokens must each have an id, a content and a boolean special")
         if not token["special"] and (token.get("lstrip") or token.get("rstrip")):
             raise DataError(f"added token {token['content'][:20]!r} removes spaces around it (lstrip or rstrip)")
+    for name in ("id", "content"):
+        if len({token[name] for token in tokens}) < len(tokens):
+            raise DataError(f"two added_tokens have the same {name}")
 
 
 def _is_byte_level(pre_tokenizer: Any) -> bool:

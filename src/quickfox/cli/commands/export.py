@@ -23,7 +23,7 @@ def run(
     export_format: Annotated[
         ExportFormat, option("--format", "File format; huggingface and gguf require --architecture transformer.")
     ],
-    output: Annotated[Path, option("--output -o", "The folder to create.", metavar="DIR")],
+    output: Annotated[Path, option("--output -o", "The directory to create.", metavar="DIR")],
 ) -> None:
     """Write a model for Hugging Face transformers, llama.cpp or Keras. See docs/export.md."""
     loaded = load_selected_model(model)

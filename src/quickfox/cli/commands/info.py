@@ -44,23 +44,24 @@ def run(
         rows = _tabulate_runs()
     else:
         with translate_read_errors(path):
-            is_run, is_folder = (path / RUN_FILE).is_file(), path.is_dir()
-        tabulate = _tabulate_run if is_run else _tabulate_model if is_folder else _tabulate_vocabulary
+            is_run, is_directory = (path / RUN_FILE).is_file(), path.is_dir()
+        tabulate = _tabulate_run if is_run else _tabulate_model if is_directory else _tabulate_vocabulary
         rows = tabulate(path)
     write_output(format_table([escape_unprintable(cell) for cell in row] for row in rows))
 
 
 def _tabulate_runs() -> Rows:
-    from quickfox.checkpoints.run_directory import RUNS_FOLDER, list_checkpoints, list_runs, sort_by_loss
+    from quickfox.checkpoints.run_directory import RUNS_DIRECTORY, list_checkpoints, list_runs, sort_by_loss
 
-    runs = list_runs(Path(RUNS_FOLDER))
+    runs = list_runs(Path(RUNS_DIRECTORY))
     if not runs:
-        raise NoInputError(f"no runs in ./{RUNS_FOLDER}: train a model with `llm train corpus.txt`")
+        raise NoInputError(f"no runs in ./{RUNS_DIRECTORY}: train a model with `llm train corpus.txt`")
     yield "run", "steps", "best validation loss", "saved"
     for run_directory in runs:
-        checkpoints = list_checkpoints(run_directory)
+        if not (checkpoints := list_checkpoints(run_directory)):
+            continue  # removed meanwhile
         last, best = checkpoints[-1], sort_by_loss(checkpoints)[0]
-        saved = datetime.fromtimestamp(last.directory.stat().st_mtime)
+        saved = datetime.fromtimestamp(last.saved_ns / 1e9)
         loss = _format_loss(best.manifest.validation_loss)
         yield str(run_directory), f"{last.manifest.step:,}", loss, f"{saved:%Y-%m-%d %H:%M}"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from quickfox.checkpoints.run_directory import (
     LOCK_FILE,
     RUN_FILE,
-    RUNS_FOLDER,
+    RUNS_DIRECTORY,
     TOKENS_FILE,
     make_run_directory,
     new_run_directory,
@@ -34,7 +34,7 @@ def new_run(output: Path | None, name: str) -> Iterator[Path]:
         BusyError: another process trains in this directory.
         CannotCreateError, StorageError: the directory or its lock cannot be created.
     """
-    goal = Path(RUNS_FOLDER) if output is None else output
+    goal = Path(RUNS_DIRECTORY) if output is None else output
     created = [folder for folder in (goal, *goal.parents) if not folder.exists()]  # innermost first
     if output is None:
         directory = new_run_directory(name)

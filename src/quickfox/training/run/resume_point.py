@@ -9,9 +9,9 @@ from typing import Any
 
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model, load_training_state
 from quickfox.checkpoints.run_directory import (
-    CHECKPOINTS_FOLDER,
+    CHECKPOINTS_DIRECTORY,
     RUN_FILE,
-    RUNS_FOLDER,
+    RUNS_DIRECTORY,
     checkpoint_directory,
     list_checkpoint_directories,
 )
@@ -51,16 +51,16 @@ def find_run(run: Path | None, notify: Callable[[str], None]) -> Path:
         if not is_run:
             raise NoInputError(f"{run}: no {RUN_FILE} there, so no run to resume: start one with `llm train CORPUS`")
         return run
-    runs = [path.parent for path in Path(RUNS_FOLDER).glob(f"*/{RUN_FILE}")]
+    runs = [path.parent for path in Path(RUNS_DIRECTORY).glob(f"*/{RUN_FILE}")]
     if not runs:
-        raise NoInputError(f"no run under ./{RUNS_FOLDER} to resume; start one with `llm train CORPUS`")
+        raise NoInputError(f"no run under ./{RUNS_DIRECTORY} to resume; start one with `llm train CORPUS`")
     newest = max(runs, key=_last_written)
     notify(f"run: {newest} (the newest)")
     return newest
 
 
 def _last_written(run: Path) -> int:
-    paths = [run / RUN_FILE, run / CHECKPOINTS_FOLDER]
+    paths = [run / RUN_FILE, run / CHECKPOINTS_DIRECTORY]
     return max(path.stat().st_mtime_ns for path in paths if path.exists())
 
 
@@ -176,7 +176,7 @@ def discard_checkpoints_after(run: Path, step: int) -> None:
         CannotCreateError, StorageError: a file cannot be removed.
     """
     remove_temporaries(run)
-    remove_temporaries(run / CHECKPOINTS_FOLDER)
+    remove_temporaries(run / CHECKPOINTS_DIRECTORY)
     newest = checkpoint_directory(run, step)
     directories = list_checkpoint_directories(run)
     first = directories.index(newest) + 1 if newest in directories else 0

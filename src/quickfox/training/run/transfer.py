@@ -94,7 +94,7 @@ def open_pretrained(path: Path) -> PretrainedModel:
         DataError: what is there is not a model, or is damaged.
         StorageError: reading failed.
     """
-    directory, _ = find_model(str(path), {}, Path())
+    directory, *_ = find_model(str(path), {}, Path())
     sha256 = read_manifest(directory).model["model.safetensors"].sha256
     return PretrainedModel(load_model(directory), PretrainedRecord(directory=str(directory.absolute()), sha256=sha256))
 
