@@ -34,6 +34,7 @@ def test_a_usage_error_is_a_value_error_with_the_names_of_its_settings() -> None
         raise UsageError("hidden_dim must be even", "hidden_dim")
     assert error.value.settings == ("hidden_dim",)  # type: ignore[attr-defined]
     assert UsageError("message").settings == ()
+    assert errors.DataError("window is too long", "window").settings == ("window",)
 
 
 def test_exit_statuses_of_signals_and_pipes() -> None:

@@ -7,7 +7,8 @@ import glob
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -117,13 +118,14 @@ def run_name(source: str) -> str:
     return Path(path.name.removesuffix(".gz")).stem
 
 
-def _best_model(events: Iterable[Event], on_event: Callable[[Event], None] | None) -> Model:
+def _best_model(events: Generator[Event], on_event: Callable[[Event], None] | None) -> Model:
     """Consumes the events of a run, and loads its best checkpoint."""
-    for event in events:
-        if on_event is not None:
-            on_event(event)
-        if isinstance(event, RunFinished):
-            return load_directory(event.checkpoint)
+    with closing(events):
+        for event in events:
+            if on_event is not None:
+                on_event(event)
+            if isinstance(event, RunFinished):
+                return load_directory(event.checkpoint)
     raise AssertionError("a run ends with RunFinished")
 
 

@@ -25,9 +25,18 @@ class ExitStatus(IntEnum):
 
 
 class QuickfoxError(Exception):
-    """Base class of all expected failures; `str(error)` is one line for the user."""
+    """Base class of all expected failures.
+
+    Args:
+        message: one line for the user that names settings as in Python: `hidden_dim`.
+        settings: the names of these settings; the command line shows them as options, `--hidden-dim`.
+    """
 
     exit_status = ExitStatus.FAILURE
+
+    def __init__(self, message: str, *settings: str) -> None:
+        super().__init__(message)
+        self.settings = settings
 
 
 class DivergedError(QuickfoxError):
@@ -35,18 +44,9 @@ class DivergedError(QuickfoxError):
 
 
 class UsageError(QuickfoxError, ValueError):
-    """An invalid value of a setting, option or argument.
-
-    Args:
-        message: one line for the user that names settings as in Python: `hidden_dim`.
-        settings: the names of these settings; the command line shows them as options, `--hidden-dim`.
-    """
+    """An invalid value of a setting, option or argument."""
 
     exit_status = ExitStatus.USAGE
-
-    def __init__(self, message: str, *settings: str) -> None:
-        super().__init__(message)
-        self.settings = settings
 
 
 class DataError(QuickfoxError):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import quickfox
-from quickfox.cli import app
+from quickfox.cli import COMMANDS, app
 from quickfox.cli.commands import info
 from quickfox.errors import DataError, QuickfoxError, UsageError
 from quickfox.version import __version__
@@ -38,10 +38,10 @@ def test_help_names_every_command(llm: Llm, arguments: list[str]) -> None:
     result = llm(*arguments)
     assert result.returncode == 0
     assert result.stderr == ""
-    assert all(f"\n  {command} " in result.stdout for command in app.COMMANDS)
+    assert all(f"\n  {command} " in result.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", app.COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(llm: Llm, command: str) -> None:
     result = llm(command, "--help")
     assert result.returncode == 0
@@ -51,7 +51,7 @@ def test_every_command_has_help_with_examples(llm: Llm, command: str) -> None:
 
 def test_every_module_of_commands_is_a_command() -> None:
     modules = {path.stem.replace("_", "-") for path in (Path(app.__file__).parent / "commands").glob("*.py")}
-    assert modules == {"--init--", *app.COMMANDS}
+    assert modules == {"--init--", *COMMANDS}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def test_a_usage_error_is_one_line_and_status_2(llm: Llm, arguments: list[str], 
         (UsageError("the sizes of size", "size"), "the sizes of --size"),
         (UsageError("num_beams and best_of exclude each other", "num_beams", "best_of"), "--num-beams and --best-of"),
         (UsageError("hidden_dim must be even"), "hidden_dim must be even"),
+        (DataError("a text for window 64", "window"), "a text for --window 64"),
         (DataError("run.json: hidden_dim must be even"), "run.json: hidden_dim must be even"),
     ],
 )

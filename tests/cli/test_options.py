@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 import pytest
 import typer
 
-from quickfox.cli import app
+from quickfox.cli import COMMANDS, app
 from quickfox.cli.options import options_from, parameters_by_heading, parse_logit_bias
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import Group, choices
@@ -105,7 +105,7 @@ def test_a_logit_bias_without_a_number_is_refused(text: str) -> None:
         parse_logit_bias(text)
 
 
-@pytest.mark.parametrize("name", app.COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_lists_the_options_under_headings(llm: Llm, name: str) -> None:
     expected = HEADINGS.get(name, ["Arguments", "Options"])
     text = llm(name, "--help").stdout

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,26 +47,34 @@ def test_the_wakeup_descriptor_is_restored() -> None:
 
 
 BLOCKED_READ = """
-import signal, threading
+import signal, sys, threading
+from quickfox.cli.inputs import iter_prompt_lines, open_prompts, read_standard_input
 from quickfox.cli.score_inputs import open_sources
 from quickfox.cli.signals import Stopped, raise_on_stop_signals
 
 raise_on_stop_signals()
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # only the other thread receives it
-((_, chunks),) = open_sources(["-"])
 try:
     print("ready", flush=True)
-    next(chunks)
+    if sys.argv[1] == "score":
+        ((_, chunks),) = open_sources(["-"])
+        next(chunks)
+    elif sys.argv[1] == "prompts":
+        with open_prompts("-") as (file, name):
+            next(iter_prompt_lines(file, name))
+    else:
+        read_standard_input()
 except Stopped as stopped:
     raise SystemExit(stopped.exit_status)
 """
 
 
-def test_a_signal_ends_a_read_of_score_that_it_does_not_interrupt() -> None:
+@pytest.mark.parametrize("reader", ["score", "prompts", "seed"])
+def test_a_signal_ends_a_read_that_it_does_not_interrupt(reader: str) -> None:
     """As if the signal had arrived after the last check for signals and before the system call."""
     with subprocess.Popen(
-        [sys.executable, "-c", BLOCKED_READ], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", BLOCKED_READ, reader], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -74,3 +83,15 @@ def test_a_signal_ends_a_read_of_score_that_it_does_not_interrupt() -> None:
             assert process.wait(timeout=60) == 143
         finally:
             process.kill()
+
+
+def test_a_process_that_is_aborted_names_the_options(tmp_path: Path) -> None:
+    code = """
+from quickfox.cli.commands.train import _process_exit
+from quickfox.errors import UsageError
+_process_exit()(UsageError("hidden_dim must be even: llm train --help", "hidden_dim"))
+"""
+    command = [sys.executable, "-c", f"import sys; sys.argv[0] = 'quickfox'\n{code}"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "quickfox: --hidden-dim must be even: quickfox train --help\n"

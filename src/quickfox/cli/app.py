@@ -12,22 +12,21 @@ from typing import Annotated
 
 import typer
 
+from quickfox.cli import COMMANDS
 from quickfox.cli.options import GroupedCommand
 from quickfox.cli.signals import Stopped, raise_on_stop_signals
 from quickfox.cli.streams import (
     ClosedPipeError,
     flush_standard_output,
+    format_error,
     format_failure,
     install_output_stream,
     program_name,
     replace_closed_streams,
     write_stderr,
 )
-from quickfox.errors import ExitStatus, QuickfoxError, UsageError
+from quickfox.errors import ExitStatus, QuickfoxError
 from quickfox.version import __version__
-
-COMMANDS = ("build-vocab", "train", "generate", "evaluate", "score", "info", "export")
-"""In the order of the help text; each is the module of that name in `cli/commands`."""
 
 MAX_HELP_WIDTH = 100  # columns
 
@@ -90,20 +89,12 @@ def run_command(program: str, arguments: list[str]) -> int:
     except Stopped as stopped:
         return stopped.exit_status
     except QuickfoxError as error:
-        write_stderr(format_failure(_message(error, program)))
+        write_stderr(format_failure(format_error(error)))
         return error.exit_status
     except typer.TyperException as error:
         write_stderr(format_failure(f"{error.format_message().rstrip('.')} (see {_help_command(error, program)})"))
         return ExitStatus.USAGE
     return status or ExitStatus.SUCCESS
-
-
-def _message(error: QuickfoxError, program: str) -> str:
-    """The message of an error in terms of the command line: options instead of settings, commands of this program."""
-    message = re.sub(rf"\bllm (?=({'|'.join(COMMANDS)})\b)", f"{program} ", str(error))
-    for name in error.settings if isinstance(error, UsageError) else ():
-        message = re.sub(rf"(?<![\w-]){name}\b", f"--{name.replace('_', '-')}", message, count=1)
-    return message
 
 
 def _help_command(error: typer.TyperException, program: str) -> str:

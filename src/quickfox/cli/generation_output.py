@@ -61,7 +61,7 @@ class SampleFormatter:
         """
         context = self.model.language_model.context
         if context is not None and len(prompt.token_ids) + config.length > context and not self._has_warned_of_context:
-            notify(f"the model's context is {context} tokens: of a longer text it uses the end")
+            notify(f"the model's context is {context} tokens: only the last {context} tokens of a longer text are used")
             self._has_warned_of_context = True
         if self.in_color:
             config = dataclasses.replace(config, logprobs=0)

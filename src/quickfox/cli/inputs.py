@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from quickfox.cli.signals import interrupt_blocking_read
 from quickfox.errors import DataError, StorageError
 from quickfox.files.errors import translate_read_errors
 from quickfox.files.json import MAX_JSON_BYTES, parse_json
@@ -25,7 +26,7 @@ def read_standard_input() -> str:
     """
     if sys.stdin is None or sys.stdin.isatty():
         return ""
-    with translate_read_errors("standard input"):
+    with translate_read_errors("standard input"), interrupt_blocking_read():
         return _decode(sys.stdin.buffer.read(), "standard input")
 
 
@@ -92,18 +93,23 @@ def iter_prompt_lines(file: BinaryIO, name: str) -> Iterator[PromptLine | DataEr
         name: of the file, for messages.
     """
     number = 0
-    while line := file.readline(MAX_JSON_BYTES + 1):
+    while line := _read_line(file, MAX_JSON_BYTES + 1):
         number += 1
         where = f"{name} line {number}"
         if len(line) > MAX_JSON_BYTES:
             while line and not line.endswith(b"\n"):
-                line = file.readline(MAX_JSON_BYTES)
+                line = _read_line(file, MAX_JSON_BYTES)
             yield DataError(f"{where}: longer than {MAX_JSON_BYTES:,} bytes")
         elif line.strip():
             try:
                 yield _parse_prompt_line(line, number, where)
             except DataError as error:
                 yield error
+
+
+def _read_line(file: BinaryIO, size: int) -> bytes:
+    with interrupt_blocking_read():
+        return file.readline(size)
 
 
 def _parse_prompt_line(line: bytes, number: int, where: str) -> PromptLine:

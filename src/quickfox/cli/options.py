@@ -32,15 +32,12 @@ def option(names: str, help: str, group: Group = "", **attributes: Any) -> Any:
     return typer.Option(*names.split(), help=help, rich_help_panel=group or None, show_default=False, **attributes)
 
 
-CorpusArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="CORPUS...",
-        help="Text files, folders (every *.txt in them), globs, or - for standard input. UTF-8; .gz is decompressed; "
-        "*.jsonl holds one JSON document per line.",
-        show_default=False,
-    ),
-]
+CORPUS_HELP = (
+    "Text files, folders (every *.txt in them), globs, or - for standard input. UTF-8; .gz is decompressed; "
+    "*.jsonl holds one JSON document per line."
+)
+
+CorpusArgument = Annotated[list[str], typer.Argument(metavar="CORPUS...", help=CORPUS_HELP, show_default=False)]
 
 
 def model_option(group: Group = "") -> Any:
@@ -101,7 +98,7 @@ def _annotation(field: "dataclasses.Field[Any]") -> Any:
         hint, metavar = Literal[allowed], "|".join(allowed)
     elif get_origin(hint) is tuple:
         hint = list[str]
-    elif metavar == "TIME":
+    elif field.name in _PARSERS:
         hint = str
     elif bool in (hint, *get_args(hint)):
         metavar = None
@@ -110,16 +107,15 @@ def _annotation(field: "dataclasses.Field[Any]") -> Any:
 
 
 def _parse(field: "dataclasses.Field[Any]", value: Any) -> Any:
-    if field.name == "logit_bias":
-        return tuple(map(parse_logit_bias, value))
-    if get_origin(field.type) is tuple:
-        return tuple(value)
-    if field.metadata["metavar"] == "TIME":
-        try:
-            return parse_duration(value)
-        except UsageError as error:
-            raise UsageError(f"{field.name}: {error}", field.name) from None
-    return value
+    parse = _PARSERS.get(field.name, lambda parsed: parsed)
+    return tuple(map(parse, value)) if get_origin(field.type) is tuple else parse(value)
+
+
+def _parse_budget(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except UsageError as error:
+        raise UsageError(f"budget: {error}", "budget") from None
 
 
 def parse_logit_bias(text: str) -> tuple[str, float]:
@@ -135,6 +131,10 @@ def parse_logit_bias(text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise UsageError(f"logit_bias must be TEXT=X, such as e=-2, not {text!r}", "logit_bias")
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {"budget": _parse_budget, "logit_bias": parse_logit_bias}
+"""Field name -> parser of its text; Typer parses all other fields."""
 
 
 class GroupedCommand(typer.core.TyperCommand):

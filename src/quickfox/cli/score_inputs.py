@@ -82,13 +82,18 @@ def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]
 
 def _iter_lines(file: str, chunks: Iterable[str]) -> Iterator[list[InputText]]:
     """The lines that each chunk completes."""
-    number, rest = 1, ""
+    number = 1
+    unfinished: list[str] = []  # the parts of the last line
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split("\n")
+        *lines, rest = chunk.split("\n")
+        if lines:
+            lines[0] = "".join([*unfinished, lines[0]])
+            unfinished.clear()
+        unfinished.append(rest)
         yield [_make_line(file, number + index, line, "\n") for index, line in enumerate(lines)]
         number += len(lines)
-    if rest:
-        yield [_make_line(file, number, rest, "")]
+    if line := "".join(unfinished):
+        yield [_make_line(file, number, line, "")]
 
 
 def _make_line(file: str, number: int, line: str, end: str) -> InputText:

@@ -106,16 +106,16 @@ def interrupt_blocking_read() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def exit_immediately(status: int, message: str = "", terminal: int = 2) -> NoReturn:
+def exit_immediately(status: int, message: str = "", descriptor: int = 2) -> NoReturn:
     """Exits the process without unwinding the main thread, and restores the terminal's cursor.
 
     Args:
         status: exit status.
         message: a line for standard error.
-        terminal: descriptor of standard error or a duplicate of it, for when native output is silenced.
+        descriptor: of standard error or a duplicate of it, for when native output is silenced.
     """
     try:
-        show_cursor = _SHOW_CURSOR if os.isatty(terminal) else b""  # a progress display may have hidden it
-        os.write(terminal, show_cursor + message.encode(errors="backslashreplace"))
+        show_cursor = _SHOW_CURSOR if os.isatty(descriptor) else b""  # a progress display may have hidden it
+        os.write(descriptor, show_cursor + message.encode(errors="backslashreplace"))
     finally:
         os._exit(status)

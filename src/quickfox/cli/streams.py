@@ -8,13 +8,15 @@ import errno
 import io
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from quickfox.errors import StorageError
+from quickfox.cli import COMMANDS
+from quickfox.errors import QuickfoxError, StorageError
 
 FLUSH_INTERVAL = 0.02  # seconds: about one frame of a display, and far fewer system calls than one per token
 
@@ -121,6 +123,19 @@ def program_name() -> str:
     """The name of the command as the user typed it; `llm` if it is neither `llm` nor `quickfox`, as in tests."""
     name = Path(sys.argv[0]).stem
     return name if name in ("llm", "quickfox") else "llm"
+
+
+def format_error(error: QuickfoxError, prefix: str = "--") -> str:
+    """The message of an error in terms of the command line: options instead of settings, commands of this program.
+
+    Args:
+        error: names settings as in Python: `hidden_dim`.
+        prefix: of the options: "--", or "/" in the prompt loop.
+    """
+    message = re.sub(rf"\bllm (?=({'|'.join(COMMANDS)})\b)", f"{program_name()} ", str(error))
+    for name in error.settings:
+        message = re.sub(rf"(?<![\w-]){name}\b", f"{prefix}{name.replace('_', '-')}", message, count=1)
+    return message
 
 
 def format_failure(message: str) -> str:

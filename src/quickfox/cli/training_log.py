@@ -64,9 +64,9 @@ def format_settings(event: RunStarted) -> list[str]:
 def format_plan(event: RunPlanned) -> list[str]:
     """The settings of a planned run and its estimated cost, in lines."""
     cost = event.cost
-    per_worker = "" if event.run.workers == 1 else f" per worker ({event.run.workers} workers)"
+    per_worker = "" if event.settings.workers == 1 else f" per worker ({event.settings.workers} workers)"
     return [
-        *format_settings(event.run),
+        *format_settings(event.settings),
         f"memory    {format_gibibytes(cost.memory_bytes)}{per_worker}; disk {format_gibibytes(cost.disk_bytes)}",
         f"time      {format_duration(cost.seconds)} in total, {format_duration(cost.seconds_per_epoch)} per epoch of "
         f"{cost.tokens_per_epoch:,} tokens; {cost.tokens_per_second:,.0f} tokens/s, "
@@ -100,8 +100,9 @@ def format_result(event: RunFinished) -> list[str]:
     if loss is None:  # without validation text
         kind, loss = "training", event.train_loss
     return [
-        f"saved in {event.run} after {event.steps:,} steps{early}; {kind} loss {format_loss(loss)} nats per token",
-        f"next: {program_name()} generate --model {shlex.quote(str(event.run))}",
+        f"saved in {event.directory} after {event.steps:,} steps{early}; "
+        f"{kind} loss {format_loss(loss)} nats per token",
+        f"next: {program_name()} generate --model {shlex.quote(str(event.directory))}",
     ]
 
 

@@ -28,7 +28,7 @@ Group = Literal[
     "Devices",
     "Output",
 ]
-"""Headings of the options in a help text, in order; "" is not an option."""
+"""Headings of the options in a help text, in order; "" has no heading of its own, see `cli/options.py`."""
 
 MAX_INTEGER = 2**63 - 1
 
@@ -48,7 +48,7 @@ def setting(
         help: one sentence, with the unit and the default.
         default: as for `dataclasses.field`.
         bounds: lowest and highest value of a number; None: not checked.
-        metavar: placeholder of the value in the help text; `TIME` is a duration such as `5m`.
+        metavar: placeholder of the value in the help text.
         group: heading of the option in the help text.
         added_later: whether files of earlier versions may lack the setting, which then has its default.
     """
@@ -124,7 +124,7 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
         raise DataError(f"{where}: setting {missing[0]!r} is missing")
     hints = get_type_hints(kind)
     for name, value in values.items():
-        if not _has_type(value, hints[name]):
+        if not has_type(value, hints[name]):
             raise DataError(f"{where}: setting {name!r} cannot be {reprlib.repr(value)}")
     try:
         return kind(**{name: _to_tuples(value) for name, value in values.items()})
@@ -141,7 +141,8 @@ def _check_bounds(name: str, value: float, bounds: Bounds) -> None:
         raise UsageError(f"{name} must be {bound}{finite}, not {reprlib.repr(value)}", name)
 
 
-def _has_type(value: Any, hint: Any) -> bool:
+def has_type(value: Any, hint: Any) -> bool:
+    """Whether a decoded JSON value has the type of a field; a bool is not an int, and an int is a float."""
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         return False  # for floats too: Python would fail to convert it
     if get_origin(hint) is Literal:
@@ -149,9 +150,9 @@ def _has_type(value: Any, hint: Any) -> bool:
     if get_origin(hint) is tuple:
         return isinstance(value, list | tuple) and _have_types(value, get_args(hint))
     if get_origin(hint) is dict:
-        return isinstance(value, dict) and all(_has_type(member, get_args(hint)[1]) for member in value.values())
+        return isinstance(value, dict) and all(has_type(member, get_args(hint)[1]) for member in value.values())
     if args := get_args(hint):  # a union such as int | None
-        return any(_has_type(value, arg) for arg in args)
+        return any(has_type(value, arg) for arg in args)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
@@ -161,7 +162,7 @@ def _have_types(values: Any, hints: Any) -> bool:
     """Whether the items match the types of a tuple, where `(int, ...)` allows any number of integers."""
     if len(hints) == 2 and hints[1] is Ellipsis:
         hints = hints[:1] * len(values)
-    return len(values) == len(hints) and all(map(_has_type, values, hints))
+    return len(values) == len(hints) and all(map(has_type, values, hints))
 
 
 def _to_tuples(value: Any) -> Any:

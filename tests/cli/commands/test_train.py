@@ -129,13 +129,13 @@ def test_an_output_that_exists_is_refused_and_unchanged(llm: Llm, home: Path) ->
     [
         (None, [], 66, "corpus.txt"),
         (b"", [], 66, "corpus.txt"),
-        (b"short", ["--window", "16"], 65, "needs at least"),
+        (b"short", ["--window", "16"], 65, "but --window 16 needs at least 19: add text"),
         (b"caf\xe9", [], 65, "byte 3"),
         ("text".encode("utf-16"), [], 65, "UTF-16"),
         (b"\x00\x01\x02\x03binary", [], 65, "binary"),
         (b"text" * 1000, ["--vocab", "corpus.txt"], 65, "corpus.txt"),
         (b"text" * 1000, ["--vocab", "nowhere.json"], 66, "nowhere.json"),
-        (b"text" * 1000, ["--vocab", "abc.json"], 65, "lacks characters"),
+        (b"text" * 1000, ["--vocab", "abc.json"], 65, "or leave out --vocab\n"),
     ],
 )
 def test_invalid_input_is_one_line_and_leaves_no_files(

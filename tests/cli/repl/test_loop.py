@@ -103,8 +103,9 @@ def test_settings_are_shown_on_standard_error(run_loop) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("/temperature hot", "/temperature: setting 'temperature' cannot be 'hot'"),
-        ("/temperature -1", "/temperature: temperature must be at least 0.0, not -1"),
+        ("/temperature hot", "/temperature cannot be 'hot'"),
+        ("/temperature -1", "/temperature must be at least 0.0, not -1"),
+        ("/best-of 0", "/best-of must be at least 1, not 0"),
         ("/logit-bias e", "/logit-bias must be TEXT=X, such as e=-2, not 'e'"),
         ("/fox", "unknown command /fox: see /help; to use it as a prompt, type //fox"),
         ("/ fox", "unknown command /: see /help; to use it as a prompt, type //"),
@@ -114,6 +115,11 @@ def test_settings_are_shown_on_standard_error(run_loop) -> None:
 def test_an_invalid_line_is_reported_in_one_line_and_the_loop_continues(run_loop, model, line, message) -> None:
     text = model.generate("fox", length=10, random_seed=1)
     assert run_loop(line, "fox") == (f"{text}\n", f"{message}\n")
+
+
+def test_an_error_names_settings_like_the_commands(run_loop) -> None:
+    message = "/num-samples must be at most /best-of, which is 1, not 2\n"
+    assert run_loop("/num-samples 2", "/best-of 1") == ("", message)
 
 
 def test_a_prompt_with_an_invalid_bias_produces_no_output(run_loop) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quickfox.cli.repl.settings import SETTINGS, change_setting, format_setting
 from quickfox.config.sampling import SamplingConfig
-from quickfox.errors import DataError, QuickfoxError
+from quickfox.errors import QuickfoxError, UsageError
 
 DEFAULT = SamplingConfig()
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -67,17 +67,17 @@ def test_stop_strings_accumulate_and_none_clears_them() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("temperature", "hot", "/temperature: setting 'temperature' cannot be 'hot'"),
-        ("temperature", "-1", "/temperature: temperature must be at least 0.0, not -1"),
-        ("temperature", "nan", "/temperature: temperature must be"),
-        ("temperature", "none", "/temperature: setting 'temperature' cannot be None"),
-        ("temperature", "[1]", "/temperature: setting 'temperature' cannot be '[1]'"),
-        ("length", "1.5", "/length: setting 'length' cannot be 1.5"),
-        ("length", "9" * 5000, "/length: setting 'length' cannot be inf"),
-        ("stop", '""', "/stop: stop must not be an empty text"),
+        ("temperature", "hot", "temperature cannot be 'hot'"),
+        ("temperature", "-1", "temperature must be at least 0.0, not -1"),
+        ("temperature", "nan", "temperature must be"),
+        ("temperature", "none", "temperature cannot be None"),
+        ("temperature", "[1]", "temperature cannot be '[1]'"),
+        ("length", "1.5", "length cannot be 1.5"),
+        ("length", "9" * 5000, "length cannot be inf"),
+        ("stop", '""', "stop must not be an empty text"),
         ("stop", r'"\x"', "/stop: not valid JSON"),
         ("logit-bias", "e", "logit_bias must be TEXT=X, such as e=-2, not 'e'"),
-        ("best-of", "0", "/best-of: best_of must be at least 1, not 0"),
+        ("best-of", "0", "best_of must be at least 1, not 0"),
     ],
 )
 def test_invalid_values_are_refused(name: str, text: str, message: str) -> None:
@@ -87,5 +87,5 @@ def test_invalid_values_are_refused(name: str, text: str, message: str) -> None:
 
 
 def test_a_lone_surrogate_is_refused() -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(UsageError):
         change_setting(DEFAULT, "temperature", "\udcff")

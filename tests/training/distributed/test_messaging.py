@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from quickfox.errors import DataError, PeerLostError, QuickfoxError, StorageError
+from quickfox.errors import DataError, PeerLostError, QuickfoxError, StorageError, UsageError
 from quickfox.training.distributed import messaging as control
 from quickfox.training.distributed.messaging import Control, Link
 
@@ -81,6 +81,14 @@ def test_a_failure_keeps_its_exception_class(pair: tuple[Control, Control]) -> N
     worker.fail(StorageError("the disk is full"))
     with pytest.raises(StorageError, match="worker 1: the disk is full"):
         chief.receive()
+
+
+def test_a_failure_keeps_its_settings(pair: tuple[Control, Control]) -> None:
+    chief, worker = pair
+    chief.fail(UsageError("hidden_dim must be even", "hidden_dim"))
+    with pytest.raises(UsageError, match="the chief: hidden_dim must be even") as error:
+        worker.receive()
+    assert error.value.settings == ("hidden_dim",)
 
 
 def test_an_unexpected_exception_is_reported_too(pair: tuple[Control, Control]) -> None:

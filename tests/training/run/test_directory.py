@@ -1,5 +1,6 @@
 """The lock of a run directory: one process trains a run at a time."""
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quickfox.errors import BusyError, CannotCreateError
+from quickfox.errors import BusyError, CannotCreateError, StorageError
 from quickfox.training.run.directory import LOCK_FILE, run_lock
 
 HOLDER = """
@@ -40,6 +41,20 @@ def test_a_locked_run_is_refused_with_the_process_that_holds_it(tmp_path: Path) 
 def test_the_lock_is_released_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), run_lock(tmp_path):
         raise ZeroDivisionError
+    with run_lock(tmp_path):
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_reported_and_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int, _length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", fail)
+        with pytest.raises(StorageError, match="lock: No space left"), run_lock(tmp_path):
+            pytest.fail("not locked")
     with run_lock(tmp_path):
         pass
 

@@ -200,6 +200,8 @@ def test_an_invalid_interval_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         CheckpointInterval.parse(text)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("checkpoint_every must be ")
+    assert caught.value.settings == ("checkpoint_every",)
 
 
 @pytest.mark.parametrize("text", [None, "1", "1099511627776", "90s", "0.001s", "0.25s", "1000000000000s", "277h"])

@@ -165,7 +165,7 @@ def test_a_finished_run_is_not_changed(uninterrupted: Path) -> None:
     notices: list[str] = []
     (event,) = resume(uninterrupted, notices=notices)
     assert isinstance(event, RunFinished)
-    assert (event.steps, event.stopped_early) == (STEPS, False)
+    assert (event.steps, event.stopped_early, event.workers) == (STEPS, False, 1)
     assert event.best_validation_loss == min(line["validation_loss"] for line in read_history(uninterrupted))
     assert any("is finished" in notice for notice in notices)
     assert read_files(uninterrupted) == before

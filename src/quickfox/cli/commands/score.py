@@ -16,7 +16,7 @@ import typer
 from quickfox.cli.formatting import color_by_surprisal
 from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption, load_selected_model, option
 from quickfox.cli.streams import escape_unprintable, notify, stream_output
-from quickfox.errors import UsageError
+from quickfox.config.schema import exclusive_error
 from quickfox.system.threads import available_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
@@ -94,16 +94,16 @@ AboveOption = Annotated[
     float | None,
     option(
         "--above",
-        "Print only lines of more than X bits per character, unchanged; of documents the names. Default: all.",
+        "Print only lines above X bits per character, unchanged; with --by document, file names. Default: all.",
         metavar="X",
     ),
 ]
 BelowOption = Annotated[
-    float | None, option("--below", "Print only those of less than X bits. Default: all.", metavar="X")
+    float | None, option("--below", "Print only lines below X bits per character. Default: all.", metavar="X")
 ]
 TopOption = Annotated[
     int | None,
-    option("--top", "Print only the N of highest surprisal, in that order. Default: all.", metavar="N", min=1),
+    option("--top", "Print only the N lines of highest surprisal, highest first. Default: all.", metavar="N", min=1),
 ]
 HeatOption = Annotated[bool, option("--heat", "Print the text with a background color by surprisal, yellow to red.")]
 
@@ -125,7 +125,7 @@ def run(
     Each line is scored independently, as the beginning of a text. Its line end is not scored.
     """
     if heat and as_json:
-        raise UsageError("--heat and --json exclude each other: give one")
+        raise exclusive_error("heat", "json")
     pin_numpy_threads(1)  # batches are scored in parallel by threads of our own
     from quickfox.cli.score_inputs import iter_batches, open_sources
     from quickfox.model import describe_unknown_characters

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quickfox.cli import STARTED
-from quickfox.cli.options import JsonOption, option, options_from
+from quickfox.cli.options import CORPUS_HELP, JsonOption, option, options_from
 from quickfox.cli.signals import StopRequest, exit_immediately, exit_on_second_signal
-from quickfox.cli.streams import can_show_progress, format_failure, notify, program_name, write_output
+from quickfox.cli.streams import can_show_progress, format_error, format_failure, notify, program_name, write_output
 from quickfox.cli.training_log import PlainDisplay, format_plan, format_result
 from quickfox.config.schema import Group, to_dict
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import QuickfoxError, UsageError
 from quickfox.system.threads import pin_numpy_threads
-from quickfox.training.distributed.cluster_spec import read_cluster_spec
+from quickfox.training.distributed.cluster_spec import ClusterSpec, read_cluster_spec
 from quickfox.training.engine.events import (
     Event,
     RunContext,
@@ -50,8 +50,7 @@ Sources = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="CORPUS... | RUN",
-        help="Text files, folders (every *.txt in them), globs, or - for standard input. UTF-8; .gz is decompressed; "
-        "*.jsonl holds one JSON document per line. With --resume: the run to resume.",
+        help=f"{CORPUS_HELP} With --resume: the run to resume.",
         show_default=False,
     ),
 ]
@@ -103,7 +102,9 @@ LocalWorkersOption = Annotated[
         metavar="N",
     ),
 ]
-DryRunOption = Annotated[bool, option("--dry-run", "Print the settings and cost of the run only.")]
+DryRunOption = Annotated[
+    bool, option("--dry-run", "Print the settings and estimated cost of the run, without training.")
+]
 QuietOption = Annotated[bool, option("--quiet -q", "Show no progress.")]
 
 
@@ -141,7 +142,9 @@ def run(
         run_local_workers(local_workers, sys.argv[1:])
         return
     stop = StopRequest()
-    run_context, display = _open_run_context(stop, keep_tokens=keep_tokens, quiet=quiet or dry_run)
+    cluster = read_cluster_spec(os.environ)
+    display = _open_display(quiet or dry_run or not cluster.is_chief)  # only the chief shows progress
+    run_context = _make_run_context(stop, cluster, display, keep_tokens=keep_tokens)
     events = (_resume if resume else _start)(sources or [], request, run_context)
     if dry_run:
         _print_plan(events, as_json=as_json)
@@ -156,13 +159,10 @@ def run(
         notify("\n".join(format_result(finished)))
 
 
-def _open_run_context(
-    stop: StopRequest, *, keep_tokens: bool, quiet: bool
-) -> "tuple[RunContext, PlainDisplay | LiveDisplay]":
-    """The context of the run, and its display: silent in a worker that is not the chief."""
-    cluster = read_cluster_spec(os.environ)
-    display = _open_display(quiet or not cluster.is_chief)
-    run_context = RunContext(
+def _make_run_context(
+    stop: StopRequest, cluster: ClusterSpec, display: "PlainDisplay | LiveDisplay", *, keep_tokens: bool
+) -> RunContext:
+    return RunContext(
         notify=notify,
         started=STARTED,
         stop_requested=stop.is_set,
@@ -171,7 +171,6 @@ def _open_run_context(
         cluster=cluster,
         abort=_process_exit(),
     )
-    return run_context, display
 
 
 def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
@@ -184,8 +183,8 @@ def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
 
 def _process_exit() -> Callable[[QuickfoxError], None]:
     """A function that ends the process while its main thread is blocked in a call that waits for a lost worker."""
-    terminal = os.dup(2)
-    return lambda error: exit_immediately(error.exit_status, format_failure(str(error)), terminal)
+    descriptor = os.dup(2)
+    return lambda error: exit_immediately(error.exit_status, format_failure(format_error(error)), descriptor)
 
 
 def _start(sources: list[str], request: RunRequest, run_context: RunContext) -> Generator[Event]:
@@ -239,7 +238,7 @@ def _show_events(
                 break
         else:
             raise AssertionError("a run ends with RunFinished or RunInterrupted")
-    command = shlex.join([program_name(), "train", "--resume", str(event.run)])
+    command = shlex.join([program_name(), "train", "--resume", str(event.directory)])
     notify(f"stopped and saved at step {event.step:,}; resume with: {command}")
     raise stop.to_exception()
 
@@ -253,21 +252,22 @@ def _print_plan(events: Generator[Event], *, as_json: bool) -> None:
 
 def _plan(event: RunPlanned) -> dict[str, Any]:
     """The JSON object of `--dry-run --json`."""
+    settings = event.settings
     return {
-        "run": str(event.run.directory),
+        "run": str(settings.directory),
         **to_dict(event.cost),
-        "validation_tokens": event.run.validation_tokens,
-        "budget_seconds": event.run.budget_seconds,
-        "workers": event.run.workers,
-        "model": to_dict(event.run.model),
-        "training": to_dict(event.run.training),
+        "validation_tokens": settings.validation_tokens,
+        "budget_seconds": settings.budget_seconds,
+        "workers": settings.workers,
+        "model": to_dict(settings.model),
+        "training": to_dict(settings.training),
     }
 
 
 def _summary(finished: RunFinished) -> dict[str, Any]:
     """The JSON object of `--json`."""
     return {
-        "run": str(finished.run),
+        "run": str(finished.directory),
         "checkpoint": str(finished.checkpoint),
         "epochs": finished.epochs,
         "steps": finished.steps,

@@ -14,7 +14,7 @@ from quickfox.cli.generation_output import SampleFormatter
 from quickfox.cli.repl.line_reader import open_line_reader, read_continued_line
 from quickfox.cli.repl.settings import SETTINGS, change_setting, format_setting
 from quickfox.cli.signals import Stopped
-from quickfox.cli.streams import notify, stream_output, write_output
+from quickfox.cli.streams import format_error, notify, stream_output, write_output
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import MAX_INTEGER
 from quickfox.errors import DataError, ExitStatus, UsageError
@@ -69,13 +69,8 @@ def _report_errors(is_terminal: bool) -> Iterator[None]:
     """Reports an error in a line; at a terminal, SIGINT ends the block only."""
     try:
         yield
-    except DataError as error:
-        notify(str(error))
-    except UsageError as error:
-        message = str(error)
-        for name in error.settings:
-            message = message.replace(name, f"/{name.replace('_', '-')}", 1)
-        notify(message)
+    except (DataError, UsageError) as error:
+        notify(format_error(error, "/"))
     except Stopped as stopped:
         if not is_terminal or stopped.exit_status != ExitStatus.INTERRUPTED:
             raise

@@ -5,11 +5,13 @@ The displayed form of a setting is the command that sets it.
 
 import dataclasses
 import json
-from typing import Any
+import reprlib
+from typing import Any, get_type_hints
 
 from quickfox.cli.options import parse_logit_bias
 from quickfox.config.sampling import SamplingConfig
-from quickfox.config.schema import from_dict, to_dict
+from quickfox.config.schema import has_type
+from quickfox.errors import UsageError
 from quickfox.files.json import parse_json
 
 SETTINGS = {
@@ -39,7 +41,10 @@ def change_setting(config: SamplingConfig, name: str, text: str) -> SamplingConf
         value = (*config.logit_bias, (_unquote(token, name), bias))
     else:
         value = _parse_number(text)
-    return from_dict(SamplingConfig, to_dict(config) | {SETTINGS[name]: value}, f"/{name}")
+    field = SETTINGS[name]
+    if not has_type(value, get_type_hints(SamplingConfig)[field]):
+        raise UsageError(f"{field} cannot be {reprlib.repr(value)}", field)
+    return dataclasses.replace(config, **{field: value})
 
 
 def format_setting(config: SamplingConfig, name: str) -> str:

@@ -139,6 +139,10 @@ def _endpoint(address: str) -> tuple[str, int]:
     return match["name"] or str(IPv6Address(match["ipv6"])), int(match["port"])
 
 
+class _SlurmError(Exception):
+    """Slurm's variables are missing or inconsistent."""
+
+
 def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tuple[str, ...], int]:
     """Reads the tasks of the Slurm step of this process.
 
@@ -157,18 +161,14 @@ def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tup
         hosts = _hosts(environment.get("SLURM_STEP_NODELIST") or _variable(environment, "SLURM_JOB_NODELIST"))
         tasks = _tasks_per_node(_variable(environment, "SLURM_STEP_TASKS_PER_NODE"))
         if len(tasks) != len(hosts):
-            raise ValueError(f"{len(hosts)} nodes are listed, but the tasks of {len(tasks)}")
+            raise _SlurmError(f"{len(hosts)} nodes are listed, but the tasks of {len(tasks)}")
         if sum(tasks) != size:
-            raise ValueError(f"the nodes have {sum(tasks)} tasks, but the step has {size}")
+            raise _SlurmError(f"the nodes have {sum(tasks)} tasks, but the step has {size}")
         if rank >= size:
-            raise ValueError(f"SLURM_PROCID is {rank}, and there are {size} tasks")
-        job, step = (
-            _number(environment, "SLURM_JOB_ID"),
-            _number({"SLURM_STEP_ID": "0", **environment}, "SLURM_STEP_ID"),
-        )
-    except UsageError:
-        raise
-    except ValueError as error:
+            raise _SlurmError(f"SLURM_PROCID is {rank}, and there are {size} tasks")
+        job = _number(environment, "SLURM_JOB_ID")
+        step = _number({"SLURM_STEP_ID": "0", **environment}, "SLURM_STEP_ID")
+    except _SlurmError as error:
         raise UsageError(f"Slurm's variables describe no cluster: {error}; start the workers with srun") from None
     distribution = environment.get("SLURM_DISTRIBUTION") or "block"
     if len(tasks) > 1 and max(tasks) > 1 and not distribution.startswith(_BY_NODE):
@@ -183,14 +183,14 @@ def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tup
 
 def _variable(environment: Mapping[str, str], name: str) -> str:
     if name not in environment:
-        raise ValueError(f"{name} is not set")
+        raise _SlurmError(f"{name} is not set")
     return environment[name]
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
     text = _variable(environment, name)
     if re.fullmatch("[0-9]{1,10}", text) is None:
-        raise ValueError(f"{name} is {text!r:.60}")
+        raise _SlurmError(f"{name} is {text!r:.60}")
     return int(text)
 
 
@@ -198,7 +198,7 @@ def _hosts(text: str) -> list[str]:
     """Expands a node list such as `n[1-3,07],gpu[1-2]-ib`; with several brackets in a name, the last varies fastest."""
     names = re.findall(r"(?:[^\s,:\[\]]|\[[0-9,-]+\])+", text)
     if not names or ",".join(names) != text:
-        raise ValueError(f"{text!r:.60} is not a list of nodes")
+        raise _SlurmError(f"{text!r:.60} is not a list of nodes")
     hosts = (host for name in names for host in _expand_name(name))
     return list(itertools.islice(hosts, _MAX_NODES))
 
@@ -215,7 +215,7 @@ def _expand_ranges(text: str) -> Iterator[str]:
         match = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
         numbers = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
         if match is None or not 0 < len(numbers) <= _MAX_NODES:
-            raise ValueError(f"[{text:.60}] is not a range of nodes")
+            raise _SlurmError(f"[{text:.60}] is not a range of nodes")
         yield from (str(number).zfill(len(match[1])) for number in numbers)
 
 
@@ -225,6 +225,6 @@ def _tasks_per_node(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"([0-9]{1,5})(?:\(x([0-9]{1,5})\))?", part)
         if match is None:
-            raise ValueError(f"SLURM_STEP_TASKS_PER_NODE is {text!r:.60}")
+            raise _SlurmError(f"SLURM_STEP_TASKS_PER_NODE is {text!r:.60}")
         tasks += [int(match[1])] * int(match[2] or 1)
     return tasks

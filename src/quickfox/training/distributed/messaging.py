@@ -4,7 +4,7 @@ Each worker has a connection to the chief, made by `rendezvous.py`. It carries o
 the training loop; {}, a heartbeat; or one of three that this module handles:
 
     {"stop": true}  a worker requests that the run is saved and stopped
-    {"failed": [status, reason]}  a process has failed, and all others must
+    {"failed": [status, reason, setting, ...]}  a process has failed, and all others must
     {"bye": true}  a process ends in an orderly way
 
 A peer is lost if its connection breaks, if it sends no heartbeat for `LOST_SECONDS`, or if it does not respond (see
@@ -25,7 +25,6 @@ from typing import Any, NoReturn
 from quickfox.errors import (
     CannotCreateError,
     DataError,
-    ExitStatus,
     NoInputError,
     PeerLostError,
     QuickfoxError,
@@ -128,12 +127,15 @@ class Control:
         """Notifies the peers that this process has failed, and why."""
         if error is self._failure:
             return
-        status, reason = ExitStatus.FAILURE, f"failed: {type(error).__name__}"
         if isinstance(error, QuickfoxError):
-            status, reason = error.exit_status, str(error)
-        elif not isinstance(error, Exception):  # a signal before there was anything to save
-            status, reason = ExitStatus.TEMPORARY, f"was stopped; {self.advice}"
-        self.send(failed=[int(status), reason])
+            self._send_failure(error)
+        elif isinstance(error, Exception):
+            self._send_failure(QuickfoxError(f"failed: {type(error).__name__}"))
+        else:  # a signal before there was anything to save
+            self._send_failure(PeerLostError(f"was stopped; {self.advice}"))
+
+    def _send_failure(self, error: QuickfoxError) -> None:
+        self.send(failed=[int(error.exit_status), str(error), *error.settings])
 
     def close(self) -> None:
         """Closes all connections in an orderly way."""
@@ -160,8 +162,8 @@ class Control:
                 if message.get("stop"):
                     self._stop_requested = True
                 elif "failed" in message:
-                    status, reason = message["failed"]
-                    self._end_run(_ERRORS.get(status, QuickfoxError)(f"{link.peer}: {reason}"))
+                    status, reason, *settings = message["failed"]
+                    self._end_run(_ERRORS.get(status, QuickfoxError)(f"{link.peer}: {reason}", *settings))
                 elif message.get("bye"):
                     link.is_done = True
                 elif message:
@@ -190,7 +192,7 @@ class Control:
         if self._failure is not None or self._closed.is_set():
             return
         self._failure = failure
-        self.send(failed=[int(failure.exit_status), str(failure)])
+        self._send_failure(failure)
 
         def abort_if_blocked() -> None:
             if not self._closed.wait(ABORT_SECONDS):

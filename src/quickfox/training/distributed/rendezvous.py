@@ -125,7 +125,7 @@ def _read_handshake(link: Link, spec: ClusterSpec, handshake: Message) -> int | 
 
 def _reject(links: Iterable[Link], error: QuickfoxError) -> None:
     for link in links:
-        link.send({"rejected": [int(error.exit_status), str(error), *getattr(error, "settings", ())]})
+        link.send({"rejected": [int(error.exit_status), str(error), *error.settings]})
         link.close()
 
 

@@ -38,7 +38,7 @@ class RunStarted(Event):
 class RunPlanned(Event):
     """A dry run has decided all settings; no training takes place."""
 
-    run: RunStarted  # as if training started
+    settings: RunStarted  # as if training started
     cost: Cost
 
 
@@ -84,9 +84,9 @@ class Replanned(Event):
 
 @dataclass(frozen=True)
 class RunFinished(Event):
-    """The run is finished; the fields are those of `llm train --json` except `seconds`."""
+    """The run is finished; the last event."""
 
-    run: Path
+    directory: Path
     checkpoint: Path
     epochs: float
     steps: int
@@ -104,7 +104,7 @@ class RunFinished(Event):
 class RunInterrupted(Event):
     """The run was stopped on request after saving a checkpoint; the last event."""
 
-    run: Path
+    directory: Path
     step: int
 
 
@@ -143,7 +143,7 @@ class RunRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """The program that a run is part of.
+    """Callbacks, clock and cluster that the calling program provides to a run.
 
     Attributes:
         notify: called with one line of text for the user.
@@ -154,6 +154,7 @@ class RunContext:
         keep_tokens: whether the encoded text stays in the run directory after the run has finished.
         cluster: the workers to train with.
         abort: ends the process at once with an error; called when a peer is lost while this process is blocked.
+            The default does nothing, so that the process stays blocked.
     """
 
     notify: Callable[[str], None]

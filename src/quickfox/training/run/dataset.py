@@ -66,7 +66,8 @@ def encode_corpus_checked(
         if not isinstance(tokenizer, CharacterTokenizer) or tokenizer.vocabulary.min_count == 1:
             raise DataError(
                 f"the vocabulary lacks characters of the corpus: {description}; build one with `llm build-vocab`, or "
-                f"train without a vocabulary file"
+                f"leave out vocab",
+                "vocab",
             )
         notify(f"{encoded.unknown.total():,} characters of the corpus are too rare for the vocabulary: {description}")
     if encoded.tokens == 0:
@@ -76,8 +77,9 @@ def encode_corpus_checked(
     if encoded.tokens < minimum:
         unit = "characters" if tokenizer.kind == "char" else "tokens"
         raise DataError(
-            f"the corpus has {encoded.tokens:,} {unit}, but a window of {window} needs at least {minimum:,}; add text, "
-            f"or choose a shorter window"
+            f"the corpus has {encoded.tokens:,} {unit}, but window {window} needs at least {minimum:,}: add text, or "
+            f"choose a shorter one",
+            "window",
         )
     return encoded
 

@@ -70,8 +70,9 @@ def run_lock(run: Path) -> Iterator[None]:
     path = run / LOCK_FILE
     descriptor = _acquire_lock(path)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+        with translate_write_errors(path):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         path.unlink(missing_ok=True)  # before the lock is released: afterwards the file may be another process's

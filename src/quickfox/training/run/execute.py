@@ -38,6 +38,7 @@ def execute_run(
     from quickfox.training.engine.trainer import Trainer  # imports TensorFlow
 
     control = cluster.control
+    interval = CheckpointInterval.parse(record.checkpoint_every)
     send_run_config(control, directory, record)
     trainer = Trainer(
         record.model,
@@ -45,7 +46,7 @@ def execute_run(
         *tokens.split(count_training_tokens(len(tokens), record.validation_split)),
         run_context.started,
         record.budget_seconds,
-        CheckpointInterval.parse(record.checkpoint_every).steps,
+        interval.steps,
         cluster,
     )
     _load_state(trainer, record, tokenizer, resume_point)
@@ -53,7 +54,7 @@ def execute_run(
     def stop_requested() -> bool:
         return run_context.stop_requested() or control.stop_requested()
 
-    for event in Recorder(directory, record, tokenizer, trainer).events(stop_requested):
+    for event in Recorder(directory, record, tokenizer, trainer, interval).events(stop_requested):
         if isinstance(event, RunFinished) and not run_context.keep_tokens:
             remove_tokens(tokens_path)
         if isinstance(event, RunFinished | RunInterrupted):

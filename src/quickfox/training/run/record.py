@@ -51,7 +51,11 @@ class CheckpointInterval:
         if text is None:
             return cls(None, DEFAULT_CHECKPOINT_SECONDS)
         is_steps = text.isascii() and text.isdigit()
-        amount = float(text) if is_steps else parse_duration(text)
+        try:
+            amount = float(text) if is_steps else parse_duration(text)
+        except UsageError:
+            message = f"checkpoint_every must be a number of steps (500) or a duration (5m), not {text!r}"
+            raise UsageError(message, "checkpoint_every") from None
         low, high = (1, MAX_STEPS) if is_steps else (_MIN_CHECKPOINT_SECONDS, MAX_SECONDS)
         if not low <= amount <= high:
             bound = f"at least {low}" if amount < low else f"at most {high:g}"

@@ -29,12 +29,14 @@ GENERATION_DEFAULTS: dict[str, Any] = {"temperature": 0.8}
 class Recorder:
     """Records the progress of a new or restored trainer in the run directory and passes its events on."""
 
-    def __init__(self, directory: Path, record: RunRecord, tokenizer: Tokenizer, trainer: "Trainer") -> None:
+    def __init__(
+        self, directory: Path, record: RunRecord, tokenizer: Tokenizer, trainer: "Trainer", interval: CheckpointInterval
+    ) -> None:
         self._directory = directory
         self._record = record
         self._tokenizer = tokenizer
         self._trainer = trainer
-        self._interval = CheckpointInterval.parse(record.checkpoint_every)
+        self._interval = interval
         self._saved_step = trainer.progress.step
         self._saved_at = time.monotonic()
 
@@ -60,7 +62,7 @@ class Recorder:
                 self._save(None)
                 yield RunInterrupted(self._directory, progress.step)
                 return
-        yield run_finished(self._directory, self._record, progress, self._trainer.cluster.size)
+        yield run_finished(self._directory, self._record, progress)
 
     def _save(self, validation_loss: float | None) -> None:
         """Saves a checkpoint unless this step has one, and prunes older ones."""
@@ -94,12 +96,12 @@ class Recorder:
         return self._tokenizer.decode(list(generate(model, prompt, settings)))
 
 
-def run_finished(directory: Path, record: RunRecord, progress: Progress, workers: int = 1) -> RunFinished:
+def run_finished(directory: Path, record: RunRecord, progress: Progress) -> RunFinished:
     """The last event of a finished run."""
     tokens_per_step = record.training.batch_size * record.training.window
     tokens = progress.step * tokens_per_step
     return RunFinished(
-        run=directory,
+        directory=directory,
         checkpoint=sort_by_loss(list_checkpoints(directory))[0].directory,
         epochs=tokens / count_training_tokens(record.corpus.tokens, record.validation_split),
         steps=progress.step,
@@ -110,5 +112,5 @@ def run_finished(directory: Path, record: RunRecord, progress: Progress, workers
         best_validation_loss=progress.best_validation_loss,
         parameters=parameter_count(record.model),
         stopped_early=progress.step < progress.total_steps,
-        workers=workers,
+        workers=record.workers,
     )

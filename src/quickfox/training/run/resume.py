@@ -81,7 +81,7 @@ def _resume_chief(
         if point is not None:
             point = dataclasses.replace(point, progress=progress)
             if progress.is_finished(record.training.patience):
-                run_context.notify(f"{directory} is finished; to train it longer, increase epochs, steps or budget")
+                run_context.notify(f"{directory} is finished: resume it with more epochs, steps or budget")
                 control.send(no_training=True)
                 yield run_finished(directory, record, progress)
                 return
