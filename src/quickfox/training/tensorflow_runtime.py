@@ -79,17 +79,11 @@ def has_gpu() -> bool:
 
 
 def matmul_speed(precision: Precision, threads: int) -> float:
-    """Measured speed of matrix products, all threads busy: floating-point operations per second. Takes about 50 ms.
-
-    Args:
-        precision: of the operands.
-        threads: as given to `start_tensorflow`.
-    """
+    """Measured speed of matrix products on all `threads`: floating-point operations per second. Takes about 50 ms."""
     import tensorflow as tf
 
     rows, inner, columns, rounds = 32, 512, 2048, 20  # a microbatch's product in a typical training step
-    dtype = tf.bfloat16 if precision == "bfloat16" else tf.float32
-    a, b = tf.ones([rows, inner], dtype), tf.ones([inner, columns], dtype)
+    a, b = tf.ones([rows, inner], precision), tf.ones([inner, columns], precision)
     tf.matmul(a, b)  # the first product initializes oneDNN
     started = time.perf_counter()
     for _ in range(rounds):

@@ -42,7 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 def make_budget(seconds: float, interval: int = 10**9) -> Budget:
     plan = Budget(seconds, started=0.0, validation_interval=interval, validation_tokens=0)
-    plan.record_validation(2.0)
+    plan.validation_seconds = 2.0
     return plan
 
 

@@ -6,7 +6,6 @@ The rows of a replica are split into microbatches, one per processor thread, whi
 consecutive steps, so the time spent in Python is negligible.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -98,14 +97,19 @@ class TrainStep:
         count = self._targets_per_microbatch(y)
         state = self._reset_state(state, step)
         first = self._cluster.replica_index() * self._microbatches
-        for index, (x_part, y_part, state_part) in enumerate(split_rows(x, y, state, self._microbatches), start=first):
+        for index, (x_part, y_part, state_part) in enumerate(
+            split_rows((x, y, state), self._microbatches), start=first
+        ):
             seed_index = tf.cast(step, tf.int32) * self._all_microbatches + index
             seed = tf.stack([self._config.random_seed % 2**31, seed_index])
             loss, part_gradients, new_state = self._microbatch_step(x_part, y_part, state_part, seed, count)
             losses.append(loss)
             gradients.append(part_gradients)
             states.append(new_state)
-        sums = [tf.add_n(losses), *(tf.add_n([part[name] for part in gradients]) for name in self._parameters)]
+        sums = [
+            tf.add_n(losses),
+            *(tf.add_n([part[name] for part in gradients]) for name in self._parameters),
+        ]
         loss, *means = self._cluster.all_reduce_sum([total / self._all_microbatches for total in sums])
         self._optimizer.apply(dict(zip(self._parameters, means, strict=True)), rate, step)
         return loss, concatenate_rows(states)
@@ -148,15 +152,14 @@ def num_microbatches(rows: int, threads: int) -> int:
     return max(count for count in range(1, min(rows, threads) + 1) if rows % count == 0)
 
 
-def split_rows(x: Tensor, y: Tensor, state: State, parts: int) -> Iterator[tuple[Tensor, Tensor, State]]:
-    """Splits x, y (B, T) and the state (B, ...) into `parts` with equal numbers of rows."""
-    state_parts = [tf.split(tensor, parts) for tensor in tf.nest.flatten(state)]
-    for index, (x_part, y_part) in enumerate(zip(tf.split(x, parts), tf.split(y, parts), strict=True)):
-        yield x_part, y_part, tf.nest.pack_sequence_as(state, [part[index] for part in state_parts])
+def split_rows(tensors: Any, parts: int) -> list[Any]:
+    """Splits a nested structure of tensors (B, ...) into `parts` structures with equal numbers of rows."""
+    split = [tf.split(tensor, parts) for tensor in tf.nest.flatten(tensors)]
+    return [tf.nest.pack_sequence_as(tensors, rows) for rows in zip(*split, strict=True)]
 
 
 def concatenate_rows(states: list[State]) -> State:
-    """The inverse of splitting a state: parts of (B / parts, ...) -> (B, ...)."""
+    """The inverse of `split_rows` for states."""
     state: State = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *states)
     return state
 

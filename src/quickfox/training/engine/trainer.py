@@ -99,8 +99,6 @@ class Trainer:
         self._timer = CallTimer()
         self._is_compiled = False
 
-    # The loop ---------------------------------------------------------------------------------------------
-
     def run(self) -> Iterator[StepsCompleted | Replanned | Validated]:
         """Trains to the end and yields events; at each of them the trainer's attributes are consistent.
 
@@ -125,7 +123,7 @@ class Trainer:
                 started = time.perf_counter()
                 yield self._validate()
                 if self.budget:  # includes the caller's saving of a checkpoint
-                    self.budget.record_validation(time.perf_counter() - started)
+                    self.budget.validation_seconds = time.perf_counter() - started
             yield self._steps_completed()
 
     def run_as_worker(self, on_idle: Callable[[], None]) -> bool:
@@ -239,8 +237,6 @@ class Trainer:
             "learning_rate": learning_rate(progress.step, progress.total_steps, self.config),
             "seconds": time.monotonic() - self.started,
         }
-
-    # Weights and training state ---------------------------------------------------------------------------
 
     def model_tensors(self) -> dict[str, Array]:
         """The weights, by parameter name."""

@@ -58,8 +58,7 @@ class Validation:
         """Weighted sum of the cross-entropies of one window (segments, T), and the state after it."""
         parts = num_microbatches(x.shape[0], self._threads)
         totals, states = [], []
-        weight_parts = tf.split(weights, parts)
-        for (x_part, y_part, state_part), weight in zip(split_rows(x, y, state, parts), weight_parts, strict=True):
+        for x_part, y_part, weight, state_part in split_rows((x, y, weights, state), parts):
             logits, new_state = self._network.forward(x_part, state_part)
             totals.append(tf.reduce_sum(cross_entropy(logits, y_part) * tf.transpose(weight)))
             states.append(new_state)

@@ -103,15 +103,6 @@ def choose_dropout(epochs: float, parameters_per_token: float) -> float:
     return round(min(0.2 * math.sqrt(max(0.0, effective_epochs - 4.0)), 0.5), 2)
 
 
-def choose_validation_interval(training_tokens: int, validation_tokens: int, tokens_per_step: int) -> int:
-    """Steps between validations: an epoch, or more if validation would take too large a fraction of the time.
-
-    Validating a token takes a third of the time of training on it.
-    """
-    affordable = validation_tokens / 3 / VALIDATION_FRACTION
-    return max(MIN_VALIDATION_INTERVAL, round(max(training_tokens, affordable) / tokens_per_step))
-
-
 def choose_settings(
     request: TrainingRequest,
     *,
@@ -206,11 +197,15 @@ def _requested_settings(request: TrainingRequest, is_pretrained: bool) -> dict[s
 def _fixed_settings(
     training_tokens: int, validation_tokens: int, tokens_per_step: int, earlier_config: TrainingConfig | None
 ) -> dict[str, Any]:
-    """The settings that cannot be requested, by name."""
+    """The settings that cannot be requested, by name.
+
+    The steps between validations are an epoch, or more if validation would take too large a fraction of the time.
+    """
+    affordable = validation_tokens / 3 / VALIDATION_FRACTION  # validating a token takes a third of training on it
     settings = {
         "warmup_steps": WARMUP_STEPS,
         "weight_decay": WEIGHT_DECAY,
         "clip_norm": CLIP_NORM,
-        "validation_interval": choose_validation_interval(training_tokens, validation_tokens, tokens_per_step),
+        "validation_interval": max(MIN_VALIDATION_INTERVAL, round(max(training_tokens, affordable) / tokens_per_step)),
     }
     return settings if earlier_config is None else {name: getattr(earlier_config, name) for name in settings}

@@ -5,7 +5,6 @@ and each count has a constant that benchmarks/cost_model.py fitted to whole runs
 docs/scaling.md.
 """
 
-import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,16 +15,9 @@ from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
 from quickfox.errors import StorageError, UsageError
 from quickfox.files.errors import translate_write_errors
-from quickfox.models.parameters import (
-    RECURRENT_GATES,
-    feed_forward_dim,
-    hidden_kernels,
-    parameter_count,
-    parameter_shapes,
-    recurrent_cell,
-)
+from quickfox.models.parameters import hidden_kernels, parameter_count, parameter_shapes
 from quickfox.training.planning.auto_config import STARTUP_SECONDS
-from quickfox.training.planning.presets import operations_per_token
+from quickfox.training.planning.presets import LOOKED_UP, count_layers, operations_per_token
 from quickfox.training.planning.time_budget import FINISH_SECONDS, VALIDATION_SPEED_UP, VALIDATION_TRACING_SECONDS
 
 FLOAT_BYTES = 4
@@ -124,9 +116,6 @@ def estimate_cost(
     )
 
 
-# Memory and disk ------------------------------------------------------------------------------------------
-
-
 def training_memory(model: ModelConfig, training: TrainingConfig, workers: int = 1) -> int:
     """Peak resident memory of each worker, in bytes."""
     rows = training.batch_size // workers
@@ -146,35 +135,27 @@ def checkpoints_size(model: ModelConfig, training: TrainingConfig) -> int:
 
 def _graph_bytes(model: ModelConfig, window: int) -> int:
     """Bytes of the compiled step."""
-    if model.architecture == "transformer":
-        return _GRAPH_BYTES_PER_TRANSFORMER_LAYER * model.num_layers
-    return _GRAPH_BYTES_PER_TIME_STEP * window * _recurrent_layers(model)
+    recurrent = _GRAPH_BYTES_PER_TIME_STEP * window * count_layers(model, "recurrent_kernel")
+    return recurrent + _GRAPH_BYTES_PER_TRANSFORMER_LAYER * count_layers(model, "feed_forward.input_kernel")
 
 
 def _activations_per_token(model: ModelConfig, window: int) -> int:
     """Number of values stored for the backward pass per token of a batch, without logits."""
-    units = model.hidden_dim
-    attention = _ACTIVATIONS_PER_ATTENTION_UNIT * units
-    attention += _ACTIVATIONS_PER_SCORE * model.num_heads * ((model.context or 0) + window)
-    if model.architecture == "transformer":
-        return model.num_layers * (attention + _ACTIVATIONS_PER_FEED_FORWARD_UNIT * feed_forward_dim(units))
-    gates = RECURRENT_GATES[recurrent_cell(model)] + 1
-    recurrent = _ACTIVATIONS_PER_GATE * gates * units * _recurrent_layers(model)
-    return recurrent + attention if model.architecture == "attention-rnn" else recurrent
-
-
-def _recurrent_layers(model: ModelConfig) -> int:
-    """Number of recurrent layers, in all stacks."""
-    return {"attention-rnn": 2, "transformer": 0}.get(model.architecture, 1) * model.num_layers
+    units, count = model.hidden_dim, 0
+    for name, (rows, *columns) in parameter_shapes(model).items():
+        if name.endswith("recurrent_kernel"):
+            count += _ACTIVATIONS_PER_GATE * (columns[0] + units)
+        elif name.endswith("attention.input_kernel"):
+            count += _ACTIVATIONS_PER_ATTENTION_UNIT * units
+            count += _ACTIVATIONS_PER_SCORE * model.num_heads * ((model.context or 0) + window)
+        elif name.endswith("feed_forward.output_kernel"):
+            count += _ACTIVATIONS_PER_FEED_FORWARD_UNIT * rows
+    return count
 
 
 def _cache_floats(model: ModelConfig, rows: int) -> int:
     """Number of values in the key/value caches that are carried between windows."""
-    attention_layers = model.num_layers if model.architecture == "transformer" else 1
-    return 2 * attention_layers * rows * (model.context or 0) * model.hidden_dim
-
-
-# Time -----------------------------------------------------------------------------------------------------
+    return 2 * count_layers(model, "attention.input_kernel") * rows * (model.context or 0) * model.hidden_dim
 
 
 def operations_per_step(model: ModelConfig, training: TrainingConfig, workers: int = 1) -> float:
@@ -186,8 +167,10 @@ def operations_per_step(model: ModelConfig, training: TrainingConfig, workers: i
     operations += _OPERATIONS_PER_ACTIVATION * _activations_per_token(model, training.window)
     operations += _OPERATIONS_PER_LOGIT * model.vocabulary_size
     if _uses_lookup(model, training, workers):
-        operations += 2 * model.vocabulary_size * _lookup_dim(model)  # the gradient, a product with one-hot vectors
-    time_steps = training.window * _recurrent_layers(model)
+        shapes = parameter_shapes(model)
+        *_, table = (shapes[name] for name in LOOKED_UP if name in shapes)  # the last one is looked up (matmul.py)
+        operations += 2 * model.vocabulary_size * table[1]  # the gradient, a product with one-hot vectors
+    time_steps = training.window * count_layers(model, "recurrent_kernel")
     per_worker = _OPERATIONS_PER_TIME_STEP * time_steps + update_operations(model)
     return training.batch_size * training.window * operations + workers * per_worker
 
@@ -207,16 +190,6 @@ def _uses_lookup(model: ModelConfig, training: TrainingConfig, workers: int) -> 
     """Whether the embedded tokens' first products are looked up in a table (see `matmul.embedding_lookup`)."""
     microbatch_tokens = training.batch_size * training.window // max(workers, training.threads)
     return model.vocabulary_size <= microbatch_tokens
-
-
-def _lookup_dim(model: ModelConfig) -> int:
-    """Columns of that table."""
-    if model.architecture == "transformer":
-        return model.hidden_dim
-    return RECURRENT_GATES[recurrent_cell(model)] * model.hidden_dim
-
-
-# Checks ---------------------------------------------------------------------------------------------------
 
 
 def check_memory(model: ModelConfig, training: TrainingConfig, workers: int = 1) -> None:
@@ -258,4 +231,4 @@ def check_disk_space(run: Path, model: ModelConfig, training: TrainingConfig) ->
 
 def format_gibibytes(count: int) -> str:
     """Bytes as GiB, rounded up to two decimals."""
-    return f"{math.ceil(count / 2**30 * 100) / 100:,.2f} GiB"
+    return f"{ceil(count / 2**30 * 100) / 100:,.2f} GiB"

@@ -89,29 +89,19 @@ def choose_model(request: TrainingRequest, vocabulary_size: int, weights: float,
 
 def choose_hidden_dim(architecture: Architecture, num_layers: int, weights: float) -> int:
     """Number of hidden units of a model with about `weights` hidden weights, which are proportional to its square."""
-    hidden_dim = math.sqrt(weights / _hidden_weights_per_square(architecture, num_layers))
-    rounded = HIDDEN_DIM_STEP * round(hidden_dim / HIDDEN_DIM_STEP)
-    return min(max(rounded, MIN_HIDDEN_DIM), MAX_HIDDEN_DIM)
-
-
-def _hidden_weights_per_square(architecture: Architecture, num_layers: int) -> float:
-    """Number of hidden weights divided by hidden_dim^2; 4 for an lstm."""
-    dim = MAX_HIDDEN_DIM
     model = ModelConfig(
         architecture=architecture,
         vocabulary_size=1,
-        embedding_dim=dim,
-        hidden_dim=dim,
+        embedding_dim=MAX_HIDDEN_DIM,
+        hidden_dim=MAX_HIDDEN_DIM,
         num_layers=num_layers,
         context=1 if architecture in ATTENTION_ARCHITECTURES else None,
     )
-    return hidden_weights(model) / dim**2
-
-
-def hidden_weights(model: ModelConfig) -> int:
-    """Number of weights of the hidden matrices, without those that are looked up."""
     shapes = parameter_shapes(model)
-    return sum(math.prod(shapes[name]) for name in hidden_kernels(model) if name not in LOOKED_UP)
+    largest = sum(math.prod(shapes[name]) for name in hidden_kernels(model) if name not in LOOKED_UP)
+    hidden_dim = math.sqrt(weights / (largest / MAX_HIDDEN_DIM**2))
+    rounded = HIDDEN_DIM_STEP * round(hidden_dim / HIDDEN_DIM_STEP)
+    return min(max(rounded, MIN_HIDDEN_DIM), MAX_HIDDEN_DIM)
 
 
 def choose_embedding_dim(vocabulary_size: int) -> int:
@@ -140,5 +130,10 @@ def operations_per_token(model: ModelConfig) -> float:
     weights = sum(math.prod(shape) for name, shape in shapes.items() if len(shape) == 2 and name not in LOOKED_UP)
     if model.tied_embeddings:
         weights += math.prod(shapes["embedding.weight"])
-    attention_layers = model.num_layers if model.architecture == "transformer" else 1
+    attention_layers = count_layers(model, "attention.input_kernel")
     return 6.0 * (weights + attention_layers * 2 * (model.context or 0) * model.hidden_dim)
+
+
+def count_layers(model: ModelConfig, kernel: str) -> int:
+    """Number of layers of a kind: those with a parameter whose name ends in `kernel`."""
+    return sum(name.endswith(kernel) for name in parameter_shapes(model))

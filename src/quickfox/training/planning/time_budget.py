@@ -24,22 +24,20 @@ class Budget:
         started: when the command started, by `time.monotonic`.
         validation_interval: steps between validations.
         validation_tokens: tokens of the validation text.
+        validation_seconds: duration of the last validation with its checkpoint and sample, which later plans include
+            for each validation; None before the first.
     """
 
     seconds: float
     started: float
     validation_interval: int
     validation_tokens: int
-    _validation_seconds: float | None = None
+    validation_seconds: float | None = None
     _corrections: list[float] = field(default_factory=lambda: list(CORRECTIONS))
 
     def seconds_left(self) -> float:
         """Seconds until the budget is used up; negative afterwards."""
         return self.started + self.seconds - time.monotonic()
-
-    def record_validation(self, seconds: float) -> None:
-        """Records the duration of a validation with its checkpoint and sample; later plans include as much for each."""
-        self._validation_seconds = seconds
 
     def replan(self, step: int, total_steps: int, seconds_per_step: float, tokens_per_step: int) -> int | None:
         """The new total number of steps if a correction is due and changes it, else None.
@@ -55,7 +53,7 @@ class Budget:
             return None
         while self._corrections and done >= self._corrections[0]:
             self._corrections.pop(0)
-        seconds_per_validation = self._validation_seconds
+        seconds_per_validation = self.validation_seconds
         if seconds_per_validation is None:
             seconds_per_token = seconds_per_step / tokens_per_step / VALIDATION_SPEED_UP
             seconds_per_validation = VALIDATION_TRACING_SECONDS + self.validation_tokens * seconds_per_token
