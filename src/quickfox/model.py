@@ -213,11 +213,7 @@ class Model:
         samples: Sequence[int] | None = None,
         copy_index: CopyIndex | None = None,
     ) -> Iterator[Token | Completion]:
-        """Continue a prompt: see `completion.complete`. Texts contain no copy that `copy_index` does not allow.
-
-        Raises:
-            UsageError: also for `copy_index` with a beam search.
-        """
+        """Continue a prompt: see `completion.complete`; `copy_index` bans longer copies, not with a beam search."""
         if config.num_beams > 1 and copy_index is not None:
             raise exclusive_error("num_beams", "max_copy", "beam search does not sample")
         is_banned = None if copy_index is None else _copy_filter(prompt.text, copy_index)

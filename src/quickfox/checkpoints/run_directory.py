@@ -165,10 +165,8 @@ def find_best_model(run: Path) -> tuple[Path, str | None]:
 
 def list_runs(parent: Path) -> list[Path]:
     """The runs in `parent` with a committed checkpoint, ordered by their newest one, newest first."""
-    newest: dict[Path, int] = {}
-    for run in parent.glob("*"):
-        if checkpoints := list_checkpoints(run):
-            newest[run] = max(checkpoint.saved_ns for checkpoint in checkpoints)
+    runs = {run: list_checkpoints(run) for run in parent.glob("*")}
+    newest = {run: max(each.saved_ns for each in checkpoints) for run, checkpoints in runs.items() if checkpoints}
     return sorted(newest, key=lambda run: (newest[run], run), reverse=True)
 
 

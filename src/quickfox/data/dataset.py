@@ -202,11 +202,7 @@ def _hash_shards(path: Path) -> "hashlib._Hash":
 
 
 def remove_tokens(path: Path) -> None:
-    """Removes the files that `encode_corpus` wrote to `path`, if they exist.
-
-    Raises:
-        CannotCreateError, StorageError: a file cannot be removed.
-    """
+    """Removes the files that `encode_corpus` wrote to `path`, if they exist; raises CannotCreateError, StorageError."""
     with translate_write_errors(path, "remove"):
         for file in reversed(token_paths(path)):
             file.unlink()

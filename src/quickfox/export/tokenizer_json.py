@@ -64,12 +64,9 @@ def _build_encoder(tokenizer: Tokenizer) -> "Encoder":
     ids = range(tokenizer.vocabulary_size if tokenizer.end_of_text is None else tokenizer.end_of_text)
     names = {token_id: "".join(characters[value] for value in tokenizer.token_bytes(token_id)) for token_id in ids}
     encoder = _build_lookup({name: token_id for token_id, name in names.items()})
-    encoder.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PRE_TOKEN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    split = pre_tokenizers.Split(Regex(_PRE_TOKEN), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    encoder.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     encoder.decoder = decoders.ByteLevel()
     return encoder
 

@@ -50,9 +50,7 @@ def translate_write_errors(path: Path | None, action: str = "write") -> Iterator
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        if path is None:
-            place = f"a temporary file in {tempfile.tempdir or 'any directory'}"
-            raise StorageError(f"cannot {action} {place}: {reason}; set TMPDIR to another disk") from error
-        kind = CannotCreateError if error.errno in _WRONG_PLACE else StorageError
-        raise kind(f"cannot {action} {path}: {reason}") from error
+        kind = CannotCreateError if path and error.errno in _WRONG_PLACE else StorageError
+        target = path or f"a temporary file in {tempfile.tempdir or 'any directory'}"
+        advice = "" if path else "; set TMPDIR to another disk"
+        raise kind(f"cannot {action} {target}: {error.strerror or error}{advice}") from error

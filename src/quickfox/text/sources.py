@@ -74,10 +74,7 @@ class _Spool:
     def iter_bytes(self, chunk_bytes: int, on_read: OnRead = ignore_progress) -> Iterator[bytes]:
         position = 0  # not the file's, which several readers use
         with translate_read_errors(display_name(self.name)):
-            while True:
-                self.file.seek(position)
-                if not (chunk := self.file.read(chunk_bytes)):
-                    return
+            while chunk := os.pread(self.file.fileno(), chunk_bytes, position):
                 position += len(chunk)
                 on_read(len(chunk))
                 yield chunk
