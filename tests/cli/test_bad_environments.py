@@ -142,6 +142,7 @@ def test_a_model_of_one_character(run_folder: Path, llm: Llm) -> None:
     assert re.search(r"^perplexity +1\.0000$", result.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_resuming_without_tensorflow_names_the_installation_command_and_changes_no_file(
     program: list[str], environment: dict[str, str], run_folder: Path
