@@ -61,7 +61,7 @@ VALIDATED = Validated(
     sample="First \x1b[31mCitizen:\n\nBefore we [bold]proceed\n",
 )
 FINISHED = RunFinished(
-    run=Path("runs/the fox"),
+    directory=Path("runs/the fox"),
     checkpoint=Path("runs/the fox/checkpoints/step-00000050"),
     epochs=2.0,
     steps=100,

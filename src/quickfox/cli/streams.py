@@ -126,12 +126,7 @@ def program_name() -> str:
 
 
 def format_error(error: QuickfoxError, prefix: str = "--") -> str:
-    """The message of an error in terms of the command line: options instead of settings, commands of this program.
-
-    Args:
-        error: names settings as in Python: `hidden_dim`.
-        prefix: of the options: "--", or "/" in the prompt loop.
-    """
+    """The message of an error with options, or with `/` commands of the prompt loop, in place of its settings."""
     message = re.sub(rf"\bllm (?=({'|'.join(COMMANDS)})\b)", f"{program_name()} ", str(error))
     for name in error.settings:
         message = re.sub(rf"(?<![\w-]){name}\b", f"{prefix}{name.replace('_', '-')}", message, count=1)

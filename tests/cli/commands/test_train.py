@@ -135,7 +135,7 @@ def test_an_output_that_exists_is_refused_and_unchanged(llm: Llm, home: Path) ->
         (b"\x00\x01\x02\x03binary", [], 65, "binary"),
         (b"text" * 1000, ["--vocab", "corpus.txt"], 65, "corpus.txt"),
         (b"text" * 1000, ["--vocab", "nowhere.json"], 66, "nowhere.json"),
-        (b"text" * 1000, ["--vocab", "abc.json"], 65, "or leave out --vocab\n"),
+        (b"text" * 1000, ["--vocab", "abc.json"], 65, "; omit --vocab, or run `llm build-vocab`\n"),
     ],
 )
 def test_invalid_input_is_one_line_and_leaves_no_files(

@@ -33,7 +33,7 @@ def test_the_first_event_has_the_settings_and_the_last_the_result(trained: tuple
     first, last = events[0], events[-1]
     assert isinstance(first, RunStarted)
     assert isinstance(last, RunFinished)
-    assert first.directory == last.run == directory
+    assert first.directory == last.directory == directory
     assert first.training_tokens + first.validation_tokens == len(LONG_TEXT)
     assert (last.steps, last.stopped_early) == (700, False)
     best = min(event.validation_loss for event in events if isinstance(event, Validated))

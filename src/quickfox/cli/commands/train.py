@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ from quickfox.cli.streams import can_show_progress, format_error, format_failure
 from quickfox.cli.training_log import PlainDisplay, format_plan, format_result
 from quickfox.config.schema import Group, to_dict
 from quickfox.config.training import TrainingRequest
-from quickfox.errors import QuickfoxError, UsageError
+from quickfox.errors import UsageError
 from quickfox.system.threads import pin_numpy_threads
 from quickfox.training.distributed.cluster_spec import ClusterSpec, read_cluster_spec
 from quickfox.training.engine.events import (
@@ -162,6 +162,7 @@ def run(
 def _make_run_context(
     stop: StopRequest, cluster: ClusterSpec, display: "PlainDisplay | LiveDisplay", *, keep_tokens: bool
 ) -> RunContext:
+    descriptor = os.dup(2)  # TensorFlow's output is silenced by redirecting standard error
     return RunContext(
         notify=notify,
         started=STARTED,
@@ -169,7 +170,7 @@ def _make_run_context(
         start_progress=display.start_progress,
         keep_tokens=keep_tokens,
         cluster=cluster,
-        abort=_process_exit(),
+        abort=lambda error: exit_immediately(error.exit_status, format_failure(format_error(error)), descriptor),
     )
 
 
@@ -179,12 +180,6 @@ def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
     from quickfox.cli.live_display import LiveDisplay  # imports Rich
 
     return LiveDisplay()
-
-
-def _process_exit() -> Callable[[QuickfoxError], None]:
-    """A function that ends the process while its main thread is blocked in a call that waits for a lost worker."""
-    descriptor = os.dup(2)
-    return lambda error: exit_immediately(error.exit_status, format_failure(format_error(error)), descriptor)
 
 
 def _start(sources: list[str], request: RunRequest, run_context: RunContext) -> Generator[Event]:

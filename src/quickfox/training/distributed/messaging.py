@@ -4,7 +4,7 @@ Each worker has a connection to the chief, made by `rendezvous.py`. It carries o
 the training loop; {}, a heartbeat; or one of three that this module handles:
 
     {"stop": true}  a worker requests that the run is saved and stopped
-    {"failed": [status, reason, setting, ...]}  a process has failed, and all others must
+    {"failed": [class, reason, setting, ...]}  a process has failed, and all others must
     {"bye": true}  a process ends in an orderly way
 
 A peer is lost if its connection breaks, if it sends no heartbeat for `LOST_SECONDS`, or if it does not respond (see
@@ -22,16 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from quickfox.errors import (
-    CannotCreateError,
-    DataError,
-    NoInputError,
-    PeerLostError,
-    QuickfoxError,
-    StorageError,
-    UnavailableError,
-    UsageError,
-)
+from quickfox.errors import DataError, PeerLostError, QuickfoxError
 from quickfox.files.json import MAX_JSON_BYTES, parse_json
 
 LOST_SECONDS = 20.0  # without a heartbeat; importing TensorFlow from a slow disk may suspend all threads for seconds
@@ -41,8 +32,7 @@ _POLL_SECONDS = 0.2
 
 Message = dict[str, Any]
 
-_KINDS = (UsageError, DataError, NoInputError, UnavailableError, CannotCreateError, StorageError, PeerLostError)
-_ERRORS = {kind.exit_status: kind for kind in _KINDS}
+_ERRORS = {kind.__name__: kind for kind in QuickfoxError.__subclasses__()}
 
 
 class Control:
@@ -135,7 +125,7 @@ class Control:
             self._send_failure(PeerLostError(f"was stopped; {self.advice}"))
 
     def _send_failure(self, error: QuickfoxError) -> None:
-        self.send(failed=[int(error.exit_status), str(error), *error.settings])
+        self.send(failed=[type(error).__name__, str(error), *error.settings])
 
     def close(self) -> None:
         """Closes all connections in an orderly way."""
@@ -162,8 +152,8 @@ class Control:
                 if message.get("stop"):
                     self._stop_requested = True
                 elif "failed" in message:
-                    status, reason, *settings = message["failed"]
-                    self._end_run(_ERRORS.get(status, QuickfoxError)(f"{link.peer}: {reason}", *settings))
+                    kind, reason, *settings = message["failed"]
+                    self._end_run(_ERRORS.get(kind, QuickfoxError)(f"{link.peer}: {reason}", *settings))
                 elif message.get("bye"):
                     link.is_done = True
                 elif message:

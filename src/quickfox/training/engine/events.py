@@ -153,8 +153,7 @@ class RunContext:
             returns a callback that takes the number of bytes read since its last call.
         keep_tokens: whether the encoded text stays in the run directory after the run has finished.
         cluster: the workers to train with.
-        abort: ends the process at once with an error; called when a peer is lost while this process is blocked.
-            The default does nothing, so that the process stays blocked.
+        abort: ends the process when a peer is lost while this process is blocked; by default it stays blocked.
     """
 
     notify: Callable[[str], None]

@@ -65,8 +65,7 @@ def encode_corpus_checked(
         description = describe_characters(sorted(encoded.unknown))
         if not isinstance(tokenizer, CharacterTokenizer) or tokenizer.vocabulary.min_count == 1:
             raise DataError(
-                f"the vocabulary lacks characters of the corpus: {description}; build one with `llm build-vocab`, or "
-                f"leave out vocab",
+                f"the vocabulary lacks characters of the corpus: {description}; omit vocab, or run `llm build-vocab`",
                 "vocab",
             )
         notify(f"{encoded.unknown.total():,} characters of the corpus are too rare for the vocabulary: {description}")

@@ -161,8 +161,7 @@ def start_tensorflow_on_all(control: Control, spec: ClusterSpec, digest: str, th
 
 def _describe_hardware() -> str:
     """What determines the arithmetic of a machine: its number of GPUs, or else the features of its processor."""
-    gpus = num_gpus()
-    if gpus:
+    if gpus := num_gpus():
         return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
     return f"a processor with {' '.join(vector_extensions()) or 'no vector extensions'}"
 
