@@ -67,7 +67,8 @@ def open_prompts(name: str) -> Iterator[tuple[BinaryIO, str]]:
     elif sys.stdin is None:
         raise StorageError("cannot read standard input: it is closed")
     else:
-        yield sys.stdin.buffer, "standard input"
+        with interrupt_blocking_read():
+            yield sys.stdin.buffer, "standard input"
 
 
 @dataclass(frozen=True)
@@ -93,23 +94,18 @@ def iter_prompt_lines(file: BinaryIO, name: str) -> Iterator[PromptLine | DataEr
         name: of the file, for messages.
     """
     number = 0
-    while line := _read_line(file, MAX_JSON_BYTES + 1):
+    while line := file.readline(MAX_JSON_BYTES + 1):
         number += 1
         where = f"{name} line {number}"
         if len(line) > MAX_JSON_BYTES:
             while line and not line.endswith(b"\n"):
-                line = _read_line(file, MAX_JSON_BYTES)
+                line = file.readline(MAX_JSON_BYTES)
             yield DataError(f"{where}: longer than {MAX_JSON_BYTES:,} bytes")
         elif line.strip():
             try:
                 yield _parse_prompt_line(line, number, where)
             except DataError as error:
                 yield error
-
-
-def _read_line(file: BinaryIO, size: int) -> bytes:
-    with interrupt_blocking_read():
-        return file.readline(size)
 
 
 def _parse_prompt_line(line: bytes, number: int, where: str) -> PromptLine:
