@@ -26,8 +26,9 @@ UNSET = ("QUICKFOX_MODEL", "LLM_MODEL", "NO_COLOR", "COLUMNS")
 
 @pytest.fixture(scope="session")
 def program() -> list[str]:
-    """The command `llm`, independent of where it is installed."""
-    return [sys.executable, "-c", "from quickfox.cli.app import main; main()"]
+    """The command `llm`, independent of where it is installed; like the script, with `-P`, it imports nothing from the
+    current directory."""
+    return [sys.executable, "-P", "-c", "from quickfox.cli.app import main; main()"]
 
 
 @pytest.fixture(scope="session")

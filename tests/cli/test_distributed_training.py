@@ -188,9 +188,8 @@ def test_invalid_options_are_reported_in_one_line(
 
 
 def test_modules_in_the_current_directory_are_not_imported(program: list[str], folder: Path) -> None:
-    """`python -m quickfox` would import them; the script `llm` must not, nor the workers it starts."""
+    """The script `llm` does not import them, nor do the workers that it starts."""
     (folder / "typer.py").write_text("raise SystemExit(99)")
-    llm = [program[0], "-P", *program[1:]]  # the search path of the script `llm`
-    ended = subprocess.run([*llm, "train", "gone.txt", "--local-workers", "2"], cwd=folder, capture_output=True)
+    ended = subprocess.run([*program, "train", "gone.txt", "--local-workers", "2"], cwd=folder, capture_output=True)
     assert ended.returncode == 66
     assert b"gone.txt" in ended.stderr
