@@ -9,7 +9,7 @@ import pytest
 
 from quickfox.errors import ExitStatus, StorageError
 
-SYSTEM_CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "scandir")
+SYSTEM_CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "listdir", "scandir")
 """All calls of atomic.py, pathlib and shutil.rmtree that change a disk, or flush it."""
 
 MAX_CALLS = 300

@@ -99,8 +99,11 @@ def list_checkpoint_directories(run: Path) -> list[Path]:
         StorageError: reading failed.
     """
     parent = run / CHECKPOINTS_DIRECTORY
-    with translate_read_errors(parent):
-        paths = [path for path in parent.glob("step-*") if path.is_dir()]
+    try:
+        with translate_read_errors(parent):  # since Python 3.12, `glob` would hide errors
+            paths = [path for path in parent.iterdir() if path.name.startswith("step-") and path.is_dir()]
+    except NoInputError:
+        return []
     return sorted(paths, key=lambda path: (len(path.name), path.name))  # names get longer beyond 8 digits
 
 

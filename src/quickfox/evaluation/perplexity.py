@@ -187,7 +187,7 @@ def standard_error(bin_sums: np.ndarray, bin_counts: np.ndarray) -> float | None
     Returns:
         The standard error; None with less than two bins.
     """
-    bins, n = np.count_nonzero(bin_counts), bin_counts.sum()
+    bins, n = int(np.count_nonzero(bin_counts)), float(bin_counts.sum())
     if bins < 2:
         return None
     deviations = bin_sums - bin_sums.sum() / n * bin_counts

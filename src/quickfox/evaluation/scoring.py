@@ -75,7 +75,7 @@ class Score:
     @property
     def peak(self) -> int | None:
         """Index of the character with the highest surprisal; None if none was predicted."""
-        return int(self.bits.argmax()) if self.characters else None
+        return int(np.argmax(self.bits)) if self.characters else None
 
 
 def score(

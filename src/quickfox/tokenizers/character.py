@@ -45,7 +45,7 @@ class CharacterTokenizer(Tokenizer):
         else:
             ids = self._ids_by_code_point.take(code_points(text), mode="clip")
         unknown_id = np.iinfo(ids.dtype).max
-        if ids.max(initial=0) == unknown_id:
+        if np.max(ids, initial=0) == unknown_id:
             is_known = ids != unknown_id
             missing = Counter(map(chr, np.sort(code_points(text)[~is_known]).tolist()))
             if unknown is None:
