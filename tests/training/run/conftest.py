@@ -32,7 +32,7 @@ def fake_training(short_epochs: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(fake_training: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run that nothing interrupted."""
+    """A folder with an uninterrupted run."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     assert isinstance(start(folder)[-1], RunFinished)
     return folder
