@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -12,11 +13,36 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def available_threads() -> int:
-    """Number of threads that can run at the same time."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def available_threads(root: Path = Path("/")) -> int:
+    """Number of threads that can run at the same time: processors of this process, within its control group's quota.
+
+    Args:
+        root: directory in which proc and sys are mounted.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([processors, *map(int, _cpu_quotas(root))]))
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """The CPU quotas, in processors, of this process's control groups (versions 1 and 2) and of their ancestors."""
+    cgroups = root / "proc/self/cgroup"
+    for line in cgroups.read_text().splitlines() if cgroups.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / controllers
+        directory = mount / group.lstrip("/")
+        for ancestor in (directory, *directory.parents[: len(directory.parents) - len(mount.parents)]):
+            quota, period = _read_quota(ancestor, is_version_2=not controllers)
+            if quota not in ("", "max", "-1"):
+                yield int(quota) / int(period)
+
+
+def _read_quota(group: Path, *, is_version_2: bool) -> tuple[str, str]:
+    """Quota and period of a control group in microseconds; empty if the files do not exist."""
+    names = ["cpu.max"] if is_version_2 else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+    values = " ".join((group / name).read_text() for name in names if (group / name).exists()).split()
+    return (values[0], values[1]) if len(values) == 2 else ("", "")
 
 
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
