@@ -18,7 +18,6 @@ from quickfox.checkpoints.checkpoint import ModelBundle, TrainingState, load_mod
 from quickfox.checkpoints.manifest import MANIFEST_NAME, MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import from_dict, to_dict
-from quickfox.config.training import TrainingConfig
 from quickfox.errors import QuickfoxError
 from quickfox.files.json import format_json
 from quickfox.models.parameters import parameter_shapes
@@ -28,6 +27,7 @@ from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
 from quickfox.training.engine.progress import Progress
 from quickfox.training.run.record import HISTORY_FILE, CorpusRecord, RunRecord, read_record, truncate_history
+from toy_models import training_config
 
 STEP = 5
 CONFIG = ModelConfig(vocabulary_size=4, embedding_dim=2, hidden_dim=3, num_layers=2)
@@ -49,9 +49,9 @@ STATE = TrainingState(
 )
 RECORD = RunRecord(
     model=CONFIG,
-    training=TrainingConfig(
-        steps=30, replans=((3, 40),), batch_size=2, window=8, learning_rate=2e-3, warmup_steps=3, weight_decay=0.1,
-        clip_norm=1.0, dropout=0.1, validation_interval=5, patience=3, random_seed=1, precision="float32", threads=2,
+    training=training_config(
+        steps=30, replans=((3, 40),), batch_size=2, learning_rate=2e-3, warmup_steps=3, weight_decay=0.1,
+        dropout=0.1, validation_interval=5, patience=3
     ),
     budget_seconds=60.0,
     validation_split=0.1,

@@ -1,13 +1,35 @@
-"""Models for tests: with random parameters, or with a known distribution."""
+"""Models for tests, with random parameters or a known distribution, and the settings of a short training run."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from quickfox.config.model import ModelConfig
+from quickfox.config.training import TrainingConfig
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import LanguageModel, build_language_model
 from quickfox.models.state import State
+
+
+def training_config(**changes: Any) -> TrainingConfig:
+    """The settings of a short training run, with these changes."""
+    settings: dict[str, Any] = {
+        "steps": 40,
+        "batch_size": 4,
+        "window": 8,
+        "learning_rate": 0.02,
+        "warmup_steps": 5,
+        "weight_decay": 0.0,
+        "clip_norm": 1.0,
+        "dropout": 0.0,
+        "validation_interval": 20,
+        "patience": None,
+        "random_seed": 1,
+        "precision": "float32",
+        "threads": 2,
+    }
+    return TrainingConfig(**settings | changes)
 
 
 def random_parameters(config: ModelConfig, *, scale: float = 1.0) -> dict[str, np.ndarray]:

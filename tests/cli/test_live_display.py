@@ -10,26 +10,14 @@ import pytest
 
 from quickfox.cli.training_log import PlainDisplay, format_result, format_sample
 from quickfox.config.model import ModelConfig
-from quickfox.config.training import TrainingConfig
 from quickfox.training.engine.events import Replanned, RunFinished, RunStarted, StepsCompleted, Validated
+from toy_models import training_config
 
 STARTED = RunStarted(
     directory=Path("runs/fox"),
     model=ModelConfig(vocabulary_size=65, embedding_dim=64, hidden_dim=512),
-    training=TrainingConfig(
-        steps=100,
-        batch_size=32,
-        window=64,
-        learning_rate=0.01,
-        warmup_steps=5,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        dropout=0.25,
-        validation_interval=50,
-        patience=None,
-        random_seed=7,
-        precision="float32",
-        threads=2,
+    training=training_config(
+        steps=100, batch_size=32, window=64, learning_rate=0.01, dropout=0.25, validation_interval=50, random_seed=7
     ),
     budget_seconds=150.0,
     parameters=1_219_201,

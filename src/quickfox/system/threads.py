@@ -25,8 +25,11 @@ def available_threads(root: Path = Path("/")) -> int:
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
     """The CPU quotas, in processors, of this process's control groups (versions 1 and 2) and of their ancestors."""
-    cgroups = root / "proc/self/cgroup"
-    for line in cgroups.read_text().splitlines() if cgroups.exists() else ():
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux: there are no control groups
+        return
+    for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
@@ -39,10 +42,13 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _read_quota(group: Path, *, is_version_2: bool) -> tuple[str, str]:
-    """Quota and period of a control group in microseconds; empty if the files do not exist."""
+    """Quota and period of a control group in microseconds; empty if it has none that can be read."""
     names = ["cpu.max"] if is_version_2 else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
-    values = " ".join((group / name).read_text() for name in names if (group / name).exists()).split()
-    return (values[0], values[1]) if len(values) == 2 else ("", "")
+    try:
+        quota, period = " ".join((group / name).read_text() for name in names).split()
+    except OSError:  # the root group and groups without this controller have no such file
+        return "", ""
+    return quota, period
 
 
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from quickfox.config.training import TrainingConfig
 from quickfox.training.engine.optimizer import (
     BETA_1,
     BETA_2,
@@ -17,20 +16,17 @@ from quickfox.training.engine.optimizer import (
     learning_rate,
     orthogonalize,
 )
+from toy_models import training_config
 
-CONFIG = TrainingConfig(
+CONFIG = training_config(
     steps=100,
     batch_size=1,
     window=1,
     learning_rate=0.5,
     warmup_steps=9,
     weight_decay=0.1,
-    clip_norm=1.0,
-    dropout=0.0,
     validation_interval=100,
-    patience=None,
     random_seed=0,
-    precision="float32",
     threads=1,
 )
 

@@ -16,7 +16,6 @@ import pytest
 import tensorflow as tf
 
 from quickfox.config.model import ModelConfig
-from quickfox.config.training import TrainingConfig
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError, DivergedError
 from quickfox.evaluation.perplexity import measure_loss
@@ -28,6 +27,7 @@ from quickfox.training.engine.progress import Progress
 from quickfox.training.engine.trainer import Trainer
 from quickfox.training.planning import time_budget
 from quickfox.training.planning.presets import ARCHITECTURE_DEFAULTS
+from toy_models import training_config
 
 SIZES = {"vocabulary_size": 3, "embedding_dim": 4, "hidden_dim": 16}
 ATTENTION = {"num_heads": 2, "context": 6}
@@ -41,21 +41,7 @@ MODELS = {
         architecture="transformer", **{**SIZES, "embedding_dim": 16}, **ATTENTION, tied_embeddings=True
     ),
 }
-TRAINING = TrainingConfig(
-    steps=6,
-    batch_size=4,
-    window=4,
-    learning_rate=0.02,
-    warmup_steps=5,
-    weight_decay=0.0,
-    clip_norm=1.0,
-    dropout=0.0,
-    validation_interval=3,
-    patience=None,
-    random_seed=1,
-    precision="float32",
-    threads=2,
-)
+TRAINING = training_config(steps=6, window=4, validation_interval=3)
 ARCHITECTURES = [name if name == "lstm" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 

@@ -27,22 +27,9 @@ from quickfox.training.planning.cost import (
     training_memory,
     update_operations,
 )
+from toy_models import training_config
 
-TRAINING = TrainingConfig(
-    steps=100,
-    batch_size=4,
-    window=8,
-    learning_rate=0.01,
-    warmup_steps=5,
-    weight_decay=0.0,
-    clip_norm=1.0,
-    dropout=0.0,
-    validation_interval=50,
-    patience=None,
-    random_seed=1,
-    precision="float32",
-    threads=1,
-)
+TRAINING = training_config(steps=100, learning_rate=0.01, validation_interval=50, threads=1)
 ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 
@@ -155,21 +142,7 @@ def test_memory_and_time_increase_with_every_setting(
 
 
 SMALL_MODEL = ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=16)
-SMALL_TRAINING = TrainingConfig(
-    steps=40,
-    batch_size=4,
-    window=8,
-    learning_rate=0.02,
-    warmup_steps=5,
-    weight_decay=0.0,
-    clip_norm=1.0,
-    dropout=0.0,
-    validation_interval=20,
-    patience=None,
-    random_seed=1,
-    precision="float32",
-    threads=2,
-)
+SMALL_TRAINING = training_config()
 
 
 def have_memory(monkeypatch: pytest.MonkeyPatch, size: int) -> None:

@@ -5,7 +5,6 @@ import math
 
 import pytest
 
-from quickfox.config.training import TrainingConfig
 from quickfox.training.planning import time_budget as budget_module
 from quickfox.training.planning.time_budget import (
     CORRECTIONS,
@@ -14,8 +13,9 @@ from quickfox.training.planning.time_budget import (
     Budget,
     StepPlan,
 )
+from toy_models import training_config
 
-TRAINING = TrainingConfig(
+TRAINING = training_config(
     steps=100,
     replans=((5, 900), (50, 60)),
     batch_size=1,
@@ -23,12 +23,8 @@ TRAINING = TrainingConfig(
     learning_rate=0.5,
     warmup_steps=9,
     weight_decay=0.1,
-    clip_norm=1.0,
-    dropout=0.0,
     validation_interval=100,
-    patience=None,
     random_seed=0,
-    precision="float32",
     threads=1,
 )
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from quickfox.config.model import ModelConfig
-from quickfox.config.training import TrainingConfig
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.training.engine.events import Replanned, Validated
 from quickfox.training.run.record import (
@@ -23,25 +22,11 @@ from quickfox.training.run.record import (
     truncate_history,
     write_record,
 )
+from toy_models import training_config
 
 RECORD = RunRecord(
     model=ModelConfig(vocabulary_size=3, embedding_dim=4, hidden_dim=8),
-    training=TrainingConfig(
-        steps=40,
-        replans=((10, 50), (20, 60)),
-        batch_size=4,
-        window=8,
-        learning_rate=0.02,
-        warmup_steps=5,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        dropout=0.0,
-        validation_interval=20,
-        patience=None,
-        random_seed=1,
-        precision="float32",
-        threads=2,
-    ),
+    training=training_config(replans=((10, 50), (20, 60))),
     budget_seconds=60.0,
     validation_split=0.1,
     corpus=CorpusRecord(files=("/texts/ä.txt", "-"), characters=9, tokens=8, sha256="ab", tokens_sha256="cd"),
