@@ -1,21 +1,31 @@
 """ModelConfig: bounds, and combinations that do not form a model."""
 
+import json
 from typing import Any
 
 import pytest
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import from_dict, to_dict
-from quickfox.errors import UsageError
+from quickfox.errors import DataError, UsageError
 
 MODEL: dict[str, Any] = {"vocabulary_size": 65, "embedding_dim": 64, "hidden_dim": 512, "num_layers": 1}
+NO_NETWORK = {"architecture": "ngram", "embedding_dim": 0, "hidden_dim": 0, "num_layers": 0}
 
 
 @pytest.mark.parametrize("name", MODEL)
 @pytest.mark.parametrize("value", [0, -1, 2**30])
 def test_values_out_of_range(name: str, value: int) -> None:
-    with pytest.raises(UsageError, match=f"^{name} must be at .* not {value}$"):
+    bound = "at most" if value > 0 else "at least"
+    with pytest.raises(UsageError, match=f"^{name} must be {bound} .* not {value}$") as error:
         ModelConfig(**MODEL | {name: value})
+    assert error.value.settings == (name,)
+
+
+@pytest.mark.parametrize("name", ["embedding_dim", "hidden_dim", "num_layers"])
+def test_a_network_has_no_size_of_zero(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name} must be at least 1, not 0$"):
+        ModelConfig(**MODEL | {name: 0})
 
 
 @pytest.mark.parametrize(
@@ -42,6 +52,16 @@ def test_values_out_of_range(name: str, value: int) -> None:
             "embedding_dim hidden_dim",
             "embedding_dim of a transformer must equal its hidden_dim 512, not 64",
         ),
+        ({"architecture": "ngram"}, "embedding_dim", "embedding_dim must be 0 for ngram, which has no network, not 64"),
+        (NO_NETWORK | {"hidden_dim": 2}, "hidden_dim", "hidden_dim must be 0 for ngram, which has no network, not 2"),
+        (NO_NETWORK | {"num_layers": 1}, "num_layers", "num_layers must be 0 for ngram, which has no network, not 1"),
+        (NO_NETWORK | {"num_heads": 2}, "num_heads", "num_heads is for attention-rnn and transformer, not for ngram"),
+        (NO_NETWORK | {"context": 9}, "context", "context must be None for ngram, which has no attention"),
+        ({"ngrams": (64,)}, "ngrams", "ngrams must begin with vocabulary_size 65, not 64"),
+        ({"ngrams": (0,)}, "ngrams", "ngrams must begin with vocabulary_size 65, not 0"),
+        ({"ngrams": (65, -1)}, "ngrams", "ngrams must be numbers from 0 to 2147483647, not -1"),
+        ({"ngrams": (65, 9, 2**31)}, "ngrams", "ngrams must be numbers from 0 to 2147483647, not 2147483648"),
+        ({"ngrams": (65,) * 17}, "ngrams", "ngrams must have at most 16 numbers, one for each order, not 17"),
         (
             {"architecture": "transformer", "context": 9, "embedding_dim": 512, "num_heads": 512},
             "hidden_dim",
@@ -55,8 +75,30 @@ def test_settings_that_do_not_form_a_model(changes: dict[str, Any], settings: st
     assert error.value.settings == tuple(settings.split())
 
 
-def test_a_file_without_the_settings_of_attention_describes_a_model_without_attention() -> None:
+def test_an_ngram_model_has_no_network() -> None:
+    config = ModelConfig(**MODEL | NO_NETWORK)  # before its n-grams are counted
+    assert not config.has_network
+    assert config.ngrams == ()
+    assert all(ModelConfig(**MODEL | {"architecture": name}).has_network for name in ("rnn", "gru", "lstm"))
+
+
+@pytest.mark.parametrize("ngrams", [(65,), (65, 0), (65, 2**31 - 1, 0), (65,) * 16])
+@pytest.mark.parametrize("changes", [{}, NO_NETWORK])
+def test_numbers_of_ngrams(changes: dict[str, Any], ngrams: tuple[int, ...]) -> None:
+    config = ModelConfig(**MODEL | changes | {"ngrams": ngrams})
+    values = json.loads(json.dumps(to_dict(config)))
+    assert values["ngrams"] == list(ngrams)
+    assert from_dict(ModelConfig, values, "file") == config
+
+
+def test_a_file_of_an_earlier_version_describes_a_model_without_attention_and_ngrams() -> None:
     values = {"architecture": "lstm"} | MODEL
     assert from_dict(ModelConfig, values, "file") == ModelConfig(**MODEL)
     later = to_dict(ModelConfig(**MODEL))
-    assert {"num_heads": 1, "context": None, "tied_embeddings": False}.items() <= later.items()
+    assert {"num_heads": 1, "context": None, "tied_embeddings": False, "ngrams": ()}.items() <= later.items()
+
+
+@pytest.mark.parametrize("ngrams", [None, 65, [65, 9.0], [65, True], [65, "9"], [65, [9]], [65, 2**63]])
+def test_numbers_of_ngrams_of_a_wrong_type_in_json(ngrams: Any) -> None:
+    with pytest.raises(DataError, match="'ngrams' cannot be"):
+        from_dict(ModelConfig, {"architecture": "lstm"} | MODEL | {"ngrams": ngrams}, "file")

@@ -137,12 +137,16 @@ def test_lists_become_tuples_and_integers_are_floats_too() -> None:
 
 
 @given(
-    st.builds(
-        ModelConfig,
-        vocabulary_size=st.integers(1, 2**24),
-        embedding_dim=st.integers(1, 2**16),
-        hidden_dim=st.integers(1, 2**16),
-        num_layers=st.integers(1, 64),
+    st.integers(1, 2**24).flatmap(
+        lambda vocabulary_size: st.builds(
+            ModelConfig,
+            vocabulary_size=st.just(vocabulary_size),
+            embedding_dim=st.integers(1, 2**16),
+            hidden_dim=st.integers(1, 2**16),
+            num_layers=st.integers(1, 64),
+            ngrams=st.just(())
+            | st.lists(st.integers(0, 2**31 - 1), max_size=15).map(lambda counts: (vocabulary_size, *counts)),
+        )
     )
 )
 def test_round_trip_through_json(config: ModelConfig) -> None:

@@ -80,6 +80,12 @@ def test_a_size_excludes_the_settings_it_stands_for(name: str) -> None:
         TrainingRequest(size="small", **{name: 5})
 
 
+@pytest.mark.parametrize("name", ["embedding_dim", "hidden_dim", "num_layers"])
+def test_a_size_of_zero_cannot_be_requested(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name} must be at least 1, not 0$"):
+        TrainingRequest(**{name: 0})
+
+
 def test_configuration_from_json() -> None:
     values = TRAINING | {"patience": 3, "dropout": 0}  # JSON writes 0 for 0.0
     assert from_dict(TrainingConfig, values, "file") == TrainingConfig(**values)

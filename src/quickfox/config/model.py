@@ -1,12 +1,13 @@
 """Configuration of a model: with the weights, it determines the function the model computes."""
 
+import reprlib
 from dataclasses import dataclass
 from typing import Literal
 
 from quickfox.config.schema import check_settings, setting
 from quickfox.errors import UsageError
 
-Architecture = Literal["lstm", "gru", "rnn", "attention-rnn", "transformer"]
+Architecture = Literal["lstm", "gru", "rnn", "attention-rnn", "transformer", "ngram"]
 TokenizerKind = Literal["char", "byte", "word", "bpe"]
 
 ATTENTION_ARCHITECTURES: tuple[Architecture, ...] = ("attention-rnn", "transformer")
@@ -15,6 +16,8 @@ MAX_VOCABULARY_SIZE = 2**24
 MAX_DIM = 2**16
 MAX_LAYERS = 64
 MAX_CONTEXT = 2**16
+MAX_NGRAM_ORDER = 16
+MAX_NGRAM_COUNT = 2**31 - 1
 """Upper bounds of the settings of a model, which also limit what a damaged file can allocate."""
 
 
@@ -23,14 +26,16 @@ class ModelConfig:
     """The settings that determine the tensors of a model and the function they parametrize.
 
     Attributes:
-        architecture: the kind of network.
+        architecture: the kind of network; ngram: no network, an n-gram model alone.
         vocabulary_size: number of distinct tokens.
-        embedding_dim: embedding dimension; for a transformer, equal to `hidden_dim`.
-        hidden_dim: units per layer.
-        num_layers: number of layers; for an attention-rnn, of the encoder and again of the decoder.
+        embedding_dim: embedding dimension; for a transformer, equal to `hidden_dim`; 0 without a network.
+        hidden_dim: units per layer; 0 without a network.
+        num_layers: number of layers, for an attention-rnn of the encoder and again of the decoder; 0 without a network.
         num_heads: attention heads per layer, which split `hidden_dim` equally; 1 without attention.
         context: the largest number of positions a token attends to, itself included; None without attention.
         tied_embeddings: whether a transformer's output layer is its transposed embedding.
+        ngrams: number of n-grams of each order in the n-gram tables, from order 1 (equal to `vocabulary_size`) on;
+            empty: no tables.
 
     Raises:
         UsageError: a value is outside its range, or does not fit the architecture.
@@ -38,15 +43,23 @@ class ModelConfig:
 
     architecture: Architecture = "lstm"
     vocabulary_size: int = setting(bounds=(1, MAX_VOCABULARY_SIZE))
-    embedding_dim: int = setting(bounds=(1, MAX_DIM))
-    hidden_dim: int = setting(bounds=(1, MAX_DIM))
-    num_layers: int = setting(default=1, bounds=(1, MAX_LAYERS))
+    embedding_dim: int = setting(bounds=(0, MAX_DIM))
+    hidden_dim: int = setting(bounds=(0, MAX_DIM))
+    num_layers: int = setting(default=1, bounds=(0, MAX_LAYERS))
     num_heads: int = setting(default=1, bounds=(1, MAX_DIM), added_later=True)
     context: int | None = setting(default=None, bounds=(1, MAX_CONTEXT), added_later=True)
     tied_embeddings: bool = setting(default=False, added_later=True)
+    ngrams: tuple[int, ...] = setting(default=(), added_later=True)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the model has a network; an n-gram model alone has none."""
+        return self.architecture != "ngram"
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self._check_sizes()
+        self._check_ngrams()
         if self.architecture in ATTENTION_ARCHITECTURES:
             self._check_attention()
         elif self.num_heads != 1:
@@ -56,6 +69,31 @@ class ModelConfig:
             raise UsageError(f"context must be None for {self.architecture}, which has no attention", "context")
         if self.tied_embeddings and self.architecture != "transformer":
             raise UsageError(f"tied_embeddings is for transformer, not for {self.architecture}", "tied_embeddings")
+
+    def _check_sizes(self) -> None:
+        for name in ("embedding_dim", "hidden_dim", "num_layers"):
+            value = getattr(self, name)
+            if self.has_network and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}", name)
+            if not self.has_network and value != 0:
+                raise UsageError(f"{name} must be 0 for {self.architecture}, which has no network, not {value}", name)
+
+    def _check_ngrams(self) -> None:
+        if len(self.ngrams) > MAX_NGRAM_ORDER:
+            raise UsageError(
+                f"ngrams must have at most {MAX_NGRAM_ORDER} numbers, one for each order, not {len(self.ngrams)}",
+                "ngrams",
+            )
+        if self.ngrams and self.ngrams[0] != self.vocabulary_size:
+            raise UsageError(
+                f"ngrams must begin with vocabulary_size {self.vocabulary_size}, not {reprlib.repr(self.ngrams[0])}",
+                "ngrams",
+            )
+        for count in self.ngrams:
+            if not 0 <= count <= MAX_NGRAM_COUNT:
+                raise UsageError(
+                    f"ngrams must be numbers from 0 to {MAX_NGRAM_COUNT}, not {reprlib.repr(count)}", "ngrams"
+                )
 
     def _check_attention(self) -> None:
         if self.context is None:

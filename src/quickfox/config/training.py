@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from quickfox.config.model import Architecture, ModelConfig, TokenizerKind
+from quickfox.config.model import MAX_DIM, MAX_LAYERS, Architecture, ModelConfig, TokenizerKind
 from quickfox.config.schema import MAX_INTEGER, bounds_of, check_exclusive, check_settings, setting
 from quickfox.errors import UsageError
 
@@ -109,15 +109,9 @@ class TrainingRequest:
     size: Size | None = _model(
         "Preset of embedding dimension, hidden dimension and layers. Default: chosen for the time budget.", None
     )
-    embedding_dim: int | None = _model(
-        "Embedding dimension. Default: chosen with the size.", None, bounds_of(ModelConfig, "embedding_dim")
-    )
-    hidden_dim: int | None = _model(
-        "Units per layer. Default: chosen with the size.", None, bounds_of(ModelConfig, "hidden_dim")
-    )
-    num_layers: int | None = _model(
-        "Number of layers. Default: chosen with the size.", None, bounds_of(ModelConfig, "num_layers")
-    )
+    embedding_dim: int | None = _model("Embedding dimension. Default: chosen with the size.", None, (1, MAX_DIM))
+    hidden_dim: int | None = _model("Units per layer. Default: chosen with the size.", None, (1, MAX_DIM))
+    num_layers: int | None = _model("Number of layers. Default: chosen with the size.", None, (1, MAX_LAYERS))
     num_heads: int | None = _model(
         "Attention heads per layer. Default: chosen with the size.", None, bounds_of(ModelConfig, "num_heads")
     )
