@@ -49,6 +49,7 @@ def names_in(folder: Path) -> list[str]:
         ("--patience", ["0", "-1"]),
         ("--checkpoint-every", ["0", "0s", "0.0000001s", "-1", "x", "", "9" * 400, "9" * 400 + "h", MANY_DIGITS]),
         ("--precision", ["float16", ""]),
+        ("--ngram", ["0", "-1", "17", "1.5", "x", "", " ", "Off", MANY_DIGITS]),
         ("--architecture", ["", "LSTM"]),
     ],
 )

@@ -31,6 +31,7 @@ class Example:
     kind: Literal["a", "b"] | None = None
     pairs: tuple[tuple[str, float], ...] = ()
     flag: bool = setting(default=False, added_later=True)
+    order: Literal["auto", "off"] | int = setting(default="auto", bounds=(1, 16), added_later=True)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -53,6 +54,12 @@ def test_bounds_are_inclusive_and_none_is_not_checked() -> None:
         ({"rate": math.inf}, "rate must be at least 0.0 and finite, not inf"),
         ({"rate": math.nan}, "rate must be at least 0.0 and finite, not nan"),
         ({"kind": "c"}, "kind must be one of a, b, not 'c'"),
+        ({"order": 0}, "order must be at least 1, not 0"),
+        ({"order": 17}, "order must be at most 16, not 17"),
+        ({"order": "x"}, "order must be auto, off or a number from 1 to 16, not 'x'"),
+        ({"order": "4"}, "order must be auto, off or a number from 1 to 16, not '4'"),
+        ({"order": True}, "order must be auto, off or a number from 1 to 16, not True"),
+        ({"order": 4.0}, "order must be auto, off or a number from 1 to 16, not 4.0"),
     ],
 )
 def test_an_error_names_the_setting_and_its_value(changes: dict[str, Any], message: str) -> None:
@@ -60,6 +67,12 @@ def test_an_error_names_the_setting_and_its_value(changes: dict[str, Any], messa
         Example(**{"count": 3} | changes)
     assert str(error.value) == message
     assert error.value.settings == tuple(changes)
+
+
+@pytest.mark.parametrize("order", ["auto", "off", 1, 16])
+def test_a_choice_or_a_number(order: Any) -> None:
+    assert Example(count=3, order=order).order == order
+    assert from_dict(Example, VALUES | {"order": order}, "file").order == order
 
 
 def test_an_integer_beyond_the_range_of_floats_is_out_of_bounds() -> None:
@@ -81,6 +94,7 @@ def test_bounds_of_a_setting_serve_another_configuration() -> None:
 def test_choices_of_a_type() -> None:
     assert choices(Literal["a", "b"]) == ("a", "b")
     assert choices(Literal["x"] | Literal["a", "b"] | None) == ("x", "a", "b")
+    assert choices(Literal["a", "b"] | int) == ("a", "b")
     assert choices(int | None) == choices(tuple[Literal["a"], ...]) == ()
 
 
@@ -104,6 +118,10 @@ def test_a_configuration_is_immutable() -> None:
         ({"rate": MAX_INTEGER + 1}, "'rate' cannot be"),
         ({"kind": "c"}, "'kind' cannot be 'c'"),
         ({"kind": 1}, "'kind' cannot be 1"),
+        ({"order": "x"}, "'order' cannot be 'x'"),
+        ({"order": True}, "'order' cannot be True"),
+        ({"order": 4.0}, "'order' cannot be 4.0"),
+        ({"order": 0}, "order must be at least 1, not 0"),
         ({"pairs": [["a", 1.0], ["b"]]}, "'pairs' cannot be"),
         ({"flag": 1}, "'flag' cannot be 1"),
     ],

@@ -24,6 +24,7 @@ TRAINING: dict[str, Any] = {
     "random_seed": 0,
     "precision": "float32",
     "threads": 2,
+    "ngram_order": 5,
 }
 
 
@@ -45,6 +46,8 @@ TRAINING: dict[str, Any] = {
         ("random_seed", MAX_INTEGER + 1),
         ("precision", "float8"),
         ("threads", 0),
+        ("ngram_order", -1),
+        ("ngram_order", 17),
     ],
 )
 def test_values_out_of_range(name: str, value: Any) -> None:
@@ -89,6 +92,11 @@ def test_a_size_of_zero_cannot_be_requested(name: str) -> None:
 def test_configuration_from_json() -> None:
     values = TRAINING | {"patience": 3, "dropout": 0}  # JSON writes 0 for 0.0
     assert from_dict(TrainingConfig, values, "file") == TrainingConfig(**values)
+
+
+def test_a_run_of_an_earlier_version_has_no_ngram_tables() -> None:
+    values = {name: value for name, value in TRAINING.items() if name != "ngram_order"}
+    assert from_dict(TrainingConfig, values, "file").ngram_order == 0
 
 
 @pytest.mark.parametrize(("name", "value"), [("patience", True), ("dropout", False), ("dropout", "0"), ("steps", 1.5)])

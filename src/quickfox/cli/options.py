@@ -94,12 +94,12 @@ def _annotation(field: "dataclasses.Field[Any]") -> Any:
     """The type of an option for this field; None, which every option has in common, stands for the field's default."""
     hint: Any = field.type
     metavar = field.metadata["metavar"]
-    if allowed := choices(hint):
-        hint, metavar = Literal[allowed], "|".join(allowed)
-    elif get_origin(hint) is tuple:
+    if get_origin(hint) is tuple:
         hint = list[str]
     elif field.name in _PARSERS:
         hint = str
+    elif allowed := choices(hint):
+        hint, metavar = Literal[allowed], "|".join(allowed)
     elif bool in (hint, *get_args(hint)):
         metavar = None
     name = f"--{field.name.replace('_', '-')}"
@@ -133,7 +133,20 @@ def parse_logit_bias(text: str) -> tuple[str, float]:
     raise UsageError(f"logit_bias must be TEXT=X, such as e=-2, not {text!r}", "logit_bias")
 
 
-_PARSERS: dict[str, Callable[[Any], Any]] = {"budget": _parse_budget, "logit_bias": parse_logit_bias}
+def _parse_ngram(text: str) -> int | str:
+    """The order if the text is a number, else the text, which `TrainingRequest` compares with its choices."""
+    is_number = text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS
+    return int(text) if is_number else text
+
+
+_MAX_DIGITS = 19
+"""Python refuses to convert texts of several thousand digits."""
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "budget": _parse_budget,
+    "logit_bias": parse_logit_bias,
+    "ngram": _parse_ngram,
+}
 """Field name -> parser of its text; Typer parses all other fields."""
 
 

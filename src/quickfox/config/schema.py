@@ -65,17 +65,23 @@ def bounds_of(config: type, name: str) -> Bounds:
 def check_settings(config: Any) -> None:
     """Validates every field of a configuration that is not None.
 
+    A field whose type is a union of choices and numbers has bounds too, which apply to its numbers.
+
     Raises:
-        UsageError: a number is out of bounds, or a string is not one of the choices.
+        UsageError: a number is out of bounds, or another value is not one of the choices.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value is None:
             continue
-        if bounds := field.metadata.get("bounds"):
+        bounds, allowed = field.metadata.get("bounds"), choices(field.type)
+        if bounds and (not allowed or type(value) is int):
             _check_bounds(field.name, value, bounds)
-        if (allowed := choices(field.type)) and value not in allowed:
-            raise UsageError(f"{field.name} must be one of {', '.join(allowed)}, not {value!r}", field.name)
+        elif allowed and value not in allowed:
+            valid = f"one of {', '.join(allowed)}"
+            if bounds:
+                valid = f"{', '.join(allowed)} or a number from {bounds[0]} to {bounds[1]}"
+            raise UsageError(f"{field.name} must be {valid}, not {reprlib.repr(value)}", field.name)
 
 
 def choices(hint: Any) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from quickfox.config.model import MAX_DIM, MAX_LAYERS, Architecture, ModelConfig, TokenizerKind
+from quickfox.config.model import MAX_DIM, MAX_LAYERS, MAX_NGRAM_ORDER, Architecture, ModelConfig, TokenizerKind
 from quickfox.config.schema import MAX_INTEGER, bounds_of, check_exclusive, check_settings, setting
 from quickfox.errors import UsageError
 
@@ -44,6 +44,7 @@ class TrainingConfig:
         precision: of the matrix products; everything else is float32.
         threads: processor threads; part of the run's identity, because the order of sums depends on it.
         freeze_embeddings: whether the embedding is not trained.
+        ngram_order: order of the n-gram tables; 0: none.
 
     Raises:
         UsageError: a value is outside its range.
@@ -64,6 +65,7 @@ class TrainingConfig:
     precision: Precision
     threads: int = setting(bounds=(1, 1024))
     freeze_embeddings: bool = setting(default=False, added_later=True)
+    ngram_order: int = setting(default=0, bounds=(0, MAX_NGRAM_ORDER), added_later=True)
 
     @property
     def planned_steps(self) -> int:
@@ -105,7 +107,9 @@ class TrainingRequest:
         (0.0, 0.9),
         "FRACTION",
     )
-    architecture: Architecture | None = _model("Network architecture. Default: lstm.", None)
+    architecture: Architecture | None = _model(
+        "Network architecture; ngram: n-gram model alone, without a network. Default: lstm.", None
+    )
     size: Size | None = _model(
         "Preset of embedding dimension, hidden dimension and layers. Default: chosen for the time budget.", None
     )
@@ -114,6 +118,12 @@ class TrainingRequest:
     num_layers: int | None = _model("Number of layers. Default: chosen with the size.", None, (1, MAX_LAYERS))
     num_heads: int | None = _model(
         "Attention heads per layer. Default: chosen with the size.", None, bounds_of(ModelConfig, "num_heads")
+    )
+    ngram: Literal["auto", "off"] | int = _model(
+        "Order of the n-gram model that is mixed with the network; off: network alone. Default: auto, by the text.",
+        "auto",
+        (1, MAX_NGRAM_ORDER),
+        "ORDER|off|auto",
     )
     budget: float | None = _optimization(
         "Wall time of the whole command, such as 60s, 5m or 1h. Default: chosen for the length of the text.",
