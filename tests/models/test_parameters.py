@@ -2,10 +2,19 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from quickfox.config.model import ModelConfig
-from quickfox.models.parameters import feed_forward_dim, hidden_kernels, parameter_count, parameter_shapes
+from quickfox.models.parameters import (
+    feed_forward_dim,
+    hidden_kernels,
+    ngram_specs,
+    parameter_count,
+    parameter_shapes,
+    tensor_specs,
+    token_dtype,
+)
 
 CONFIG = ModelConfig(vocabulary_size=65, embedding_dim=16, hidden_dim=32, num_layers=2)
 
@@ -102,3 +111,41 @@ def test_parameter_count_by_hand() -> None:
 def test_counting_parameters_allocates_no_tensor() -> None:
     config = ModelConfig(vocabulary_size=2**24, embedding_dim=2**16, hidden_dim=2**16, num_layers=64)
     assert parameter_count(config) > 2**40
+
+
+def test_an_ngram_model_has_no_trainable_parameters() -> None:
+    config = ModelConfig(
+        architecture="ngram", vocabulary_size=65, embedding_dim=0, hidden_dim=0, num_layers=0, ngrams=(65, 9)
+    )
+    assert (parameter_shapes(config), hidden_kernels(config), parameter_count(config)) == ({}, {}, 0)
+    assert tensor_specs(config) == ngram_specs(config) != {}
+    assert tensor_specs(dataclasses.replace(config, ngrams=())) == {}
+
+
+def test_tensors_of_the_ngram_tables() -> None:
+    config = dataclasses.replace(CONFIG, ngrams=(65, 700, 0))
+    tables = {
+        "ngram.1.probs": ((65,), np.float32),
+        "ngram.2.offsets": ((66,), np.uint32),
+        "ngram.2.tokens": ((700,), np.uint8),
+        "ngram.2.probs": ((700,), np.float32),
+        "ngram.3.offsets": ((701,), np.uint32),
+        "ngram.3.tokens": ((0,), np.uint8),
+        "ngram.3.probs": ((0,), np.float32),
+    }
+    assert ngram_specs(config) == tables
+    network = {name: (shape, np.float32) for name, shape in parameter_shapes(CONFIG).items()}
+    assert list(tensor_specs(config).items()) == [*network.items(), *tables.items()]
+    assert tensor_specs(CONFIG) == network
+    assert (parameter_shapes(config), parameter_count(config)) == (parameter_shapes(CONFIG), parameter_count(CONFIG))
+    assert ngram_specs(config)["ngram.2.tokens"].nbytes == 700
+    assert ngram_specs(config)["ngram.2.offsets"].nbytes == 264
+
+
+@pytest.mark.parametrize(
+    ("vocabulary_size", "dtype"),
+    [(1, np.uint8), (256, np.uint8), (257, np.uint16), (2**16, np.uint16), (2**16 + 1, np.uint32), (2**24, np.uint32)],
+)
+def test_tokens_have_the_smallest_dtype_that_holds_them(vocabulary_size: int, dtype: type) -> None:
+    assert token_dtype(vocabulary_size) == dtype
+    assert np.iinfo(dtype).max >= vocabulary_size - 1

@@ -1,8 +1,8 @@
-"""The parameter schema: name and shape of every tensor of an architecture, derived from the configuration only.
+"""The parameter schema: name, shape and dtype of every tensor of a model, derived from the configuration only.
 
 The trainable networks, the NumPy models, the checkpoint loader, parameter counts and memory estimates all read it.
-All tensors are float32; matrices are (inputs, outputs). A name ending in `_kernel` is a hidden matrix; several
-projections of one input are fused in it, concatenated along the columns.
+The parameters of a network are float32; matrices are (inputs, outputs). A name ending in `_kernel` is a hidden matrix;
+several projections of one input are fused in it, concatenated along the columns.
 
 Shapes, with V = vocabulary_size, D = embedding_dim, H = hidden_dim, F = feed_forward_dim(H), and G gates:
 
@@ -32,13 +32,44 @@ Shapes, with V = vocabulary_size, D = embedding_dim, H = hidden_dim, F = feed_fo
         layers.k.feed_forward.output_kernel   (F, H)     down
         norm.weight                           (H,)
         output.kernel                         (H, V)     absent if the embeddings are tied
+
+    ngram
+        no network
+
+The n-gram tables, which are not trained by gradients, are tensors too. With ngrams = (n_1 = V, n_2, ...) and k >= 2:
+
+    ngram.1.probs      (V,)              float32     probability of each token without context
+    ngram.k.offsets    (n_{k-1} + 1,)    uint32      offsets[i] <= j < offsets[i + 1]: the k-grams j that extend the
+                                                     (k - 1)-gram i by a token
+    ngram.k.tokens     (n_k,)            unsigned    last token of each k-gram, increasing among those of the same first
+                                                     k - 1 tokens; of the smallest dtype that holds V - 1
+    ngram.k.probs      (n_k,)            float32     discounted probability of the last token, before the share of the
+                                                     lower orders is added
 """
 
 from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from quickfox.config.model import ModelConfig
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+class TensorSpec(NamedTuple):
+    """Shape and dtype of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+FLOAT32 = np.dtype(np.float32)
 
 EMBEDDING = "embedding.weight"
 
@@ -71,12 +102,17 @@ def hidden_kernels(config: ModelConfig) -> dict[str, int]:
 
 
 def recurrent_cell(config: ModelConfig) -> str:
-    """The cell of the recurrent layers of a model: a key of `RECURRENT_GATES`, unless it is a transformer."""
+    """The cell of the recurrent layers of a model: a key of `RECURRENT_GATES`, unless it has no recurrent layers."""
     return "lstm" if config.architecture == "attention-rnn" else config.architecture
 
 
 def parameter_shapes(config: ModelConfig) -> Shapes:
-    """Name and shape of every tensor of the model that `config` describes, in a fixed order."""
+    """Name and shape of every trainable parameter of the model that `config` describes, all float32, in a fixed order.
+
+    These are the tensors of its network; without a network there are none.
+    """
+    if not config.has_network:
+        return {}
     if config.architecture == "transformer":
         return _transformer_shapes(config)
     shapes: Shapes = {EMBEDDING: (config.vocabulary_size, config.embedding_dim)}
@@ -94,6 +130,29 @@ def parameter_shapes(config: ModelConfig) -> Shapes:
 def parameter_count(config: ModelConfig) -> int:
     """Number of trainable scalars of the model that `config` describes."""
     return sum(prod(shape) for shape in parameter_shapes(config).values())
+
+
+def tensor_specs(config: ModelConfig) -> dict[str, TensorSpec]:
+    """Every tensor of the model that `config` describes: the parameters of its network, then its n-gram tables."""
+    network = {name: TensorSpec(shape, FLOAT32) for name, shape in parameter_shapes(config).items()}
+    return network | ngram_specs(config)
+
+
+def ngram_specs(config: ModelConfig) -> dict[str, TensorSpec]:
+    """The tensors of the n-gram tables by name; empty if the model has none."""
+    specs: dict[str, TensorSpec] = {}
+    for order, count in enumerate(config.ngrams, start=1):
+        if order > 1:
+            num_contexts = config.ngrams[order - 2]
+            specs[f"ngram.{order}.offsets"] = TensorSpec((num_contexts + 1,), np.dtype(np.uint32))
+            specs[f"ngram.{order}.tokens"] = TensorSpec((count,), token_dtype(config.vocabulary_size))
+        specs[f"ngram.{order}.probs"] = TensorSpec((count,), FLOAT32)
+    return specs
+
+
+def token_dtype(vocabulary_size: int) -> np.dtype[Any]:
+    """The smallest unsigned dtype that holds every token id of a vocabulary."""
+    return np.min_scalar_type(vocabulary_size - 1)
 
 
 def _transformer_shapes(config: ModelConfig) -> Shapes:
