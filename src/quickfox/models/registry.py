@@ -1,4 +1,4 @@
-"""The interface of a language model, and the constructor of each architecture.
+"""The interface of a language model, and the constructor of each architecture and of the mixture with n-grams.
 
 A model is stateless: `forward` takes the state and returns the next one, so one model can process any number of texts,
 each from its own state.
@@ -11,6 +11,8 @@ import numpy as np
 
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.models.attention_rnn import AttentionRNNLanguageModel
+from quickfox.models.mixture import MixtureLanguageModel
+from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.models.recurrent import RecurrentLanguageModel
 from quickfox.models.state import State
 from quickfox.models.transformer import TransformerLanguageModel
@@ -53,6 +55,14 @@ def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarra
 
     Args:
         config: fixes the architecture and all shapes.
-        parameters: name -> float32 array, as `parameters.parameter_shapes(config)` lists them; not changed.
+        parameters: name -> array, as `parameters.tensor_specs(config)` lists them; not changed.
+
+    Returns:
+        The network, the n-gram model, or, if the config describes both, their mixture.
     """
-    return _BUILDERS[config.architecture](config, parameters)
+    ngram = NgramLanguageModel(config, parameters) if config.ngrams else None
+    if config.architecture == "ngram":
+        assert ngram is not None, "an ngram model has tables"
+        return ngram
+    network = _BUILDERS[config.architecture](config, parameters)
+    return network if ngram is None else MixtureLanguageModel(network, ngram, config.vocabulary_size)

@@ -1,0 +1,168 @@
+"""Inference of an n-gram model in NumPy.
+
+    p(w | h) = alpha(w | h) + gamma(h) p(w | h')
+
+over all contexts h, the longest first, that occur in the tables (see `kneser_ney`). The state of a text is the index
+of its last k tokens among the k-grams, for each order k below the highest, so that reading a token is one search in
+each order.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+import numpy as np
+
+from quickfox.config.model import ModelConfig
+from quickfox.models.ngram.counting import ABSENT
+from quickfox.models.ngram.tables import context_sums
+from quickfox.models.state import State
+
+MIN_GAMMA = 2.0**-24
+"""Smallest gamma(h): below, float32 rounding would give tokens that never follow h the probability 0."""
+
+MIN_SCALE = 1e-20
+"""Smallest product of gamma over several contexts, for the same reason."""
+
+_FEW_TOKENS = 8
+"""Up to this number of tokens, a loop in Python is faster than array operations, as in sampling (see
+benchmarks/LOG.md)."""
+
+
+class _Order:
+    """The n-grams of one order >= 2, grouped by their context, an n-gram of the order below.
+
+    Its memoryviews are faster than arrays to read single elements from.
+    """
+
+    def __init__(self, order: int, parameters: Mapping[str, np.ndarray]) -> None:
+        self.offsets, self.tokens, self.alphas = (
+            parameters[f"ngram.{order}.{name}"] for name in ("offsets", "tokens", "probs")
+        )
+        gammas = 1.0 - context_sums(self.offsets, self.alphas)
+        self.gammas = np.maximum(gammas, MIN_GAMMA).astype(np.float32)
+        self._search_steps = int(np.diff(self.offsets).max(initial=0)).bit_length()
+        self._offsets_view, self._tokens_view = self.offsets.data, self.tokens.data
+
+    def find(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """The index of the n-gram of each context and token, or ABSENT: integers of one shape -> int64."""
+        if len(self.tokens) == 0:
+            return np.full(contexts.shape, ABSENT)
+        low, end = (self.offsets[contexts + step].astype(np.int64) for step in (0, 1))  # of an absent context, any
+        high = end
+        for _ in range(self._search_steps):  # a binary search for all at once
+            middle = (low + high) >> 1
+            is_less = (self._token_at(middle) < tokens) & (low < high)
+            low, high = np.where(is_less, middle + 1, low), np.where(is_less, high, middle)
+        is_found = (low < end) & (contexts != ABSENT) & (self._token_at(low) == tokens)
+        return np.where(is_found, low, ABSENT)
+
+    def find_one(self, context: int, token: int) -> int:
+        """`find` for one context and token."""
+        if context == ABSENT:
+            return ABSENT
+        first, end = self._offsets_view[context], self._offsets_view[context + 1]
+        index = bisect_left(self._tokens_view, token, first, end)
+        return index if index < end and self._tokens_view[index] == token else ABSENT
+
+    def entries(self, context: int) -> slice:
+        """The n-grams of one context."""
+        return slice(self._offsets_view[context], self._offsets_view[context + 1])
+
+    def _token_at(self, index: np.ndarray) -> np.ndarray:
+        tokens: np.ndarray = self.tokens[np.minimum(index, len(self.tokens) - 1)]
+        return tokens
+
+
+class NgramLanguageModel:
+    """An n-gram model as a `registry.LanguageModel`; for its arguments see `registry.build_language_model`."""
+
+    context: int | None = None
+
+    def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
+        self._unigrams = parameters["ngram.1.probs"]  # (V,)
+        self._orders = [_Order(order, parameters) for order in range(2, len(config.ngrams) + 1)]
+
+    def initial_state(self, batch_size: int) -> State:
+        return ((np.full((batch_size, len(self._orders)), ABSENT, np.int32),),)
+
+    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        probs, new_state = self.probs(token_ids, state)
+        return np.log(probs, out=probs), new_state
+
+    def probs(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """As `forward`, with probabilities (B, T, V) float32 in place of their logarithms."""
+        contexts, new_state = self._read(token_ids, state)
+        flat = contexts.reshape(token_ids.size, len(self._orders))
+        rows = np.stack([self._row(row) for row in flat.tolist()]) if len(flat) <= _FEW_TOKENS else self._rows(flat)
+        return rows.reshape(*token_ids.shape, -1), new_state
+
+    def target_probs(self, token_ids: np.ndarray, targets: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """The probability of one token after each token read, faster than `probs`.
+
+        Args:
+            token_ids, state: as for `forward`.
+            targets: (B, T) integers, 0 <= id < V.
+
+        Returns:
+            (B, T) float32; and the state after the last token.
+        """
+        contexts, new_state = self._read(token_ids, state)
+        probs = self._unigrams[targets]
+        for order, context in zip(self._orders, np.moveaxis(contexts, -1, 0), strict=True):
+            found = order.find(context, targets)
+            alphas = np.zeros(targets.shape, np.float32)
+            alphas[found != ABSENT] = order.alphas[found[found != ABSENT]]
+            probs = np.where(context == ABSENT, probs, alphas + order.gammas[context] * probs)
+        return np.maximum(probs, MIN_SCALE * self._unigrams[targets]), new_state
+
+    def _read(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """The contexts after each token, (B, T, K - 1) int32, the shortest first, and the state after the last."""
+        ((before,),) = state
+        contexts = np.empty((token_ids.shape[0], token_ids.shape[1] + 1, len(self._orders)), np.int32)
+        contexts[:, 0] = before
+        if token_ids.size <= _FEW_TOKENS:
+            for row, tokens in zip(contexts, token_ids.tolist(), strict=True):
+                last = row[0].tolist()
+                for position, token in enumerate(tokens, start=1):
+                    longer = [
+                        order.find_one(index, token) for order, index in zip(self._orders, last[:-1], strict=False)
+                    ]
+                    last = [token, *longer] if last else last
+                    row[position] = last
+        elif self._orders:
+            contexts[:, 1:, 0] = token_ids
+            for length, order in enumerate(self._orders[:-1], start=1):  # of the contexts that are extended
+                contexts[:, 1:, length] = order.find(contexts[:, :-1, length - 1], token_ids)
+        return contexts[:, 1:], ((contexts[:, -1],),)
+
+    def _rows(self, contexts: np.ndarray) -> np.ndarray:
+        """The distributions after contexts (N, K - 1): (N, V) float32."""
+        scale = np.ones(len(contexts), np.float32)  # the product of gamma over the longer contexts
+        cells, shares = [], []
+        for order, column in zip(reversed(self._orders), reversed(contexts.T), strict=True):
+            rows = np.flatnonzero(column != ABSENT)
+            context = column[rows]
+            first, end = (order.offsets[context + step].astype(np.int64) for step in (0, 1))
+            lengths = end - first
+            index = np.arange(lengths.sum()) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
+            cells.append(np.repeat(rows * len(self._unigrams), lengths) + order.tokens[index])
+            shares.append(order.alphas[index] * np.repeat(scale[rows], lengths))
+            scale[rows] *= order.gammas[context]
+        probs: np.ndarray = np.maximum(scale, MIN_SCALE)[:, None] * self._unigrams  # (N, V)
+        flat = probs.reshape(-1)
+        for cell, share in zip(cells, shares, strict=True):
+            flat[cell] += share  # the cells of one order are distinct
+        return probs
+
+    def _row(self, contexts: list[int]) -> np.ndarray:
+        """The distribution after one context of each length, (V,) float32."""
+        scale = 1.0
+        found = []
+        for order, context in zip(reversed(self._orders), reversed(contexts), strict=True):
+            if context != ABSENT:
+                found.append((order, order.entries(context), scale))
+                scale *= order.gammas.item(context)
+        probs: np.ndarray = self._unigrams * np.float32(max(scale, MIN_SCALE))
+        for order, entries, share in found:
+            probs[order.tokens[entries].astype(np.intp)] += order.alphas[entries] * np.float32(share)
+        return probs

@@ -1,0 +1,88 @@
+"""The tables of an n-gram model as tensors: their layout, and the checks of tables read from a file.
+
+The n-grams of order k >= 2 are sorted by their first k - 1 tokens, the context, and then by their last token:
+`offsets[i]` up to `offsets[i + 1]` are those with the context i, an n-gram of order k - 1. See `models/parameters.py`
+for the names, shapes and dtypes, and `kneser_ney` for the meaning of `probs`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from quickfox.config.model import ModelConfig
+from quickfox.errors import DataError
+from quickfox.models.parameters import token_dtype
+
+MAX_ROUNDING = 1e-5
+"""Tolerance of the sums of float32 probabilities."""
+
+
+def unigram_tensors(alphas: np.ndarray) -> dict[str, np.ndarray]:
+    """The tensor of order 1: alpha, (V,) float64, interpolated with the uniform distribution."""
+    return {"ngram.1.probs": (alphas + (1.0 - alphas.sum()) / len(alphas)).astype(np.float32)}
+
+
+def order_tensors(
+    order: int,
+    contexts: np.ndarray,
+    tokens: np.ndarray,
+    alphas: np.ndarray,
+    *,
+    num_contexts: int,
+    vocabulary_size: int,
+) -> dict[str, np.ndarray]:
+    """The tensors of an order >= 2.
+
+    Args:
+        order: k.
+        contexts: (n,) integers, sorted: index of the context of each n-gram.
+        tokens: (n,) integers, the last token.
+        alphas: (n,) float64.
+        num_contexts: number of n-grams of order k - 1.
+        vocabulary_size: V.
+    """
+    offsets = np.zeros(num_contexts + 1, np.uint32)
+    offsets[1:] = np.cumsum(np.bincount(contexts, minlength=num_contexts))
+    return {
+        f"ngram.{order}.offsets": offsets,
+        f"ngram.{order}.tokens": tokens.astype(token_dtype(vocabulary_size)),
+        f"ngram.{order}.probs": alphas.astype(np.float32),
+    }
+
+
+def check_tables(config: ModelConfig, tensors: Mapping[str, np.ndarray], where: str) -> None:
+    """Checks that tables of the right shapes and dtypes are consistent.
+
+    Args:
+        config: of the model; its `ngrams` may be empty, then there are no tables.
+        tensors: by name; others than the tables are ignored.
+        where: name of the file, which begins error messages.
+
+    Raises:
+        DataError: the offsets are not those of the n-grams, tokens of a context are not in order or not in the
+            vocabulary, or its probabilities are negative or exceed 1.
+    """
+    ngrams = config.ngrams
+    if not ngrams:
+        return
+    unigrams = tensors["ngram.1.probs"]
+    if unigrams.min() <= 0 or abs(unigrams.sum(dtype=np.float64) - 1) > MAX_ROUNDING:
+        raise DataError(f"{where}: ngram.1.probs are not the probabilities of a distribution")
+    for order, count in enumerate(ngrams[1:], start=2):
+        offsets, tokens, probs = (tensors[f"ngram.{order}.{name}"] for name in ("offsets", "tokens", "probs"))
+        if offsets[0] != 0 or offsets[-1] != count or (offsets[:-1] > offsets[1:]).any():
+            raise DataError(f"{where}: ngram.{order}.offsets do not divide its {count} n-grams among their contexts")
+        is_first = np.zeros(count + 1, bool)  # of its context
+        is_first[offsets] = True
+        if (tokens >= ngrams[0]).any() or not ((tokens[:-1] < tokens[1:]) | is_first[1:count]).all():
+            raise DataError(f"{where}: ngram.{order}.tokens are not in the vocabulary, or not in order")
+        if (probs < 0).any() or (context_sums(offsets, probs) > 1 + MAX_ROUNDING).any():
+            raise DataError(f"{where}: ngram.{order}.probs are not the probabilities of a distribution")
+
+
+def context_sums(offsets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """The sum of the probabilities of each context: offsets (m + 1,), probs (n,) -> (m,) float64."""
+    cumulative = np.zeros(len(probs) + 1)
+    np.cumsum(probs, out=cumulative[1:])
+    sums: np.ndarray = cumulative[offsets[1:]] - cumulative[offsets[:-1]]
+    return sums
