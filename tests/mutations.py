@@ -39,6 +39,25 @@ BUNDLE = ModelBundle(
     validation_loss=1.25,
     sampling={"temperature": 0.8, "top_k": None},
 )
+TABLES = {
+    "ngram.1.probs": np.array([0.1, 0.2, 0.3, 0.4], np.float32),
+    "ngram.2.offsets": np.array([0, 2, 3, 3, 3], np.uint32),
+    "ngram.2.tokens": np.array([1, 3, 0], np.uint8),
+    "ngram.2.probs": np.array([0.5, 0.25, 0.5], np.float32),
+    "ngram.3.offsets": np.array([0, 1, 1, 2], np.uint32),
+    "ngram.3.tokens": np.array([2, 1], np.uint8),
+    "ngram.3.probs": np.array([0.5, 0.5], np.float32),
+}
+MIXTURE = dataclasses.replace(
+    BUNDLE,
+    config=dataclasses.replace(CONFIG, ngrams=(4, 3, 2)),
+    parameters={**BUNDLE.parameters, **TABLES},
+)
+NGRAM_MODEL = dataclasses.replace(
+    MIXTURE,
+    config=dataclasses.replace(MIXTURE.config, architecture="ngram", embedding_dim=0, hidden_dim=0, num_layers=0),
+    parameters=TABLES,
+)
 STATE = TrainingState(
     tensors={
         "optimizer.step": np.array(STEP, np.int64),

@@ -1,6 +1,7 @@
 """safetensors files: exchange with the reference library, and inconsistent files."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,23 @@ from hypothesis import strategies as st
 
 from quickfox.checkpoints.tensors import MAX_HEADER_BYTES, format_tensors, parse_tensors
 from quickfox.errors import DataError
+from quickfox.models.parameters import TensorSpec
 
 TENSORS = {
     "kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
     "steps": np.array(7, dtype=np.int64),
     "empty": np.zeros((0, 4), dtype=np.float32),
 }
-SHAPES = {"kernel": (2, 3), "bias": (3,)}
+SPECS = {
+    "kernel": TensorSpec((2, 3), np.dtype(np.float32)),
+    "bias": TensorSpec((3,), np.dtype(np.float32)),
+    "tokens": TensorSpec((4,), np.dtype(np.uint16)),
+}
+EXPECTED = {
+    "kernel": np.ones((2, 3), np.float32),
+    "bias": np.zeros(3, np.float32),
+    "tokens": np.arange(4, dtype=np.uint16),
+}
 
 
 def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
@@ -64,27 +75,65 @@ def test_arrays_that_are_not_contiguous(view: Any) -> None:
 
 
 def test_tensors_are_in_the_expected_order_and_read_only() -> None:
-    data = format_tensors({"bias": np.zeros(3, np.float32), "kernel": np.ones((2, 3), np.float32)})
-    tensors = parse_tensors(data, "file", SHAPES)
-    assert list(tensors) == ["kernel", "bias"]
-    assert not tensors["kernel"].flags.writeable
+    tensors = parse_tensors(format_tensors(dict(reversed(EXPECTED.items()))), "file", SPECS)
+    assert_equal(tensors, EXPECTED)
+    assert list(tensors) == list(SPECS)
+    assert not any(tensor.flags.writeable for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("padding", range(8))
+def test_arrays_are_aligned_whatever_the_length_of_the_header(padding: int) -> None:
+    header = json.dumps({"a": entry(0, 8, dtype="U32", shape=[2])}).encode() + b" " * padding
+    tensor = parse_tensors(build_file(header, np.array([7, 9], np.uint32).tobytes()), "file")["a"]
+    assert memoryview(tensor).tolist() == [7, 9]  # not implemented for arrays that are not aligned
+    assert not tensor.flags.writeable
+
+
+def test_no_tensor_is_expected() -> None:
+    assert parse_tensors(build_file({}), "file", {}) == {}
+    with pytest.raises(DataError, match="'bias' is not one"):
+        parse_tensors(format_tensors({"bias": EXPECTED["bias"]}), "file", {})
+
+
+TENSOR_TYPES = st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64])
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=9).filter(lambda name: name != "__metadata__"),
+        st.tuples(TENSOR_TYPES, st.lists(st.integers(0, 3), max_size=3)),
+        max_size=5,
+    )
+)
+def test_round_trip_of_any_shapes_and_dtypes(specs: dict[str, tuple[Any, list[int]]]) -> None:
+    tensors = {
+        name: np.arange(1, 1 + math.prod(shape)).reshape(shape).astype(dtype) for name, (dtype, shape) in specs.items()
+    }
+    expected = {name: TensorSpec(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    parsed = parse_tensors(format_tensors(tensors), "file", expected)
+    assert list(parsed) == list(tensors)
+    assert_equal(parsed, tensors)
 
 
 @pytest.mark.parametrize(
-    ("tensors", "reason"),
+    ("changes", "reason"),
     [
-        ({"kernel": np.zeros((2, 3), np.float32)}, "'bias' is missing"),
-        ({"kernel": np.zeros((2, 3)), "bias": np.zeros(3, np.float32)}, "'kernel' is float64"),
-        ({"kernel": np.zeros((3, 2), np.float32), "bias": np.zeros(3, np.float32)}, r"\(3, 2\).*\(2, 3\)"),
-        ({"kernel": np.zeros((2, 3), np.float32), "bias": np.zeros(3, np.float32), "x": np.zeros(1)}, "'x' is not one"),
-        ({"kernel": np.zeros((2, 3), np.float32), "bias": np.array([0, np.nan, 0], np.float32)}, "'bias' contains NaN"),
-        ({"kernel": np.full((2, 3), np.inf, np.float32), "bias": np.zeros(3, np.float32)}, "'kernel' contains NaN"),
+        ({"bias": None}, "'bias' is missing"),
+        ({"kernel": np.zeros((2, 3))}, r"'kernel' is float64 \(2, 3\), the configuration says float32 \(2, 3\)"),
+        ({"kernel": np.zeros((3, 2), np.float32)}, r"\(3, 2\).*\(2, 3\)"),
+        ({"tokens": np.zeros(4, np.uint8)}, r"'tokens' is uint8 \(4,\), the configuration says uint16 \(4,\)"),
+        ({"tokens": np.zeros(4, np.float32)}, r"'tokens' is float32"),
+        ({"tokens": np.zeros(5, np.uint16)}, r"\(5,\).*\(4,\)"),
+        ({"x": np.zeros(1)}, "'x' is not one"),
+        ({"bias": np.array([0, np.nan, 0], np.float32)}, "'bias' contains NaN"),
+        ({"kernel": np.full((2, 3), np.inf, np.float32)}, "'kernel' contains NaN"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_unexpected_tensors(tensors: dict[str, np.ndarray], reason: str) -> None:
+def test_unexpected_tensors(changes: dict[str, Any], reason: str) -> None:
+    tensors = {name: tensor for name, tensor in {**EXPECTED, **changes}.items() if tensor is not None}
     with pytest.raises(DataError, match=reason):
-        parse_tensors(format_tensors(tensors), "file", SHAPES)
+        parse_tensors(format_tensors(tensors), "file", SPECS)
 
 
 @pytest.mark.parametrize(

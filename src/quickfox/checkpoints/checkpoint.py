@@ -31,7 +31,7 @@ from quickfox.config.schema import from_dict, to_dict
 from quickfox.errors import DataError, DivergedError
 from quickfox.files.atomic import commit_directory
 from quickfox.files.json import MAX_JSON_BYTES, format_json, parse_json
-from quickfox.models.parameters import parameter_count, parameter_shapes
+from quickfox.models.parameters import TensorSpec, tensor_specs
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import MAX_TOKENIZER_BYTES, format_tokenizer, parse_tokenizer
 
@@ -43,9 +43,9 @@ class ModelBundle:
     """A model and everything needed to use it.
 
     Attributes:
-        config: determines the names and shapes of the parameters.
+        config: determines the names, shapes and dtypes of the parameters.
         tokenizer: its tokenizer.
-        parameters: name -> float32 array, as listed by `models/parameters.py`.
+        parameters: name -> array: the network's, then the n-gram tables, as listed by `models/parameters.py`.
         step: number of optimizer steps the model was trained for.
         validation_loss: nats per token of the validation text; None: not measured.
         sampling: recommended settings of SamplingConfig, by name; the others have their defaults.
@@ -80,9 +80,8 @@ def save_checkpoint(directory: Path, bundle: ModelBundle, training: TrainingStat
         CannotCreateError: `directory` is not empty, or cannot be created.
         StorageError: the disk is full or failed.
     """
-    shapes = {name: tensor.shape for name, tensor in bundle.parameters.items()}
-    assert shapes == parameter_shapes(bundle.config), f"not the parameters of the model: {shapes}"
-    assert all(tensor.dtype == np.float32 for tensor in bundle.parameters.values()), "tensors must be float32"
+    specs = {name: TensorSpec(tensor.shape, tensor.dtype) for name, tensor in bundle.parameters.items()}
+    assert specs == tensor_specs(bundle.config) != {}, f"not the tensors of the model: {specs}"
     _check_finite(bundle.parameters, bundle.step)
     model_files = {
         "config.json": format_json(to_dict(bundle.config)),
@@ -127,9 +126,7 @@ def load_model(directory: Path) -> ModelBundle:
             f"{directory}: tokenizer.json has {tokenizer.vocabulary_size} tokens, but config.json says "
             f"{config.vocabulary_size}"
         )
-    max_bytes = MAX_OVERHEAD_BYTES + parameter_count(config) * np.dtype(np.float32).itemsize
-    weights = read_verified(directory, "model.safetensors", files, max_bytes)
-    parameters = parse_tensors(weights, str(directory / "model.safetensors"), parameter_shapes(config))
+    parameters = _load_parameters(directory, files, config)
     return ModelBundle(config, tokenizer, parameters, manifest.step, manifest.validation_loss, sampling)
 
 
@@ -162,6 +159,17 @@ def verify_model(directory: Path) -> None:
         read_verified(directory, name, files, expected.size)
 
 
+def _load_parameters(directory: Path, files: Mapping[str, FileDigest], config: ModelConfig) -> dict[str, np.ndarray]:
+    if not config.has_network and not config.ngrams:
+        raise DataError(
+            f"{directory / 'config.json'}: ngrams is empty, but architecture {config.architecture} needs it"
+        )
+    specs = tensor_specs(config)
+    max_bytes = MAX_OVERHEAD_BYTES + sum(spec.nbytes for spec in specs.values())
+    data = read_verified(directory, "model.safetensors", files, max_bytes)
+    return parse_tensors(data, str(directory / "model.safetensors"), specs)
+
+
 def _read_object(directory: Path, name: str, files: Mapping[str, FileDigest], max_bytes: int) -> dict[str, Any]:
     path = directory / name
     value = parse_json(read_verified(directory, name, files, max_bytes), str(path), max_bytes)
@@ -172,5 +180,5 @@ def _read_object(directory: Path, name: str, files: Mapping[str, FileDigest], ma
 
 def _check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:
     for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise DivergedError(f"training diverged: at step {step} {name} is no longer finite; not saved")

@@ -17,6 +17,7 @@ import numpy as np
 
 from quickfox.errors import DataError
 from quickfox.files.json import parse_json
+from quickfox.models.parameters import TensorSpec
 
 MAX_HEADER_BYTES = 2**20
 """Enough for about ten thousand tensors; the largest model of this program has a few hundred."""
@@ -43,7 +44,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-class _TensorSpec(NamedTuple):
+class _Entry(NamedTuple):
+    """A tensor as the header describes it."""
+
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     start: int  # byte offsets in the data
@@ -58,15 +61,13 @@ def format_tensors(tensors: Mapping[str, np.ndarray], metadata: dict[str, str] |
     return save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, metadata)
 
 
-def parse_tensors(
-    data: bytes, where: str, expected: Mapping[str, tuple[int, ...]] | None = None
-) -> dict[str, np.ndarray]:
-    """Parses the content of a safetensors file into read-only views of it, by name.
+def parse_tensors(data: bytes, where: str, expected: Mapping[str, TensorSpec] | None = None) -> dict[str, np.ndarray]:
+    """Parses the content of a safetensors file into read-only arrays by name: views of it, or copies if not aligned.
 
     Args:
         data: the whole file.
         where: name of the file, which begins error messages.
-        expected: name -> shape of exactly the tensors it must contain, all float32; None: any.
+        expected: name -> shape and dtype of exactly the tensors it must contain; None: any.
 
     Returns:
         The tensors, in the order of `expected`, else of the header.
@@ -77,14 +78,17 @@ def parse_tensors(
             NaN or infinite.
     """
     header, data_start = _parse_header(data, where)
-    specs = {name: _parse_spec(name, entry, where) for name, entry in header.items()}
-    _check_layout(specs, len(data) - data_start, where)
+    entries = {name: _parse_entry(name, entry, where) for name, entry in header.items()}
+    _check_layout(entries, len(data) - data_start, where)
     if expected is not None:
-        _check_expected(specs, expected, where)
+        _check_expected(entries, expected, where)
     tensors: dict[str, np.ndarray] = {}
-    for name in expected or specs:
-        dtype, shape, start, _ = specs[name]
+    for name in entries if expected is None else expected:
+        dtype, shape, start, _ = entries[name]
         tensor = np.frombuffer(data, dtype, math.prod(shape), data_start + start).reshape(shape)
+        if not tensor.flags.aligned:  # a valid file need not be, but a memoryview of such an array cannot be read
+            tensor = tensor.copy()
+            tensor.flags.writeable = False
         if dtype.kind == "f" and not np.isfinite(tensor).all():
             raise DataError(f"{where}: tensor {name[:_SHOWN_CHARACTERS]!r} contains NaN or infinity")
         tensors[name] = tensor
@@ -108,7 +112,7 @@ def _parse_header(data: bytes, where: str) -> tuple[dict[str, Any], int]:
     return header, data_start
 
 
-def _parse_spec(name: str, entry: Any, where: str) -> _TensorSpec:
+def _parse_entry(name: str, entry: Any, where: str) -> _Entry:
     name = name[:_SHOWN_CHARACTERS]
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise DataError(f"{where}: tensor {name!r} is not described by dtype, shape and data_offsets")
@@ -121,29 +125,29 @@ def _parse_spec(name: str, entry: Any, where: str) -> _TensorSpec:
     is_consistent = size == math.prod(shape) * _DTYPES[dtype].itemsize
     if not is_consistent or math.prod(length or 1 for length in shape) > _MAX_SHAPE_SIZE:
         raise DataError(f"{where}: tensor {name!r} has a shape that does not match its {reprlib.repr(size)} bytes")
-    return _TensorSpec(_DTYPES[dtype], tuple(shape), *offsets)
+    return _Entry(_DTYPES[dtype], tuple(shape), *offsets)
 
 
 def _are_sizes(value: Any) -> bool:
     return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
 
 
-def _check_layout(specs: Mapping[str, _TensorSpec], data_size: int, where: str) -> None:
+def _check_layout(entries: Mapping[str, _Entry], data_size: int, where: str) -> None:
     """Raises DataError unless the tensors cover the data without gaps and overlaps."""
-    spans = sorted((spec.start, spec.stop) for spec in specs.values())
+    spans = sorted((entry.start, entry.stop) for entry in entries.values())
     edges = [(0, 0), *spans, (data_size, data_size)]
     if any(before[1] != after[0] for before, after in pairwise(edges)):
         raise DataError(f"{where}: its tensors do not cover its {data_size} bytes of data without gaps and overlaps")
 
 
-def _check_expected(specs: Mapping[str, _TensorSpec], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
-    if missing := sorted(expected.keys() - specs.keys()):
+def _check_expected(entries: Mapping[str, _Entry], expected: Mapping[str, TensorSpec], where: str) -> None:
+    if missing := sorted(expected.keys() - entries.keys()):
         raise DataError(f"{where}: tensor {missing[0]!r} is missing")
-    if unknown := sorted(specs.keys() - expected.keys()):
+    if unknown := sorted(entries.keys() - expected.keys()):
         raise DataError(f"{where}: tensor {unknown[0][:_SHOWN_CHARACTERS]!r} is not one of this model's")
-    for name, shape in expected.items():
-        if specs[name].shape != shape or specs[name].dtype != np.float32:
+    for name, (shape, dtype) in expected.items():
+        found = entries[name]
+        if found.shape != shape or found.dtype != dtype:
             raise DataError(
-                f"{where}: tensor {name!r} is {specs[name].dtype} {specs[name].shape}, the configuration says "
-                f"float32 {shape}"
+                f"{where}: tensor {name!r} is {found.dtype} {found.shape}, the configuration says {dtype} {shape}"
             )
