@@ -239,11 +239,12 @@ def test_a_manifest_with_other_file_names(checkpoint: Path, name: str) -> None:
 
 def test_a_manifest_with_invalid_numbers(checkpoint: Path) -> None:
     manifest = read_manifest(checkpoint)
-    changes: list[dict[str, Any]] = [{"step": 10**400}, {"validation_loss": 10**400}, {"validation_loss": -1.0}]
+    changes: list[dict[str, Any]] = [{"step": 10**400}]
+    changes += [{name: loss} for name in ("validation_loss", "network_loss") for loss in (10**400, -1.0)]
     for change in changes:
         broken = type(manifest)(**{**vars(manifest), **change})
         (checkpoint / "manifest.json").write_bytes(format_manifest(broken))
-        assert_refused(lambda: load_all(checkpoint), "step or validation_loss is invalid")
+        assert_refused(lambda: load_all(checkpoint), "step, validation_loss or network_loss is invalid")
 
 
 @pytest.mark.parametrize("name", FILES)

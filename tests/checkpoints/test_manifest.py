@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mutations import flip_bit
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest, parse_manifest
 from quickfox.errors import DataError
 from quickfox.files.json import format_json
@@ -15,17 +16,20 @@ from quickfox.files.json import format_json
 MANIFEST = Manifest(
     step=1200,
     validation_loss=1.4795,
+    network_loss=1.5123,
     model={name: digest(name.encode()) for name in MODEL_FILES},
     training={name: digest(name.encode()) for name in TRAINING_FILES},
 )
 DATA = format_manifest(MANIFEST)
 
 
-def build_file(**changes: Any) -> bytes:
-    """A manifest with changed members and the matching sha256."""
-    body = {**json.loads(DATA), **changes}
-    body.pop("sha256")
+def build_file(without: str = "", **changes: Any) -> bytes:
+    """A manifest with changed members, without one of them, and with the matching sha256."""
+    body = {name: value for name, value in {**json.loads(DATA), **changes}.items() if name not in ("sha256", without)}
     return format_json({**body, "sha256": digest(format_json(body)).sha256})
+
+
+FORMER = build_file(format_version=1, without="network_loss")
 
 
 def test_digest_of_a_known_text() -> None:
@@ -35,28 +39,38 @@ def test_digest_of_a_known_text() -> None:
 
 
 @pytest.mark.parametrize("loss", [None, 0.0, 1.1, 2, 1e-300])
+@pytest.mark.parametrize("name", ["validation_loss", "network_loss"])
 @pytest.mark.parametrize("training", [MANIFEST.training, {}])
-def test_round_trip(loss: float | None, training: Any) -> None:
-    manifest = dataclasses.replace(MANIFEST, validation_loss=loss, training=training)
+def test_round_trip(loss: float | None, name: str, training: Any) -> None:
+    manifest = dataclasses.replace(MANIFEST, **{name: loss, "training": training})
     assert parse_manifest(format_manifest(manifest), "file") == manifest
 
 
 def test_members_of_the_file() -> None:
-    assert list(json.loads(DATA)) == ["format_version", "step", "validation_loss", "model", "training", "sha256"]
+    names = ["format_version", "step", "validation_loss", "network_loss", "model", "training", "sha256"]
+    assert list(json.loads(DATA)) == names
+    assert {"format_version": 2, "validation_loss": 1.4795, "network_loss": 1.5123}.items() <= json.loads(DATA).items()
     assert json.loads(DATA)["model"]["config.json"] == dataclasses.asdict(digest(b"config.json"))
 
 
+def test_the_former_format_is_read() -> None:
+    """It has no loss of the network alone; the fixtures in tests/fixtures/version_0_1_0 have it."""
+    assert list(json.loads(FORMER)) == ["format_version", "step", "validation_loss", "model", "training", "sha256"]
+    assert parse_manifest(FORMER, "file") == dataclasses.replace(MANIFEST, network_loss=None)
+
+
 @settings(deadline=None)
-@given(st.integers(0, 8 * len(DATA) - 1))
-def test_every_flipped_bit_is_detected(bit: int) -> None:
-    damaged = bytearray(DATA)
-    damaged[bit // 8] ^= 1 << bit % 8
+@given(st.sampled_from([DATA, FORMER]), st.data())
+def test_every_flipped_bit_is_detected(content: bytes, data: st.DataObject) -> None:
     with pytest.raises(DataError, match=r"^file: "):
-        parse_manifest(bytes(damaged), "file")
+        parse_manifest(flip_bit(content, data.draw(st.integers(0, 8 * len(content) - 1))), "file")
 
 
-@pytest.mark.parametrize("data", [DATA + b" ", DATA[:-1], DATA.replace(b"  ", b" "), DATA.replace(b"1200", b"1201")])
-def test_other_bytes_of_the_same_value_are_refused(data: bytes) -> None:
+@pytest.mark.parametrize("content", [DATA, FORMER])
+@pytest.mark.parametrize("change", [(b"}", b"} "), (b"}\n", b"}"), (b"  ", b" "), (b"1200", b"1201")])
+def test_other_bytes_are_refused(content: bytes, change: tuple[bytes, bytes]) -> None:
+    data = content.replace(*change)
+    assert data != content
     with pytest.raises(DataError, match="damaged"):
         parse_manifest(data, "file")
 
@@ -67,15 +81,23 @@ def test_other_bytes_of_the_same_value_are_refused(data: bytes) -> None:
         (b"[]", "not a model's manifest"),
         (b"{}", "not a model's manifest"),
         (b'{"format_version": true}', "not a model's manifest"),
-        (b'{"format_version": 2, "anything": "else"}', "upgrade"),
+        (b'{"format_version": 3, "anything": "else"}', "format_version 3 is newer than this program: upgrade"),
+        (build_file(format_version=3), "upgrade"),
+        (b'{"format_version": 2}', "damaged, or not"),
         (b'{"format_version": 1}', "damaged, or not"),
         (build_file(format_version=0), "not a model's manifest"),
         (build_file(format_version=-1), "not a model's manifest"),
         (build_file(more=1), "not a model's manifest"),
-        (build_file(step=-1), "step or validation_loss is invalid"),
-        (build_file(step=True), "step or validation_loss is invalid"),
-        (build_file(step=1.0), "step or validation_loss is invalid"),
-        (build_file(validation_loss="1"), "step or validation_loss is invalid"),
+        (build_file(format_version=1), "damaged, or not"),
+        (build_file(without="network_loss"), "damaged, or not"),
+        (build_file(step=-1), "step, validation_loss or network_loss is invalid"),
+        (build_file(step=True), "step, validation_loss or network_loss is invalid"),
+        (build_file(step=1.0), "step, validation_loss or network_loss is invalid"),
+        (build_file(validation_loss="1"), "step, validation_loss or network_loss is invalid"),
+        (build_file(network_loss="1"), "step, validation_loss or network_loss is invalid"),
+        (build_file(network_loss=True), "step, validation_loss or network_loss is invalid"),
+        (build_file(network_loss=-1.0), "step, validation_loss or network_loss is invalid"),
+        (build_file(network_loss=10**400), "step, validation_loss or network_loss is invalid"),
         (build_file(model={}), "does not list exactly config.json"),
         (build_file(model=[]), "does not list exactly"),
         (build_file(training=1), "does not list exactly"),

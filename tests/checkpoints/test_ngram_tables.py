@@ -28,6 +28,7 @@ def replace_file(directory: Path, name: str, data: bytes) -> None:
 
 @with_and_without_network
 def test_round_trip(tmp_path: Path, bundle: ModelBundle) -> None:
+    bundle = dataclasses.replace(bundle, network_loss=1.5)
     save_checkpoint(tmp_path / "model", bundle, STATE)
     loaded = load_model(tmp_path / "model")
     assert dataclasses.replace(loaded, parameters={}) == dataclasses.replace(bundle, parameters={})

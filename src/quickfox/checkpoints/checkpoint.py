@@ -49,6 +49,7 @@ class ModelBundle:
         step: number of optimizer steps the model was trained for.
         validation_loss: nats per token of the validation text; None: not measured.
         sampling: recommended settings of SamplingConfig, by name; the others have their defaults.
+        network_loss: as `validation_loss`, of the network alone; None: not measured, or there are no n-gram tables.
     """
 
     config: ModelConfig
@@ -57,6 +58,7 @@ class ModelBundle:
     step: int
     validation_loss: float | None
     sampling: Mapping[str, Any]
+    network_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def save_checkpoint(directory: Path, bundle: ModelBundle, training: TrainingStat
     manifest = Manifest(
         step=bundle.step,
         validation_loss=bundle.validation_loss,
+        network_loss=bundle.network_loss,
         model={name: digest(data) for name, data in model_files.items()},
         training={name: digest(data) for name, data in training_files.items()},
     )
@@ -127,7 +130,15 @@ def load_model(directory: Path) -> ModelBundle:
             f"{config.vocabulary_size}"
         )
     parameters = _load_parameters(directory, files, config)
-    return ModelBundle(config, tokenizer, parameters, manifest.step, manifest.validation_loss, sampling)
+    return ModelBundle(
+        config,
+        tokenizer,
+        parameters,
+        manifest.step,
+        manifest.validation_loss,
+        sampling,
+        network_loss=manifest.network_loss,
+    )
 
 
 def load_training_state(directory: Path) -> TrainingState:

@@ -1,16 +1,18 @@
 """The manifest of a model directory: its files with their sizes and sha256.
 
-    {"format_version", "step", "validation_loss", "model": {file: {"size", "sha256"}}, "training": {...}, "sha256"}
+    {"format_version", "step", "validation_loss", "network_loss", "model": {file: {"size", "sha256"}},
+     "training": {...}, "sha256"}
 
-The last member is the sha256 of everything before it, and only the exact bytes that this program writes are accepted,
-so that any damage to the manifest itself is detected. Independent of the content of the files.
+Format version 1 has no `network_loss`; it is read, but not written. The last member is the sha256 of everything before
+it, and only the exact bytes that this program writes are accepted, so that any damage to the manifest itself is
+detected. Independent of the content of the files.
 """
 
 import hashlib
 import reprlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,17 @@ from quickfox.config.schema import MAX_INTEGER, from_dict, to_dict
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.json import format_json, parse_json, read_bounded
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors", "generation_config.json")
 TRAINING_FILES = ("training.safetensors", "state.json")
 
 _MAX_BYTES = 2**16
-_MEMBERS = ["format_version", "step", "validation_loss", "model", "training", "sha256"]
+_MEMBERS = {
+    1: ["format_version", "step", "validation_loss", "model", "training", "sha256"],
+    2: ["format_version", "step", "validation_loss", "network_loss", "model", "training", "sha256"],
+}
+"""The members of each format version, in order."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,14 @@ class Manifest:
     Attributes:
         step: number of optimizer steps the model was trained for.
         validation_loss: nats per token; None: not measured.
+        network_loss: nats per token of the network alone; None: not measured, or the model has no n-gram tables.
         model: file name -> digest, for each of MODEL_FILES.
         training: the same for each of TRAINING_FILES; empty if training cannot be resumed from this directory.
     """
 
     step: int
     validation_loss: float | None
+    network_loss: float | None = field(default=None, kw_only=True)
     model: Mapping[str, FileDigest]
     training: Mapping[str, FileDigest]
 
@@ -59,7 +67,12 @@ def digest(data: bytes) -> FileDigest:
 
 def format_manifest(manifest: Manifest) -> bytes:
     """The content of the manifest file."""
-    body = {"format_version": FORMAT_VERSION, **to_dict(manifest)}
+    return _format_manifest(manifest, FORMAT_VERSION)
+
+
+def _format_manifest(manifest: Manifest, version: int) -> bytes:
+    values = {"format_version": version, **to_dict(manifest)}
+    body = {name: values[name] for name in _MEMBERS[version][:-1]}
     return format_json({**body, "sha256": digest(format_json(body)).sha256})
 
 
@@ -76,16 +89,15 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         raise DataError(
             f"{where}: format_version {reprlib.repr(version)} is newer than this program: upgrade it to use this model"
         )
-    if list(body) != _MEMBERS or version != FORMAT_VERSION:
+    if list(body) != _MEMBERS.get(version):
         raise DataError(f"{where}: damaged, or not a model's manifest")
-    step, loss = body["step"], body["validation_loss"]
-    is_valid_loss = loss is None or (type(loss) in (int, float) and 0 <= loss <= sys.float_info.max)
-    if type(step) is not int or not 0 <= step <= MAX_INTEGER or not is_valid_loss:
-        raise DataError(f"{where}: its step or validation_loss is invalid")
+    step, losses = body["step"], (body["validation_loss"], body.get("network_loss"))
+    if type(step) is not int or not 0 <= step <= MAX_INTEGER or not all(map(_is_loss, losses)):
+        raise DataError(f"{where}: its step, validation_loss or network_loss is invalid")
     model = _parse_digests(body["model"], MODEL_FILES, where)
     training = _parse_digests(body["training"], TRAINING_FILES if body["training"] else (), where)
-    manifest = Manifest(step, loss, model, training)
-    if data != format_manifest(manifest):
+    manifest = Manifest(step, losses[0], model, training, network_loss=losses[1])
+    if data != _format_manifest(manifest, version):
         raise DataError(f"{where}: damaged: its sha256 does not match its content")
     return manifest
 
@@ -127,6 +139,10 @@ def read_verified(directory: Path, name: str, files: Mapping[str, FileDigest], m
     if digest(data) != expected:
         raise DataError(f"{path}: damaged: its sha256 does not match the manifest")
     return data
+
+
+def _is_loss(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= sys.float_info.max)
 
 
 def _parse_digests(section: Any, names: tuple[str, ...], where: str) -> dict[str, FileDigest]:
