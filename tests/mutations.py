@@ -21,6 +21,7 @@ from quickfox.config.schema import from_dict, to_dict
 from quickfox.errors import QuickfoxError
 from quickfox.files.json import format_json
 from quickfox.models.parameters import parameter_shapes
+from quickfox.models.registry import build_language_model
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.build import build_tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
@@ -49,9 +50,7 @@ TABLES = {
     "ngram.3.probs": np.array([0.5, 0.5], np.float32),
 }
 MIXTURE = dataclasses.replace(
-    BUNDLE,
-    config=dataclasses.replace(CONFIG, ngrams=(4, 3, 2)),
-    parameters={**BUNDLE.parameters, **TABLES},
+    BUNDLE, config=dataclasses.replace(CONFIG, ngrams=(4, 3, 2)), parameters={**BUNDLE.parameters, **TABLES}
 )
 NGRAM_MODEL = dataclasses.replace(
     MIXTURE,
@@ -131,8 +130,11 @@ def build_run(run: Path) -> Path:
 
 def readers(run: Path) -> list[Reader]:
     """All readers. They use the same run directory `run`, which must not exist, one after the other."""
-    checkpoint = build_run(run)
-    contents = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    checkpoint, ngram_checkpoint = build_run(run), run / "ngram"
+    save_checkpoint(ngram_checkpoint, NGRAM_MODEL, STATE)
+    contents, ngram_contents = (
+        {path.name: path.read_bytes() for path in directory.iterdir()} for directory in (checkpoint, ngram_checkpoint)
+    )
     record = format_json({"format_version": 1, **dataclasses.asdict(RECORD)})
 
     def load_training() -> object:
@@ -150,6 +152,13 @@ def readers(run: Path) -> list[Reader]:
 
         return read_in_checkpoint
 
+    def read_tables(data: bytes) -> object:
+        write_matching_manifest(ngram_checkpoint, ngram_contents | {"model.safetensors": data})
+        overwrite(ngram_checkpoint / "model.safetensors", data)
+        bundle = load_model(ngram_checkpoint)
+        model = build_language_model(bundle.config, bundle.parameters)
+        return model.forward(np.arange(4)[:, None].repeat(3, axis=1), model.initial_state(4))
+
     def read_as_manifest(data: bytes) -> object:
         overwrite(checkpoint / MANIFEST_NAME, data)
         return load_model(checkpoint), load_training()
@@ -165,6 +174,7 @@ def readers(run: Path) -> list[Reader]:
     tokenizers = [BUNDLE.tokenizer, *(build_tokenizer(kind, ["the fox the fox"]) for kind in ("word", "bpe"))]
     return [
         *(Reader(name, contents[name], in_checkpoint(name)) for name in (*MODEL_FILES, *TRAINING_FILES)),
+        Reader("model.safetensors with n-gram tables", ngram_contents["model.safetensors"], read_tables),
         Reader("manifest.json", contents[MANIFEST_NAME], read_as_manifest),
         Reader(
             "manifest.json with a valid sha256",

@@ -22,6 +22,7 @@ NAMES = (
     "generation_config.json",
     "training.safetensors",
     "state.json",
+    "model.safetensors with n-gram tables",
     "manifest.json",
     "manifest.json with a valid sha256",
     "vocabulary file, char",

@@ -31,6 +31,7 @@ from quickfox.config.schema import from_dict, to_dict
 from quickfox.errors import DataError, DivergedError
 from quickfox.files.atomic import commit_directory
 from quickfox.files.json import MAX_JSON_BYTES, format_json, parse_json
+from quickfox.models.ngram.tables import check_tables
 from quickfox.models.parameters import TensorSpec, tensor_specs
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import MAX_TOKENIZER_BYTES, format_tokenizer, parse_tokenizer
@@ -178,7 +179,9 @@ def _load_parameters(directory: Path, files: Mapping[str, FileDigest], config: M
     specs = tensor_specs(config)
     max_bytes = MAX_OVERHEAD_BYTES + sum(spec.nbytes for spec in specs.values())
     data = read_verified(directory, "model.safetensors", files, max_bytes)
-    return parse_tensors(data, str(directory / "model.safetensors"), specs)
+    tensors = parse_tensors(data, str(directory / "model.safetensors"), specs)
+    check_tables(config, tensors, str(directory / "model.safetensors"))
+    return tensors
 
 
 def _read_object(directory: Path, name: str, files: Mapping[str, FileDigest], max_bytes: int) -> dict[str, Any]:
