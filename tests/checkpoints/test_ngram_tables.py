@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mutations import MIXTURE, NGRAM_MODEL, STATE, TABLES, overwrite, write_matching_manifest
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model, load_training_state, save_checkpoint
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES
-from quickfox.checkpoints.tensors import format_tensors
+from quickfox.checkpoints.tensors import format_tensors, parse_tensors
 from quickfox.errors import DataError
 from quickfox.files.json import format_json
-from quickfox.models.parameters import tensor_specs
+from quickfox.models.ngram.kneser_ney import estimate_ngrams
+from quickfox.models.ngram.tables import check_tables
+from quickfox.models.parameters import ngram_specs, tensor_specs
 
 with_and_without_network = pytest.mark.parametrize("bundle", [MIXTURE, NGRAM_MODEL], ids=["mixture", "ngram"])
 
@@ -36,6 +40,21 @@ def test_round_trip(tmp_path: Path, bundle: ModelBundle) -> None:
     for name, tensor in bundle.parameters.items():
         np.testing.assert_array_equal(loaded.parameters[name], tensor, strict=True)
     assert load_training_state(tmp_path / "model").state == STATE.state
+
+
+@given(
+    ids=st.lists(st.integers(0, 299), min_size=1, max_size=200) | st.lists(st.integers(0, 2), min_size=1, max_size=200),
+    order=st.integers(1, 6),
+    max_ngrams=st.sampled_from([1, 5, 100]),
+)
+def test_the_tables_of_any_text_are_read_as_they_were_written(ids: list[int], order: int, max_ngrams: int) -> None:
+    estimate = estimate_ngrams(np.array(ids, np.uint16), 300, order, max_ngrams)
+    config = dataclasses.replace(MIXTURE.config, vocabulary_size=300, ngrams=estimate.ngrams)
+    tables = parse_tensors(format_tensors(estimate.tensors), "file", ngram_specs(config))
+    check_tables(config, tables, "file")
+    assert list(tables) == list(estimate.tensors)
+    for name, tensor in estimate.tensors.items():
+        np.testing.assert_array_equal(tables[name], tensor, strict=True)
 
 
 @pytest.mark.parametrize(
