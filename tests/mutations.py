@@ -28,7 +28,7 @@ from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
 from quickfox.training.engine.progress import Progress
 from quickfox.training.run.record import HISTORY_FILE, CorpusRecord, RunRecord, read_record, truncate_history
-from toy_models import training_config
+from toy_models import NGRAM_TABLES, training_config
 
 STEP = 5
 CONFIG = ModelConfig(vocabulary_size=4, embedding_dim=2, hidden_dim=3, num_layers=2)
@@ -40,22 +40,13 @@ BUNDLE = ModelBundle(
     validation_loss=1.25,
     sampling={"temperature": 0.8, "top_k": None},
 )
-TABLES = {
-    "ngram.1.probs": np.array([0.1, 0.2, 0.3, 0.4], np.float32),
-    "ngram.2.offsets": np.array([0, 2, 3, 3, 3], np.uint32),
-    "ngram.2.tokens": np.array([1, 3, 0], np.uint8),
-    "ngram.2.probs": np.array([0.5, 0.25, 0.5], np.float32),
-    "ngram.3.offsets": np.array([0, 1, 1, 2], np.uint32),
-    "ngram.3.tokens": np.array([2, 1], np.uint8),
-    "ngram.3.probs": np.array([0.5, 0.5], np.float32),
-}
 MIXTURE = dataclasses.replace(
-    BUNDLE, config=dataclasses.replace(CONFIG, ngrams=(4, 3, 2)), parameters={**BUNDLE.parameters, **TABLES}
+    BUNDLE, config=dataclasses.replace(CONFIG, ngrams=(4, 3, 2)), parameters={**BUNDLE.parameters, **NGRAM_TABLES}
 )
 NGRAM_MODEL = dataclasses.replace(
     MIXTURE,
     config=dataclasses.replace(MIXTURE.config, architecture="ngram", embedding_dim=0, hidden_dim=0, num_layers=0),
-    parameters=TABLES,
+    parameters=NGRAM_TABLES,
 )
 STATE = TrainingState(
     tensors={
@@ -130,11 +121,8 @@ def build_run(run: Path) -> Path:
 
 def readers(run: Path) -> list[Reader]:
     """All readers. They use the same run directory `run`, which must not exist, one after the other."""
-    checkpoint, ngram_checkpoint = build_run(run), run / "ngram"
-    save_checkpoint(ngram_checkpoint, NGRAM_MODEL, STATE)
-    contents, ngram_contents = (
-        {path.name: path.read_bytes() for path in directory.iterdir()} for directory in (checkpoint, ngram_checkpoint)
-    )
+    checkpoint = build_run(run)
+    contents = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     record = format_json({"format_version": 1, **dataclasses.asdict(RECORD)})
 
     def load_training() -> object:
@@ -152,13 +140,6 @@ def readers(run: Path) -> list[Reader]:
 
         return read_in_checkpoint
 
-    def read_tables(data: bytes) -> object:
-        write_matching_manifest(ngram_checkpoint, ngram_contents | {"model.safetensors": data})
-        overwrite(ngram_checkpoint / "model.safetensors", data)
-        bundle = load_model(ngram_checkpoint)
-        model = build_language_model(bundle.config, bundle.parameters)
-        return model.forward(np.arange(4)[:, None].repeat(3, axis=1), model.initial_state(4))
-
     def read_as_manifest(data: bytes) -> object:
         overwrite(checkpoint / MANIFEST_NAME, data)
         return load_model(checkpoint), load_training()
@@ -174,7 +155,7 @@ def readers(run: Path) -> list[Reader]:
     tokenizers = [BUNDLE.tokenizer, *(build_tokenizer(kind, ["the fox the fox"]) for kind in ("word", "bpe"))]
     return [
         *(Reader(name, contents[name], in_checkpoint(name)) for name in (*MODEL_FILES, *TRAINING_FILES)),
-        Reader("model.safetensors with n-gram tables", ngram_contents["model.safetensors"], read_tables),
+        tables_reader(run / "ngram"),
         Reader("manifest.json", contents[MANIFEST_NAME], read_as_manifest),
         Reader(
             "manifest.json with a valid sha256",
@@ -188,6 +169,22 @@ def readers(run: Path) -> list[Reader]:
         Reader("run.json", record, in_file(run / "run.json", read_record)),
         Reader("history.jsonl", HISTORY, in_file(run / HISTORY_FILE, lambda path: truncate_history(path.parent, STEP))),
     ]
+
+
+def tables_reader(checkpoint: Path) -> Reader:
+    """The reader of n-gram tables, which must be usable if they are not refused."""
+    name = "model.safetensors"
+    save_checkpoint(checkpoint, NGRAM_MODEL, STATE)
+    contents = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+
+    def read(data: bytes) -> object:
+        write_matching_manifest(checkpoint, contents | {name: data})
+        overwrite(checkpoint / name, data)
+        bundle = load_model(checkpoint)
+        model = build_language_model(bundle.config, bundle.parameters)
+        return model.forward(np.arange(4)[:, None].repeat(3, axis=1), model.initial_state(4))
+
+    return Reader(f"{name} with n-gram tables", contents[name], read)
 
 
 def overwrite(path: Path, data: bytes) -> None:

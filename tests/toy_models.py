@@ -11,6 +11,17 @@ from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import LanguageModel, build_language_model
 from quickfox.models.state import State
 
+NGRAM_TABLES = {
+    "ngram.1.probs": np.array([0.1, 0.2, 0.3, 0.4], np.float32),
+    "ngram.2.offsets": np.array([0, 2, 3, 3, 3], np.uint32),
+    "ngram.2.tokens": np.array([1, 3, 0], np.uint8),
+    "ngram.2.probs": np.array([0.5, 0.25, 0.5], np.float32),
+    "ngram.3.offsets": np.array([0, 1, 1, 2], np.uint32),
+    "ngram.3.tokens": np.array([2, 1], np.uint8),
+    "ngram.3.probs": np.array([0.5, 0.5], np.float32),
+}
+"""Tables of 4 tokens, with ngrams = (4, 3, 2)."""
+
 
 def training_config(**changes: Any) -> TrainingConfig:
     """The settings of a short training run, with these changes."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutations import MIXTURE, NGRAM_MODEL, STATE, TABLES, overwrite, write_matching_manifest
+from mutations import MIXTURE, NGRAM_MODEL, STATE, overwrite, write_matching_manifest
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model, load_training_state, save_checkpoint
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES
 from quickfox.checkpoints.tensors import format_tensors, parse_tensors
@@ -19,6 +19,7 @@ from quickfox.files.json import format_json
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.models.ngram.tables import check_tables
 from quickfox.models.parameters import ngram_specs, tensor_specs
+from toy_models import NGRAM_TABLES
 
 with_and_without_network = pytest.mark.parametrize("bundle", [MIXTURE, NGRAM_MODEL], ids=["mixture", "ngram"])
 
@@ -60,9 +61,9 @@ def test_the_tables_of_any_text_are_read_as_they_were_written(ids: list[int], or
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ngram.2.tokens": TABLES["ngram.2.tokens"].astype(np.uint16)},
-        {"ngram.2.probs": TABLES["ngram.2.probs"].astype(np.float64)},
-        {"ngram.3.offsets": TABLES["ngram.3.offsets"][:-1]},
+        {"ngram.2.tokens": NGRAM_TABLES["ngram.2.tokens"].astype(np.uint16)},
+        {"ngram.2.probs": NGRAM_TABLES["ngram.2.probs"].astype(np.float64)},
+        {"ngram.3.offsets": NGRAM_TABLES["ngram.3.offsets"][:-1]},
         {"output.bias": np.zeros(4)},
         {"extra": np.zeros(4, np.float32)},
     ],

@@ -48,11 +48,12 @@ The n-gram tables, which are not trained by gradients, are tensors too. With ngr
 """
 
 from math import prod
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quickfox.config.model import ModelConfig
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -61,15 +62,13 @@ class TensorSpec(NamedTuple):
     """Shape and dtype of a tensor."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: "np.dtype[Any]"
 
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
-
-FLOAT32 = np.dtype(np.float32)
 
 EMBEDDING = "embedding.weight"
 
@@ -134,24 +133,30 @@ def parameter_count(config: ModelConfig) -> int:
 
 def tensor_specs(config: ModelConfig) -> dict[str, TensorSpec]:
     """Every tensor of the model that `config` describes: the parameters of its network, then its n-gram tables."""
-    network = {name: TensorSpec(shape, FLOAT32) for name, shape in parameter_shapes(config).items()}
+    import numpy as np  # slow to import, and not needed for a help text
+
+    network = {name: TensorSpec(shape, np.dtype(np.float32)) for name, shape in parameter_shapes(config).items()}
     return network | ngram_specs(config)
 
 
 def ngram_specs(config: ModelConfig) -> dict[str, TensorSpec]:
     """The tensors of the n-gram tables by name; empty if the model has none."""
+    import numpy as np
+
     specs: dict[str, TensorSpec] = {}
     for order, count in enumerate(config.ngrams, start=1):
         if order > 1:
             num_contexts = config.ngrams[order - 2]
             specs[f"ngram.{order}.offsets"] = TensorSpec((num_contexts + 1,), np.dtype(np.uint32))
             specs[f"ngram.{order}.tokens"] = TensorSpec((count,), token_dtype(config.vocabulary_size))
-        specs[f"ngram.{order}.probs"] = TensorSpec((count,), FLOAT32)
+        specs[f"ngram.{order}.probs"] = TensorSpec((count,), np.dtype(np.float32))
     return specs
 
 
-def token_dtype(vocabulary_size: int) -> np.dtype[Any]:
+def token_dtype(vocabulary_size: int) -> "np.dtype[Any]":
     """The smallest unsigned dtype that holds every token id of a vocabulary."""
+    import numpy as np
+
     return np.min_scalar_type(vocabulary_size - 1)
 
 
