@@ -26,8 +26,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from quickfox.cli.training_log import format_progress, format_sample, format_settings, format_validation
-from quickfox.training.engine.events import Event, Replanned, RunStarted, StepsCompleted, Validated
+from quickfox.cli.training_log import (
+    format_ngrams,
+    format_progress,
+    format_sample,
+    format_settings,
+    format_validation,
+)
+from quickfox.training.engine.events import Event, NgramsEstimated, Replanned, RunStarted, StepsCompleted, Validated
 
 REFRESHES_PER_SECOND = 5
 MIN_COLUMNS_FOR_DETAILS = 60
@@ -119,6 +125,9 @@ class LiveDisplay:
                     self._console.print(Text(line))
                 self._progress.update(self._run, total=event.training.planned_steps)
                 self._status.plain = "compiling the first step"
+            case NgramsEstimated():
+                for line in format_ngrams(event):
+                    self._console.print(Text(line))
             case StepsCompleted():
                 epochs = event.epoch * event.total_steps / event.step
                 steps = f"step {event.step:,} of {event.total_steps:,}"

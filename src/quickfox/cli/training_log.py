@@ -6,7 +6,15 @@ from typing import Self
 
 from quickfox.cli.streams import escape_unprintable, notify, program_name
 from quickfox.system.units import format_duration
-from quickfox.training.engine.events import Event, RunFinished, RunPlanned, RunStarted, StepsCompleted, Validated
+from quickfox.training.engine.events import (
+    Event,
+    NgramsEstimated,
+    RunFinished,
+    RunPlanned,
+    RunStarted,
+    StepsCompleted,
+    Validated,
+)
 from quickfox.training.planning.cost import format_gibibytes
 
 MAX_SAMPLE_LINES = 4
@@ -36,6 +44,8 @@ class PlainDisplay:
         match event:
             case RunStarted():
                 notify("\n".join(format_settings(event)))
+            case NgramsEstimated():
+                notify("\n".join(format_ngrams(event)))
             case Validated():
                 notify(format_validation(event))
 
@@ -44,17 +54,25 @@ def format_settings(event: RunStarted) -> list[str]:
     """The settings of a run, in lines."""
     model, training = event.model, event.training
     layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
+    text = f"{event.training_tokens:,} training tokens, {event.validation_tokens:,} validation tokens"
+    if not model.has_network:
+        return [
+            f"run       {event.directory}",
+            f"text      {text}",
+            f"model     {training.ngram_order}-gram model, vocabulary {model.vocabulary_size:,}",
+        ]
     epochs = training.planned_steps * training.batch_size * training.window / event.training_tokens
     budget = "" if event.budget_seconds is None else f"ends after {format_duration(event.budget_seconds)}, about "
     threads = f"{training.threads} threads"
     if event.workers > 1:
         threads = f"{event.workers} workers, {threads} in total"
+    ngram = f"; mixed with a {training.ngram_order}-gram model" if training.ngram_order else ""
     patience = "" if training.patience is None else f", patience {training.patience}"
     return [
         f"run       {event.directory}",
-        f"text      {event.training_tokens:,} training tokens, {event.validation_tokens:,} validation tokens",
+        f"text      {text}",
         f"model     {model.architecture}, {layers} of {model.hidden_dim}, embedding {model.embedding_dim}, "
-        f"vocabulary {model.vocabulary_size:,}: {event.parameters:,} parameters",
+        f"vocabulary {model.vocabulary_size:,}: {event.parameters:,} parameters{ngram}",
         f"training  {budget}{training.planned_steps:,} steps of {training.batch_size} x {training.window} tokens "
         f"({epochs:.1f} epochs), learning rate {training.learning_rate:g}, dropout {training.dropout:g}{patience}",
         f"machine   {training.precision}, {threads}; random seed {training.random_seed}",
@@ -74,11 +92,25 @@ def format_plan(event: RunPlanned) -> list[str]:
     ]
 
 
+def format_ngrams(event: NgramsEstimated) -> list[str]:
+    """The size and the loss of the n-gram model alone, and what was left out of it, in lines."""
+    order = len(event.ngrams)
+    lines = [f"n-grams   {order}-gram model alone: validation {format_loss(event.loss)}; {sum(event.ngrams):,} n-grams"]
+    pruned = [f"{k}-grams below {count}" for k, count in enumerate(event.min_counts, start=1) if count > 1]
+    if pruned:
+        lines.append(f"          left out for size: {', '.join(pruned)} occurrences")
+    if event.counted_tokens < event.training_tokens:
+        lines.append(f"          counted on {event.counted_tokens:,} of {event.training_tokens:,} training tokens")
+    return lines
+
+
 def format_validation(event: Validated) -> str:
     """The line for a validation; a star marks the best model so far."""
     return (
-        f"epoch {event.epoch:6.2f}  step {event.step:,}/{event.total_steps:,}  training {event.train_loss:.4f}  "
-        f"validation {format_loss(event.validation_loss)}  best {format_loss(event.best_validation_loss)}  "
+        f"epoch {event.epoch:6.2f}  step {event.step:,}/{event.total_steps:,}  "
+        f"training {format_loss(event.train_loss)}  "
+        f"validation {format_loss(event.validation_loss)}{_format_network_loss(event.network_loss)}  "
+        f"best {format_loss(event.best_validation_loss)}  "
         f"{event.tokens_per_second:,.0f} tokens/s  {format_duration(event.seconds)}{' *' if event.is_best else ''}"
     )
 
@@ -88,7 +120,7 @@ def format_progress(event: StepsCompleted, last: Validated | None) -> str:
     validation = format_loss(last.validation_loss if last else None)
     best = format_loss(last.best_validation_loss if last else None)
     return (
-        f"training {event.train_loss:.4f}  validation {validation}  best {best}  "
+        f"training {format_loss(event.train_loss)}  validation {validation}  best {best}  "
         f"{event.tokens_per_second:,.0f} tokens/s  {format_duration(event.seconds_left)} left"
     )
 
@@ -101,7 +133,7 @@ def format_result(event: RunFinished) -> list[str]:
         kind, loss = "training", event.train_loss
     return [
         f"saved in {event.directory} after {event.steps:,} steps{early}; "
-        f"{kind} loss {format_loss(loss)} nats per token",
+        f"{kind} loss {format_loss(loss)}{_format_network_loss(event.network_loss)} nats per token",
         f"next: {program_name()} generate --model {shlex.quote(str(event.directory))}",
     ]
 
@@ -110,6 +142,10 @@ def format_sample(text: str) -> list[str]:
     """The first lines of a sample that are not blank, with control characters escaped."""
     lines = [escape_unprintable(line) for line in text.splitlines() if line.strip()]
     return lines[:MAX_SAMPLE_LINES]
+
+
+def _format_network_loss(loss: float | None) -> str:
+    return "" if loss is None else f" (network alone {loss:.4f})"
 
 
 def format_loss(loss: float | None) -> str:

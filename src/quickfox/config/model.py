@@ -119,3 +119,15 @@ class ModelConfig:
                 f"hidden_dim per head of a transformer must be even, not {self.hidden_dim} / {self.num_heads}",
                 "hidden_dim",
             )
+
+
+def ngram_config(vocabulary_size: int, ngrams: tuple[int, ...] = ()) -> ModelConfig:
+    """The configuration of an n-gram model without a network."""
+    return ModelConfig(
+        architecture="ngram",
+        vocabulary_size=vocabulary_size,
+        embedding_dim=0,
+        hidden_dim=0,
+        num_layers=0,
+        ngrams=ngrams,
+    )

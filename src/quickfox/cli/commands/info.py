@@ -96,6 +96,8 @@ def _tabulate_model(directory: Path) -> Rows:
     yield "parameters", f"{parameter_count(bundle.config):,}"
     yield "trained for", f"{bundle.step:,} steps"
     yield "validation loss", _format_loss(bundle.validation_loss)
+    if bundle.config.ngrams and bundle.config.has_network:
+        yield "network alone", _format_loss(bundle.network_loss)
     yield "training state", "yes" if read_manifest(directory).training else "no"
     yield from _flatten(dict(bundle.sampling), "sampling")
     yield from _tabulate_tokenizer(bundle.tokenizer)

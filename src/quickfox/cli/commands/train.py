@@ -272,6 +272,7 @@ def _summary(finished: RunFinished) -> dict[str, Any]:
         "train_loss": finished.train_loss,
         "validation_loss": finished.validation_loss,
         "best_validation_loss": finished.best_validation_loss,
+        "network_loss": finished.network_loss,  # of the best checkpoint, without the n-grams
         "parameters": finished.parameters,
         "workers": finished.workers,
     }

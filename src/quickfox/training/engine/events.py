@@ -43,13 +43,25 @@ class RunPlanned(Event):
 
 
 @dataclass(frozen=True)
+class NgramsEstimated(Event):
+    """The n-gram tables of the model are ready."""
+
+    ngrams: tuple[int, ...]  # number of n-grams of each order
+    min_counts: tuple[int, ...]  # of each order, the smallest count of an n-gram that is kept; 1 or less: all are
+    counted_tokens: int  # fewer than the training tokens if the text is very long
+    training_tokens: int
+    loss: float | None  # of the n-gram model alone on the validation text
+    seconds: float  # of the estimation
+
+
+@dataclass(frozen=True)
 class StepsCompleted(Event):
     """One or more optimizer steps were made."""
 
     step: int
     total_steps: int
     epoch: float  # passes over the training text so far, fractional
-    train_loss: float  # running mean
+    train_loss: float | None  # running mean; None for an n-gram model
     tokens_per_second: float
     learning_rate: float
     seconds: float
@@ -64,8 +76,9 @@ class Validated(Event):
     total_steps: int
     epoch: float
     tokens: int
-    train_loss: float  # mean since the last such event
+    train_loss: float | None  # mean since the last such event; None for an n-gram model
     validation_loss: float | None
+    network_loss: float | None  # of the network alone, if the model is its mixture with n-grams
     best_validation_loss: float | None
     is_best: bool
     tokens_per_second: float
@@ -95,6 +108,7 @@ class RunFinished(Event):
     train_loss: float | None
     validation_loss: float | None
     best_validation_loss: float | None
+    network_loss: float | None  # of the best checkpoint, see `Validated`
     parameters: int
     stopped_early: bool
     workers: int = 1

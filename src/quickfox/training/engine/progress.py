@@ -17,7 +17,7 @@ class Progress:
         total_steps: by the current plan.
         loss_sum, loss_count: of the training losses since the last validation.
         running_loss: exponential moving average of the training loss; None before the first step.
-        train_loss: mean training loss as of the last validation; None before it.
+        train_loss: mean training loss as of the last validation; None before it and for an n-gram model.
         validation_loss, best_validation_loss: nats per token; None before the first validation or without a
             validation text.
         validations_without_improvement: since the best one.
@@ -53,11 +53,11 @@ class Progress:
         self.timed_seconds += seconds
 
     def record_validation(self, loss: float | None) -> bool:
-        """Records a validation loss, at least one step after the last; returns whether it is the best so far.
+        """Records a validation loss; returns whether it is the best so far.
 
         Without a validation text `loss` is None, and the last is the best.
         """
-        self.train_loss = self.loss_sum / self.loss_count
+        self.train_loss = self.loss_sum / self.loss_count if self.loss_count else None
         self.loss_sum, self.loss_count = 0.0, 0
         self.validation_loss = loss
         if loss is None:

@@ -20,7 +20,8 @@ from quickfox.errors import DataError, DivergedError
 from quickfox.models.parameters import EMBEDDING, hidden_kernels, parameter_shapes
 from quickfox.training.distributed.messaging import LOST_SECONDS
 from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
-from quickfox.training.engine.events import Replanned, StepsCompleted, Validated
+from quickfox.training.engine.events import Event, NgramsEstimated, Replanned, StepsCompleted, Validated
+from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.optimizer import Optimizer, learning_rate
 from quickfox.training.engine.progress import CallTimer, Progress
 from quickfox.training.engine.train_step import TrainStep, threads_of_process
@@ -46,6 +47,7 @@ class Trainer:
         started: start of the run's clock, by `time.monotonic`; in a resumed run, earlier by the time already used.
         budget_seconds: wall time of the run from `started` on; None: the recorded plan is final.
         checkpoint_steps: each multiple of it ends a TensorFlow call, so that a checkpoint can be made; None: no limit.
+        ngrams: the n-gram tables of the model; None: it has none.
         cluster: the devices and machines; None: this process and one device. The chief calls `run`, the other workers
             `run_as_worker`.
     """
@@ -60,6 +62,7 @@ class Trainer:
         budget_seconds: float | None = None,
         checkpoint_steps: int | None = None,
         cluster: Cluster | None = None,
+        ngrams: NgramEstimation | None = None,
     ) -> None:
         self.config = training
         self.model = model
@@ -93,13 +96,14 @@ class Trainer:
             self.network, self.optimizer, training, self.cluster, has_ignored=training_tokens.loss_mask is not None
         )
         threads = threads_of_process(training, self.cluster)
-        self.validation = Validation(self.network, validation_tokens, training.window, threads)
+        self.ngrams = ngrams
+        self.validation = Validation(self.network, validation_tokens, training.window, threads, ngrams)
         self._start_state = self.network.initial_state(training.batch_size)
         self.state = self.cluster.scatter(self._start_state)
         self._timer = CallTimer()
         self._is_compiled = False
 
-    def run(self) -> Iterator[StepsCompleted | Replanned | Validated]:
+    def run(self) -> Iterator[Event]:
         """Trains to the end and yields events; at each of them the trainer's attributes are consistent.
 
         A `StepsCompleted` event is the last of its step. The `sample` of a `Validated` event is empty.
@@ -121,9 +125,12 @@ class Trainer:
                 yield Replanned(progress.step, total)
             if progress.step % self.config.validation_interval == 0 or progress.step >= progress.total_steps:
                 started = time.perf_counter()
+                yield from self._report_ngrams()
                 yield self._validate()
                 if self.budget:  # includes the caller's saving of a checkpoint
                     self.budget.validation_seconds = time.perf_counter() - started
+            elif self.ngrams and self.ngrams.is_ready:
+                yield from self._report_ngrams()
             yield self._steps_completed()
 
     def run_as_worker(self, on_idle: Callable[[], None]) -> bool:
@@ -199,18 +206,23 @@ class Trainer:
                 f"try a learning rate below {self.config.learning_rate:g}"
             )
 
+    def _report_ngrams(self) -> Iterator[NgramsEstimated]:
+        """Yields the event of the n-gram tables once; waits for them."""
+        if self.ngrams and (report := self.ngrams.take_report()):
+            yield report
+
     def _validate(self) -> Validated:
         progress = self.progress
-        loss = self.validation.loss()
-        if loss is not None:
-            self._check_finite(loss, progress.step)
-        is_best = progress.record_validation(loss)
-        assert progress.train_loss is not None
+        measured = self.validation.loss()
+        if measured is not None:
+            self._check_finite(measured.network_loss, progress.step)
+        is_best = progress.record_validation(measured.loss if measured else None)
         return Validated(
             **self._status(),
             tokens=progress.step * self.config.batch_size * self.config.window,
             train_loss=progress.train_loss,
             validation_loss=progress.validation_loss,
+            network_loss=measured.network_loss if measured and self.ngrams else None,
             best_validation_loss=progress.best_validation_loss,
             is_best=is_best,
             sample="",
@@ -218,7 +230,6 @@ class Trainer:
 
     def _steps_completed(self) -> StepsCompleted:
         progress = self.progress
-        assert progress.running_loss is not None
         planned_seconds = (progress.total_steps - progress.step) * self._timer.seconds_per_step
         return StepsCompleted(
             **self._status(),

@@ -52,7 +52,12 @@ def fill_from_run(request: TrainingRequest, model: ModelConfig, training: Traini
     """Replaces the open settings of a request by those of an earlier run.
 
     Excepted are the number of steps, the vocabulary size, and the sizes if another size or architecture is requested.
+    Of an n-gram model, only the architecture and the order are taken.
     """
+    if request.ngram == "auto":
+        request = dataclasses.replace(request, ngram=training.ngram_order or "off")
+    if not model.has_network:
+        return dataclasses.replace(request, architecture=request.architecture or model.architecture)
     filled: dict[str, Any] = {}
     excepted = ["steps", "epochs", "budget", "vocabulary_size"]
     if request.size is not None:
@@ -84,7 +89,9 @@ def default_budget(training_tokens: int) -> float:
 
 
 def choose_window(request: TrainingRequest) -> int:
-    """Tokens of back-propagation through time, as requested or by architecture."""
+    """Tokens of back-propagation through time, as requested or by architecture; 1 for an n-gram model."""
+    if request.architecture == "ngram":
+        return 1
     return request.window or ARCHITECTURE_DEFAULTS[request.architecture or "lstm"].window
 
 
@@ -116,6 +123,7 @@ def choose_settings(
     is_pretrained: bool = False,
     earlier_config: TrainingConfig | None = None,
     replicas: int = 1,
+    ngram_order: int = 0,
 ) -> Plan:
     """Decides all settings that `request` leaves open.
 
@@ -131,6 +139,7 @@ def choose_settings(
         earlier_config: settings of an earlier run, the source of the values that cannot be requested, and of the
             number of steps unless `request` determines it.
         replicas: number of devices that each batch is divided among.
+        ngram_order: order of the n-gram tables; 0: none.
 
     Raises:
         UsageError: a value is out of range, or the batch size is not divisible by the number of replicas.
@@ -164,6 +173,7 @@ def choose_settings(
         dropout=dropout if request.dropout is None else request.dropout,
         precision=precision,
         threads=threads,
+        ngram_order=ngram_order,
         **_requested_settings(request, is_pretrained),
         **_fixed_settings(training_tokens, validation_tokens, batch_size * window, earlier_config),
     )

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.schema import exclusive_error
-from quickfox.data.dataset import EncodedCorpus, encode_corpus, remove_tokens, token_paths, tokens_digest
+from quickfox.data.dataset import (
+    EncodedCorpus,
+    Tokens,
+    count_training_tokens,
+    encode_corpus,
+    open_corpus_tokens,
+    remove_tokens,
+    token_paths,
+    tokens_digest,
+)
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.atomic import sync
 from quickfox.files.errors import translate_write_errors
@@ -129,6 +138,16 @@ def ensure_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Toke
             f"the text has changed since {run} started ({record.corpus.files[0]}): restore it, or start a new run"
         )
     return tokenizer
+
+
+def open_split(run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, validation_split: float) -> tuple[Tokens, Tokens]:
+    """The training tokens and the validation tokens of a run, in its token files.
+
+    Raises:
+        NoInputError, DataError, StorageError: the files are missing, damaged or cannot be opened.
+    """
+    tokens = open_corpus_tokens(run / TOKENS_FILE, tokenizer.token_dtype, has_loss_mask=corpus.has_documents)
+    return tokens.split(count_training_tokens(len(tokens), validation_split))
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

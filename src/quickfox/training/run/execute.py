@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
-from quickfox.data.dataset import count_training_tokens, open_corpus_tokens, remove_tokens
+from quickfox.data.dataset import Tokens, count_training_tokens, remove_tokens
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.base import Tokenizer
+from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import Event, RunContext, RunFinished, RunInterrupted, RunStarted
+from quickfox.training.engine.ngram_trainer import NgramTrainer
+from quickfox.training.engine.ngrams import NgramEstimation
+from quickfox.training.run.dataset import open_split
 from quickfox.training.run.record import CheckpointInterval, RunRecord
 from quickfox.training.run.recorder import Recorder
 from quickfox.training.run.resume_point import ResumePoint
@@ -26,30 +30,31 @@ def execute_run(
     tokenizer: Tokenizer,
     resume_point: ResumePoint | None,
     run_context: RunContext,
-    cluster: "Cluster",
+    cluster: "Cluster | None",
+    ngrams: NgramEstimation | None,
 ) -> Iterator[Event]:
     """Trains a run to its end in its locked directory, which holds `run.json` and the token files; yields events.
 
-    `resume_point` is None if the run starts at step 0. TensorFlow is started. Raises any QuickfoxError.
+    Args:
+        resume_point: None if the run starts at step 0.
+        cluster: the devices, on which TensorFlow is started; None: the model has no network.
+        ngrams: the n-gram tables; None: the model has none.
+
+    Raises:
+        QuickfoxError: any subclass.
     """
     tokens_path = directory / TOKENS_FILE
-    tokens = open_corpus_tokens(tokens_path, tokenizer.token_dtype, has_loss_mask=record.corpus.has_documents)
+    tokens = open_split(directory, tokenizer, record.corpus, record.validation_split)
     yield run_started(directory, record, resume_point.progress.step if resume_point else 0)
-    from quickfox.training.engine.trainer import Trainer  # imports TensorFlow
-
-    control = cluster.control
     interval = CheckpointInterval.parse(record.checkpoint_every)
-    send_run_config(control, directory, record)
-    trainer = Trainer(
-        record.model,
-        record.training,
-        *tokens.split(count_training_tokens(len(tokens), record.validation_split)),
-        run_context.started,
-        record.budget_seconds,
-        interval.steps,
-        cluster,
-    )
-    _load_state(trainer, record, tokenizer, resume_point)
+    control = cluster.control if cluster else Control([])
+    trainer: Trainer | NgramTrainer
+    if cluster:
+        send_run_config(control, directory, record)
+        trainer = _build_trainer(record, tokenizer, tokens, resume_point, run_context, cluster, ngrams)
+    else:
+        assert ngrams is not None, "a model without a network has n-gram tables"
+        trainer = NgramTrainer(record.model, ngrams, run_context.started)
 
     def stop_requested() -> bool:
         return run_context.stop_requested() or control.stop_requested()
@@ -60,6 +65,36 @@ def execute_run(
         if isinstance(event, RunFinished | RunInterrupted):
             control.send(do="end", interrupted=isinstance(event, RunInterrupted))
         yield event
+
+
+def _build_trainer(
+    record: RunRecord,
+    tokenizer: Tokenizer,
+    tokens: tuple[Tokens, Tokens],
+    resume_point: ResumePoint | None,
+    run_context: RunContext,
+    cluster: "Cluster",
+    ngrams: NgramEstimation | None,
+) -> "Trainer":
+    """The trainer of a network, with the weights of the checkpoint to resume from or of the pretrained model."""
+    from quickfox.training.engine.trainer import Trainer  # imports TensorFlow
+
+    trainer = Trainer(
+        record.model,
+        record.training,
+        *tokens,
+        run_context.started,
+        record.budget_seconds,
+        CheckpointInterval.parse(record.checkpoint_every).steps,
+        cluster,
+        ngrams,
+    )
+    if resume_point is not None:
+        trainer.restore(resume_point.bundle.parameters, resume_point.tensors, resume_point.progress)
+    elif record.init_from is not None:
+        pretrained = reopen_pretrained(record.init_from).bundle
+        trainer.load_weights(transfer_weights(trainer.model_tensors(), tokenizer, pretrained))
+    return trainer
 
 
 def run_started(directory: Path, record: RunRecord, step: int = 0) -> RunStarted:
@@ -76,12 +111,3 @@ def run_started(directory: Path, record: RunRecord, step: int = 0) -> RunStarted
         step=step,
         workers=record.workers,
     )
-
-
-def _load_state(trainer: "Trainer", record: RunRecord, tokenizer: Tokenizer, resume_point: ResumePoint | None) -> None:
-    """Loads the checkpoint to resume from, or the pretrained weights of a new run."""
-    if resume_point is not None:
-        trainer.restore(resume_point.bundle.parameters, resume_point.tensors, resume_point.progress)
-    elif record.init_from is not None:
-        pretrained = reopen_pretrained(record.init_from).bundle
-        trainer.load_weights(transfer_weights(trainer.model_tensors(), tokenizer, pretrained))

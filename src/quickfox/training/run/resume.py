@@ -7,11 +7,14 @@ from pathlib import Path
 
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import DataError
+from quickfox.models.parameters import ngram_specs
+from quickfox.tokenizers.base import Tokenizer
 from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import Event, RunContext
+from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
-from quickfox.training.run.dataset import ensure_tokens
+from quickfox.training.run.dataset import ensure_tokens, open_split
 from quickfox.training.run.directory import run_lock
 from quickfox.training.run.execute import execute_run
 from quickfox.training.run.record import (
@@ -94,16 +97,33 @@ def _resume_chief(
 def _continue_training(
     directory: Path, record: RunRecord, point: ResumePoint | None, run_context: RunContext, control: Control
 ) -> Iterator[Event]:
-    import_tensorflow()  # it may be missing: fail before anything is written
+    if record.model.has_network:
+        import_tensorflow()  # it may be missing: fail before anything is written
     tokenizer = ensure_tokens(directory, record, run_context)
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
     check_disk_space(directory, record.model, record.training)
     send_tokenizer(control, tokenizer, record.corpus.files)
-    cluster = start_tensorflow_on_all(control, run_context.cluster, record.corpus.sha256, record.training.threads)
-    check_batch_divides_devices(cluster, record.training.batch_size)
+    ngrams = _restore_ngrams(directory, record, tokenizer, point)
+    cluster = None
+    if record.model.has_network:
+        cluster = start_tensorflow_on_all(control, run_context.cluster, record.corpus.sha256, record.training.threads)
+        check_batch_divides_devices(cluster, record.training.batch_size)
     step = point.progress.step if point else 0
     discard_checkpoints_after(directory, step)
     write_record(directory, record)
     truncate_history(directory, step)
-    yield from execute_run(directory, record, tokenizer, point, run_context, cluster)
+    yield from execute_run(directory, record, tokenizer, point, run_context, cluster, ngrams)
+
+
+def _restore_ngrams(
+    directory: Path, record: RunRecord, tokenizer: Tokenizer, point: ResumePoint | None
+) -> NgramEstimation | None:
+    """The n-gram tables of the checkpoint, or their new estimation if it has none; None if the run has none."""
+    if record.training.ngram_order == 0:
+        return None
+    if point and point.bundle.config.ngrams:
+        config, parameters = point.bundle.config, point.bundle.parameters
+        return NgramEstimation(NgramTables(config.ngrams, {name: parameters[name] for name in ngram_specs(config)}))
+    tokens = open_split(directory, tokenizer, record.corpus, record.validation_split)
+    return NgramEstimation.start(record.training.ngram_order, tokenizer.vocabulary_size, *tokens)

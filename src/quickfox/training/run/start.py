@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
+from quickfox.config.model import ngram_config
 from quickfox.data.dataset import count_training_tokens
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
@@ -17,14 +18,17 @@ from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import save_tokenizer
 from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import Event, RunContext, RunPlanned, RunRequest, RunStarted
-from quickfox.training.planning.auto_config import choose_settings
+from quickfox.training.engine.ngrams import NgramEstimation
+from quickfox.training.planning.auto_config import Plan, choose_settings
 from quickfox.training.planning.cost import check_disk_space, check_memory, estimate_cost
+from quickfox.training.planning.ngrams import check_ngram_request, choose_ngram_order, ngram_training
 from quickfox.training.run.dataset import (
     TOKENIZER_FILE,
     choose_tokenizer,
     describe_corpus,
     encode_corpus_checked,
     flush_tokens,
+    open_split,
     tokenizer_digest,
 )
 from quickfox.training.run.directory import new_run
@@ -60,6 +64,8 @@ def _run_chief(
     """`start_run` in the chief, or in the only process."""
     checkpoint_every = str(CheckpointInterval.parse(request.checkpoint_every))
     resolved = resolve_request(request)
+    if resolved.training.architecture == "ngram":
+        check_ngram_request(resolved.training, run_context.cluster.size)
     text = corpus.with_progress(run_context.start_progress("vocabulary", corpus.size))
     tokenizer = choose_tokenizer(text, request.vocabulary_path, resolved)
     threads = resolved.training.threads or total_threads(run_context.cluster)
@@ -68,12 +74,19 @@ def _run_chief(
         tokens_path = directory / TOKENS_FILE
         text = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
         encoded = encode_corpus_checked(text, tokenizer, tokens_path, resolved, run_context.notify)
-        cluster = start_tensorflow_on_all(control, run_context.cluster, encoded.digest, threads)
         if resolved.config_run is not None and resolved.config_run.corpus.sha256 != encoded.digest:
             run_context.notify(f"the text is not that of {request.config_from}: with its settings the run will differ")
         corpus_record = describe_corpus(corpus, encoded)
+        tokens = open_split(directory, tokenizer, corpus_record, resolved.validation_split)
+        order = choose_ngram_order(resolved.training, tokens[0].ids)
+        ngrams = None
+        if order and not request.dry_run:
+            ngrams = NgramEstimation.start(order, tokenizer.vocabulary_size, *tokens)
+        cluster = None
+        if resolved.training.architecture != "ngram":
+            cluster = start_tensorflow_on_all(control, run_context.cluster, encoded.digest, threads)
         record, flops = _plan_run(
-            resolved, corpus_record, tokenizer, checkpoint_every, threads, cluster, run_context.started
+            resolved, corpus_record, tokenizer, checkpoint_every, threads, order, cluster, run_context.started
         )
         if request.dry_run:  # before the checks: the cost of a plan that they refuse is reported too
             yield _report_plan(run_started(directory, record), flops, run_context.started)
@@ -86,7 +99,7 @@ def _run_chief(
             flush_tokens(tokens_path)
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
         write_record(directory, record)
-        yield from execute_run(directory, record, tokenizer, None, run_context, cluster)
+        yield from execute_run(directory, record, tokenizer, None, run_context, cluster, ngrams)
 
 
 def _plan_run(
@@ -95,30 +108,38 @@ def _plan_run(
     tokenizer: Tokenizer,
     checkpoint_every: str,
     threads: int,
-    cluster: "Cluster",
+    ngram_order: int,
+    cluster: "Cluster | None",
     started: float,
 ) -> tuple[RunRecord, float]:
     """Chooses all settings; returns them and the measured floating-point operations per second of all workers.
 
-    `threads` are those of all workers; `started` is when the command started, by `time.monotonic`.
+    `threads` are those of all workers; without a `cluster` the model is an n-gram model; `started` is when the command
+    started, by `time.monotonic`.
     """
     request, pretrained, config_run = resolved.training, resolved.pretrained, resolved.config_run
     training_tokens = count_training_tokens(corpus.tokens, resolved.validation_split)
-    precision = preferred_precision() if request.precision == "auto" else request.precision
-    flops = matmul_speed(precision, max(1, threads // cluster.size)) * cluster.size
-    plan = choose_settings(
-        request,
-        vocabulary_size=tokenizer.vocabulary_size,
-        training_tokens=training_tokens,
-        validation_tokens=corpus.tokens - training_tokens,
-        threads=threads,
-        precision=precision,
-        flops=flops,
-        elapsed_seconds=time.monotonic() - started,
-        is_pretrained=pretrained is not None,
-        earlier_config=config_run.training if config_run else None,
-        replicas=cluster.replicas,
-    )
+    flops = 0.0
+    if cluster is None:
+        training = ngram_training(request, ngram_order, threads)
+        plan = Plan(ngram_config(tokenizer.vocabulary_size), training, request.budget)
+    else:
+        precision = preferred_precision() if request.precision == "auto" else request.precision
+        flops = matmul_speed(precision, max(1, threads // cluster.size)) * cluster.size
+        plan = choose_settings(
+            request,
+            vocabulary_size=tokenizer.vocabulary_size,
+            training_tokens=training_tokens,
+            validation_tokens=corpus.tokens - training_tokens,
+            threads=threads,
+            precision=precision,
+            flops=flops,
+            elapsed_seconds=time.monotonic() - started,
+            is_pretrained=pretrained is not None,
+            earlier_config=config_run.training if config_run else None,
+            replicas=cluster.replicas,
+            ngram_order=ngram_order,
+        )
     record = RunRecord(
         model=plan.model,
         training=plan.training,
@@ -129,7 +150,7 @@ def _plan_run(
         vocabulary_sha256=tokenizer_digest(tokenizer),
         init_from=pretrained.record if pretrained else None,
         checkpoint_every=checkpoint_every,
-        workers=cluster.size,
+        workers=cluster.size if cluster else 1,
         versions=current_versions(),
     )
     return record, flops

@@ -1,0 +1,83 @@
+"""The training of a model that is an n-gram model alone: one pass over the text, without TensorFlow.
+
+It has the interface of `trainer.Trainer` that a run uses, so that both kinds of run have the same files and events.
+"""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from quickfox.config.model import ModelConfig
+from quickfox.training.engine.events import Event, StepsCompleted, Validated
+from quickfox.training.engine.ngrams import NgramEstimation
+from quickfox.training.engine.progress import Progress
+
+
+class NgramTrainer:
+    """Estimates the tables of one model in a single step.
+
+    Args:
+        model: the model's configuration, without the numbers of its n-grams.
+        ngrams: its tables, ready or being estimated.
+        started: start of the run's clock, by `time.monotonic`.
+    """
+
+    def __init__(self, model: ModelConfig, ngrams: NgramEstimation, started: float) -> None:
+        self.model = model
+        self.ngrams = ngrams
+        self.started = started
+        self.progress = Progress(total_steps=1)
+        self.replans: dict[int, int] = {}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the tables are estimated."""
+        return self.progress.is_finished(patience=None)
+
+    def run(self) -> Iterator[Event]:
+        """Waits for the tables and yields events, as `trainer.Trainer.run`. Raises the errors of reading the text."""
+        report = self.ngrams.take_report()
+        if report is None:  # a finished run
+            return
+        yield report
+        self.progress.step = 1
+        is_best = self.progress.record_validation(report.loss)
+        seconds = time.monotonic() - self.started
+        tokens_per_second = report.counted_tokens / report.seconds
+        yield Validated(
+            step=1,
+            total_steps=1,
+            epoch=1.0,
+            tokens=report.training_tokens,
+            train_loss=None,
+            validation_loss=report.loss,
+            network_loss=None,
+            best_validation_loss=report.loss,
+            is_best=is_best,
+            tokens_per_second=tokens_per_second,
+            learning_rate=0.0,
+            seconds=seconds,
+            sample="",
+        )
+        yield StepsCompleted(
+            step=1,
+            total_steps=1,
+            epoch=1.0,
+            train_loss=None,
+            tokens_per_second=tokens_per_second,
+            learning_rate=0.0,
+            seconds=seconds,
+            seconds_left=0.0,
+        )
+
+    def model_tensors(self) -> dict[str, np.ndarray]:
+        """No weights: there is no network."""
+        return {}
+
+    def training_tensors(self) -> dict[str, np.ndarray]:
+        """No optimizer slots and no carried state."""
+        return {}
+
+    def compare_weights(self) -> None:
+        """Nothing to compare: there is one process."""

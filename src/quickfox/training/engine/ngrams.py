@@ -1,0 +1,129 @@
+"""The n-gram tables of a run, estimated on a thread of their own while TensorFlow starts and the first steps are made.
+
+The tables depend on the training text only, so the time at which they are ready does not change the result of a run.
+"""
+
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from quickfox.config.model import ngram_config
+from quickfox.data.dataset import Tokens
+from quickfox.data.token_file import TokenSource
+from quickfox.models.ngram.kneser_ney import estimate_ngrams
+from quickfox.models.ngram.model import NgramLanguageModel
+from quickfox.training.engine.events import NgramsEstimated
+from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
+
+_SEGMENTS = 64
+_EVALUATION_TOKENS = 2**16  # evaluated at a time
+
+
+@dataclass(frozen=True, eq=False)
+class NgramTables:
+    """The n-gram tables of a model.
+
+    Attributes:
+        ngrams: number of n-grams of each order, `ModelConfig.ngrams`.
+        tensors: name -> array, as `parameters.ngram_specs` lists them.
+    """
+
+    ngrams: tuple[int, ...]
+    tensors: dict[str, np.ndarray]
+
+    def build_model(self) -> NgramLanguageModel:
+        """The n-gram model of the tables."""
+        return NgramLanguageModel(ngram_config(self.ngrams[0], self.ngrams), self.tensors)
+
+
+class NgramEstimation:
+    """The tables of a run, known or still being estimated."""
+
+    def __init__(self, tables: NgramTables | None = None) -> None:
+        self._result: Future[tuple[NgramTables, NgramsEstimated | None]] = Future()
+        self._is_reported = False
+        if tables is not None:  # of a checkpoint
+            self._result.set_result((tables, None))
+
+    @classmethod
+    def start(cls, order: int, vocabulary_size: int, training_tokens: Tokens, validation_tokens: Tokens) -> Self:
+        """Starts to estimate tables on a thread.
+
+        Args:
+            order: number of tokens of the longest n-grams.
+            vocabulary_size: V.
+            training_tokens: the training text.
+            validation_tokens: the validation text, on which the n-gram model alone is evaluated; may be empty.
+        """
+        estimation = cls()
+
+        def run() -> None:
+            try:
+                result = _estimate(order, vocabulary_size, training_tokens.ids, validation_tokens)
+                estimation._result.set_result(result)
+            except BaseException as error:  # raised in the thread that asks for the tables
+                estimation._result.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()  # a daemon: a signal need not wait for it
+        return estimation
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `tables` returns at once."""
+        return self._result.done()
+
+    @property
+    def tables(self) -> NgramTables:
+        """The tables; waits until they are estimated. Raises the errors of reading the text."""
+        return self._result.result()[0]
+
+    def take_report(self) -> NgramsEstimated | None:
+        """The event of the estimation, once; waits until it is finished. None: it was taken, or there is none."""
+        if self._is_reported:
+            return None
+        self._is_reported = True
+        return self._result.result()[1]
+
+
+def _estimate(
+    order: int, vocabulary_size: int, training_tokens: TokenSource, validation_tokens: Tokens
+) -> tuple[NgramTables, NgramsEstimated]:
+    started = time.monotonic()
+    ids = _read_tokens(training_tokens)
+    estimate = estimate_ngrams(ids, vocabulary_size, order, MAX_NGRAMS)
+    tables = NgramTables(estimate.ngrams, estimate.tensors)
+    return tables, NgramsEstimated(
+        ngrams=estimate.ngrams,
+        min_counts=estimate.min_counts,
+        counted_tokens=len(ids),
+        training_tokens=len(training_tokens),
+        loss=_evaluate(tables.build_model(), validation_tokens),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _read_tokens(source: TokenSource) -> np.ndarray:
+    """All tokens, or MAX_COUNTED_TOKENS of them in segments at equal distances."""
+    if len(source) <= MAX_COUNTED_TOKENS:
+        return source[0 : len(source)]
+    starts = [segment * len(source) // _SEGMENTS for segment in range(_SEGMENTS)]
+    return np.concatenate([source[start : start + MAX_COUNTED_TOKENS // _SEGMENTS] for start in starts])
+
+
+def _evaluate(model: NgramLanguageModel, tokens: Tokens) -> float | None:
+    """The mean cross-entropy of the targets of a text, nats per token; None if it has none."""
+    if tokens.num_targets == 0:
+        return None
+    state, total = model.initial_state(1), 0.0
+    for start in range(0, len(tokens) - 1, _EVALUATION_TOKENS):
+        ids = tokens.ids[start : start + _EVALUATION_TOKENS + 1][None].astype(np.int64)
+        probs, state = model.target_probs(ids[:, :-1], ids[:, 1:], state)
+        losses = -np.log(probs[0], dtype=np.float64)
+        if tokens.loss_mask is not None:
+            losses = losses[tokens.loss_mask[start + 1 : start + 1 + len(losses)]]
+        total += float(losses.sum())
+    return total / tokens.num_targets

@@ -1,0 +1,91 @@
+"""Chooses the order of the n-gram tables, and the settings of a run of an n-gram model alone."""
+
+import math
+import secrets
+
+import numpy as np
+
+from quickfox.config.training import TrainingConfig, TrainingRequest
+from quickfox.data.token_file import TokenSource
+from quickfox.errors import UsageError
+
+ORDER_FACTOR = 1.9
+"""Order, as a multiple of ln(tokens) / entropy of a token in nats: the number of tokens that would identify a place in
+the text if tokens were independent. Measured on texts of 0.2 to 90 MB (benchmarks/LOG.md)."""
+
+MIN_ORDER, MAX_ORDER = 2, 10
+
+MAX_NGRAMS = 2**21
+"""N-grams of each order that are kept: about 20 MB for each order of characters."""
+
+MAX_COUNTED_TOKENS = 2**27
+"""Tokens counted; of a longer text, segments at equal distances."""
+
+_ENTROPY_TOKENS = 2**22  # the entropy is that of the first tokens
+
+_NETWORK_SETTINGS = (
+    "size",
+    "embedding_dim",
+    "hidden_dim",
+    "num_layers",
+    "num_heads",
+    "epochs",
+    "steps",
+    "batch_size",
+    "window",
+    "learning_rate",
+    "dropout",
+    "patience",
+    "freeze_embeddings",
+)
+
+
+def choose_ngram_order(request: TrainingRequest, training_tokens: TokenSource) -> int:
+    """The order of the n-gram tables of a run: as requested, or chosen for the text; 0: no tables.
+
+    Raises:
+        UsageError: the order exceeds the number of training tokens, or is off for an n-gram model.
+    """
+    if request.ngram == "off":
+        if request.architecture == "ngram":
+            raise UsageError("an n-gram model cannot be trained with ngram off", "ngram")
+        return 0
+    if request.ngram == "auto":
+        ids = training_tokens[0 : min(len(training_tokens), _ENTROPY_TOKENS)]
+        counts = np.bincount(ids)
+        shares = counts[counts > 0] / len(ids)
+        entropy = -float((shares * np.log(shares)).sum())
+        tokens = math.log(max(2, len(training_tokens)))
+        return min(max(round(ORDER_FACTOR * tokens / max(entropy, 0.1)), MIN_ORDER), MAX_ORDER, len(training_tokens))
+    if request.ngram > len(training_tokens):
+        raise UsageError(f"ngram {request.ngram} is more than the {len(training_tokens):,} training tokens", "ngram")
+    return int(request.ngram)
+
+
+def check_ngram_request(request: TrainingRequest, workers: int) -> None:
+    """Raises UsageError if a run of an n-gram model cannot follow a setting of its request, or has several workers."""
+    for name in _NETWORK_SETTINGS:
+        if getattr(request, name) is not None:
+            raise UsageError(f"{name} is for networks, and architecture ngram has none: leave it out", name)
+    if workers > 1:
+        raise UsageError(f"architecture ngram is for one process, not for {workers} workers", "architecture")
+
+
+def ngram_training(request: TrainingRequest, ngram_order: int, threads: int) -> TrainingConfig:
+    """The settings of a run of an n-gram model alone: one step, which reads the whole text."""
+    return TrainingConfig(
+        steps=1,
+        batch_size=1,
+        window=1,
+        learning_rate=0.0,
+        warmup_steps=0,
+        weight_decay=0.0,
+        clip_norm=1.0,
+        dropout=0.0,
+        validation_interval=1,
+        patience=None,
+        random_seed=secrets.randbits(32) if request.random_seed is None else request.random_seed,
+        precision="float32",
+        threads=threads,
+        ngram_order=ngram_order,
+    )
