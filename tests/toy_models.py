@@ -7,9 +7,9 @@ import numpy as np
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
+from quickfox.models.language_model import LanguageModel, State
 from quickfox.models.parameters import parameter_shapes
-from quickfox.models.registry import LanguageModel, build_language_model
-from quickfox.models.state import State
+from quickfox.models.registry import build_language_model
 
 NGRAM_TABLES = {
     "ngram.1.probs": np.array([0.1, 0.2, 0.3, 0.4], np.float32),

@@ -25,7 +25,8 @@ from quickfox.evaluation.scoring import Score, score
 from quickfox.export.registry import ExportFormat, export
 from quickfox.generation.completion import TextFilter, complete
 from quickfox.generation.stopping import Completion, Token
-from quickfox.models.registry import LanguageModel, build_language_model
+from quickfox.models.language_model import LanguageModel
+from quickfox.models.registry import build_language_model
 from quickfox.text.corpus import Corpus
 from quickfox.text.transliteration import describe_transliteration, transliterate
 from quickfox.text.vocabulary import describe_characters

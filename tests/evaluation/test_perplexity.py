@@ -11,8 +11,8 @@ import pytest
 from quickfox.data.dataset import encode_chunks
 from quickfox.errors import DataError, NoInputError
 from quickfox.evaluation.perplexity import SEGMENTS, WARM_UP, Evaluation, evaluate, measure_loss, standard_error
+from quickfox.models.language_model import LanguageModel
 from quickfox.models.losses import cross_entropy
-from quickfox.models.registry import LanguageModel
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 from toy_models import FixedModel, fixed_distribution, random_lstm

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from quickfox.errors import DataError
 from quickfox.evaluation import scoring
 from quickfox.evaluation.scoring import BATCH_SIZE, Score, score
-from quickfox.models.state import State
+from quickfox.models.language_model import State
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 from toy_models import FixedModel, fixed_distribution, random_lstm

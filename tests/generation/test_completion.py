@@ -12,7 +12,7 @@ from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError
 from quickfox.generation.completion import MAX_BATCH_SIZE, complete
 from quickfox.generation.stopping import Completion, Token
-from quickfox.models.state import State
+from quickfox.models.language_model import State
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 

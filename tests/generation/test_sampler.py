@@ -14,8 +14,8 @@ from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError, UsageError
 from quickfox.generation.logits_processors import unnormalized_probs
 from quickfox.generation.sampler import PREFILL_TOKENS, generate, sample_categorical
+from quickfox.models.language_model import State
 from quickfox.models.registry import build_language_model
-from quickfox.models.state import State
 from toy_models import FixedModel, random_parameters
 
 VOCABULARY_SIZE = 5

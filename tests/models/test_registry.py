@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
-from quickfox.models.registry import LanguageModel, build_language_model
-from quickfox.models.state import replace_first
+from quickfox.models.language_model import LanguageModel, replace_first
+from quickfox.models.registry import build_language_model
 from toy_models import random_parameters
 
 

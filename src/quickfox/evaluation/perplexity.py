@@ -18,9 +18,8 @@ from quickfox.data.batching import count_validation_segments, iter_validation_wi
 from quickfox.data.dataset import EncodedChunk, Tokens, collect_tokens
 from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
+from quickfox.models.language_model import LanguageModel, replace_first
 from quickfox.models.losses import cross_entropy
-from quickfox.models.registry import LanguageModel
-from quickfox.models.state import replace_first
 from quickfox.tokenizers.base import Tokenizer
 
 SEGMENTS = 64

@@ -21,9 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from quickfox.evaluation.perplexity import WARM_UP, WINDOW
+from quickfox.models.language_model import LanguageModel, select_rows
 from quickfox.models.losses import cross_entropy
-from quickfox.models.registry import LanguageModel
-from quickfox.models.state import select_rows
 from quickfox.text.segmentation import align_chunks
 from quickfox.text.vocabulary import code_points
 from quickfox.tokenizers.base import TokenIds, Tokenizer, start_of_text

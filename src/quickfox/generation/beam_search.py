@@ -17,8 +17,7 @@ from quickfox.errors import DataError
 from quickfox.generation.logits_processors import Processor, build_processors
 from quickfox.generation.sampler import NON_FINITE_LOGITS, log_softmax, prefill
 from quickfox.generation.token_history import TokenHistory
-from quickfox.models.registry import LanguageModel
-from quickfox.models.state import select_rows
+from quickfox.models.language_model import LanguageModel, select_rows
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from quickfox.errors import UsageError
 from quickfox.generation.beam_search import beam_search
 from quickfox.generation.sampler import NO_TOKEN, Sampler, log_softmax, prefill
 from quickfox.generation.stopping import Completion, PartialCompletion, Token
-from quickfox.models.registry import LanguageModel
+from quickfox.models.language_model import LanguageModel
 from quickfox.tokenizers.base import StreamingDecoder, Tokenizer
 
 MAX_BATCH_SIZE = 64

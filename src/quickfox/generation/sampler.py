@@ -17,8 +17,7 @@ from quickfox.generation.logits_processors import (
     unnormalized_probs,
 )
 from quickfox.generation.token_history import TokenHistory
-from quickfox.models.registry import LanguageModel
-from quickfox.models.state import State, select_rows
+from quickfox.models.language_model import LanguageModel, State, select_rows
 
 PREFILL_TOKENS = 256
 """Prompt tokens per call of the model: a bound on the memory, whatever the length of the prompt."""

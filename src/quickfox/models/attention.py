@@ -13,7 +13,7 @@ therefore holds the keys and values of the last `context` positions, and the num
 
 import numpy as np
 
-from quickfox.models.state import LayerState
+from quickfox.models.language_model import LayerState
 
 ROTARY_BASE = 10_000.0
 RMS_NORM_EPSILON = 1e-5

@@ -16,12 +16,12 @@ import numpy as np
 
 from quickfox.config.model import ModelConfig
 from quickfox.models.attention import attend, attention_mask, empty_cache, split_heads
+from quickfox.models.language_model import State
 from quickfox.models.recurrent import RecurrentStack, token_projection
-from quickfox.models.state import State
 
 
 class AttentionRNNLanguageModel:
-    """The attention-rnn as a `registry.LanguageModel`; for its arguments see `registry.build_language_model`.
+    """The attention-rnn as a `LanguageModel`; for its arguments see `registry.build_language_model`.
 
     Its state is the encoder's layers, the attention's cache, the decoder's layers.
     """

@@ -11,15 +11,10 @@ on the text read so far and needs no tuning. (Jelinek & Mercer 1980, "Interpolat
 parameters from sparse data"; Neal & Hinton 1998, "A view of the EM algorithm that justifies incremental variants".)
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from quickfox.models.language_model import LanguageModel, State
 from quickfox.models.ngram.model import NgramLanguageModel
-from quickfox.models.state import State
-
-if TYPE_CHECKING:
-    from quickfox.models.registry import LanguageModel
 
 INITIAL_WEIGHT = 0.5
 PRIOR_TOKENS = 16
@@ -27,13 +22,13 @@ MIN_RATE = 0.004
 
 
 class MixtureLanguageModel:
-    """A network and an n-gram model as one `registry.LanguageModel`; its logits are the logarithms of p.
+    """A network and an n-gram model as one `language_model.LanguageModel`; its logits are the logarithms of p.
 
     Its state is that of the network, that of the n-gram model, and one more layer: the weight w (B,), the number of
     tokens read (B,), both float32, and the responsibility r of the network for each possible next token (B, V).
     """
 
-    def __init__(self, network: "LanguageModel", ngram: NgramLanguageModel, vocabulary_size: int) -> None:
+    def __init__(self, network: LanguageModel, ngram: NgramLanguageModel, vocabulary_size: int) -> None:
         self.context = network.context
         self._network = network
         self._ngram = ngram

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from quickfox.config.model import ModelConfig
+from quickfox.models.language_model import State
 from quickfox.models.parameters import recurrent_cell
 from quickfox.models.recurrent_cells import CELLS, CellWeights, build_cell_weights
-from quickfox.models.state import State
 
 _MAX_TABLE_BYTES = 2**26
 
@@ -64,7 +64,7 @@ def token_projection(embedding: np.ndarray, weights: CellWeights) -> Callable[[n
 
 
 class RecurrentLanguageModel:
-    """An rnn, gru or lstm as a `registry.LanguageModel`; for its arguments see `registry.build_language_model`."""
+    """An rnn, gru or lstm as a `LanguageModel`; for its arguments see `registry.build_language_model`."""
 
     context: int | None = None
 

@@ -32,8 +32,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from quickfox.models.language_model import LayerState
 from quickfox.models.parameters import RECURRENT_GATES
-from quickfox.models.state import LayerState
 from quickfox.system.threads import pinned_numpy_threads
 
 _TILE_BYTES = 2**20  # half of a core's L2 cache; OpenBLAS multiplies so little with a single thread

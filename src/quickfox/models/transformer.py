@@ -24,11 +24,11 @@ from quickfox.models.attention import (
     split_heads,
     swiglu,
 )
-from quickfox.models.state import State
+from quickfox.models.language_model import State
 
 
 class TransformerLanguageModel:
-    """The transformer as a `registry.LanguageModel`; for its arguments see `registry.build_language_model`.
+    """The transformer as a `LanguageModel`; for its arguments see `registry.build_language_model`.
 
     Its state is one cache per layer; the cached keys are already rotated.
     """

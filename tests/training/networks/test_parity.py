@@ -12,8 +12,9 @@ import pytest
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.generation.sampler import generate
+from quickfox.models.language_model import LanguageModel
 from quickfox.models.parameters import parameter_shapes
-from quickfox.models.registry import LanguageModel, build_language_model
+from quickfox.models.registry import build_language_model
 from quickfox.training.tensorflow_runtime import start_tensorflow
 
 pytest.importorskip("tensorflow", reason="parity needs both engines")

@@ -73,24 +73,26 @@ def estimate_ngrams(ids: np.ndarray, vocabulary_size: int, order: int, max_ngram
     contexts[1:] = ids[:-1]
     counts = np.bincount(ids, minlength=vocabulary_size)
     level = _Level(np.arange(vocabulary_size), counts, np.zeros(vocabulary_size, np.int32), min_count=0)
+    kept_index = np.zeros(1, np.int32)  # in the tables, of each n-gram of the order below, or ABSENT
     for k in range(1, order + 1):
         following = None if k == order else _count_next(ids, contexts, vocabulary_size, level, max_ngrams)
         parents, tokens = np.divmod(level.keys, vocabulary_size)
         alphas = _discounted_probs(parents, _adjusted_counts(level, following))
-        min_count = level.min_count if k == 1 else max(level.min_count, smallest_count(level.counts, max_ngrams))
-        is_kept = level.counts >= min_count
+        is_kept = kept_index[parents] != ABSENT
+        min_count = level.min_count
+        if k > 1:
+            min_count = max(min_count, smallest_count(level.counts[is_kept], max_ngrams))
+        is_kept &= level.counts >= min_count
         if k == 1:
             tensors |= unigram_tensors(alphas)
         else:
-            columns = parents[is_kept], tokens[is_kept], alphas[is_kept]
+            columns = kept_index[parents[is_kept]], tokens[is_kept], alphas[is_kept]
             tensors |= order_tensors(k, *columns, num_contexts=ngrams[-1], vocabulary_size=vocabulary_size)
         ngrams.append(int(is_kept.sum()))
         min_counts.append(min_count)
         if following is not None:
-            # The last element is the new index of ABSENT, -1.
-            new_index = np.append(np.where(is_kept, np.cumsum(is_kept) - 1, ABSENT), ABSENT).astype(np.int32)
-            level = _relabel(following, new_index, vocabulary_size)
-            contexts = new_index[contexts]
+            kept_index = np.where(is_kept, np.cumsum(is_kept) - 1, ABSENT).astype(np.int32)
+            level = following
             advance_contexts(ids, contexts, vocabulary_size, level.keys)
     return NgramEstimate(tuple(ngrams), tensors, tuple(min_counts))
 
@@ -134,12 +136,3 @@ def estimate_discounts(adjusted: np.ndarray) -> np.ndarray:
         if (estimated >= 0).all() and (estimated <= np.arange(4)).all():
             discounts = estimated
     return discounts
-
-
-def _relabel(level: _Level, new_index: np.ndarray, vocabulary_size: int) -> _Level:
-    """A level whose contexts and suffixes have the indices `new_index`; without the n-grams whose context has none."""
-    parents, tokens = np.divmod(level.keys, vocabulary_size)
-    parents = new_index[parents]
-    is_kept = parents != ABSENT
-    keys = parents[is_kept].astype(np.int64) * vocabulary_size + tokens[is_kept]
-    return _Level(keys, level.counts[is_kept], new_index[level.suffixes[is_kept]], level.min_count)

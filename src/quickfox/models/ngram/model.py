@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from quickfox.config.model import ModelConfig
+from quickfox.models.language_model import State
 from quickfox.models.ngram.counting import ABSENT
 from quickfox.models.ngram.tables import context_sums
-from quickfox.models.state import State
 
 MIN_GAMMA = 2.0**-24
 """Smallest gamma(h): below, float32 rounding would give tokens that never follow h the probability 0."""
@@ -74,7 +74,7 @@ class _Order:
 
 
 class NgramLanguageModel:
-    """An n-gram model as a `registry.LanguageModel`; for its arguments see `registry.build_language_model`."""
+    """An n-gram model as a `language_model.LanguageModel`; for its arguments see `registry.build_language_model`."""
 
     context: int | None = None
 

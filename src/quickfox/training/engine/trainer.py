@@ -20,7 +20,7 @@ from quickfox.errors import DataError, DivergedError
 from quickfox.models.parameters import EMBEDDING, hidden_kernels, parameter_shapes
 from quickfox.training.distributed.messaging import LOST_SECONDS
 from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
-from quickfox.training.engine.events import Event, NgramsEstimated, Replanned, StepsCompleted, Validated
+from quickfox.training.engine.events import Event, Replanned, StepsCompleted, Validated
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.optimizer import Optimizer, learning_rate
 from quickfox.training.engine.progress import CallTimer, Progress
@@ -123,14 +123,14 @@ class Trainer:
             if total is not None:
                 progress.total_steps = total
                 yield Replanned(progress.step, total)
-            if progress.step % self.config.validation_interval == 0 or progress.step >= progress.total_steps:
+            is_validation_due = progress.step % self.config.validation_interval == 0 or self.is_finished
+            if self.ngrams and (is_validation_due or self.ngrams.is_ready) and (report := self.ngrams.take_report()):
+                yield report
+            if is_validation_due:
                 started = time.perf_counter()
-                yield from self._report_ngrams()
                 yield self._validate()
                 if self.budget:  # includes the caller's saving of a checkpoint
                     self.budget.validation_seconds = time.perf_counter() - started
-            elif self.ngrams and self.ngrams.is_ready:
-                yield from self._report_ngrams()
             yield self._steps_completed()
 
     def run_as_worker(self, on_idle: Callable[[], None]) -> bool:
@@ -205,11 +205,6 @@ class Trainer:
                 f"training diverged: the loss is {loss} at step {step}; "
                 f"try a learning rate below {self.config.learning_rate:g}"
             )
-
-    def _report_ngrams(self) -> Iterator[NgramsEstimated]:
-        """Yields the event of the n-gram tables once; waits for them."""
-        if self.ngrams and (report := self.ngrams.take_report()):
-            yield report
 
     def _validate(self) -> Validated:
         progress = self.progress

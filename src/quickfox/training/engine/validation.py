@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from quickfox.data.batching import ValidationWindow, count_validation_segments, iter_validation_windows
 from quickfox.data.dataset import Tokens
+from quickfox.models.language_model import replace_first
 from quickfox.models.mixture import adapt_weights, initial_weights
 from quickfox.models.ngram.model import NgramLanguageModel
-from quickfox.models.state import replace_first
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.train_step import concatenate_rows, cross_entropy, num_microbatches, split_rows
 from quickfox.training.networks.matmul import Tensor
