@@ -4,7 +4,7 @@ It has the interface of `trainer.Trainer` that a run uses, so that both kinds of
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from quickfox.config.model import ModelConfig
 from quickfox.training.engine.events import Event, StepsCompleted, Validated
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.progress import Progress
+
+POLLING_SECONDS = 0.25
 
 
 class NgramTrainer:
@@ -21,12 +23,16 @@ class NgramTrainer:
         model: the model's configuration, without the numbers of its n-grams.
         ngrams: its tables, ready or being estimated.
         started: start of the run's clock, by `time.monotonic`.
+        stop_requested: polled while the tables are estimated; once it returns true, `run` ends before the step.
     """
 
-    def __init__(self, model: ModelConfig, ngrams: NgramEstimation, started: float) -> None:
+    def __init__(
+        self, model: ModelConfig, ngrams: NgramEstimation, started: float, stop_requested: Callable[[], bool]
+    ) -> None:
         self.model = model
         self.ngrams = ngrams
         self.started = started
+        self._stop_requested = stop_requested
         self.progress = Progress(total_steps=1)
         self.replans: dict[int, int] = {}
 
@@ -37,14 +43,18 @@ class NgramTrainer:
 
     def run(self) -> Iterator[Event]:
         """Waits for the tables and yields events, as `trainer.Trainer.run`. Raises the errors of reading the text."""
+        while not self.ngrams.wait(POLLING_SECONDS):
+            if self._stop_requested():
+                return
         report = self.ngrams.take_report()
         if report is None:  # a finished run
             return
         yield report
         self.progress.step = 1
+        self.progress.record_speed(1, report.seconds)
         is_best = self.progress.record_validation(report.loss)
         seconds = time.monotonic() - self.started
-        tokens_per_second = report.counted_tokens / report.seconds
+        tokens_per_second = self.progress.timed_steps_per_second * report.training_tokens
         yield Validated(
             step=1,
             total_steps=1,

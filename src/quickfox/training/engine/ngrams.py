@@ -3,10 +3,12 @@
 The tables depend on the training text only, so the time at which they are ready does not change the result of a run.
 """
 
+import concurrent.futures
 import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -35,17 +37,23 @@ class NgramTables:
     ngrams: tuple[int, ...]
     tensors: dict[str, np.ndarray]
 
-    def build_model(self) -> NgramLanguageModel:
+    @cached_property
+    def model(self) -> NgramLanguageModel:
         """The n-gram model of the tables."""
         return NgramLanguageModel(ngram_config(self.ngrams[0], self.ngrams), self.tensors)
 
 
 class NgramEstimation:
-    """The tables of a run, known or still being estimated."""
+    """The tables of a run, known or still being estimated.
+
+    Attributes:
+        is_reported: whether the event of the estimation was taken, or there is none. From then on the tables are part
+            of the model, so that no checkpoint has tables of which no event was yielded.
+    """
 
     def __init__(self, tables: NgramTables | None = None) -> None:
         self._result: Future[tuple[NgramTables, NgramsEstimated | None]] = Future()
-        self._is_reported = False
+        self.is_reported = tables is not None
         if tables is not None:  # of a checkpoint
             self._result.set_result((tables, None))
 
@@ -76,23 +84,32 @@ class NgramEstimation:
         """Whether `tables` returns at once."""
         return self._result.done()
 
+    def wait(self, seconds: float) -> bool:
+        """Waits until the tables are estimated, at most `seconds`; returns `is_ready`."""
+        concurrent.futures.wait([self._result], seconds)
+        return self.is_ready
+
     @property
     def tables(self) -> NgramTables:
         """The tables; waits until they are estimated. Raises the errors of reading the text."""
         return self._result.result()[0]
 
     def take_report(self) -> NgramsEstimated | None:
-        """The event of the estimation, once; waits until it is finished. None: it was taken, or there is none."""
-        if self._is_reported:
+        """The event of the estimation, once; waits until it is finished. None: it was taken, or there is none.
+
+        Raises the errors of reading the text.
+        """
+        _, report = self._result.result()
+        if self.is_reported:
             return None
-        self._is_reported = True
-        return self._result.result()[1]
+        self.is_reported = True
+        return report
 
 
 def _estimate(
     order: int, vocabulary_size: int, training_tokens: TokenSource, validation_tokens: Tokens
 ) -> tuple[NgramTables, NgramsEstimated]:
-    started = time.monotonic()
+    started = time.perf_counter()
     ids = _read_tokens(training_tokens)
     estimate = estimate_ngrams(ids, vocabulary_size, order, MAX_NGRAMS)
     tables = NgramTables(estimate.ngrams, estimate.tensors)
@@ -101,8 +118,8 @@ def _estimate(
         min_counts=estimate.min_counts,
         counted_tokens=len(ids),
         training_tokens=len(training_tokens),
-        loss=_evaluate(tables.build_model(), validation_tokens),
-        seconds=time.monotonic() - started,
+        loss=_evaluate(tables.model, validation_tokens),
+        seconds=time.perf_counter() - started,
     )
 
 

@@ -68,7 +68,7 @@ class Validation:
             return None
         warm_up = -(-max(VALIDATION_WARM_UP, self._network.config.context or 0) // window) * window
         segments = count_validation_segments(len(tokens), VALIDATION_SEGMENTS, warm_up)
-        mixture = _MixtureLosses(self._ngrams.tables.build_model(), segments) if self._ngrams else None
+        mixture = _MixtureLosses(self._ngrams.tables.model, segments) if self._ngrams else None
         state, total, mixture_total = self._network.initial_state(segments), 0.0, 0.0
         for part in iter_validation_windows(tokens.ids, VALIDATION_SEGMENTS, window, warm_up, tokens.loss_mask):
             if part.reset_first:

@@ -54,7 +54,7 @@ def fill_from_run(request: TrainingRequest, model: ModelConfig, training: Traini
     Excepted are the number of steps, the vocabulary size, and the sizes if another size or architecture is requested.
     Of an n-gram model, only the architecture and the order are taken.
     """
-    if request.ngram == "auto":
+    if request.ngram == "auto" and (training.ngram_order or request.architecture != "ngram"):
         request = dataclasses.replace(request, ngram=training.ngram_order or "off")
     if not model.has_network:
         return dataclasses.replace(request, architecture=request.architecture or model.architecture)

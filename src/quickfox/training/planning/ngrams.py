@@ -37,6 +37,7 @@ _NETWORK_SETTINGS = (
     "dropout",
     "patience",
     "freeze_embeddings",
+    "precision",
 )
 
 
@@ -62,11 +63,15 @@ def choose_ngram_order(request: TrainingRequest, training_tokens: TokenSource) -
     return int(request.ngram)
 
 
-def check_ngram_request(request: TrainingRequest, workers: int) -> None:
-    """Raises UsageError if a run of an n-gram model cannot follow a setting of its request, or has several workers."""
+def check_ngram_request(request: TrainingRequest) -> None:
+    """Raises UsageError if a setting of a request has no meaning for an n-gram model alone."""
     for name in _NETWORK_SETTINGS:
-        if getattr(request, name) is not None:
+        if getattr(request, name) not in (None, "auto"):
             raise UsageError(f"{name} is for networks, and architecture ngram has none: leave it out", name)
+
+
+def check_ngram_workers(workers: int) -> None:
+    """Raises UsageError if a run of an n-gram model alone has several workers."""
     if workers > 1:
         raise UsageError(f"architecture ngram is for one process, not for {workers} workers", "architecture")
 

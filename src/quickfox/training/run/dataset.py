@@ -84,10 +84,11 @@ def encode_corpus_checked(
     minimum = math.ceil((window + 1) / (1 - resolved.validation_split))  # the last target must be a training token too
     if encoded.tokens < minimum:
         unit = "characters" if tokenizer.kind == "char" else "tokens"
+        size = f"the corpus has {encoded.tokens:,} {unit}"
+        if resolved.training.architecture == "ngram":
+            raise DataError(f"{size}, but an n-gram model needs at least {minimum:,}: add text")
         raise DataError(
-            f"the corpus has {encoded.tokens:,} {unit}, but window {window} needs at least {minimum:,}: add text, or "
-            f"choose a shorter one",
-            "window",
+            f"{size}, but window {window} needs at least {minimum:,}: add text, or choose a shorter one", "window"
         )
     return encoded
 

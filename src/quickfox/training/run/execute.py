@@ -48,17 +48,17 @@ def execute_run(
     yield run_started(directory, record, resume_point.progress.step if resume_point else 0)
     interval = CheckpointInterval.parse(record.checkpoint_every)
     control = cluster.control if cluster else Control([])
+
+    def stop_requested() -> bool:
+        return run_context.stop_requested() or control.stop_requested()
+
     trainer: Trainer | NgramTrainer
     if cluster:
         send_run_config(control, directory, record)
         trainer = _build_trainer(record, tokenizer, tokens, resume_point, run_context, cluster, ngrams)
     else:
         assert ngrams is not None, "a model without a network has n-gram tables"
-        trainer = NgramTrainer(record.model, ngrams, run_context.started)
-
-    def stop_requested() -> bool:
-        return run_context.stop_requested() or control.stop_requested()
-
+        trainer = NgramTrainer(record.model, ngrams, run_context.started, stop_requested)
     for event in Recorder(directory, record, tokenizer, trainer, interval).events(stop_requested):
         if isinstance(event, RunFinished) and not run_context.keep_tokens:
             remove_tokens(tokens_path)

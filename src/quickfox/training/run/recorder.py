@@ -71,12 +71,15 @@ class Recorder:
                 self._save(None)
                 yield RunInterrupted(self._directory, progress.step)
                 return
-        yield run_finished(self._directory, self._record, progress)
+        if self._trainer.is_finished:
+            yield run_finished(self._directory, self._record, progress)
+        else:  # an n-gram model, stopped before its only step
+            yield RunInterrupted(self._directory, progress.step)
 
     def _save(self, validated: Validated | None) -> None:
         """Saves a checkpoint unless this step has one, and prunes older ones.
 
-        If the n-gram tables are not ready yet, it has none, and a run that is resumed from it estimates them again.
+        If the n-gram tables are not reported yet, it has none, and a run that is resumed from it estimates them again.
         """
         trainer, progress = self._trainer, self._trainer.progress
         if self._saved_step == progress.step:
@@ -99,9 +102,9 @@ class Recorder:
         prune_checkpoints(self._directory)
 
     def _model(self) -> tuple[ModelConfig, dict[str, np.ndarray]]:
-        """The configuration and all tensors of the present model, with the n-gram tables if they are ready."""
+        """The configuration and all tensors of the present model, with the n-gram tables once they are reported."""
         trainer = self._trainer
-        if trainer.ngrams is None or not trainer.ngrams.is_ready:
+        if trainer.ngrams is None or not trainer.ngrams.is_reported:
             return trainer.model, trainer.model_tensors()
         tables = trainer.ngrams.tables
         return dataclasses.replace(trainer.model, ngrams=tables.ngrams), trainer.model_tensors() | tables.tensors

@@ -14,6 +14,7 @@ from quickfox.training.engine.events import Event, RunContext
 from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
+from quickfox.training.planning.ngrams import check_ngram_workers
 from quickfox.training.run.dataset import ensure_tokens, open_split
 from quickfox.training.run.directory import run_lock
 from quickfox.training.run.execute import execute_run
@@ -73,6 +74,8 @@ def _resume_chief(
     with run_lock(directory):
         record = read_record(directory)
         check_unchanged(request, record)
+        if not record.model.has_network:
+            check_ngram_workers(run_context.cluster.size)
         check_batch_divides(run_context.cluster, record.training.batch_size)
         check_sources(run_context.cluster, record.corpus.files)
         record = rescale_to_workers(record, run_context)

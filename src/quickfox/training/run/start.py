@@ -21,7 +21,12 @@ from quickfox.training.engine.events import Event, RunContext, RunPlanned, RunRe
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.planning.auto_config import Plan, choose_settings
 from quickfox.training.planning.cost import check_disk_space, check_memory, estimate_cost
-from quickfox.training.planning.ngrams import check_ngram_request, choose_ngram_order, ngram_training
+from quickfox.training.planning.ngrams import (
+    check_ngram_request,
+    check_ngram_workers,
+    choose_ngram_order,
+    ngram_training,
+)
 from quickfox.training.run.dataset import (
     TOKENIZER_FILE,
     choose_tokenizer,
@@ -65,7 +70,8 @@ def _run_chief(
     checkpoint_every = str(CheckpointInterval.parse(request.checkpoint_every))
     resolved = resolve_request(request)
     if resolved.training.architecture == "ngram":
-        check_ngram_request(resolved.training, run_context.cluster.size)
+        check_ngram_request(request.training)  # not the settings that were taken from another run
+        check_ngram_workers(run_context.cluster.size)
     text = corpus.with_progress(run_context.start_progress("vocabulary", corpus.size))
     tokenizer = choose_tokenizer(text, request.vocabulary_path, resolved)
     threads = resolved.training.threads or total_threads(run_context.cluster)
@@ -136,7 +142,7 @@ def _plan_run(
             flops=flops,
             elapsed_seconds=time.monotonic() - started,
             is_pretrained=pretrained is not None,
-            earlier_config=config_run.training if config_run else None,
+            earlier_config=config_run.training if config_run and config_run.model.has_network else None,
             replicas=cluster.replicas,
             ngram_order=ngram_order,
         )
