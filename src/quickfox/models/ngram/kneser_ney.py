@@ -57,7 +57,9 @@ class _Level:
     min_count: int
 
 
-def estimate_ngrams(ids: np.ndarray, vocabulary_size: int, order: int, max_ngrams: int) -> NgramEstimate:
+def estimate_ngrams(
+    ids: np.ndarray, vocabulary_size: int, order: int, max_ngrams: int, threads: int = 1
+) -> NgramEstimate:
     """Estimates an n-gram model from a text.
 
     Args:
@@ -65,6 +67,7 @@ def estimate_ngrams(ids: np.ndarray, vocabulary_size: int, order: int, max_ngram
         vocabulary_size: V.
         order: number of tokens of the longest n-grams, >= 1.
         max_ngrams: maximum number of n-grams of each order above 1; the rarest are left out.
+        threads: number of chunks of the text processed at the same time.
     """
     tensors: dict[str, np.ndarray] = {}
     ngrams: list[int] = []
@@ -75,7 +78,7 @@ def estimate_ngrams(ids: np.ndarray, vocabulary_size: int, order: int, max_ngram
     level = _Level(np.arange(vocabulary_size), counts, np.zeros(vocabulary_size, np.int32), min_count=0)
     kept_index = np.zeros(1, np.int32)  # in the tables, of each n-gram of the order below, or ABSENT
     for k in range(1, order + 1):
-        following = None if k == order else _count_next(ids, contexts, vocabulary_size, level, max_ngrams)
+        following = None if k == order else _count_next(ids, contexts, level, vocabulary_size, max_ngrams, threads)
         parents, tokens = np.divmod(level.keys, vocabulary_size)
         alphas = _discounted_probs(parents, _adjusted_counts(level, following))
         is_kept = kept_index[parents] != ABSENT
@@ -93,13 +96,15 @@ def estimate_ngrams(ids: np.ndarray, vocabulary_size: int, order: int, max_ngram
         if following is not None:
             kept_index = np.where(is_kept, np.cumsum(is_kept) - 1, ABSENT).astype(np.int32)
             level = following
-            advance_contexts(ids, contexts, vocabulary_size, level.keys)
+            advance_contexts(ids, contexts, vocabulary_size, level.keys, threads)
     return NgramEstimate(tuple(ngrams), tensors, tuple(min_counts))
 
 
-def _count_next(ids: np.ndarray, contexts: np.ndarray, vocabulary_size: int, level: _Level, max_ngrams: int) -> _Level:
+def _count_next(
+    ids: np.ndarray, contexts: np.ndarray, level: _Level, vocabulary_size: int, max_ngrams: int, threads: int
+) -> _Level:
     """The n-grams of the order above `level`."""
-    keys, counts, min_count = count_order(ids, contexts, vocabulary_size, COUNTING_FACTOR * max_ngrams)
+    keys, counts, min_count = count_order(ids, contexts, vocabulary_size, COUNTING_FACTOR * max_ngrams, threads)
     parents, tokens = np.divmod(keys, vocabulary_size)
     suffixes = find_ngrams(level.keys, level.suffixes[parents].astype(np.int64) * vocabulary_size + tokens)
     return _Level(keys, counts, suffixes, min_count)

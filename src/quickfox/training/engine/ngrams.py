@@ -58,7 +58,9 @@ class NgramEstimation:
             self._result.set_result((tables, None))
 
     @classmethod
-    def start(cls, order: int, vocabulary_size: int, training_tokens: Tokens, validation_tokens: Tokens) -> Self:
+    def start(
+        cls, order: int, vocabulary_size: int, training_tokens: Tokens, validation_tokens: Tokens, threads: int = 1
+    ) -> Self:
         """Starts to estimate tables on a thread.
 
         Args:
@@ -66,12 +68,13 @@ class NgramEstimation:
             vocabulary_size: V.
             training_tokens: the training text.
             validation_tokens: the validation text, on which the n-gram model alone is evaluated; may be empty.
+            threads: that count; 1 while TensorFlow uses the processors too.
         """
         estimation = cls()
 
         def run() -> None:
             try:
-                result = _estimate(order, vocabulary_size, training_tokens.ids, validation_tokens)
+                result = _estimate(order, vocabulary_size, training_tokens.ids, validation_tokens, threads)
                 estimation._result.set_result(result)
             except BaseException as error:  # raised in the thread that asks for the tables
                 estimation._result.set_exception(error)
@@ -107,11 +110,11 @@ class NgramEstimation:
 
 
 def _estimate(
-    order: int, vocabulary_size: int, training_tokens: TokenSource, validation_tokens: Tokens
+    order: int, vocabulary_size: int, training_tokens: TokenSource, validation_tokens: Tokens, threads: int
 ) -> tuple[NgramTables, NgramsEstimated]:
     started = time.perf_counter()
     ids = _read_tokens(training_tokens)
-    estimate = estimate_ngrams(ids, vocabulary_size, order, MAX_NGRAMS)
+    estimate = estimate_ngrams(ids, vocabulary_size, order, MAX_NGRAMS, threads)
     tables = NgramTables(estimate.ngrams, estimate.tensors)
     return tables, NgramsEstimated(
         ngrams=estimate.ngrams,

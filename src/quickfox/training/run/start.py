@@ -85,11 +85,12 @@ def _run_chief(
         corpus_record = describe_corpus(corpus, encoded)
         tokens = open_split(directory, tokenizer, corpus_record, resolved.validation_split)
         order = choose_ngram_order(resolved.training, tokens[0].ids)
+        has_network = resolved.training.architecture != "ngram"
         ngrams = None
         if order and not request.dry_run:
-            ngrams = NgramEstimation.start(order, tokenizer.vocabulary_size, *tokens)
+            ngrams = NgramEstimation.start(order, tokenizer.vocabulary_size, *tokens, 1 if has_network else threads)
         cluster = None
-        if resolved.training.architecture != "ngram":
+        if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, encoded.digest, threads)
         record, flops = _plan_run(
             resolved, corpus_record, tokenizer, checkpoint_every, threads, order, cluster, run_context.started
