@@ -1,15 +1,19 @@
 """Models for tests, with random parameters or a known distribution, and the settings of a short training run."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from quickfox.config.model import ModelConfig
+from quickfox.config.model import Architecture, ModelConfig
 from quickfox.config.training import TrainingConfig
 from quickfox.models.language_model import LanguageModel, State
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import build_language_model
+
+NETWORK_ARCHITECTURES: tuple[Architecture, ...] = tuple(
+    architecture for architecture in get_args(Architecture) if architecture != "ngram"
+)
 
 NGRAM_TABLES = {
     "ngram.1.probs": np.array([0.1, 0.2, 0.3, 0.4], np.float32),

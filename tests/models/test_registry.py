@@ -1,14 +1,12 @@
 """Every architecture can be built and implements the LanguageModel protocol; states are selected by row."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 
 from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
 from quickfox.models.language_model import LanguageModel, replace_first
 from quickfox.models.registry import build_language_model
-from toy_models import random_parameters
+from toy_models import NETWORK_ARCHITECTURES, random_parameters
 
 
 def random_model(architecture: Architecture) -> LanguageModel:
@@ -29,7 +27,7 @@ def random_model(architecture: Architecture) -> LanguageModel:
     return build_language_model(config, parameters)
 
 
-@pytest.mark.parametrize("architecture", get_args(Architecture))
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
 def test_logits_have_shape_batch_window_vocabulary(architecture: Architecture) -> None:
     model = random_model(architecture)
     logits, state = model.forward(np.array([[0, 5, 1], [2, 2, 4]]), model.initial_state(2))
@@ -39,12 +37,12 @@ def test_logits_have_shape_batch_window_vocabulary(architecture: Architecture) -
     assert logits.shape == (2, 1, 6)
 
 
-@pytest.mark.parametrize("architecture", get_args(Architecture))
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
 def test_context_is_that_of_the_configuration(architecture: Architecture) -> None:
     assert random_model(architecture).context == (3 if architecture in ATTENTION_ARCHITECTURES else None)
 
 
-@pytest.mark.parametrize("architecture", get_args(Architecture))
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
 def test_forward_does_not_change_the_given_state(architecture: Architecture) -> None:
     model = random_model(architecture)
     _, state = model.forward(np.array([[1, 2]]), model.initial_state(1))
@@ -59,7 +57,7 @@ def test_forward_does_not_change_the_given_state(architecture: Architecture) -> 
         np.testing.assert_array_equal(array, expected)
 
 
-@pytest.mark.parametrize("architecture", get_args(Architecture))
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
 def test_a_replaced_text_continues_from_its_new_state(architecture: Architecture) -> None:
     model = random_model(architecture)
     _, state = model.forward(np.array([[1, 2, 3, 4], [5, 5, 0, 1]]), model.initial_state(2))

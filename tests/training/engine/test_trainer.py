@@ -25,6 +25,7 @@ from quickfox.training.engine import trainer as trainer_module
 from quickfox.training.engine.events import Replanned, StepsCompleted, Validated
 from quickfox.training.engine.progress import Progress
 from quickfox.training.engine.trainer import Trainer
+from quickfox.training.engine.validation import ValidationLoss
 from quickfox.training.planning import time_budget
 from quickfox.training.planning.presets import ARCHITECTURE_DEFAULTS
 from toy_models import training_config
@@ -53,6 +54,11 @@ def make_trainer(ids: np.ndarray, model: ModelConfig = MODEL, **changes: Any) ->
 
 def validations(trainer: Trainer) -> list[Validated]:
     return [event for event in trainer.run() if isinstance(event, Validated)]
+
+
+def measured(loss: float) -> ValidationLoss:
+    """A validation loss of a network without n-grams."""
+    return ValidationLoss(loss, loss)
 
 
 # One trained model of each architecture -------------------------------------------------------------------
@@ -123,13 +129,13 @@ def test_validation_loss_is_that_of_the_whole_text_with_carried_state(trained: T
     logits = model.forward(ids[None, :-1], model.initial_state(1))[0][0].astype(np.float64)  # (T, V)
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     expected = -log_probabilities[np.arange(len(ids) - 1), ids[1:]].mean()
-    assert trainer.validation.loss() == pytest.approx(expected, abs=1e-5)
+    assert trainer.validation.loss().loss == pytest.approx(expected, abs=1e-5)
     assert measure_loss(model, ids)[0] == pytest.approx(expected, abs=1e-5)  # `llm evaluate`
 
 
 def test_steps_and_validation_are_traced_once(trained: Trained) -> None:
     assert trained.trainer.train_step.run.experimental_get_tracing_count() == 1
-    assert trained.trainer.validation.window_loss.experimental_get_tracing_count() == 1
+    assert trained.trainer.validation.window_losses.experimental_get_tracing_count() == 1
 
 
 def test_events_count_steps_tokens_and_epochs(trained: Trained) -> None:
@@ -214,7 +220,7 @@ def test_without_a_validation_text_there_is_no_validation_loss(pattern_ids: np.n
 @pytest.mark.usefixtures("run_eagerly")
 def test_patience_stops_early(pattern_ids: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(pattern_ids, steps=100, validation_interval=1, patience=2)
-    monkeypatch.setattr(trainer.validation, "loss", iter([3.0, 2.0, 2.5, 2.0, 1.0]).__next__)
+    monkeypatch.setattr(trainer.validation, "loss", map(measured, [3.0, 2.0, 2.5, 2.0, 1.0]).__next__)
     assert [event.is_best for event in trainer.run() if isinstance(event, Validated)] == [True, True, False, False]
     assert trainer.is_finished
     assert trainer.progress.step == 4
@@ -231,7 +237,7 @@ def test_divergence_is_reported_with_its_step(pattern_ids: np.ndarray) -> None:
 @pytest.mark.usefixtures("run_eagerly")
 def test_a_divergent_validation_loss_is_reported_too(pattern_ids: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(pattern_ids)
-    monkeypatch.setattr(trainer.validation, "loss", lambda: math.inf)
+    monkeypatch.setattr(trainer.validation, "loss", lambda: measured(math.inf))
     with pytest.raises(DivergedError, match="inf at step 3;"):
         list(trainer.run())
 

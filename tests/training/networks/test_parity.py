@@ -4,7 +4,6 @@ A new architecture fails this suite until both engines implement it.
 """
 
 from collections.abc import Iterator
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from quickfox.models.language_model import LanguageModel
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import build_language_model
 from quickfox.training.tensorflow_runtime import start_tensorflow
+from toy_models import NETWORK_ARCHITECTURES
 
 pytest.importorskip("tensorflow", reason="parity needs both engines")
 start_tensorflow(threads=2)
@@ -48,7 +48,7 @@ def configs(architecture: Architecture) -> Iterator[ModelConfig]:
             yield ModelConfig(architecture=architecture, embedding_dim=embedding_dim, **sizes)
 
 
-CONFIGS = [config for name in get_args(Architecture) for config in configs(name)]
+CONFIGS = [config for name in NETWORK_ARCHITECTURES for config in configs(name)]
 RECURRENT_CONFIGS = [config for config in CONFIGS if config.context is None]
 
 

@@ -16,6 +16,7 @@ from quickfox.training.planning.auto_config import (
     default_budget,
     fill_from_run,
 )
+from toy_models import NETWORK_ARCHITECTURES
 
 MILLION = 1_000_000
 
@@ -107,7 +108,7 @@ def test_random_seed_is_random_by_default() -> None:
     assert len(seeds) == 3
 
 
-@pytest.mark.parametrize("architecture", get_args(Architecture))
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
 @pytest.mark.parametrize("length", [{"budget": 60.0}, {"steps": 500}, {"epochs": 2.0}])
 def test_every_architecture_has_a_plan_for_every_length(architecture: Architecture, length: dict[str, Any]) -> None:
     plan = choose(TrainingRequest(architecture=architecture, **length))
@@ -117,7 +118,7 @@ def test_every_architecture_has_a_plan_for_every_length(architecture: Architectu
     assert (plan.model.context is not None) == (architecture in ATTENTION_ARCHITECTURES)
 
 
-@pytest.mark.parametrize("architecture", get_args(Architecture))
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
 def test_size_presets_are_in_order_of_parameters(architecture: Architecture) -> None:
     plans = [choose(TrainingRequest(architecture=architecture, size=size, steps=9)) for size in get_args(Size)]
     counts = [parameter_count(plan.model) for plan in plans]

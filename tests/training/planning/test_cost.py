@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,10 +27,9 @@ from quickfox.training.planning.cost import (
     training_memory,
     update_operations,
 )
-from toy_models import training_config
+from toy_models import NETWORK_ARCHITECTURES, training_config
 
 TRAINING = training_config(steps=100, learning_rate=0.01, validation_interval=50, threads=1)
-ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 
 def model_of(architecture: Architecture, **settings: Any) -> ModelConfig:
@@ -98,13 +97,13 @@ def test_a_budget_determines_the_time() -> None:
     assert cost_of(model_of("lstm"), budget_seconds=60.0, elapsed_seconds=3.0).seconds == 60.0
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
 def test_parameters_are_counted(architecture: Architecture) -> None:
     model = model_of(architecture)
     assert cost_of(model).parameters == parameter_count(model)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
 def test_workers_divide_the_tokens_but_not_the_weights(architecture: Architecture) -> None:
     model, training = model_of(architecture), dataclasses.replace(TRAINING, batch_size=64)
     single, divided = operations_per_step(model, training), operations_per_step(model, training, workers=4)
@@ -116,7 +115,7 @@ LARGER = {"hidden_dim": 64, "num_layers": 2, "vocabulary_size": 130}
 
 
 @given(
-    architecture=st.sampled_from(ARCHITECTURES),
+    architecture=st.sampled_from(NETWORK_ARCHITECTURES),
     setting=st.sampled_from([*LARGER, "context", "batch_size", "window"]),
     batch_size=st.integers(1, 256),
     window=st.integers(1, 256),

@@ -41,6 +41,7 @@ VALIDATED = Validated(
     tokens=640,
     train_loss=2.0,
     validation_loss=None,
+    network_loss=None,
     best_validation_loss=None,
     is_best=True,
     tokens_per_second=1e6,
