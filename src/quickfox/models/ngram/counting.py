@@ -6,50 +6,69 @@ The n-grams of one order are a sorted array of int64 keys,
 
 so that the n-grams form a trie, and any order and vocabulary fits: an index is below 2**31, a token below 2**24.
 The tokens before each position are represented by one number, the index of that (k - 1)-gram.
+
+The n-grams of an order are counted in ranges of contexts, one after the other, each in a pass over the text. All counts
+are exact, and rare n-grams can be dropped after each range.
 """
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from quickfox.system.threads import map_ahead
 
 CHUNK_TOKENS = 2**21
-"""Tokens counted at a time."""
+"""Tokens counted at a time, about."""
 
 ABSENT = -1
 """The index of an n-gram that is not in the table."""
 
 
-def count_order(
-    ids: np.ndarray, contexts: np.ndarray, vocabulary_size: int, max_ngrams: int, threads: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Counts the k-grams of a text.
+class NgramCounts(NamedTuple):
+    """Counts of n-grams of one order.
+
+    Attributes:
+        keys: (n,) int64, sorted.
+        counts: (n,) int64, number of occurrences.
+        predecessors: (n,) int64, number of different tokens before it; the start of the text counts as one.
+    """
+
+    keys: np.ndarray
+    counts: np.ndarray
+    predecessors: np.ndarray
+
+    def select(self, rows: np.ndarray) -> "NgramCounts":
+        """The counts of some of the n-grams."""
+        return NgramCounts(*(column[rows] for column in self))
+
+
+def count_ngrams(
+    ids: np.ndarray, contexts: np.ndarray, context_counts: np.ndarray, vocabulary_size: int, order: int, threads: int
+) -> Iterator[NgramCounts]:
+    """Counts the n-grams of one order.
 
     Args:
-        ids: (N,) token ids, any unsigned dtype.
+        ids: (N,) token ids, uint8, uint16 or uint32.
         contexts: (N,) int32, index of the (k - 1)-gram before each token; ABSENT: the token is not counted.
+        context_counts: (m,) int64, number of occurrences of each (k - 1)-gram.
         vocabulary_size: V.
-        max_ngrams: maximum size of the table; when it is exceeded, the rarest n-grams are dropped (the lossy counting
-            of Manku & Motwani 2002).
-        threads: number of chunks counted at the same time.
+        order: k.
+        threads: number of ranges counted at the same time.
 
-    Returns:
-        keys (n,) int64, sorted; counts (n,) int64; and the smallest count that was kept.
+    Yields:
+        The k-grams of each range of contexts, so that all keys are sorted.
     """
-    keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    min_count = 1
 
-    def count_chunk(start: int) -> tuple[np.ndarray, np.ndarray]:
-        chunk = slice(start, start + CHUNK_TOKENS)
-        chunk_keys = _make_keys(contexts[chunk], ids[chunk], vocabulary_size)
-        return np.unique(chunk_keys[contexts[chunk] != ABSENT], return_counts=True)
+    def count_range(bounds: tuple[int, int]) -> NgramCounts:
+        first, end = bounds
+        triples, counts = _count_triples(ids, contexts, first, end, vocabulary_size, order)
+        keys = triples // (vocabulary_size + 1)
+        starts = np.flatnonzero(np.diff(keys, prepend=-1))
+        sums = np.diff(np.append(0, np.cumsum(counts))[np.append(starts, len(keys))])
+        return NgramCounts(keys[starts] + first * vocabulary_size, sums, np.diff(starts, append=len(keys)))
 
-    for chunk_keys, chunk_counts in map_ahead(count_chunk, range(0, len(ids), CHUNK_TOKENS), threads):
-        keys, counts = _merge(keys, counts, chunk_keys, chunk_counts)
-        if len(keys) > max_ngrams:
-            min_count = max(min_count, smallest_count(counts, max_ngrams))
-            is_kept = counts >= min_count
-            keys, counts = keys[is_kept], counts[is_kept]
-    return keys, counts, min_count
+    return map_ahead(count_range, _context_ranges(context_counts, vocabulary_size), threads)
 
 
 def advance_contexts(
@@ -58,13 +77,14 @@ def advance_contexts(
     """Replaces the index of the (k - 1)-gram before each token by that of the k-gram, in place.
 
     Args:
-        ids, contexts, vocabulary_size, threads: as for `count_order`.
+        ids, contexts, vocabulary_size: as for `count_ngrams`.
         keys: (n,) int64, the k-grams.
+        threads: number of chunks processed at the same time.
     """
 
     def find_chunk(start: int) -> np.ndarray:
         chunk = slice(start, start + CHUNK_TOKENS)
-        return find_ngrams(keys, _make_keys(contexts[chunk], ids[chunk], vocabulary_size))
+        return _find_keys(keys, contexts[chunk].astype(np.int64) * vocabulary_size + ids[chunk])
 
     # From the end of the text to its start: what a chunk writes, up to one element after it, was read before.
     starts = range(0, len(ids), CHUNK_TOKENS)[::-1]
@@ -74,7 +94,45 @@ def advance_contexts(
     contexts[:1] = ABSENT
 
 
-def find_ngrams(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def smallest_count(counts: np.ndarray, max_ngrams: int) -> int:
+    """The smallest threshold with at most `max_ngrams` counts (n,) int64 at or above it."""
+    if len(counts) <= max_ngrams:
+        return 1
+    return int(np.partition(counts, -max_ngrams - 1)[-max_ngrams - 1]) + 1
+
+
+def _context_ranges(context_counts: np.ndarray, vocabulary_size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of contexts with at most CHUNK_TOKENS occurrences together, or of one context."""
+    max_contexts = (2**63 - 1) // (vocabulary_size * (vocabulary_size + 1))  # of which triples are below 2**63
+    ends = np.cumsum(context_counts)
+    first = 0
+    while first < len(ends):
+        max_end = ends[first] - context_counts[first] + CHUNK_TOKENS
+        end = max(first + 1, int(np.searchsorted(ends, max_end, side="right")))
+        end = min(end, first + max_contexts)
+        yield first, end
+        first = end
+
+
+def _count_triples(
+    ids: np.ndarray, contexts: np.ndarray, first: int, end: int, vocabulary_size: int, order: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The triples of context, last token and token before the context, as sorted numbers, and their counts."""
+    triples, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    waiting: list[np.ndarray] = []
+    for start in range(0, len(ids), CHUNK_TOKENS):
+        chunk = contexts[start : start + CHUNK_TOKENS]
+        positions = start + np.flatnonzero((chunk >= first) & (chunk < end))
+        keys = (contexts[positions].astype(np.int64) - first) * vocabulary_size + ids[positions]
+        before = np.where(positions >= order, ids[positions - order], np.int64(vocabulary_size))  # V: start of the text
+        waiting.append(keys * (vocabulary_size + 1) + before)
+        if sum(map(len, waiting)) >= CHUNK_TOKENS or start + CHUNK_TOKENS >= len(ids):
+            triples, counts = _merge(triples, counts, *np.unique(np.concatenate(waiting), return_counts=True))
+            waiting = []
+    return triples, counts
+
+
+def _find_keys(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The index of each key `wanted` (m,) int64 in `keys` (n,), or ABSENT: (m,) int32."""
     found = np.full(len(wanted), ABSENT, np.int32)
     possible = np.flatnonzero(wanted >= 0)
@@ -86,18 +144,6 @@ def find_ngrams(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     index = np.minimum(np.searchsorted(keys, sorted_wanted), len(keys) - 1)
     found[order] = np.where(keys[index] == sorted_wanted, index, ABSENT)
     return found
-
-
-def smallest_count(counts: np.ndarray, max_ngrams: int) -> int:
-    """The smallest threshold with at most `max_ngrams` counts (n,) int64 at or above it."""
-    if len(counts) <= max_ngrams:
-        return 1
-    return int(np.partition(counts, -max_ngrams - 1)[-max_ngrams - 1]) + 1
-
-
-def _make_keys(contexts: np.ndarray, ids: np.ndarray, vocabulary_size: int) -> np.ndarray:
-    keys: np.ndarray = contexts.astype(np.int64) * vocabulary_size + ids  # negative where the context is absent
-    return keys
 
 
 def _merge(

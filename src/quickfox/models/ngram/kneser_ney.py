@@ -6,17 +6,21 @@ With a context h of k - 1 tokens, h' the same without its first token, and a(hw)
 
 and gamma(h) = 1 - sum_w alpha(w | h), so that the probabilities sum to 1 whichever n-grams are left out. p(w) without
 context is interpolated with the uniform distribution. The adjusted count of the highest order is the count; that of a
-lower order is the number of different tokens before the n-gram. The discount D has three values in each order.
+lower order is the number of different tokens before the n-gram, the start of the text being one. The discount D has
+three values in each order. The n-grams of a context that are left out for their small counts still add to these sums
+and numbers.
 
 (Kneser & Ney 1995, "Improved backing-off for m-gram language modeling"; Chen & Goodman 1998, "An empirical study of
 smoothing techniques for language modeling", section 3.)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from quickfox.models.ngram.counting import ABSENT, advance_contexts, count_order, find_ngrams, smallest_count
+from quickfox.models.ngram.counting import ABSENT, NgramCounts, advance_contexts, count_ngrams, smallest_count
 from quickfox.models.ngram.tables import order_tensors, unigram_tensors
 
 COUNTING_FACTOR = 4
@@ -40,20 +44,12 @@ class NgramEstimate:
     min_counts: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """The n-grams of one order.
-
-    Attributes:
-        keys: (n,) int64, see `counting`.
-        counts: (n,) int64.
-        suffixes: (n,) int32, index of each n-gram without its first token among those of the order below, or ABSENT.
-        min_count: smallest count of an n-gram that is kept so far.
-    """
+class _Level(NamedTuple):
+    """The n-grams of one order that are kept: their keys, counts and alpha, (n,) each, and the smallest count kept."""
 
     keys: np.ndarray
     counts: np.ndarray
-    suffixes: np.ndarray
+    alphas: np.ndarray
     min_count: int
 
 
@@ -63,77 +59,71 @@ def estimate_ngrams(
     """Estimates an n-gram model from a text.
 
     Args:
-        ids: (N,) token ids of the text, any unsigned dtype, N >= 1.
+        ids: (N,) token ids of the text, uint8, uint16 or uint32, N >= 1.
         vocabulary_size: V.
         order: number of tokens of the longest n-grams, >= 1.
         max_ngrams: maximum number of n-grams of each order above 1; the rarest are left out.
-        threads: number of chunks of the text processed at the same time.
+        threads: number of parts of the text processed at the same time.
     """
-    tensors: dict[str, np.ndarray] = {}
-    ngrams: list[int] = []
-    min_counts: list[int] = []
-    contexts = np.full(len(ids), ABSENT, np.int32)
-    contexts[1:] = ids[:-1]
-    counts = np.bincount(ids, minlength=vocabulary_size)
-    level = _Level(np.arange(vocabulary_size), counts, np.zeros(vocabulary_size, np.int32), min_count=0)
-    kept_index = np.zeros(1, np.int32)  # in the tables, of each n-gram of the order below, or ABSENT
-    for k in range(1, order + 1):
-        following = None if k == order else _count_next(ids, contexts, level, vocabulary_size, max_ngrams, threads)
+    contexts = np.zeros(len(ids), np.int32)  # the empty context before each token
+    found = count_ngrams(ids, contexts, np.array([len(ids)]), vocabulary_size, 1, threads)
+    level = _estimate_level(found, 1, vocabulary_size, vocabulary_size, is_highest=order == 1)
+    alphas, counts = np.zeros(vocabulary_size), np.zeros(vocabulary_size, np.int64)
+    alphas[level.keys], counts[level.keys] = level.alphas, level.counts
+    tensors = unigram_tensors(alphas)
+    ngrams, min_counts = [vocabulary_size], [0]
+    contexts[0], contexts[1:] = ABSENT, ids[:-1]
+    for k in range(2, order + 1):
+        found = count_ngrams(ids, contexts, counts, vocabulary_size, k, threads)
+        level = _estimate_level(found, len(counts), vocabulary_size, max_ngrams, is_highest=k == order)
+        counts = level.counts
         parents, tokens = np.divmod(level.keys, vocabulary_size)
-        alphas = _discounted_probs(parents, _adjusted_counts(level, following))
-        is_kept = kept_index[parents] != ABSENT
-        min_count = level.min_count
-        if k > 1:
-            min_count = max(min_count, smallest_count(level.counts[is_kept], max_ngrams))
-        is_kept &= level.counts >= min_count
-        if k == 1:
-            tensors |= unigram_tensors(alphas)
-        else:
-            columns = kept_index[parents[is_kept]], tokens[is_kept], alphas[is_kept]
-            tensors |= order_tensors(k, *columns, num_contexts=ngrams[-1], vocabulary_size=vocabulary_size)
-        ngrams.append(int(is_kept.sum()))
-        min_counts.append(min_count)
-        if following is not None:
-            kept_index = np.where(is_kept, np.cumsum(is_kept) - 1, ABSENT).astype(np.int32)
-            level = following
+        tensors |= order_tensors(
+            k, parents, tokens, level.alphas, num_contexts=ngrams[-1], vocabulary_size=vocabulary_size
+        )
+        ngrams.append(len(counts))
+        min_counts.append(level.min_count)
+        if k < order:
             advance_contexts(ids, contexts, vocabulary_size, level.keys, threads)
     return NgramEstimate(tuple(ngrams), tensors, tuple(min_counts))
 
 
-def _count_next(
-    ids: np.ndarray, contexts: np.ndarray, level: _Level, vocabulary_size: int, max_ngrams: int, threads: int
+def _estimate_level(
+    parts: Iterator[NgramCounts], num_contexts: int, vocabulary_size: int, max_ngrams: int, *, is_highest: bool
 ) -> _Level:
-    """The n-grams of the order above `level`."""
-    keys, counts, min_count = count_order(ids, contexts, vocabulary_size, COUNTING_FACTOR * max_ngrams, threads)
-    parents, tokens = np.divmod(keys, vocabulary_size)
-    suffixes = find_ngrams(level.keys, level.suffixes[parents].astype(np.int64) * vocabulary_size + tokens)
-    return _Level(keys, counts, suffixes, min_count)
+    """The n-grams of one order that are kept, from the counts of all."""
+    totals = np.zeros(num_contexts)  # the sum of the adjusted counts of each context
+    frequencies = np.zeros(5, np.int64)  # the number of n-grams with each adjusted count from 0 to 4
+    kept, min_count = [NgramCounts(*np.zeros((3, 0), np.int64))], 1
+    for part in parts:
+        adjusted = part.counts if is_highest else part.predecessors
+        frequencies += np.bincount(adjusted[adjusted < 5], minlength=5)
+        np.add.at(totals, part.keys // vocabulary_size, adjusted)
+        kept.append(part.select(part.counts >= min_count))
+        if sum(len(waiting.keys) for waiting in kept) > COUNTING_FACTOR * max_ngrams:
+            kept, min_count = _prune(kept, max_ngrams, min_count)
+    ((keys, counts, predecessors),), min_count = _prune(kept, max_ngrams, min_count)
+    adjusted = counts if is_highest else predecessors
+    alphas = (adjusted - estimate_discounts(frequencies)[np.minimum(adjusted, 3)]) / totals[keys // vocabulary_size]
+    return _Level(keys, counts, alphas, min_count)
 
 
-def _adjusted_counts(level: _Level, following: _Level | None) -> np.ndarray:
-    """a(hw), (n,) int64: counts if there is no order above, else numbers of different tokens before each n-gram.
-
-    An n-gram with none before it, at the start of the text or by what was left out, has the adjusted count 1.
-    """
-    if following is None:
-        return level.counts
-    suffixes = following.suffixes[following.suffixes != ABSENT]
-    return np.maximum(np.bincount(suffixes, minlength=len(level.keys)), level.counts > 0)
+def _prune(kept: list[NgramCounts], max_ngrams: int, min_count: int) -> tuple[list[NgramCounts], int]:
+    """The parts as one, without the rarest n-grams, and the smallest count that remains."""
+    merged = NgramCounts(*(np.concatenate(column) for column in zip(*kept, strict=True)))
+    min_count = max(min_count, smallest_count(merged.counts, max_ngrams))  # of counts already pruned it may be 1
+    return [merged.select(merged.counts >= min_count)], min_count
 
 
-def _discounted_probs(parents: np.ndarray, adjusted: np.ndarray) -> np.ndarray:
-    """alpha of each n-gram, (n,) float64, from the index of its context and its adjusted count, (n,) int64 each."""
-    totals = np.bincount(parents, weights=adjusted)
-    probs: np.ndarray = (adjusted - estimate_discounts(adjusted)[np.minimum(adjusted, 3)]) / totals[parents]
-    return probs
-
-
-def estimate_discounts(adjusted: np.ndarray) -> np.ndarray:
-    """D of the adjusted counts 0, 1, 2, and 3 or more, (4,) float64, from adjusted counts (n,) int64.
+def estimate_discounts(frequencies: np.ndarray) -> np.ndarray:
+    """D of the adjusted counts 0, 1, 2, and 3 or more, (4,) float64.
 
     (Chen & Goodman 1998, equation 26.)
+
+    Args:
+        frequencies: (5,) int64, number of n-grams with each adjusted count from 0 to 4.
     """
-    n1, n2, n3, n4 = (int(np.count_nonzero(adjusted == count)) for count in range(1, 5))
+    n1, n2, n3, n4 = frequencies[1:].tolist()
     discounts = np.array([0.0, *_FALLBACK_DISCOUNTS])
     if min(n1, n2, n3, n4) > 0:
         y = n1 / (n1 + 2 * n2)
