@@ -26,6 +26,7 @@ from quickfox.export.registry import ExportFormat, export
 from quickfox.generation.completion import TextFilter, complete
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.language_model import LanguageModel
+from quickfox.models.parallel import ParallelLanguageModel
 from quickfox.models.registry import build_language_model
 from quickfox.text.corpus import Corpus
 from quickfox.text.transliteration import describe_transliteration, transliterate
@@ -70,10 +71,12 @@ class Model:
     Attributes:
         path: its model directory.
         bundle: configuration, tokenizer, parameters and metadata.
+        threads: processor threads that sample a batch of texts, >= 1; if more than one, NumPy should use one thread.
     """
 
     path: Path
     bundle: ModelBundle
+    threads: int = 1
 
     def __repr__(self) -> str:
         return f"quickfox.load({str(self.path)!r})"
@@ -155,14 +158,16 @@ class Model:
         return score(self.language_model, self.bundle.tokenizer, texts, unknown, threads)
 
     def export(self, directory: str | PathLike[str], export_format: ExportFormat) -> None:
-        """Write the model as a new directory in a format of another program; see docs/export.md.
+        """Write the network as a new directory in a format of another program; see docs/export.md.
+
+        The n-gram tables of the model, which no format has a place for, are left out.
 
         Args:
             directory: must not exist, or be an empty directory.
             export_format: "huggingface", "gguf" or "keras".
 
         Raises:
-            UsageError: the format is unknown, or does not support this model.
+            UsageError: the format is unknown, or does not support this model; or it has no network.
             UnavailableError: a required library is not installed.
             CannotCreateError, StorageError: the directory is not empty, or writing failed.
         """
@@ -231,7 +236,8 @@ class Model:
     @cached_property
     def language_model(self) -> LanguageModel:
         """The language model in NumPy, built on first use."""
-        return build_language_model(self.bundle.config, self.bundle.parameters)
+        model = build_language_model(self.bundle.config, self.bundle.parameters)
+        return ParallelLanguageModel(model, self.threads) if self.threads > 1 else model
 
 
 def load(path: str | PathLike[str]) -> Model:

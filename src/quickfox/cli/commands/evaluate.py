@@ -15,7 +15,7 @@ from quickfox.cli.options import (
     load_selected_model,
 )
 from quickfox.cli.streams import notify, write_output
-from quickfox.system.threads import pin_numpy_threads
+from quickfox.system.threads import available_threads, pin_numpy_threads
 
 EXAMPLES = """\b
 Examples:
@@ -31,12 +31,11 @@ def run(
     threads: ThreadsOption = None,
 ) -> None:
     """Measure the loss, perplexity and bits per character and byte of a model on a text; lower is better."""
-    if threads is not None:
-        pin_numpy_threads(threads)
+    pin_numpy_threads(1)  # segments are processed by threads of our own
     from quickfox.model import describe_unknown_characters
     from quickfox.text.corpus import open_corpus
 
-    loaded = load_selected_model(model)
+    loaded = dataclasses.replace(load_selected_model(model), threads=threads or available_threads())
     unknown: Counter[str] = Counter()
     evaluation = loaded.evaluate_corpus(open_corpus(corpus, notify), None if strict else unknown)
     if unknown:

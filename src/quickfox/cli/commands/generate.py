@@ -1,5 +1,6 @@
 """`llm generate`: continue a text, sampled by the NumPy runtime and shown token by token."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,9 +28,6 @@ Examples:
   llm generate --prompts questions.jsonl --stop $'\\n' > answers.jsonl
   llm generate --seed "Once" --novelty corpus.txt --max-copy 40"""
 
-
-MIN_BATCH_FOR_THREADS = 8
-"""Number of texts in a batch from which its matrix products are faster on all processor threads."""
 
 PROMPT: Group = "Prompt"
 SeedOption = Annotated[
@@ -66,7 +64,7 @@ ThreadsOption = Annotated[
     int | None,
     option(
         "--threads",
-        f"Processor threads. Default: 1; all that are available for {MIN_BATCH_FOR_THREADS} or more texts at a time.",
+        "Processor threads for many texts at a time; a single text uses one. Default: all that are available.",
         "Sampling",
         metavar="N",
         min=1,
@@ -115,11 +113,11 @@ def run(
     Logits are processed in this order: bias, penalties, n-grams, temperature, top-k, top-p, min-p, typical-p.
     """
     _check_combination(context.params)
-    config = SamplingConfig(**settings)
-    pin_numpy_threads(threads or threads_for_batch(max(config.num_samples, config.best_of or 1, config.num_beams)))
+    SamplingConfig(**settings)  # checks them before NumPy is imported
+    pin_numpy_threads(1)  # batches are sampled by threads of our own
     from quickfox.cli.generation_output import SampleFormatter
 
-    loaded = load_selected_model(model)
+    loaded = dataclasses.replace(load_selected_model(model), threads=threads or available_threads())
     formatter = SampleFormatter(
         loaded,
         novelty,
@@ -134,11 +132,6 @@ def run(
         _continue_file(loaded, prompts, settings, formatter, unknown)
     else:
         _continue_text(loaded, _read_seed(seed, seed_file), settings, formatter, unknown)
-
-
-def threads_for_batch(size: int) -> int:
-    """Threads for NumPy's matrix products with this many texts at a time; call it before NumPy is imported."""
-    return available_threads() if size >= MIN_BATCH_FOR_THREADS else 1
 
 
 def _check_combination(params: dict[str, Any]) -> None:
