@@ -83,12 +83,15 @@ def format_plan(event: RunPlanned) -> list[str]:
     """The settings of a planned run and its estimated cost, in lines."""
     cost = event.cost
     per_worker = "" if event.settings.workers == 1 else f" per worker ({event.settings.workers} workers)"
+    time = f"time      {format_duration(cost.seconds)} in total"
+    speed = f"{cost.tokens_per_second:,.0f} tokens/s"
+    if event.settings.model.has_network:
+        time += f", {format_duration(cost.seconds_per_epoch)} per epoch of {cost.tokens_per_epoch:,} tokens"
+        speed += f", {cost.operations_per_token / 1e6:,.2f} million operations per token"
     return [
         *format_settings(event.settings),
         f"memory    {format_gibibytes(cost.memory_bytes)}{per_worker}; disk {format_gibibytes(cost.disk_bytes)}",
-        f"time      {format_duration(cost.seconds)} in total, {format_duration(cost.seconds_per_epoch)} per epoch of "
-        f"{cost.tokens_per_epoch:,} tokens; {cost.tokens_per_second:,.0f} tokens/s, "
-        f"{cost.operations_per_token / 1e6:,.2f} million operations per token",
+        f"{time}; {speed}",
     ]
 
 

@@ -17,6 +17,7 @@ from quickfox.errors import StorageError, UsageError
 from quickfox.files.errors import translate_write_errors
 from quickfox.models.parameters import hidden_kernels, parameter_count, parameter_shapes
 from quickfox.training.planning.auto_config import STARTUP_SECONDS
+from quickfox.training.planning.ngram_cost import count_tokens, counting_seconds, ngram_memory, tables_size
 from quickfox.training.planning.presets import LOOKED_UP, count_layers, operations_per_token
 from quickfox.training.planning.time_budget import FINISH_SECONDS, VALIDATION_SPEED_UP, VALIDATION_TRACING_SECONDS
 
@@ -25,6 +26,7 @@ ORTHOGONALIZATION_STEPS = 2  # of Muon; the length of `optimizer.NEWTON_SCHULZ`
 
 # Memory, in bytes or in float32 values.
 BASE_BYTES = 690_000_000  # Python, TensorFlow, Keras
+NGRAM_BASE_BYTES = 50_000_000  # Python, NumPy
 _GRAPH_BYTES_PER_TIME_STEP = 500_000  # of a recurrent layer, whose time loop is unrolled and compiled
 _GRAPH_BYTES_PER_TRANSFORMER_LAYER = 25_000_000
 _COPIES_OF_PARAMETER = 9  # weight, slots, gradients and their sum, copies for a checkpoint
@@ -53,12 +55,13 @@ class Cost:
     """The approximate cost of a run.
 
     Attributes:
-        parameters: number of trained parameters.
+        parameters: number of trained parameters; those of the network.
         memory_bytes: peak resident memory of each worker.
         disk_bytes: of all checkpoints that exist at a time.
         tokens_per_epoch: of the training text.
         epochs: passes over the training text.
-        operations_per_token: floating-point operations of the matrix products, and the equivalent of all other work.
+        operations_per_token: floating-point operations of the matrix products, and the equivalent of all other work; 0
+            without a network.
         tokens_per_second: of all workers in total.
         seconds_per_epoch: without validation.
         seconds: of the whole command, including start-up, validation and saving; an upper limit with early stopping.
@@ -91,11 +94,14 @@ def estimate_cost(
     Args:
         model, training: the decided settings.
         training_tokens, validation_tokens: tokens of the training text and of the validation text.
-        flops: measured speed of matrix products of all workers in total, floating-point operations per second.
+        flops: measured speed of matrix products of all workers in total, floating-point operations per second; not used
+            without a network.
         budget_seconds: wall time of the whole command; None: determined by the number of steps.
         elapsed_seconds: time since the command started.
         workers: number of processes that each batch is divided among.
     """
+    if not model.has_network:
+        return _estimate_ngram_cost(model, training, training_tokens, validation_tokens, elapsed_seconds)
     batch_tokens = training.batch_size * training.window
     operations = operations_per_step(model, training, workers)
     tokens_per_second = batch_tokens * flops * PRODUCT_SPEED / operations
@@ -105,8 +111,8 @@ def estimate_cost(
     seconds += validations * validation_tokens / (VALIDATION_SPEED_UP * tokens_per_second)
     return Cost(
         parameters=parameter_count(model),
-        memory_bytes=training_memory(model, training, workers),
-        disk_bytes=checkpoints_size(model, training),
+        memory_bytes=training_memory(model, training, training_tokens=training_tokens, workers=workers),
+        disk_bytes=checkpoints_size(model, training, training_tokens=training_tokens),
         tokens_per_epoch=training_tokens,
         epochs=training.steps * batch_tokens / training_tokens,
         operations_per_token=operations / batch_tokens,
@@ -116,21 +122,46 @@ def estimate_cost(
     )
 
 
-def training_memory(model: ModelConfig, training: TrainingConfig, workers: int = 1) -> int:
-    """Peak resident memory of each worker, in bytes."""
+def _estimate_ngram_cost(
+    model: ModelConfig, training: TrainingConfig, training_tokens: int, validation_tokens: int, elapsed_seconds: float
+) -> Cost:
+    """The cost of a run without a network: the text is counted once, and a validation text is evaluated once."""
+    seconds = counting_seconds(training.ngram_order, count_tokens(training_tokens))
+    evaluation = counting_seconds(training.ngram_order, validation_tokens)
+    return Cost(
+        parameters=0,
+        memory_bytes=training_memory(model, training, training_tokens=training_tokens),
+        disk_bytes=checkpoints_size(model, training, training_tokens=training_tokens),
+        tokens_per_epoch=training_tokens,
+        epochs=1.0,
+        operations_per_token=0.0,
+        tokens_per_second=training_tokens / seconds,
+        seconds_per_epoch=seconds,
+        seconds=elapsed_seconds + seconds + evaluation + FINISH_SECONDS,
+    )
+
+
+def training_memory(model: ModelConfig, training: TrainingConfig, *, training_tokens: int, workers: int = 1) -> int:
+    """Peak resident memory of each worker, in bytes; that of the n-gram tables is the chief's."""
+    ngrams = ngram_memory(model, training, training_tokens)
+    if not model.has_network:
+        return NGRAM_BASE_BYTES + ngrams
     rows = training.batch_size // workers
     per_token = _activations_per_token(model, training.window) + _COPIES_OF_LOGIT * model.vocabulary_size
     if _uses_lookup(model, training, workers):
         per_token += _COPIES_OF_ONE_HOT * model.vocabulary_size
     floats: float = _COPIES_OF_PARAMETER * parameter_count(model)
     floats += rows * training.window * per_token + _COPIES_OF_CACHE * _cache_floats(model, rows)
-    return round(BASE_BYTES + _graph_bytes(model, training.window) + FLOAT_BYTES * floats)
+    return round(BASE_BYTES + _graph_bytes(model, training.window) + FLOAT_BYTES * floats) + ngrams
 
 
-def checkpoints_size(model: ModelConfig, training: TrainingConfig) -> int:
-    """Bytes of all checkpoints that exist at a time."""
+def checkpoints_size(model: ModelConfig, training: TrainingConfig, *, training_tokens: int) -> int:
+    """Bytes of all checkpoints that exist at a time; an n-gram model alone has one."""
+    tables = tables_size(model, training, training_tokens)
+    if not model.has_network:
+        return tables
     floats = _TENSORS_PER_PARAMETER_ON_DISK * parameter_count(model) + _cache_floats(model, training.batch_size)
-    return _CHECKPOINTS * FLOAT_BYTES * floats
+    return _CHECKPOINTS * (FLOAT_BYTES * floats + tables)
 
 
 def _graph_bytes(model: ModelConfig, window: int) -> int:
@@ -192,34 +223,44 @@ def _uses_lookup(model: ModelConfig, training: TrainingConfig, workers: int) -> 
     return model.vocabulary_size <= microbatch_tokens
 
 
-def check_memory(model: ModelConfig, training: TrainingConfig, workers: int = 1) -> None:
+def check_memory(model: ModelConfig, training: TrainingConfig, *, training_tokens: int, workers: int = 1) -> None:
     """Checks that the machine has enough memory.
 
     Args:
         model, training: the decided settings.
+        training_tokens: tokens of the training text.
         workers: number of processes that each batch is divided among, assumed to be on a machine each.
 
     Raises:
         UsageError: training would need more memory than the machine has.
     """
-    needed = training_memory(model, training, workers)
+    needed = training_memory(model, training, training_tokens=training_tokens, workers=workers)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available:
-        raise UsageError(
-            f"a model of {parameter_count(model):,} parameters on batches of {training.batch_size} x "
-            f"{training.window} tokens needs about {format_gibibytes(needed)} of memory, and this machine has "
-            f"{format_gibibytes(available)}: choose a smaller hidden_dim, num_layers, batch_size or window",
-            *("hidden_dim", "num_layers", "batch_size", "window"),
-        )
+    if needed <= available:
+        return
+    parts, settings = [], []
+    if model.has_network:
+        batch = f"{training.batch_size} x {training.window} tokens"
+        parts.append(f"{parameter_count(model):,} parameters on batches of {batch}")
+        settings += ["hidden_dim", "num_layers", "batch_size", "window"]
+    if training.ngram_order:
+        parts.append(f"{training.ngram_order}-grams of {training_tokens:,} tokens")
+        settings.append("ngram")
+    choices = " or ".join(filter(None, [", ".join(settings[:-1]), settings[-1]]))
+    raise UsageError(
+        f"training needs about {format_gibibytes(needed)} of memory for {' and '.join(parts)}, and this machine has "
+        f"{format_gibibytes(available)}: choose a smaller {choices}",
+        *settings,
+    )
 
 
-def check_disk_space(run: Path, model: ModelConfig, training: TrainingConfig) -> None:
+def check_disk_space(run: Path, model: ModelConfig, training: TrainingConfig, *, training_tokens: int) -> None:
     """Checks that the disk of the directory `run` has enough free space for the checkpoints.
 
     Raises:
         StorageError: there is too little.
     """
-    needed = checkpoints_size(model, training)
+    needed = checkpoints_size(model, training, training_tokens=training_tokens)
     with translate_write_errors(run):
         free = shutil.disk_usage(run).free
     if free < needed:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from quickfox.config.training import TrainingRequest
+from quickfox.data.dataset import count_training_tokens
 from quickfox.errors import DataError
 from quickfox.models.parameters import ngram_specs
 from quickfox.tokenizers.base import Tokenizer
@@ -105,7 +106,8 @@ def _continue_training(
     tokenizer = ensure_tokens(directory, record, run_context)
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
-    check_disk_space(directory, record.model, record.training)
+    training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
+    check_disk_space(directory, record.model, record.training, training_tokens=training_tokens)
     send_tokenizer(control, tokenizer, record.corpus.files)
     ngrams = _restore_ngrams(directory, record, tokenizer, point)
     cluster = None

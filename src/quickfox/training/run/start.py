@@ -97,8 +97,9 @@ def _run_chief(
         )
         if request.dry_run:  # before the checks: the cost of a plan that they refuse is reported too
             yield _report_plan(run_started(directory, record), flops, run_context.started)
-        check_memory(record.model, record.training, record.workers)
-        check_disk_space(directory, record.model, record.training)
+        training_tokens = len(tokens[0])
+        check_memory(record.model, record.training, training_tokens=training_tokens, workers=record.workers)
+        check_disk_space(directory, record.model, record.training, training_tokens=training_tokens)
         if request.dry_run:
             control.send(no_training=True)
             return

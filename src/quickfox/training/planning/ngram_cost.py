@@ -1,0 +1,65 @@
+"""The cost of the n-gram tables of a run in memory, disk space and time.
+
+The number of n-grams of a text is unknown before they are counted. These are upper bounds: in each order at most one
+for each token, and at most the number that is kept. The constants are measured on texts of 0.1 to 33 million tokens.
+"""
+
+import dataclasses
+
+from quickfox.config.model import ModelConfig
+from quickfox.config.training import TrainingConfig
+from quickfox.models.ngram.counting import CHUNK_TOKENS
+from quickfox.models.ngram.kneser_ney import COUNTING_FACTOR
+from quickfox.models.parameters import ngram_specs
+from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
+
+_BYTES_PER_TOKEN = 8  # of the text: its id, and the index of the n-gram before it
+_BYTES_PER_NGRAM = 65  # of one order, before the rarest are left out
+_BYTES_PER_COUNTED_TOKEN = 120  # of the part of the text that is being counted
+_BYTES_PER_WAITING_TOKEN = 45  # of the parts that other threads have counted, or are counting
+_COPIES_OF_TABLES = 3  # in a checkpoint that is written, besides the tables: their bytes and those of the file
+_COUNTED_PER_SECOND = 1e7  # tokens of one order
+
+
+def tables_size(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> int:
+    """Bytes of the n-gram tables, in memory and in a checkpoint; 0 if the run has none.
+
+    Args:
+        model, training: the decided settings.
+        training_tokens: tokens of the training text.
+    """
+    specs = ngram_specs(dataclasses.replace(model, ngrams=_count_bounds(model, training, training_tokens)))
+    return sum(spec.nbytes for spec in specs.values())
+
+
+def ngram_memory(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> int:
+    """Peak bytes of memory of the tables, while they are counted or saved; 0 if the run has none. Args as above."""
+    if training.ngram_order == 0:
+        return 0
+    tokens = count_tokens(training_tokens)
+    most = min(tokens, COUNTING_FACTOR * MAX_NGRAMS)
+    ngrams: int = max(model.vocabulary_size, min(model.vocabulary_size**training.ngram_order, most))  # of an order
+    threads = 1 if model.has_network else training.threads
+    part = min(tokens, CHUNK_TOKENS)
+    waiting = min(tokens - part, threads * CHUNK_TOKENS)
+    counting = _BYTES_PER_TOKEN * tokens + _BYTES_PER_NGRAM * ngrams
+    counting += _BYTES_PER_COUNTED_TOKEN * part + _BYTES_PER_WAITING_TOKEN * waiting
+    tables = tables_size(model, training, training_tokens)
+    return tables + max(counting, _COPIES_OF_TABLES * tables)
+
+
+def counting_seconds(order: int, tokens: int) -> float:
+    """Seconds that counting or evaluating the n-grams of a text takes."""
+    return tokens * order / _COUNTED_PER_SECOND
+
+
+def count_tokens(training_tokens: int) -> int:
+    """Number of tokens of the training text that are counted."""
+    return min(training_tokens, MAX_COUNTED_TOKENS)
+
+
+def _count_bounds(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> tuple[int, ...]:
+    """The largest possible number of n-grams of each order, `ModelConfig.ngrams`."""
+    most = min(count_tokens(training_tokens), MAX_NGRAMS)
+    orders = range(1, training.ngram_order + 1)
+    return tuple(model.vocabulary_size if order == 1 else min(model.vocabulary_size**order, most) for order in orders)
