@@ -1,4 +1,4 @@
-"""Models for tests, with random parameters or a known distribution, and the settings of a short training run."""
+"""Models for tests, with random parameters or a known distribution, a text for them, and settings of a short run."""
 
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -45,6 +45,12 @@ def training_config(**changes: Any) -> TrainingConfig:
         "threads": 2,
     }
     return TrainingConfig(**settings | changes)
+
+
+def markov_text(length: int, vocabulary_size: int, random_seed: int = 0) -> np.ndarray:
+    """Token ids (length,) uint8, each of which is most often the one before it plus 1."""
+    steps = np.random.default_rng(random_seed).choice([0, 1, 2], size=length, p=[0.1, 0.7, 0.2])
+    return (np.cumsum(steps) % vocabulary_size).astype(np.uint8)
 
 
 def random_parameters(config: ModelConfig, *, scale: float = 1.0) -> dict[str, np.ndarray]:

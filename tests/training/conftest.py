@@ -1,7 +1,9 @@
 """Starts TensorFlow once for all training tests, with two threads on every machine; without it, none of them runs."""
 
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,23 @@ else:
 def pattern_ids() -> np.ndarray:
     """A repeated pattern of four tokens, each determined by those before it: the lowest possible loss is 0."""
     return np.tile(np.array([0, 1, 2, 1], dtype=np.uint8), 600)
+
+
+@pytest.fixture
+def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Holds back the estimation of all n-gram tables until the event is set."""
+    from quickfox.training.engine import ngrams
+
+    released = threading.Event()
+    estimate_ngrams = ngrams.estimate_ngrams
+
+    def estimate_when_released(*arguments: Any) -> Any:
+        assert released.wait(60), "the test waits for tables that it has not released"
+        return estimate_ngrams(*arguments)
+
+    monkeypatch.setattr(ngrams, "estimate_ngrams", estimate_when_released)
+    yield released
+    released.set()  # ends the threads that still wait
 
 
 @pytest.fixture

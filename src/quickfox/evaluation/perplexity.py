@@ -160,7 +160,8 @@ def measure_loss(
             state = replace_first(state, model.initial_state(1))
         logits, state = model.forward(window.x, state)  # (S, T, V), S segments
         losses = cross_entropy(logits, window.y)  # (S, T)
-        index = int(bin_counts.sum() * bins / num_targets)  # the same in all segments
+        # The same in all segments; the last after all targets, when the rest of the text is not part of the loss mask.
+        index = min(int(bin_counts.sum() * bins / num_targets), bins - 1)
         bin_sums[index] += np.einsum("st,st->s", losses, window.weight)
         bin_counts[index] += window.weight.sum(axis=1)
         total += float(np.vdot(losses, window.weight))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from quickfox.data.batching import ValidationWindow, count_validation_segments, iter_validation_windows
 from quickfox.data.dataset import Tokens
 from quickfox.models.language_model import replace_first
-from quickfox.models.mixture import adapt_weights, initial_weights
+from quickfox.models.mixture import adapt_weights, initial_weights, move_weights
 from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.train_step import concatenate_rows, cross_entropy, num_microbatches, split_rows
@@ -101,13 +101,13 @@ class _MixtureLosses:
     def __init__(self, ngram: NgramLanguageModel, segments: int) -> None:
         self._ngram = ngram
         self._state = ngram.initial_state(segments)
-        self._weight, self._count = initial_weights(segments)
+        self._weight, self._count = _weights_after_first_token(segments)
 
     def advance(self, window: ValidationWindow, losses: np.ndarray) -> np.ndarray:
         """The cross-entropies (S, T) of the next window; `losses` (S, T) are those of the network."""
         if window.reset_first:
             self._state = replace_first(self._state, self._ngram.initial_state(1))
-            self._weight[:1], self._count[:1] = initial_weights(1)
+            self._weight[:1], self._count[:1] = _weights_after_first_token(1)
         ngram, self._state = self._ngram.target_probs(window.x, window.y, self._state)
         network = np.exp(-losses)
         weights = np.empty((losses.shape[0], losses.shape[1] + 1), np.float32)
@@ -116,3 +116,9 @@ class _MixtureLosses:
         before = weights[:, :-1]  # of each token, adapted to those before it
         mixed: np.ndarray = -np.log(before * network + (1.0 - before) * ngram)
         return mixed
+
+
+def _weights_after_first_token(segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """The initial weights after the token before the first target, which counts as read but does not move them."""
+    weight, count = initial_weights(segments)
+    return move_weights(weight, count, weight)

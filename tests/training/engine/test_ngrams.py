@@ -1,0 +1,138 @@
+"""The estimation of n-gram tables on a thread: its result, its report, its errors, and the loss of the tables alone."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quickfox.data.dataset import Tokens
+from quickfox.errors import StorageError
+from quickfox.evaluation.perplexity import measure_loss
+from quickfox.models.ngram.kneser_ney import estimate_ngrams
+from quickfox.training.engine import ngrams
+from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
+from quickfox.training.planning.ngrams import MAX_NGRAMS
+from toy_models import markov_text
+
+V = 5
+TEXT = markov_text(3000, V)
+NOTHING = Tokens(TEXT[:0])
+
+
+def estimate(training: np.ndarray, validation: Tokens = NOTHING, order: int = 3) -> NgramEstimation:
+    return NgramEstimation.start(order, V, Tokens(training), validation)
+
+
+def assert_tables_equal(tables: NgramTables, expected_ids: np.ndarray, order: int = 3) -> None:
+    """The tables are those of a text."""
+    expected = estimate_ngrams(expected_ids, V, order, MAX_NGRAMS)
+    assert tables.ngrams == expected.ngrams
+    assert list(tables.tensors) == list(expected.tensors)
+    for name, tensor in expected.tensors.items():
+        np.testing.assert_array_equal(tables.tensors[name], tensor, strict=True)
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_the_tables_are_those_of_the_training_text(order: int) -> None:
+    estimation = estimate(TEXT[:2500], Tokens(TEXT[2500:]), order)
+    assert_tables_equal(estimation.tables, TEXT[:2500], order)
+    assert estimation.is_ready
+
+
+def test_the_event_describes_the_tables_and_is_taken_once() -> None:
+    estimation = estimate(TEXT[:2500], Tokens(TEXT[2500:]))
+    assert not estimation.is_reported
+    report = estimation.take_report()
+    assert report is not None
+    assert estimation.is_reported
+    assert (report.ngrams, report.min_counts) == (estimation.tables.ngrams, (0, 1, 1))
+    assert (report.counted_tokens, report.training_tokens) == (2500, 2500)
+    assert report.seconds > 0
+    assert estimation.take_report() is None
+
+
+def test_tables_of_a_checkpoint_are_ready_and_have_no_event() -> None:
+    tables = estimate(TEXT).tables
+    estimation = NgramEstimation(tables)
+    assert estimation.is_ready
+    assert estimation.is_reported
+    assert estimation.take_report() is None
+    assert estimation.tables is tables
+
+
+def test_the_estimation_does_not_block_the_caller(held_back: threading.Event) -> None:
+    estimation = estimate(TEXT)
+    assert not estimation.wait(0.0)
+    assert not estimation.is_ready
+    held_back.set()
+    assert estimation.take_report() is not None
+    assert estimation.is_ready
+    assert estimation.wait(0.0)
+
+
+def test_an_error_of_the_thread_is_raised_where_the_tables_are_needed() -> None:
+    class Unreadable:
+        """A text on a disk that fails."""
+
+        dtype = np.dtype(np.uint8)
+
+        def __len__(self) -> int:
+            return 100
+
+        def __getitem__(self, _key: slice) -> Any:
+            raise StorageError("cannot read the tokens")
+
+    estimation = NgramEstimation.start(3, V, Tokens(Unreadable()), NOTHING)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="cannot read the tokens"):
+            estimation.take_report()
+        with pytest.raises(StorageError, match="cannot read the tokens"):
+            _ = estimation.tables
+    assert estimation.is_ready
+    assert not estimation.is_reported
+
+
+def test_a_very_long_text_is_counted_in_segments_and_the_event_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "MAX_COUNTED_TOKENS", 640)
+    estimation = estimate(TEXT)
+    report = estimation.take_report()
+    assert report is not None
+    assert (report.counted_tokens, report.training_tokens) == (640, 3000)
+    assert_tables_equal(estimation.tables, np.concatenate([TEXT[int(k * 3000 / 64) :][:10] for k in range(64)]))
+
+
+def test_a_text_of_the_longest_length_is_counted_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "MAX_COUNTED_TOKENS", 3000)
+    estimation = estimate(TEXT)
+    assert_tables_equal(estimation.tables, TEXT)
+
+
+def test_the_event_says_which_n_grams_were_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "MAX_NGRAMS", 20)
+    report = estimate(TEXT).take_report()
+    assert report is not None
+    assert report.ngrams[1] <= 20
+    assert report.ngrams[2] <= 20
+    assert report.min_counts[2] > 1
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("length", [2, 500, 140_000])
+def test_the_loss_of_the_tables_alone_is_that_of_evaluation(length: int, masked: bool) -> None:
+    """Texts longer than those evaluated at a time too."""
+    ids = markov_text(length, V, random_seed=1)
+    mask = np.random.default_rng(0).random(length) < 0.3
+    mask[[0, 1]] = True
+    validation = Tokens(ids, mask if masked else None)
+    estimation = estimate(TEXT, validation)
+    report = estimation.take_report()
+    assert report is not None
+    assert report.loss == pytest.approx(measure_loss(estimation.tables.model, ids, validation.loss_mask)[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("validation", [NOTHING, Tokens(TEXT[:1]), Tokens(TEXT[:9], np.arange(9) == 0)])
+def test_without_validation_targets_there_is_no_loss(validation: Tokens) -> None:
+    report = estimate(TEXT, validation).take_report()
+    assert report is not None
+    assert report.loss is None
