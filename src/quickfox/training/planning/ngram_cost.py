@@ -2,16 +2,14 @@
 
 The number of n-grams of a text is unknown before they are counted. These are upper bounds: in each order at most one
 for each token, and at most the number that is kept. The constants are measured on texts of 0.1 to 33 million tokens.
+What imports NumPy is imported by the functions, because the help texts load this module.
 """
 
 import dataclasses
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
-from quickfox.models.ngram.counting import CHUNK_TOKENS
-from quickfox.models.ngram.kneser_ney import COUNTING_FACTOR
 from quickfox.models.parameters import ngram_specs
-from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
 
 _BYTES_PER_TOKEN = 8  # of the text: its id, and the index of the n-gram before it
 _BYTES_PER_NGRAM = 65  # of one order, before the rarest are left out
@@ -34,6 +32,10 @@ def tables_size(model: ModelConfig, training: TrainingConfig, training_tokens: i
 
 def ngram_memory(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> int:
     """Peak bytes of memory of the tables, while they are counted or saved; 0 if the run has none. Args as above."""
+    from quickfox.models.ngram.counting import CHUNK_TOKENS
+    from quickfox.models.ngram.kneser_ney import COUNTING_FACTOR
+    from quickfox.training.planning.ngrams import MAX_NGRAMS
+
     if training.ngram_order == 0:
         return 0
     tokens = count_tokens(training_tokens)
@@ -55,11 +57,15 @@ def counting_seconds(order: int, tokens: int) -> float:
 
 def count_tokens(training_tokens: int) -> int:
     """Number of tokens of the training text that are counted."""
+    from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS
+
     return min(training_tokens, MAX_COUNTED_TOKENS)
 
 
 def _count_bounds(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> tuple[int, ...]:
     """The largest possible number of n-grams of each order, `ModelConfig.ngrams`."""
+    from quickfox.training.planning.ngrams import MAX_NGRAMS
+
     most = min(count_tokens(training_tokens), MAX_NGRAMS)
     orders = range(1, training.ngram_order + 1)
     return tuple(model.vocabulary_size if order == 1 else min(model.vocabulary_size**order, most) for order in orders)
