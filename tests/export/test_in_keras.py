@@ -1,20 +1,21 @@
-"""A keras export loaded by Keras gives the same logits, for every architecture."""
+"""A keras export loaded by Keras gives the same logits as the network, for every architecture."""
 
 import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
-from random_models import bundle_of, quickfox_logits, tokenizer_for_text
+from random_models import TEXT, bundle_of, quickfox_logits, tokenizer_for_text
 
+from ngram_models import mix_with_ngrams
 from quickfox.checkpoints.checkpoint import ModelBundle
-from quickfox.config.model import Architecture
 from quickfox.export.keras import FILE_NAME
-from quickfox.export.registry import export
+from quickfox.export.registry import export, extract_network
 from quickfox.training.tensorflow_runtime import start_tensorflow
+from toy_models import NETWORK_ARCHITECTURES
 
 pytest.importorskip("keras", reason="Keras is what these tests load the exported files with")
 start_tensorflow(threads=2)
@@ -22,7 +23,8 @@ start_tensorflow(threads=2)
 CHARACTERS = tokenizer_for_text("char", end_of_text=False)
 SHORT_CONTEXT = 5  # shorter than the tested texts
 
-CASES = {name: bundle_of(CHARACTERS, name) for name in get_args(Architecture)} | {
+CASES = {name: bundle_of(CHARACTERS, name) for name in NETWORK_ARCHITECTURES} | {
+    "gru with n-grams": mix_with_ngrams(bundle_of(CHARACTERS, "gru"), TEXT, order=3),
     "attention-rnn, short context": bundle_of(CHARACTERS, "attention-rnn", context=SHORT_CONTEXT),
     "transformer, short context": bundle_of(CHARACTERS, context=SHORT_CONTEXT),
     "transformer, tied": bundle_of(CHARACTERS, tied_embeddings=True),
@@ -31,10 +33,10 @@ CASES = {name: bundle_of(CHARACTERS, name) for name in get_args(Architecture)} |
 
 @pytest.fixture(scope="module", params=CASES)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelBundle, Path]:
-    """A model and its exported file."""
+    """The network of a model and its exported file."""
     bundle, directory = CASES[request.param], tmp_path_factory.mktemp("export") / "out"
     export(bundle, "keras", directory)
-    return bundle, directory / FILE_NAME
+    return extract_network(bundle), directory / FILE_NAME
 
 
 def test_logits_are_equal_for_any_batch_size_and_length(exported: tuple[ModelBundle, Path]) -> None:

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
-from random_models import bundle_of, tokenizer_for_text
+from random_models import TEXT, bundle_of, quickfox_logits, tokenizer_for_text
 
+from ngram_models import NETWORK_LOSS, mix_with_ngrams, ngram_bundle
 from quickfox.checkpoints.tensors import parse_tensors
 from quickfox.errors import CannotCreateError, UsageError
 from quickfox.export.gguf import FILE_NAME
-from quickfox.export.registry import export
+from quickfox.export.registry import ExportFormat, export, extract_network
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.bpe import BpeTokenizer
 
@@ -23,6 +25,35 @@ def test_huggingface_and_gguf_require_a_transformer(tmp_path: Path, export_forma
     with pytest.raises(UsageError, match=f"^{export_format} requires .* {architecture}; keras takes"):
         export(bundle_of(CHARACTERS, architecture), export_format, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("export_format", get_args(ExportFormat))
+def test_an_ngram_model_has_no_network_to_export(tmp_path: Path, export_format) -> None:
+    with pytest.raises(UsageError, match=r"^the model has the architecture ngram, which has no network to export"):
+        export(ngram_bundle(CHARACTERS, TEXT, order=3), export_format, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_network_of_a_mixture_has_its_weights_and_its_loss() -> None:
+    network = bundle_of(CHARACTERS)
+    extracted = extract_network(mix_with_ngrams(network, TEXT, order=3))
+    assert extracted.config == network.config
+    assert list(extracted.parameters) == list(network.parameters)
+    assert (extracted.validation_loss, extracted.network_loss) == (NETWORK_LOSS, None)
+    ids = np.array([CHARACTERS.encode("The lazy fox")])
+    np.testing.assert_array_equal(quickfox_logits(extracted, ids), quickfox_logits(network, ids))
+    assert extract_network(network) is network
+
+
+@pytest.mark.parametrize("export_format", ["huggingface", "gguf"])
+def test_the_export_of_a_mixture_is_that_of_its_network(tmp_path: Path, export_format) -> None:
+    if export_format == "gguf":
+        pytest.importorskip("gguf")
+    network = bundle_of(CHARACTERS)
+    export(network, export_format, tmp_path / "network")
+    export(mix_with_ngrams(network, TEXT, order=3), export_format, tmp_path / "mixture")
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("network", "mixture")]
+    assert files[0] == files[1] != {}
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def write_gguf(bundle: ModelBundle, directory: Path) -> None:
     """Write the file `FILE_NAME`.
 
     Args:
-        bundle: a model with the architecture "transformer" and a tokenizer that passes `check_tokenizer`.
+        bundle: a model with the architecture "transformer", a tokenizer that passes `check_tokenizer`, and no n-gram
+            tables.
         directory: an empty directory.
 
     Raises:

@@ -17,7 +17,7 @@ def write_huggingface(bundle: ModelBundle, directory: Path) -> None:
     """Write the files of the model.
 
     Args:
-        bundle: a model with the architecture "transformer".
+        bundle: a model with the architecture "transformer" and no n-gram tables.
         directory: an empty directory.
 
     Raises:

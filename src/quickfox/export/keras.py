@@ -28,7 +28,7 @@ def write_keras(bundle: ModelBundle, directory: Path) -> None:
     """Write the file `FILE_NAME`, and a tokenizer.json for its token ids.
 
     Args:
-        bundle: any model.
+        bundle: a model of a network alone.
         directory: an empty directory.
 
     Raises:

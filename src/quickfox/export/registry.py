@@ -1,11 +1,16 @@
-"""Export of models to the formats of other programs: the formats, and the architectures that each supports."""
+"""Export of models to the formats of other programs: the formats, and the architectures that each supports.
 
+No format has a place for n-gram tables, so an export is the network of a model alone.
+"""
+
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from quickfox.errors import UsageError
 from quickfox.files.atomic import new_directory
+from quickfox.models.parameters import parameter_shapes
 
 if TYPE_CHECKING:
     from quickfox.checkpoints.checkpoint import ModelBundle
@@ -15,21 +20,45 @@ Writer = Callable[["ModelBundle", Path], None]
 
 
 def export(bundle: "ModelBundle", export_format: ExportFormat, directory: Path) -> None:
-    """Write a model as a new directory, completely or not at all; for its files see docs/export.md.
+    """Write the network of a model as a new directory, completely or not at all; for its files see docs/export.md.
 
     Args:
-        bundle: the model.
+        bundle: the model; its n-gram tables are left out.
         export_format: all but keras support the architecture transformer only.
         directory: must not exist, or be an empty directory.
 
     Raises:
-        UsageError: the format is unknown, or does not support the model.
+        UsageError: the format is unknown, or does not support the model; or the model has no network.
         UnavailableError: a required library is not installed.
         CannotCreateError, StorageError: writing failed; no file is left.
     """
-    write = _select_writer(bundle, export_format)
+    network = extract_network(bundle)
+    write = _select_writer(network, export_format)
     with new_directory(directory) as temporary:
-        write(bundle, temporary)
+        write(network, temporary)
+
+
+def extract_network(bundle: "ModelBundle") -> "ModelBundle":
+    """A model of the network of `bundle` alone, without n-gram tables: itself if it has none.
+
+    Raises:
+        UsageError: it has no network.
+    """
+    config = bundle.config
+    if not config.has_network:
+        raise UsageError(
+            f"the model has the architecture {config.architecture}, which has no network to export: train a model with "
+            "another architecture"
+        )
+    if not config.ngrams:
+        return bundle
+    return dataclasses.replace(
+        bundle,
+        config=dataclasses.replace(config, ngrams=()),
+        parameters={name: bundle.parameters[name] for name in parameter_shapes(config)},
+        validation_loss=bundle.network_loss,
+        network_loss=None,
+    )
 
 
 def _select_writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer:
@@ -43,7 +72,7 @@ def _select_writer(bundle: "ModelBundle", export_format: ExportFormat) -> Writer
     if architecture != "transformer":
         raise UsageError(
             f"{export_format} requires the architecture transformer, and the model has the architecture "
-            f"{architecture}; keras takes every architecture"
+            f"{architecture}; keras takes every network"
         )
     if export_format == "huggingface":
         from quickfox.export.huggingface import write_huggingface

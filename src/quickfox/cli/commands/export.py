@@ -1,13 +1,16 @@
 """`llm export`: writes a model in the format of another program."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quickfox.cli.options import load_selected_model, option
 from quickfox.cli.streams import notify
 from quickfox.export.registry import ExportFormat
+
+if TYPE_CHECKING:
+    from quickfox.checkpoints.checkpoint import ModelBundle
 
 EXAMPLES = """\b
 Examples:
@@ -28,5 +31,17 @@ def run(
     """Write a model for Hugging Face transformers, llama.cpp or Keras. See docs/export.md."""
     loaded = load_selected_model(model)
     loaded.export(output, export_format)
+    if loaded.bundle.config.ngrams:
+        notify(_describe_network(loaded.bundle))
     files = ", ".join(sorted(path.name for path in output.iterdir()))
     notify(f"wrote {output}: {files}")
+
+
+def _describe_network(bundle: "ModelBundle") -> str:
+    """What the export of a model with n-gram tables lacks, with the loss of the network and that of the model."""
+    if bundle.network_loss is None or bundle.validation_loss is None:
+        return "the export is the network alone, without the n-gram model"
+    return (
+        f"the export is the network alone: validation loss {bundle.network_loss:.4f}, with the n-gram model "
+        f"{bundle.validation_loss:.4f}"
+    )
