@@ -131,4 +131,5 @@ def _restore_ngrams(
         config, parameters = point.bundle.config, point.bundle.parameters
         return NgramEstimation(NgramTables(config.ngrams, {name: parameters[name] for name in ngram_specs(config)}))
     tokens = open_split(directory, tokenizer, record.corpus, record.validation_split)
-    return NgramEstimation.start(record.training.ngram_order, tokenizer.vocabulary_size, *tokens)
+    threads = 1 if record.model.has_network else record.training.threads
+    return NgramEstimation.start(record.training.ngram_order, tokenizer.vocabulary_size, *tokens, threads)
