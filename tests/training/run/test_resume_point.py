@@ -92,6 +92,19 @@ def test_changed_settings_are_refused_with_both_values(
         resume(stopped_once, **{name: value})
 
 
+@pytest.mark.parametrize(("ngram", "recorded"), [(2, 3), (7, 3), ("off", 3), (3, "off")])
+def test_another_ngram_order_is_refused_with_both(tmp_path: Path, ngram: int | str, recorded: int | str) -> None:
+    start(tmp_path, options={"ngram": recorded}, kill=is_start)
+    with pytest.raises(UsageError, match=f"^ngram is {recorded} in this run, not {ngram}: leave it out"):
+        resume(tmp_path, ngram=ngram)
+
+
+@pytest.mark.parametrize("ngram", [3, "off"])
+def test_the_ngram_order_of_the_run_may_be_given(tmp_path: Path, ngram: int | str) -> None:
+    start(tmp_path, options={"ngram": ngram}, kill=is_start)
+    assert resume(tmp_path, ngram=ngram, kill=is_start)[0].training.ngram_order == (0 if ngram == "off" else ngram)
+
+
 # Length
 
 
@@ -174,3 +187,12 @@ def test_a_budget_counts_the_time_of_earlier_parts(tmp_path: Path) -> None:
     assert resume(tmp_path)[-1].steps < 100, "the two hours are over, there is no time for more"
     with pytest.raises(UsageError, match=r"72\d\d s"):
         resume(tmp_path, budget=3600.0)
+
+
+@pytest.mark.parametrize("options", [{"steps": 20}, {"epochs": 2.0}, {"budget": 60.0}])
+def test_a_run_of_an_ngram_model_cannot_be_extended(tmp_path: Path, options: dict[str, float]) -> None:
+    start(tmp_path, settings={}, options={"architecture": "ngram", "budget": 60.0})
+    before = read_files(tmp_path)
+    with pytest.raises(UsageError, match=f"^{next(iter(options))} cannot extend a run of architecture ngram"):
+        resume(tmp_path, **options)
+    assert read_files(tmp_path) == before

@@ -1,5 +1,6 @@
 """Starting from a pretrained model: which weights and settings are adopted, and what is refused."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import list_checkpoints
 from quickfox.config.model import ModelConfig
 from quickfox.errors import DataError, NoInputError, UsageError
-from quickfox.models.parameters import parameter_shapes
+from quickfox.models.ngram.kneser_ney import estimate_ngrams
+from quickfox.models.parameters import ngram_specs, parameter_shapes
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.byte_level import ByteTokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
+from quickfox.training.engine.events import RunStarted
+from quickfox.training.planning.auto_config import default_budget
 from quickfox.training.run.transfer import extend_vocabulary, transfer_weights
 
 pytestmark = pytest.mark.usefixtures("fake_training")
@@ -54,6 +58,30 @@ def test_known_tokens_keep_their_weights_and_new_tokens_their_random_weights() -
         np.testing.assert_array_equal(np.take(weights[name], 1, axis), 7)
     np.testing.assert_array_equal(weights["recurrent.0.input_kernel"], trained["recurrent.0.input_kernel"])
     assert (fresh["output.kernel"] == 7).all()
+
+
+def test_the_tables_of_the_pretrained_model_are_not_transferred() -> None:
+    tokenizer = CharacterTokenizer(Vocabulary(tuple("ac")))
+    network = ModelConfig(vocabulary_size=2, embedding_dim=2, hidden_dim=3)
+    weights = {name: np.ones(shape, np.float32) for name, shape in parameter_shapes(network).items()}
+    estimate = estimate_ngrams(np.array([0, 1, 1], np.uint8), 2, 2, 10)
+    mixture = dataclasses.replace(network, ngrams=estimate.ngrams)
+    bundle = ModelBundle(mixture, tokenizer, {**weights, **estimate.tensors}, 1, None, {})
+    fresh = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(network).items()}
+    transferred = transfer_weights(fresh, tokenizer, bundle)
+    assert transferred.keys() == weights.keys()
+    assert all((transferred[name] == 1).all() for name in weights)
+
+
+def test_the_tables_are_those_of_the_new_text(uninterrupted: Path, tmp_path: Path) -> None:
+    bundle = load_model(list_checkpoints(start_from(uninterrupted, tmp_path))[-1].directory)
+    text = OTHER_TEXT[: round(0.9 * len(OTHER_TEXT))]
+    ids = np.array(bundle.tokenizer.encode(text), np.uint8)
+    expected = estimate_ngrams(ids, bundle.config.vocabulary_size, len(bundle.config.ngrams), 10**6)
+    assert bundle.config.ngrams == expected.ngrams
+    assert list(expected.tensors) == list(ngram_specs(bundle.config))
+    for name, tensor in expected.tensors.items():
+        np.testing.assert_array_equal(bundle.parameters[name], tensor)
 
 
 def test_only_a_character_vocabulary_is_extended() -> None:
@@ -108,6 +136,65 @@ def test_other_sizes_are_refused(uninterrupted: Path, tmp_path: Path, options: d
     with pytest.raises(UsageError, match=message):
         start_from(uninterrupted, tmp_path, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_ngram_model_has_no_weights_to_start_from(tmp_path: Path) -> None:
+    start(tmp_path / "ngram", settings={}, options={"architecture": "ngram", "budget": 60.0})
+    for architecture in (None, "lstm", "ngram"):
+        with pytest.raises(UsageError, match=r"ngram/run is an n-gram model, .*: leave init_from out") as caught:
+            start_from(tmp_path / "ngram", tmp_path / "new", architecture=architecture)
+        assert caught.value.settings == ("init_from",)
+        assert not (tmp_path / "new" / "run").exists()
+
+
+def test_an_ngram_model_cannot_start_from_weights(uninterrupted: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="architecture is lstm in the pretrained model, not ngram"):
+        start_from(uninterrupted, tmp_path, architecture="ngram")
+    assert not (tmp_path / "run").exists()
+
+
+# Settings of an earlier run
+
+
+def start_like(run: Path, folder: Path, **options: Any) -> RunStarted:
+    """The start of a run with the settings in the record of the run in the folder `run`."""
+    (first, *_) = start(
+        folder, settings={}, options=options, config_from=run / "run" / "run.json", kill=is_start, text=TEXT
+    )
+    return first
+
+
+@pytest.fixture(scope="module")
+def ngram_run(fake_training: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of an n-gram model alone."""
+    folder = tmp_path_factory.mktemp("ngram")
+    start(folder, settings={}, options={"architecture": "ngram", "ngram": 5, "budget": 60.0, "threads": 2})
+    return folder
+
+
+def test_a_run_of_an_ngram_model_is_repeated(ngram_run: Path, tmp_path: Path) -> None:
+    again = start_like(ngram_run, tmp_path)
+    assert (again.model.architecture, again.training.ngram_order, again.training.steps) == ("ngram", 5, 1)
+    other_order = start_like(ngram_run, tmp_path / "other", ngram=3)
+    assert (other_order.model.architecture, other_order.training.ngram_order) == ("ngram", 3)
+
+
+def test_a_network_takes_only_the_order_of_an_ngram_run(ngram_run: Path, tmp_path: Path) -> None:
+    network = start_like(ngram_run, tmp_path, architecture="lstm", hidden_dim=8, steps=3)
+    default = start_like(ngram_run, tmp_path / "default", architecture="lstm", hidden_dim=8)
+    for run in (network, default):
+        assert (run.model.architecture, run.training.ngram_order) == ("lstm", 5)
+        assert (run.training.window, run.training.learning_rate, run.training.warmup_steps) == (64, 0.01, 50)
+    assert (network.training.steps, network.budget_seconds) == (3, None)
+    assert default.training.steps > 1
+    assert default.budget_seconds == default_budget(default.training_tokens)
+
+
+def test_an_ngram_run_takes_no_setting_of_a_network(uninterrupted: Path, tmp_path: Path) -> None:
+    run = start_like(uninterrupted, tmp_path, architecture="ngram")
+    order = json.loads((uninterrupted / "run" / "run.json").read_text())["training"]["ngram_order"]
+    assert (run.model.architecture, run.training.ngram_order) == ("ngram", order)
+    assert (run.training.steps, run.training.batch_size, run.training.window) == (1, 1, 1)
 
 
 def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:

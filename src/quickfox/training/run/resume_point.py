@@ -75,6 +75,7 @@ def check_unchanged(request: TrainingRequest, record: RunRecord) -> None:
         **dataclasses.asdict(record.training),
         "validation_split": record.validation_split,
         "tokenizer": record.tokenizer,
+        "ngram": record.training.ngram_order or "off",
     }
     for name, value in dataclasses.asdict(request).items():
         if value is None or value == "auto" or name in _LENGTH_SETTINGS:
@@ -129,11 +130,16 @@ def extend_run(
     """Changes the length of a run if one is requested; the learning-rate decay is planned again from the present step.
 
     Raises:
-        UsageError: the run already has that length.
+        UsageError: the run already has that length, or is that of an n-gram model alone.
     """
     requested = [name for name in _LENGTH_SETTINGS if getattr(request, name) is not None]
     if not requested:
         return record, progress
+    if not record.model.has_network:
+        raise UsageError(
+            f"{requested[0]} cannot extend a run of architecture ngram, which reads the text once: leave it out",
+            requested[0],
+        )
     total = _requested_steps(record, progress, request)
     if request.budget is None and record.budget_seconds is None and total == progress.total_steps:
         return record, progress

@@ -1,7 +1,7 @@
 """Transfer learning: the settings of an earlier run and the weights of a pretrained model as the start of a new run.
 
-Tokens in both vocabularies keep their pretrained weights; new tokens have random ones. All other tensors are copied,
-and the optimizer starts from zero.
+Tokens in both vocabularies keep their pretrained weights; new tokens have random ones. All other tensors of the network
+are copied, and the optimizer starts from zero. The n-gram tables are estimated from the new text.
 """
 
 import dataclasses
@@ -62,7 +62,8 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
     Without `init_from`, the pretrained model is that of the run `config_from`, if it had one.
 
     Raises:
-        UsageError: random embeddings would be frozen, or a requested size is not that of the pretrained model.
+        UsageError: random embeddings would be frozen, or a requested size is not that of the pretrained model, or that
+            model has no network.
         QuickfoxError: any other subclass: the run or the model cannot be read.
     """
     training, split = request.training, request.training.validation_split
@@ -93,10 +94,18 @@ def open_pretrained(path: Path) -> PretrainedModel:
         NoInputError: `path` does not exist.
         DataError: what is there is not a model, or is damaged.
         StorageError: reading failed.
+        UsageError: the model has no network.
     """
     directory, *_ = find_model(str(path), {}, Path())
+    bundle = load_model(directory)
+    if not bundle.config.has_network:
+        raise UsageError(
+            f"{path} is an n-gram model, which has no weights to start from: leave init_from out, or name a model with "
+            "a network",
+            "init_from",
+        )
     sha256 = read_manifest(directory).model["model.safetensors"].sha256
-    return PretrainedModel(load_model(directory), PretrainedRecord(directory=str(directory.absolute()), sha256=sha256))
+    return PretrainedModel(bundle, PretrainedRecord(directory=str(directory.absolute()), sha256=sha256))
 
 
 def reopen_pretrained(record: PretrainedRecord) -> PretrainedModel:
@@ -134,10 +143,10 @@ def extend_vocabulary(tokenizer: Tokenizer, characters: set[str]) -> Tokenizer:
 def transfer_weights(
     initial: Mapping[str, np.ndarray], tokenizer: Tokenizer, pretrained: ModelBundle
 ) -> dict[str, np.ndarray]:
-    """Returns the weights of a new model, by name, with those of a pretrained model where the tokens are the same.
+    """Returns the weights of a new network, by name, with those of a pretrained model where the tokens are the same.
 
     Args:
-        initial: random weights of the new model, which has the architecture and sizes of the pretrained one.
+        initial: random weights of the new model's network, which has the architecture and sizes of the pretrained one.
         tokenizer: of the new model.
         pretrained: the pretrained model.
     """
