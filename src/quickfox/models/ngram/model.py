@@ -23,6 +23,9 @@ MIN_GAMMA = 2.0**-24
 MIN_SCALE = 1e-20
 """Smallest product of gamma over several contexts, for the same reason."""
 
+MIN_UNIGRAM = 1e-17
+"""Smallest probability of a token without context: below, its product with MIN_SCALE would not be a normal float32."""
+
 _FEW_TOKENS = 8
 """Up to this number of tokens, a loop in Python is faster than array operations, as in sampling (see
 benchmarks/LOG.md)."""
@@ -39,7 +42,7 @@ class _Order:
             parameters[f"ngram.{order}.{name}"] for name in ("offsets", "tokens", "probs")
         )
         gammas = 1.0 - context_sums(self.offsets, self.alphas)
-        self.gammas = np.maximum(gammas, MIN_GAMMA).astype(np.float32)
+        self.gammas = np.append(np.maximum(gammas, MIN_GAMMA), 1.0).astype(np.float32)  # the last: of ABSENT, -1
         self._search_steps = int(np.diff(self.offsets).max(initial=0)).bit_length()
         self._offsets_view, self._tokens_view = self.offsets.data, self.tokens.data
 
@@ -79,7 +82,7 @@ class NgramLanguageModel:
     context: int | None = None
 
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
-        self._unigrams = parameters["ngram.1.probs"]  # (V,)
+        self._unigrams = np.maximum(parameters["ngram.1.probs"], np.float32(MIN_UNIGRAM))  # (V,)
         self._orders = [_Order(order, parameters) for order in range(2, len(config.ngrams) + 1)]
 
     def initial_state(self, batch_size: int) -> State:
@@ -110,9 +113,8 @@ class NgramLanguageModel:
         probs = self._unigrams[targets]
         for order, context in zip(self._orders, np.moveaxis(contexts, -1, 0), strict=True):
             found = order.find(context, targets)
-            alphas = np.zeros(targets.shape, np.float32)
-            alphas[found != ABSENT] = order.alphas[found[found != ABSENT]]
-            probs = np.where(context == ABSENT, probs, alphas + order.gammas[context] * probs)
+            probs = order.gammas[context] * probs
+            probs[found != ABSENT] += order.alphas[found[found != ABSENT]]
         return np.maximum(probs, MIN_SCALE * self._unigrams[targets]), new_state
 
     def _read(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:

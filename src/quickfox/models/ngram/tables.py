@@ -60,13 +60,13 @@ def check_tables(config: ModelConfig, tensors: Mapping[str, np.ndarray], where: 
 
     Raises:
         DataError: the offsets are not those of the n-grams, tokens of a context are not in order or not in the
-            vocabulary, or its probabilities are negative or exceed 1.
+            vocabulary, or its probabilities are negative, not finite, or exceed 1.
     """
     ngrams = config.ngrams
     if not ngrams:
         return
     unigrams = tensors["ngram.1.probs"]
-    if unigrams.min() <= 0 or abs(unigrams.sum(dtype=np.float64) - 1) > MAX_ROUNDING:
+    if not (unigrams.min() > 0 and abs(unigrams.sum(dtype=np.float64) - 1) <= MAX_ROUNDING):  # true of NaN, too
         raise DataError(f"{where}: ngram.1.probs are not the probabilities of a distribution")
     for order, count in enumerate(ngrams[1:], start=2):
         offsets, tokens, probs = (tensors[f"ngram.{order}.{name}"] for name in ("offsets", "tokens", "probs"))
@@ -76,7 +76,7 @@ def check_tables(config: ModelConfig, tensors: Mapping[str, np.ndarray], where: 
         is_first[offsets] = True
         if (tokens >= ngrams[0]).any() or not ((tokens[:-1] < tokens[1:]) | is_first[1:count]).all():
             raise DataError(f"{where}: ngram.{order}.tokens are not in the vocabulary, or not in order")
-        if (probs < 0).any() or (context_sums(offsets, probs) > 1 + MAX_ROUNDING).any():
+        if not ((probs >= 0).all() and (context_sums(offsets, probs) <= 1 + MAX_ROUNDING).all()):
             raise DataError(f"{where}: ngram.{order}.probs are not the probabilities of a distribution")
 
 
