@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_driver import STEPS, at_step, start
+from run_driver import STEPS, at_step, start, start_ngram_model
 
 from quickfox.training.engine.events import RunFinished, RunInterrupted
 from quickfox.training.planning import auto_config
@@ -35,6 +35,14 @@ def uninterrupted(fake_training: None, tmp_path_factory: pytest.TempPathFactory)
     """A folder with an uninterrupted run."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     assert isinstance(start(folder)[-1], RunFinished)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_ngram_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an uninterrupted run of an n-gram model alone."""
+    folder = tmp_path_factory.mktemp("ngram")
+    assert isinstance(start_ngram_model(folder)[-1], RunFinished)
     return folder
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.config.training import TrainingRequest
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.training.engine.events import Event, RunContext, RunRequest, RunStarted, StepsCompleted
+from quickfox.training.engine.events import Event, NgramsEstimated, RunContext, RunRequest, RunStarted, StepsCompleted
 from quickfox.training.run import start as start_module
 from quickfox.training.run.resume import resume_run
 from quickfox.training.run.start import start_run
@@ -25,8 +25,11 @@ SMALL: dict[str, Any] = {
     "random_seed": 1,
     "threads": 2,
 }
+NGRAM_ALONE: dict[str, Any] = {"architecture": "ngram", "random_seed": 1, "threads": 2}
 STEPS = 90
 VALIDATION_INTERVAL = 25  # steps; an epoch of TEXT
+
+LENGTHS = {"steps", "epochs", "budget"}
 
 Condition = Callable[[Event], bool]
 
@@ -34,6 +37,11 @@ Condition = Callable[[Event], bool]
 def at_step(step: int) -> Condition:
     """True from the first `StepsCompleted` at or after `step` on."""
     return lambda event: isinstance(event, StepsCompleted) and event.step >= step
+
+
+def with_tables(event: Event) -> bool:
+    """True for the event of the n-gram tables."""
+    return isinstance(event, NgramsEstimated)
 
 
 def is_start(event: Event) -> bool:
@@ -98,16 +106,22 @@ def start(
     folder.mkdir(exist_ok=True)
     source = folder / "corpus.txt"
     source.write_text(text, encoding="utf-8")
-    length = {} if "config_from" in more or (options and {"epochs", "budget"} & options.keys()) else {"steps": STEPS}
-    request = RunRequest(
-        training=TrainingRequest(**{**settings, **length, **(options or {})}), output=folder / "run", **more
-    )
+    requested = {**settings, **(options or {})}
+    has_length = "config_from" in more or requested.get("architecture") == "ngram" or LENGTHS & requested.keys()
+    if not has_length:
+        requested["steps"] = STEPS
+    request = RunRequest(training=TrainingRequest(**requested), output=folder / "run", **more)
     return collect_events(
         lambda run_context: start_run(
             corpus or open_corpus([str(source)], run_context.notify), "corpus", request, run_context
         ),
         **collecting,
     )
+
+
+def start_ngram_model(folder: Path, **more: Any) -> list[Event]:
+    """As `start`, a run of an n-gram model alone."""
+    return start(folder, settings=NGRAM_ALONE, **more)
 
 
 def resume(folder: Path, checkpoint_every: str | None = None, **options: Any) -> list[Event]:
