@@ -15,10 +15,15 @@ from unittest.mock import patch
 
 import pytest
 
+from ngram_models import mix_with_ngrams, ngram_bundle
+from quickfox.checkpoints.checkpoint import load_model, save_checkpoint
 from quickfox.cli import app
 from quickfox.cli.streams import OutputStream
 
 Llm = Callable[..., CompletedProcess[Any]]
+
+NGRAM_TEXT = "the quick brown fox jumps over the lazy dog\n" * 3
+NGRAM_ORDER = 5
 
 UNSET = ("QUICKFOX_MODEL", "LLM_MODEL", "NO_COLOR", "COLUMNS")
 """Environment variables that change what the program does."""
@@ -97,3 +102,19 @@ def run_in_process(
         stderr.flush()
         written = [stream.buffer.getvalue() for stream in (stdout, stderr)]  # type: ignore[attr-defined]
     return CompletedProcess(arguments, status, *(text.decode(encoding) if encoding else text for text in written))
+
+
+@pytest.fixture(scope="session")
+def mixture_directory(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> Path:
+    """A model directory with random weights, mixed with the n-grams of NGRAM_TEXT."""
+    directory = tmp_path_factory.mktemp("models") / "mixture"
+    save_checkpoint(directory, mix_with_ngrams(load_model(model_directory), NGRAM_TEXT, NGRAM_ORDER), None)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def ngram_directory(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> Path:
+    """A model directory with the n-grams of NGRAM_TEXT alone."""
+    directory = tmp_path_factory.mktemp("models") / "ngram"
+    save_checkpoint(directory, ngram_bundle(load_model(model_directory).tokenizer, NGRAM_TEXT, NGRAM_ORDER), None)
+    return directory

@@ -1,6 +1,7 @@
 """The plain and the live display of a training run, given events made by hand."""
 
 import contextlib
+import dataclasses
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from quickfox.cli.training_log import PlainDisplay, format_result, format_sample
-from quickfox.config.model import ModelConfig
-from quickfox.training.engine.events import Replanned, RunFinished, RunStarted, StepsCompleted, Validated
+from quickfox.cli.training_log import PlainDisplay, format_ngrams, format_plan, format_result, format_sample
+from quickfox.config.model import ModelConfig, ngram_config
+from quickfox.training.engine.events import (
+    NgramsEstimated,
+    Replanned,
+    RunFinished,
+    RunPlanned,
+    RunStarted,
+    StepsCompleted,
+    Validated,
+)
+from quickfox.training.planning.cost import estimate_cost
 from toy_models import training_config
 
 STARTED = RunStarted(
@@ -41,6 +51,7 @@ VALIDATED = Validated(
     tokens=102_400,
     train_loss=2.0,
     validation_loss=1.75,
+    network_loss=None,
     best_validation_loss=1.75,
     is_best=True,
     tokens_per_second=50_000.0,
@@ -58,8 +69,27 @@ FINISHED = RunFinished(
     train_loss=1.9,
     validation_loss=1.8,
     best_validation_loss=1.75,
+    network_loss=None,
     parameters=1_219_201,
     stopped_early=False,
+)
+NGRAMS = NgramsEstimated(
+    ngrams=(65, 3000, 40_000),
+    min_counts=(0, 1, 2),
+    counted_tokens=102_400,
+    training_tokens=102_400,
+    loss=1.875,
+    seconds=0.5,
+)
+NGRAM_RUN = dataclasses.replace(
+    STARTED,
+    model=ngram_config(65),
+    training=training_config(steps=1, batch_size=1, window=1, ngram_order=3),
+    budget_seconds=None,
+    parameters=0,
+)
+NGRAM_RESULT = dataclasses.replace(
+    FINISHED, steps=1, parameters=0, train_loss=None, validation_loss=1.875, best_validation_loss=1.875
 )
 
 
@@ -79,9 +109,62 @@ def test_the_plain_display_writes_settings_and_validations(capfd: pytest.Capture
     ]
 
 
+def test_the_plain_display_of_a_mixture_names_the_ngrams_and_both_losses(capfd: pytest.CaptureFixture[str]) -> None:
+    started = dataclasses.replace(STARTED, training=dataclasses.replace(STARTED.training, ngram_order=3))
+    with PlainDisplay(quiet=False) as display:
+        for event in (started, NGRAMS, dataclasses.replace(VALIDATED, network_loss=2.0)):
+            display.show(event)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[2].endswith("1,219,201 parameters; mixed with a 3-gram model")
+    assert lines[5:7] == [
+        "n-grams   3-gram model alone: validation 1.8750; 43,065 n-grams",
+        "          left out for size: 3-grams below 2 occurrences",
+    ]
+    assert "validation 1.7500 (network alone 2.0000)  best 1.7500" in lines[7]
+
+
+def test_a_text_that_is_not_counted_completely_is_reported() -> None:
+    lines = format_ngrams(dataclasses.replace(NGRAMS, min_counts=(0, 1, 1), training_tokens=204_800, loss=None))
+    assert lines == [
+        "n-grams   3-gram model alone: validation -; 43,065 n-grams",
+        "          counted on 102,400 of 204,800 training tokens",
+    ]
+
+
+def test_an_ngram_model_has_no_lines_of_a_network(capfd: pytest.CaptureFixture[str]) -> None:
+    with PlainDisplay(quiet=False) as display:
+        display.show(NGRAM_RUN)
+    settings = capfd.readouterr().err.splitlines()
+    assert settings == [
+        "run       runs/fox",
+        "text      102,400 training tokens, 10,000 validation tokens",
+        "model     3-gram model, vocabulary 65",
+    ]
+    cost = estimate_cost(
+        NGRAM_RUN.model, NGRAM_RUN.training, training_tokens=102_400, validation_tokens=10_000, flops=0.0
+    )
+    plan = format_plan(RunPlanned(NGRAM_RUN, cost))
+    assert plan[:3] == settings
+    assert [line.split()[0] for line in plan[3:]] == ["memory", "time"]
+    assert "operations" not in plan[-1]
+
+
+def test_the_result_of_a_mixture_has_both_losses() -> None:
+    line = format_result(dataclasses.replace(FINISHED, network_loss=2.0))[0]
+    assert line == (
+        "saved in runs/the fox after 100 steps; best validation loss 1.7500 (network alone 2.0000) nats per token"
+    )
+
+
+def test_the_result_of_an_ngram_model_has_no_steps() -> None:
+    assert format_result(NGRAM_RESULT)[0] == "saved in runs/the fox; best validation loss 1.8750 nats per token"
+    unmeasured = dataclasses.replace(NGRAM_RESULT, validation_loss=None, best_validation_loss=None)
+    assert format_result(unmeasured)[0] == "saved in runs/the fox"
+
+
 def test_the_quiet_display_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with PlainDisplay(quiet=True) as display:
-        for event in (STARTED, STEPS, VALIDATED, FINISHED):
+        for event in (STARTED, NGRAMS, STEPS, VALIDATED, FINISHED):
             display.show(event)
     assert capfd.readouterr() == ("", "")
 
@@ -122,12 +205,12 @@ def test_the_live_display_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns
         monkeypatch.setattr(sys, "stderr", stderr)
         with LiveDisplay() as display:
             display.start_progress("encoding", 2_000_000)(1_500_000)
-            for event in (STARTED, STEPS, VALIDATED, Replanned(step=50, total_steps=90)):
+            for event in (STARTED, NGRAMS, STEPS, VALIDATED, Replanned(step=50, total_steps=90)):
                 display.show(event)
     written = reader.result(timeout=60)
     assert "\x1b[?25l" in written  # the cursor is hidden
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # and shown again
-    for word in ("epoch", "validation", "1.7500", "2.1250", "Citizen"):
+    for word in ("epoch", "validation", "1.7500", "2.1250", "Citizen", "1.8750"):
         assert word in written or columns == 20
     assert "\x1b[31mCitizen" not in written
 

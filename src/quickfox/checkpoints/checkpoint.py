@@ -119,8 +119,7 @@ def load_model(directory: Path) -> ModelBundle:
     """
     manifest = read_manifest(directory)
     files = manifest.model
-    values = _read_object(directory, "config.json", files, _MAX_CONFIG_BYTES)
-    config = from_dict(ModelConfig, values, str(directory / "config.json"))
+    config = _load_config(directory, files)
     sampling = _read_object(directory, "generation_config.json", files, _MAX_CONFIG_BYTES)
     from_dict(SamplingConfig, to_dict(SamplingConfig()) | sampling, str(directory / "generation_config.json"))
     data = read_verified(directory, "tokenizer.json", files, MAX_TOKENIZER_BYTES)
@@ -160,6 +159,15 @@ def load_training_state(directory: Path) -> TrainingState:
     return TrainingState(parse_tensors(data, str(directory / "training.safetensors")), state)
 
 
+def load_config(directory: Path) -> ModelConfig:
+    """Loads and verifies the configuration of the model in `directory`, without its parameters.
+
+    Raises:
+        NoInputError, DataError, StorageError: as `load_model`.
+    """
+    return _load_config(directory, read_manifest(directory).model)
+
+
 def verify_model(directory: Path) -> None:
     """Checks size and sha256 of each file of the model in `directory` without parsing it.
 
@@ -169,6 +177,11 @@ def verify_model(directory: Path) -> None:
     files = read_manifest(directory).model
     for name, expected in files.items():
         read_verified(directory, name, files, expected.size)
+
+
+def _load_config(directory: Path, files: Mapping[str, FileDigest]) -> ModelConfig:
+    values = _read_object(directory, "config.json", files, _MAX_CONFIG_BYTES)
+    return from_dict(ModelConfig, values, str(directory / "config.json"))
 
 
 def _load_parameters(directory: Path, files: Mapping[str, FileDigest], config: ModelConfig) -> dict[str, np.ndarray]:

@@ -130,13 +130,17 @@ def format_progress(event: StepsCompleted, last: Validated | None) -> str:
 
 def format_result(event: RunFinished) -> list[str]:
     """Where the run is saved, its loss, and the next command to try."""
-    early = " (stopped early: no improvement)" if event.stopped_early else ""
+    saved = f"saved in {event.directory}"
+    if event.parameters:  # an n-gram model has no steps
+        early = " (stopped early: no improvement)" if event.stopped_early else ""
+        saved += f" after {event.steps:,} steps{early}"
     kind, loss = "best validation", event.best_validation_loss
     if loss is None:  # without validation text
         kind, loss = "training", event.train_loss
+    if loss is not None:
+        saved += f"; {kind} loss {loss:.4f}{_format_network_loss(event.network_loss)} nats per token"
     return [
-        f"saved in {event.directory} after {event.steps:,} steps{early}; "
-        f"{kind} loss {format_loss(loss)}{_format_network_loss(event.network_loss)} nats per token",
+        saved,
         f"next: {program_name()} generate --model {shlex.quote(str(event.directory))}",
     ]
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,12 +47,13 @@ def test_json_is_one_line_of_results(trained: subprocess.CompletedProcess[str], 
         "train_loss",
         "validation_loss",
         "best_validation_loss",
+        "network_loss",
         "parameters",
         "workers",
     ]
     assert (result["run"], result["steps"], result["tokens"], result["workers"]) == ("runs/fox", 12, 12 * 4 * 4, 1)
     assert (home / result["checkpoint"] / "manifest.json").is_file()
-    assert result["best_validation_loss"] <= result["validation_loss"]
+    assert result["best_validation_loss"] <= result["validation_loss"] < result["network_loss"]
     assert result["seconds"] > 0
 
 
@@ -76,8 +78,12 @@ def test_without_a_terminal_settings_and_validations_are_plain_lines(
     assert lines[0] == "run       runs/fox"
     assert any("1 layer of 8, embedding 4" in line for line in lines)
     assert any("random seed 1" in line for line in lines)
+    assert any(
+        re.fullmatch(r"n-grams   \d+-gram model alone: validation \d\.\d{4}; \d+ n-grams", line) for line in lines
+    )
     assert lines[-1].startswith("epoch ")
-    assert f"validation {result['validation_loss']:.4f}" in lines[-1]
+    losses = f"validation {result['validation_loss']:.4f} (network alone {result['network_loss']:.4f})"
+    assert losses in lines[-1]
 
 
 @needs_tensorflow
@@ -104,10 +110,13 @@ def test_evaluate_on_the_validation_text_equals_the_validation_loss(
 def test_info_shows_the_run_and_the_table_of_runs(
     trained: subprocess.CompletedProcess[str], llm: Llm, home: Path
 ) -> None:
-    best = f"{json.loads(trained.stdout)['best_validation_loss']:.4f}"
+    result = json.loads(trained.stdout)
+    best, network = (f"{result[name]:.4f}" for name in ("best_validation_loss", "network_loss"))
     run, table = llm("info", "runs/fox", cwd=home).stdout, llm("info", cwd=home).stdout
     assert "model.hidden_dim" in run
-    assert f"validation loss {best} (best)" in run
+    assert f"validation loss {best}, network alone {network} (best)" in run
+    assert re.search(r"^n-grams  +\d+-gram model, \d+ n-grams$", run, re.MULTILINE)
+    assert "ngrams " not in run
     heading, row = table.splitlines()
     assert heading.split("  ")[0] == "run"
     assert row.startswith("runs/fox  12     ")

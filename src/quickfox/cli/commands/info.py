@@ -13,6 +13,7 @@ from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors
 
 if TYPE_CHECKING:
+    from quickfox.checkpoints.run_directory import Checkpoint
     from quickfox.tokenizers.base import Tokenizer
 
 EXAMPLES = """\b
@@ -25,6 +26,9 @@ Rows = Iterator[tuple[str, ...]]
 
 MAX_LIST_ITEMS = 3
 MAX_CHARACTERS = 100
+
+_NGRAM_SETTINGS = ("architecture", "vocabulary_size", "threads", "ngram_order")
+"""The settings of a model and of its training that an n-gram model alone has; the others are those of a network."""
 
 
 def run(
@@ -72,16 +76,39 @@ def _tabulate_run(run_directory: Path) -> Rows:
 
     yield "run", str(run_directory)
     try:
-        yield from list(_flatten(read_json(run_directory / RUN_FILE)))
+        rows = list(_flatten(read_json(run_directory / RUN_FILE)))
     except RecursionError:  # Python 3.13 parses deeper nesting than it can traverse
         raise DataError(f"{run_directory / RUN_FILE}: nested too deeply") from None
+    has_network = ("model.architecture", "ngram") not in rows
+    for path, value in rows:
+        section, _, name = path.partition(".")
+        if section not in ("model", "training") or _is_shown(name, has_network=has_network):
+            yield path, value
     checkpoints = list_checkpoints(run_directory)
+    by_loss = sort_by_loss(checkpoints)
+    if ngrams := _find_ngrams(by_loss):
+        yield "n-grams", _format_ngrams(ngrams)
     for checkpoint in checkpoints:
-        best = " (best)" if checkpoint is sort_by_loss(checkpoints)[0] else ""
-        loss = _format_loss(checkpoint.manifest.validation_loss)
-        yield "checkpoint", f"{checkpoint.directory}  validation loss {loss}{best}"
+        best = " (best)" if checkpoint is by_loss[0] else ""
+        loss, network_loss = checkpoint.manifest.validation_loss, checkpoint.manifest.network_loss
+        network = "" if network_loss is None else f", network alone {_format_loss(network_loss)}"
+        yield "checkpoint", f"{checkpoint.directory}  validation loss {_format_loss(loss)}{network}{best}"
     if not checkpoints:
         yield "checkpoint", "none"
+
+
+def _find_ngrams(checkpoints: "list[Checkpoint]") -> tuple[int, ...]:
+    """The numbers of n-grams of the first checkpoint that has them; empty if none has."""
+    from quickfox.checkpoints.checkpoint import load_config
+
+    for checkpoint in checkpoints:
+        try:
+            ngrams = load_config(checkpoint.directory).ngrams
+        except (NoInputError, DataError):  # pruned meanwhile, or damaged: reported by the commands that use the model
+            continue
+        if ngrams:
+            return ngrams
+    return ()
 
 
 def _tabulate_model(directory: Path) -> Rows:
@@ -91,12 +118,18 @@ def _tabulate_model(directory: Path) -> Rows:
     from quickfox.models.parameters import parameter_count
 
     bundle = load_model(directory)
+    config = bundle.config
     yield "model", str(directory)
-    yield from _flatten(to_dict(bundle.config))
-    yield "parameters", f"{parameter_count(bundle.config):,}"
-    yield "trained for", f"{bundle.step:,} steps"
+    for name, value in _flatten(to_dict(config)):
+        if _is_shown(name, has_network=config.has_network):
+            yield name, value
+    if config.ngrams:
+        yield "n-grams", _format_ngrams(config.ngrams)
+    if config.has_network:
+        yield "parameters", f"{parameter_count(config):,}"
+        yield "trained for", f"{bundle.step:,} steps"
     yield "validation loss", _format_loss(bundle.validation_loss)
-    if bundle.config.ngrams and bundle.config.has_network:
+    if config.ngrams and config.has_network:
         yield "network alone", _format_loss(bundle.network_loss)
     yield "training state", "yes" if read_manifest(directory).training else "no"
     yield from _flatten(dict(bundle.sampling), "sampling")
@@ -133,6 +166,15 @@ def _flatten(value: Any, name: str = "") -> Rows:
         yield name, ", ".join(map(str, value[:MAX_LIST_ITEMS])) + more
     else:
         yield name, "none" if value is None else str(value)
+
+
+def _is_shown(setting: str, *, has_network: bool) -> bool:
+    """Whether a setting of a model or of its training has a row; the numbers of n-grams have one of their own."""
+    return setting != "ngrams" and (has_network or setting in _NGRAM_SETTINGS)
+
+
+def _format_ngrams(ngrams: tuple[int, ...]) -> str:
+    return f"{len(ngrams)}-gram model, {sum(ngrams):,} n-grams"
 
 
 def _format_loss(loss: float | None) -> str:
