@@ -15,7 +15,15 @@ from quickfox.api import Model, _best_model, run_name
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import CannotCreateError, DataError, NoInputError, UsageError
 from quickfox.evaluation.memorization import CopyIndex
-from quickfox.training.engine.events import Event, Replanned, RunFinished, RunStarted, Validated
+from quickfox.training.engine.events import (
+    Event,
+    NgramsEstimated,
+    Replanned,
+    RunFinished,
+    RunStarted,
+    StepsCompleted,
+    Validated,
+)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +168,38 @@ def test_train_returns_the_best_model_and_reports_events(tmp_path: Path) -> None
     assert len(model.generate("the", length=10)) == 13
     with pytest.raises(CannotCreateError):
         quickfox.train([corpus], output=tmp_path / "run", threads=2, **options)
+
+
+def test_an_ngram_model_is_trained_loaded_resumed_and_used(tmp_path: Path) -> None:
+    corpus = tmp_path / "fox.txt"
+    corpus.write_text("the quick brown fox jumps over the lazy dog\n" * 40)
+    events: list[Event] = []
+    model = quickfox.train(corpus, output=tmp_path / "run", on_event=events.append, architecture="ngram", ngram=5)
+    assert [type(event) for event in events] == [RunStarted, NgramsEstimated, Validated, StepsCompleted, RunFinished]
+    assert model.validation_loss == events[1].loss < 0.2
+    assert model.generate("the quick", length=10, temperature=0) == "the quick brown fox"
+    assert model.evaluate("the quick brown fox").nats_per_token < 1
+    likely, unlikely = model.score(["the quick brown fox", "xof nworb kciuq eht"])
+    assert likely.bits_per_character < unlikely.bits_per_character
+    again = quickfox.load(tmp_path / "run")
+    assert again.path == model.path
+    assert again.generate("the", length=30, random_seed=1) == model.generate("the", length=30, random_seed=1)
+    with pytest.warns(UserWarning, match="is finished"):
+        assert quickfox.resume(tmp_path / "run", ngram=5).path == model.path
+    with pytest.raises(UsageError, match="ngram is 5 in this run, not 4"):
+        quickfox.resume(tmp_path / "run", ngram=4)
+    for export_format in ("huggingface", "gguf", "keras"):
+        with pytest.raises(UsageError, match="architecture ngram, which has no network to export"):
+            model.export(tmp_path / "export", export_format)
+
+
+def test_settings_of_a_network_are_refused_for_an_ngram_model(tmp_path: Path) -> None:
+    corpus = tmp_path / "fox.txt"
+    corpus.write_text("the quick brown fox\n" * 40)
+    for options in ({"hidden_dim": 8}, {"ngram": "off"}, {"ngram": 0}, {"ngram": 17}, {"steps": 3}):
+        with pytest.raises(UsageError, match=next(iter(options))):
+            quickfox.train(corpus, output=tmp_path / "run", architecture="ngram", **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_failing_callback_ends_the_run_at_once() -> None:
