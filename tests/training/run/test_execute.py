@@ -95,12 +95,12 @@ def test_a_checkpoint_holds_the_training_state(trained: tuple[Path, list[Event]]
 
 
 def test_a_pretrained_model_learns_another_text_faster(trained: tuple[Path, list[Event]], tmp_path: Path) -> None:
-    """After a few steps its loss is lower than with random weights, although the text has new characters."""
+    """After a few steps the network has a lower loss than one of random weights, although the text has new characters."""
     text, settings = "THE lazy fox, the quick dog!\n" * 60, {**SMALL, "window": 8, "steps": 20}
     random_start, pretrained_start = tmp_path / "random", tmp_path / "pretrained"
     start(random_start, text=text, settings=settings)
     start(pretrained_start, text=text, settings=settings, init_from=trained[0])
-    first_losses = [read_history(folder)[0]["validation_loss"] for folder in (pretrained_start, random_start)]
+    first_losses = [read_history(folder)[0]["network_loss"] for folder in (pretrained_start, random_start)]
     assert first_losses[0] < first_losses[1]
     assert quickfox.load(pretrained_start / "run").generate("THE", length=5)
 
