@@ -86,7 +86,7 @@ def test_a_model_too_large_for_memory_is_described_and_then_refused(llm: Llm, fo
     result = llm("train", "fox.txt", "--dry-run", "--hidden-dim", "65536", "--steps", "1", "--threads", "2")
     assert result.returncode == 2
     assert "\nmemory " in result.stdout
-    assert result.stderr.startswith("llm: a model of ")
+    assert result.stderr.startswith("llm: training needs about ")
     assert result.stderr.count("\n") == 1
     assert names_in(fox) == ["fox.txt"]
 

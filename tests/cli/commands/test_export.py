@@ -24,7 +24,7 @@ def test_a_format_that_does_not_support_the_architecture_is_refused(
 ) -> None:
     result = llm("export", model_directory, "--format", export_format, "-o", "out")
     assert (result.returncode, result.stdout) == (2, "")
-    assert "the architecture lstm; keras takes every architecture" in result.stderr
+    assert "the architecture lstm; keras takes every network" in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
