@@ -62,6 +62,19 @@ def test_a_network_has_no_size_of_zero(name: str) -> None:
         ({"ngrams": (65, -1)}, "ngrams", "ngrams must be numbers from 0 to 2147483647, not -1"),
         ({"ngrams": (65, 9, 2**31)}, "ngrams", "ngrams must be numbers from 0 to 2147483647, not 2147483648"),
         ({"ngrams": (65,) * 17}, "ngrams", "ngrams must have at most 16 numbers, one for each order, not 17"),
+        ({"ngram_gate": -1}, "ngram_gate", "ngram_gate must be at least 0, not -1"),
+        ({"ngram_gate": 17}, "ngram_gate", "ngram_gate must be at most 16, not 17"),
+        (
+            {"ngrams": (65, 9), "ngram_gate": 3},
+            "ngram_gate",
+            "ngram_gate must be 0 or 2, the order of ngrams, not 3",
+        ),
+        (NO_NETWORK | {"ngram_gate": 2}, "ngram_gate", "ngram_gate must be 0 for ngram, which has no network, not 2"),
+        (
+            NO_NETWORK | {"ngrams": (65, 9), "ngram_gate": 2},
+            "ngram_gate",
+            "ngram_gate must be 0 for ngram, which has no network, not 2",
+        ),
         (
             {"architecture": "transformer", "context": 9, "embedding_dim": 512, "num_heads": 512},
             "hidden_dim",
@@ -91,11 +104,18 @@ def test_numbers_of_ngrams(changes: dict[str, Any], ngrams: tuple[int, ...]) -> 
     assert from_dict(ModelConfig, values, "file") == config
 
 
+@pytest.mark.parametrize(("ngrams", "ngram_gate"), [((), 16), ((65,), 1), ((65, 9, 0), 3), ((65, 9, 0), 0)])
+def test_the_ngram_gate_has_the_order_of_the_tables(ngrams: tuple[int, ...], ngram_gate: int) -> None:
+    config = ModelConfig(**MODEL | {"ngrams": ngrams, "ngram_gate": ngram_gate})
+    assert from_dict(ModelConfig, json.loads(json.dumps(to_dict(config))), "file") == config
+
+
 def test_a_file_of_an_earlier_version_describes_a_model_without_attention_and_ngrams() -> None:
     values = {"architecture": "lstm"} | MODEL
     assert from_dict(ModelConfig, values, "file") == ModelConfig(**MODEL)
     later = to_dict(ModelConfig(**MODEL))
-    assert {"num_heads": 1, "context": None, "tied_embeddings": False, "ngrams": ()}.items() <= later.items()
+    added = {"num_heads": 1, "context": None, "tied_embeddings": False, "ngrams": (), "ngram_gate": 0}
+    assert added.items() <= later.items()
 
 
 @pytest.mark.parametrize("ngrams", [None, 65, [65, 9.0], [65, True], [65, "9"], [65, [9]], [65, 2**63]])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from quickfox.config.model import ModelConfig
+from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
 from quickfox.models.parameters import (
     feed_forward_dim,
     hidden_kernels,
@@ -15,6 +15,7 @@ from quickfox.models.parameters import (
     tensor_specs,
     token_dtype,
 )
+from toy_models import NETWORK_ARCHITECTURES
 
 CONFIG = ModelConfig(vocabulary_size=65, embedding_dim=16, hidden_dim=32, num_layers=2)
 
@@ -96,6 +97,24 @@ def test_transformer_tensors() -> None:
         "output.kernel"
     }
     assert list(hidden_kernels(config).values()) == [3, 1, 2, 1]
+
+
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
+def test_tensors_of_the_ngram_gate_are_the_last_of_a_network(architecture: Architecture) -> None:
+    config = ModelConfig(
+        architecture=architecture,
+        vocabulary_size=65,
+        embedding_dim=32,
+        hidden_dim=32,
+        context=8 if architecture in ATTENTION_ARCHITECTURES else None,
+    )
+    gated = dataclasses.replace(config, ngram_gate=6)
+    gate = {"ngram_gate.kernel": (32,), "ngram_gate.length_bias": (6,)}
+    assert list(parameter_shapes(gated).items()) == [*parameter_shapes(config).items(), *gate.items()]
+    assert parameter_count(gated) == parameter_count(config) + 32 + 6
+    assert hidden_kernels(gated) == hidden_kernels(config)
+    with_tables = dataclasses.replace(gated, ngrams=(65, 9, 9, 9, 9, 9))
+    assert list(tensor_specs(with_tables)) == [*parameter_shapes(gated), *ngram_specs(with_tables)]
 
 
 @pytest.mark.parametrize(("hidden_dim", "expected"), [(6, 16), (128, 352), (256, 688), (384, 1024), (512, 1376)])

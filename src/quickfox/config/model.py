@@ -36,6 +36,8 @@ class ModelConfig:
         tied_embeddings: whether a transformer's output layer is its transposed embedding.
         ngrams: number of n-grams of each order in the n-gram tables, from order 1 (equal to `vocabulary_size`) on;
             empty: no tables.
+        ngram_gate: order of the n-gram tables that the network's output layer reads, the length of `ngrams` unless
+            there are no tables yet; 0: the network does not read them.
 
     Raises:
         UsageError: a value is outside its range, or does not fit the architecture.
@@ -50,6 +52,7 @@ class ModelConfig:
     context: int | None = setting(default=None, bounds=(1, MAX_CONTEXT), added_later=True)
     tied_embeddings: bool = setting(default=False, added_later=True)
     ngrams: tuple[int, ...] = setting(default=(), added_later=True)
+    ngram_gate: int = setting(default=0, bounds=(0, MAX_NGRAM_ORDER), added_later=True)
 
     @property
     def has_network(self) -> bool:
@@ -60,6 +63,7 @@ class ModelConfig:
         check_settings(self)
         self._check_sizes()
         self._check_ngrams()
+        self._check_ngram_gate()
         if self.architecture in ATTENTION_ARCHITECTURES:
             self._check_attention()
         elif self.num_heads != 1:
@@ -94,6 +98,17 @@ class ModelConfig:
                 raise UsageError(
                     f"ngrams must be numbers from 0 to {MAX_NGRAM_COUNT}, not {reprlib.repr(count)}", "ngrams"
                 )
+
+    def _check_ngram_gate(self) -> None:
+        if self.ngram_gate and not self.has_network:
+            raise UsageError(
+                f"ngram_gate must be 0 for {self.architecture}, which has no network, not {self.ngram_gate}",
+                "ngram_gate",
+            )
+        if self.ngrams and self.ngram_gate not in (0, len(self.ngrams)):
+            raise UsageError(
+                f"ngram_gate must be 0 or {len(self.ngrams)}, the order of ngrams, not {self.ngram_gate}", "ngram_gate"
+            )
 
     def _check_attention(self) -> None:
         if self.context is None:

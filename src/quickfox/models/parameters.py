@@ -36,6 +36,16 @@ Shapes, with V = vocabulary_size, D = embedding_dim, H = hidden_dim, F = feed_fo
     ngram
         no network
 
+A network of one of these architectures whose output layer reads an n-gram model of order K = ngram_gate has at the end
+
+        ngram_gate.kernel         (H,)      u
+        ngram_gate.length_bias    (K,)      e
+
+With h (H,) the input of its output layer, p_ngram (V,) the n-gram model's distribution after the text so far, and
+m from 0 to K - 1 the length of the longest context found in the tables, it adds to the logits of the output layer
+
+    s log p_ngram,    s = 1 + h . u + e[m]
+
 The n-gram tables, which are not trained by gradients, are tensors too. With ngrams = (n_1 = V, n_2, ...) and k >= 2:
 
     ngram.1.probs      (V,)              float32     probability of each token without context
@@ -112,17 +122,10 @@ def parameter_shapes(config: ModelConfig) -> Shapes:
     """
     if not config.has_network:
         return {}
-    if config.architecture == "transformer":
-        return _transformer_shapes(config)
-    shapes: Shapes = {EMBEDDING: (config.vocabulary_size, config.embedding_dim)}
-    if config.architecture == "attention-rnn":
-        shapes |= _stack_shapes("encoder", config, config.embedding_dim)
-        shapes["attention.input_kernel"] = (config.hidden_dim, ATTENTION_PROJECTIONS * config.hidden_dim)
-        shapes |= _stack_shapes("decoder", config, 2 * config.hidden_dim)
-    else:
-        shapes |= _stack_shapes("recurrent", config, config.embedding_dim)
-    shapes["output.kernel"] = (config.hidden_dim, config.vocabulary_size)
-    shapes["output.bias"] = (config.vocabulary_size,)
+    shapes = _transformer_shapes(config) if config.architecture == "transformer" else _recurrent_shapes(config)
+    if config.ngram_gate:
+        shapes["ngram_gate.kernel"] = (config.hidden_dim,)
+        shapes["ngram_gate.length_bias"] = (config.ngram_gate,)
     return shapes
 
 
@@ -158,6 +161,19 @@ def token_dtype(vocabulary_size: int) -> "np.dtype[Any]":
     import numpy as np
 
     return np.min_scalar_type(vocabulary_size - 1)
+
+
+def _recurrent_shapes(config: ModelConfig) -> Shapes:
+    shapes: Shapes = {EMBEDDING: (config.vocabulary_size, config.embedding_dim)}
+    if config.architecture == "attention-rnn":
+        shapes |= _stack_shapes("encoder", config, config.embedding_dim)
+        shapes["attention.input_kernel"] = (config.hidden_dim, ATTENTION_PROJECTIONS * config.hidden_dim)
+        shapes |= _stack_shapes("decoder", config, 2 * config.hidden_dim)
+    else:
+        shapes |= _stack_shapes("recurrent", config, config.embedding_dim)
+    shapes["output.kernel"] = (config.hidden_dim, config.vocabulary_size)
+    shapes["output.bias"] = (config.vocabulary_size,)
+    return shapes
 
 
 def _transformer_shapes(config: ModelConfig) -> Shapes:
