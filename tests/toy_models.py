@@ -7,7 +7,7 @@ import numpy as np
 
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.config.training import TrainingConfig
-from quickfox.models.language_model import LanguageModel, State
+from quickfox.models.language_model import LanguageModel, Prior, State
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import build_language_model
 
@@ -69,7 +69,7 @@ def random_lstm(vocabulary_size: int) -> LanguageModel:
 
 
 class FixedModel:
-    """A language model with the same logits, (V,), at every position."""
+    """A network with the same logits, (V,), at every position."""
 
     context = None
 
@@ -79,7 +79,7 @@ class FixedModel:
     def initial_state(self, batch_size: int) -> State:
         return ()
 
-    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
         return np.broadcast_to(self.logits, (*token_ids.shape, len(self.logits))), state
 
 

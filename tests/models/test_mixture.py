@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from quickfox.config.model import ngram_config
 from quickfox.models.language_model import State, replace_first, select_rows
-from quickfox.models.mixture import MIN_RATE, PRIOR_TOKENS, MixtureLanguageModel, adapt_weights, softmax
+from quickfox.models.mixture import (
+    MAX_WEIGHT,
+    MIN_RATE,
+    MIN_WEIGHT,
+    PRIOR_TOKENS,
+    MixtureLanguageModel,
+    adapt_weights,
+    softmax,
+)
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.models.ngram.model import NgramLanguageModel
 from toy_models import FixedModel, fixed_distribution, random_lstm
@@ -67,7 +75,7 @@ def naive_mixture(network: np.ndarray, ngram: np.ndarray, token_ids: list[int]) 
             p_network, p_ngram = network[position - 1, token], ngram[position - 1, token]
             responsibility = weight * p_network / (weight * p_network + (1 - weight) * p_ngram)
             rate = max(1 / (position + PRIOR_TOKENS), MIN_RATE)
-            weight = weight + rate * (responsibility - weight)
+            weight = min(max(weight + rate * (responsibility - weight), 0.01), 0.99)
         distributions.append(weight * network[position] + (1 - weight) * ngram[position])
     return distributions, weight
 
@@ -177,21 +185,22 @@ def test_the_weight_goes_to_the_better_model(network: float, ngram: float, is_ne
     weight=st.sampled_from([1e-6, 0.5, 1 - 1e-5]),
     count=st.sampled_from([0, 10, 1000, 2**24]),
 )
-def test_weights_stay_between_0_and_1(probs: list[tuple[float, float]], weight: float, count: int) -> None:
+def test_weights_stay_within_their_bounds(probs: list[tuple[float, float]], weight: float, count: int) -> None:
     network, ngram = np.array(probs, np.float32).T[:, None]
     start = np.array([weight], np.float32), np.array([count], np.float32)
     weights, last, read = adapt_weights(*start, network, ngram)
-    assert ((weights > 0) & (weights < 1)).all()
+    assert ((weights >= MIN_WEIGHT) & (weights <= MAX_WEIGHT)).all()
     assert last == weights[:, -1]
     assert read == min(count + len(probs), 2**24)  # float32 counts no further; the rate is constant by then
 
 
 @pytest.mark.parametrize("token", [0, 1])
-def test_weights_stay_between_0_and_1_when_one_model_is_always_right(token: int) -> None:
+def test_weights_reach_their_bounds_when_one_model_is_always_right(token: int) -> None:
     model = MixtureLanguageModel(FixedModel([0.0, -200.0]), fixed_ngram(1e-3, 1 - 1e-3), 2)
     _, state = model.forward(np.full((1, 10_000), token), model.initial_state(1))
-    (weight,) = weight_of(state)
-    assert 0.999 < weight < 1 if token == 0 else 0 < weight < 0.001
+    assert weight_of(state) == [MAX_WEIGHT if token == 0 else MIN_WEIGHT]
+    _, later = model.forward(np.full((1, 300), 1 - token), state)  # the other model: its weight returns soon
+    assert weight_of(later)[0] < 0.4 if token == 0 else weight_of(later)[0] > 0.6
 
 
 def test_a_certain_network_and_a_token_that_both_exclude() -> None:

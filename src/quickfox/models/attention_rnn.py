@@ -16,12 +16,13 @@ import numpy as np
 
 from quickfox.config.model import ModelConfig
 from quickfox.models.attention import attend, attention_mask, empty_cache, split_heads
-from quickfox.models.language_model import State
+from quickfox.models.language_model import Prior, State
+from quickfox.models.ngram.gate import NgramGate
 from quickfox.models.recurrent import RecurrentStack, token_projection
 
 
 class AttentionRNNLanguageModel:
-    """The attention-rnn as a `LanguageModel`; for its arguments see `registry.build_language_model`.
+    """The attention-rnn as a `NetworkLanguageModel`; for its arguments see `registry.build_language_model`.
 
     Its state is the encoder's layers, the attention's cache, the decoder's layers.
     """
@@ -36,12 +37,13 @@ class AttentionRNNLanguageModel:
         self._attention_kernel = parameters["attention.input_kernel"]  # (H, 3H)
         self._output_kernel = parameters["output.kernel"]  # (H, V)
         self._output_bias = parameters["output.bias"]  # (V,)
+        self._ngram_gate = NgramGate(config, parameters)
 
     def initial_state(self, batch_size: int) -> State:
         cache = empty_cache(batch_size, *self._cache_shape)
         return (*self._encoder.initial_state(batch_size), cache, *self._decoder.initial_state(batch_size))
 
-    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
         layers = len(self._encoder.layers)
         cache = state[layers]
         encoded, encoder_state = self._encoder.run(self._project_tokens(token_ids.T), state[:layers])  # (T, B, H)
@@ -53,5 +55,6 @@ class AttentionRNNLanguageModel:
         decoder_inputs = np.concatenate([encoded, attended.transpose(1, 0, 2)], axis=-1)  # (T, B, 2H)
         projected = self._decoder.layers[0].project(decoder_inputs)  # (T, B, 2H) -> (T, B, 4H)
         decoded, decoder_state = self._decoder.run(projected, state[layers + 1 :])  # (T, B, H)
-        logits = decoded @ self._output_kernel + self._output_bias  # (T, B, H) -> (T, B, V)
-        return logits.transpose(1, 0, 2), (*encoder_state, cache, *decoder_state)
+        logits = (decoded @ self._output_kernel + self._output_bias).transpose(1, 0, 2)  # (T, B, H) -> (B, T, V)
+        self._ngram_gate.add_prior(logits, decoded.transpose(1, 0, 2), prior)
+        return logits, (*encoder_state, cache, *decoder_state)

@@ -4,7 +4,7 @@ A model is stateless: `forward` takes the state and returns the next one, so one
 each from its own state. The state consists of arrays whose first axis is the batch.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,19 @@ and the number of positions read (B,)."""
 
 State = tuple[LayerState, ...]
 """One `LayerState` per layer, the lowest first. Only the model that returned it interprets it."""
+
+
+class Prior(NamedTuple):
+    """What an n-gram model knows of the token after each token; a network with an n-gram gate reads it.
+
+    Attributes:
+        log_probs: (B, T, V) float32, the logarithms of the n-gram model's distribution.
+        lengths: (B, T) integers from 0 to K - 1, the number of tokens of the longest context found in its tables of
+            order K.
+    """
+
+    log_probs: np.ndarray
+    lengths: np.ndarray
 
 
 class LanguageModel(Protocol):
@@ -36,6 +49,18 @@ class LanguageModel(Protocol):
         Returns:
             (B, T, V) float32 logits: [b, t] is the unnormalized log-probability of the token after token t of text b;
             and the state after the last token.
+        """
+
+
+class NetworkLanguageModel(LanguageModel, Protocol):
+    """A network as a `LanguageModel`, which may have an n-gram gate (see `ngram.gate`)."""
+
+    def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
+        """As `LanguageModel.forward`.
+
+        Args:
+            prior: of the n-gram model after the same tokens, for a network with an n-gram gate; others ignore it. None:
+                the logits of the network alone, without the n-gram term.
         """
 
 

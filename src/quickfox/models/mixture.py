@@ -4,21 +4,27 @@
 
 After each token read, the responsibility r = w p_network / p of the network for it moves its weight,
 
-    w <- w + eta (r - w),    eta = max(1 / (n + PRIOR_TOKENS), MIN_RATE),
+    w <- min(max(w + eta (r - w), MIN_WEIGHT), MAX_WEIGHT),    eta = max(1 / (n + PRIOR_TOKENS), MIN_RATE),
 
 with n the number of tokens read before it: a step of incremental expectation-maximization, so that the weight depends
 on the text read so far and needs no tuning. (Jelinek & Mercer 1980, "Interpolated estimation of Markov source
 parameters from sparse data"; Neal & Hinton 1998, "A view of the EM algorithm that justifies incremental variants".)
+A network with an n-gram gate reads the n-gram model too, to compute p_network (see `ngram.gate`).
 """
 
 import numpy as np
 
-from quickfox.models.language_model import LanguageModel, State
-from quickfox.models.ngram.model import NgramLanguageModel
+from quickfox.models.language_model import NetworkLanguageModel, Prior, State
+from quickfox.models.ngram.model import NgramLanguageModel, context_lengths
 
 INITIAL_WEIGHT = 0.5
 PRIOR_TOKENS = 16
 MIN_RATE = 0.004
+
+# After a long stretch that one model predicts much better, a weight near 0 or 1 would take long to return, and the loss
+# would be high as long as the other model is better. The bounds cost at most -log MAX_WEIGHT, 0.01 nats per token.
+MIN_WEIGHT = np.float32(0.01)
+MAX_WEIGHT = np.float32(0.99)
 
 
 class MixtureLanguageModel:
@@ -28,11 +34,19 @@ class MixtureLanguageModel:
     tokens read (B,), both float32, and the responsibility r of the network for each possible next token (B, V).
     """
 
-    def __init__(self, network: LanguageModel, ngram: NgramLanguageModel, vocabulary_size: int) -> None:
+    def __init__(
+        self,
+        network: NetworkLanguageModel,
+        ngram: NgramLanguageModel,
+        vocabulary_size: int,
+        *,
+        has_ngram_gate: bool = False,
+    ) -> None:
         self.context = network.context
         self._network = network
         self._ngram = ngram
         self._vocabulary_size = vocabulary_size
+        self._has_ngram_gate = has_ngram_gate
 
     def initial_state(self, batch_size: int) -> State:
         weight, count = initial_weights(batch_size)
@@ -43,10 +57,12 @@ class MixtureLanguageModel:
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         *network_state, ngram_state, (weight, count, responsibility) = state
-        logits, new_network_state = self._network.forward(token_ids, tuple(network_state))
+        contexts, new_ngram_state = self._ngram.read(token_ids, (ngram_state,))
+        ngram = self._ngram.distributions(contexts)  # (B, T, V)
+        prior = Prior(np.log(ngram), context_lengths(contexts)) if self._has_ngram_gate else None
+        logits, new_network_state = self._network.forward(token_ids, tuple(network_state), prior)
         network = softmax(logits)  # (B, T, V)
-        ngram, new_ngram_state = self._ngram.probs(token_ids, (ngram_state,))
-        first = np.take_along_axis(responsibility, token_ids[:, :1], axis=-1)[:, 0]
+        first = responsibility[np.arange(len(token_ids)), token_ids[:, 0]]
         weight, count = move_weights(weight, count, first)
         weights = np.empty(token_ids.shape, np.float32)  # (B, T), of the prediction after each token
         weights[:, 0] = weight
@@ -69,7 +85,8 @@ def initial_weights(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 def move_weights(weight: np.ndarray, count: np.ndarray, responsibility: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The weight and the number of tokens read after one more, from r of that token: (B,) float32 each."""
     rate = np.maximum(1.0 / (count + np.float32(PRIOR_TOKENS)), np.float32(MIN_RATE))
-    return weight + rate * (responsibility - weight), count + np.float32(1)
+    moved = weight + rate * (responsibility - weight)
+    return np.minimum(np.maximum(moved, MIN_WEIGHT), MAX_WEIGHT), count + np.float32(1)
 
 
 def adapt_weights(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from quickfox.config.model import ModelConfig
-from quickfox.models.language_model import State
+from quickfox.models.language_model import Prior, State
+from quickfox.models.ngram.gate import NgramGate
 from quickfox.models.parameters import recurrent_cell
 from quickfox.models.recurrent_cells import CELLS, CellWeights, build_cell_weights
 
@@ -64,7 +65,7 @@ def token_projection(embedding: np.ndarray, weights: CellWeights) -> Callable[[n
 
 
 class RecurrentLanguageModel:
-    """An rnn, gru or lstm as a `LanguageModel`; for its arguments see `registry.build_language_model`."""
+    """An rnn, gru or lstm as a `NetworkLanguageModel`; for its arguments see `registry.build_language_model`."""
 
     context: int | None = None
 
@@ -73,11 +74,13 @@ class RecurrentLanguageModel:
         self._project_tokens = token_projection(parameters["embedding.weight"], self._stack.layers[0])
         self._output_kernel = parameters["output.kernel"]  # (H, V)
         self._output_bias = parameters["output.bias"]  # (V,)
+        self._ngram_gate = NgramGate(config, parameters)
 
     def initial_state(self, batch_size: int) -> State:
         return self._stack.initial_state(batch_size)
 
-    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
         outputs, new_state = self._stack.run(self._project_tokens(token_ids.T), state)  # (B, T) -> (T, B, H)
-        logits = outputs @ self._output_kernel + self._output_bias  # (T, B, H) -> (T, B, V)
-        return logits.transpose(1, 0, 2), new_state
+        logits = (outputs @ self._output_kernel + self._output_bias).transpose(1, 0, 2)  # (T, B, H) -> (B, T, V)
+        self._ngram_gate.add_prior(logits, outputs.transpose(1, 0, 2), prior)
+        return logits, new_state

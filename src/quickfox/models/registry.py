@@ -6,13 +6,13 @@ import numpy as np
 
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.models.attention_rnn import AttentionRNNLanguageModel
-from quickfox.models.language_model import LanguageModel
+from quickfox.models.language_model import LanguageModel, NetworkLanguageModel
 from quickfox.models.mixture import MixtureLanguageModel
 from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.models.recurrent import RecurrentLanguageModel
 from quickfox.models.transformer import TransformerLanguageModel
 
-_BUILDERS: dict[Architecture, Callable[[ModelConfig, Mapping[str, np.ndarray]], LanguageModel]] = {
+_BUILDERS: dict[Architecture, Callable[[ModelConfig, Mapping[str, np.ndarray]], NetworkLanguageModel]] = {
     "rnn": RecurrentLanguageModel,
     "gru": RecurrentLanguageModel,
     "lstm": RecurrentLanguageModel,
@@ -29,11 +29,14 @@ def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarra
         parameters: name -> array, as `parameters.tensor_specs(config)` lists them; not changed.
 
     Returns:
-        The network, the n-gram model, or, if the config describes both, their mixture.
+        The network, the n-gram model, or, if the config describes both, their mixture. Without n-gram tables, a network
+        with an n-gram gate computes the logits of the network alone.
     """
     ngram = NgramLanguageModel(config, parameters) if config.ngrams else None
     if config.architecture == "ngram":
         assert ngram is not None, "an ngram model has tables"
         return ngram
     network = _BUILDERS[config.architecture](config, parameters)
-    return network if ngram is None else MixtureLanguageModel(network, ngram, config.vocabulary_size)
+    if ngram is None:
+        return network
+    return MixtureLanguageModel(network, ngram, config.vocabulary_size, has_ngram_gate=config.ngram_gate > 0)

@@ -24,11 +24,12 @@ from quickfox.models.attention import (
     split_heads,
     swiglu,
 )
-from quickfox.models.language_model import State
+from quickfox.models.language_model import Prior, State
+from quickfox.models.ngram.gate import NgramGate
 
 
 class TransformerLanguageModel:
-    """The transformer as a `LanguageModel`; for its arguments see `registry.build_language_model`.
+    """The transformer as a `NetworkLanguageModel`; for its arguments see `registry.build_language_model`.
 
     Its state is one cache per layer; the cached keys are already rotated.
     """
@@ -41,11 +42,12 @@ class TransformerLanguageModel:
         self._num_layers = config.num_layers
         tied = config.tied_embeddings
         self._output_kernel = parameters["embedding.weight"].T if tied else parameters["output.kernel"]  # (H, V)
+        self._ngram_gate = NgramGate(config, parameters)
 
     def initial_state(self, batch_size: int) -> State:
         return tuple(empty_cache(batch_size, *self._cache_shape) for _ in range(self._num_layers))
 
-    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
         parameters = self._parameters
         num_heads, context, head_dim = self._cache_shape
         window, positions_read = token_ids.shape[1], state[0][2]
@@ -66,5 +68,7 @@ class TransformerLanguageModel:
             gate_and_up = normalized @ parameters[f"{feed_forward}.input_kernel"]  # (B, T, H) -> (B, T, 2F)
             x = x + swiglu(gate_and_up) @ parameters[f"{feed_forward}.output_kernel"]  # (B, T, F) -> (B, T, H)
             new_state.append(cache)
-        logits: np.ndarray = rms_norm(x, parameters["norm.weight"]) @ self._output_kernel  # (B, T, V)
+        hidden = rms_norm(x, parameters["norm.weight"])  # (B, T, H)
+        logits: np.ndarray = hidden @ self._output_kernel  # (B, T, V)
+        self._ngram_gate.add_prior(logits, hidden, prior)
         return logits, tuple(new_state)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from quickfox.config.model import ModelConfig
-from quickfox.models.language_model import State
+from quickfox.models.language_model import Prior, State
 from quickfox.models.ngram.counting import ABSENT
 from quickfox.models.ngram.tables import context_sums
 
@@ -94,10 +94,14 @@ class NgramLanguageModel:
 
     def probs(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """As `forward`, with probabilities (B, T, V) float32 in place of their logarithms."""
-        contexts, new_state = self._read(token_ids, state)
-        flat = contexts.reshape(token_ids.size, len(self._orders))
-        rows = np.stack([self._row(row) for row in flat.tolist()]) if len(flat) <= _FEW_TOKENS else self._rows(flat)
-        return rows.reshape(*token_ids.shape, -1), new_state
+        contexts, new_state = self.read(token_ids, state)
+        return self.distributions(contexts), new_state
+
+    def prior(self, token_ids: np.ndarray, state: State) -> tuple[Prior, State]:
+        """As `forward`, with all that an n-gram gate reads."""
+        contexts, new_state = self.read(token_ids, state)
+        probs = self.distributions(contexts)
+        return Prior(np.log(probs, out=probs), context_lengths(contexts)), new_state
 
     def target_probs(self, token_ids: np.ndarray, targets: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """The probability of one token after each token read, faster than `probs`.
@@ -109,7 +113,7 @@ class NgramLanguageModel:
         Returns:
             (B, T) float32; and the state after the last token.
         """
-        contexts, new_state = self._read(token_ids, state)
+        contexts, new_state = self.read(token_ids, state)
         probs = self._unigrams[targets]
         for order, context in zip(self._orders, np.moveaxis(contexts, -1, 0), strict=True):
             found = order.find(context, targets)
@@ -117,8 +121,11 @@ class NgramLanguageModel:
             probs[found != ABSENT] += order.alphas[found[found != ABSENT]]
         return np.maximum(probs, MIN_SCALE * self._unigrams[targets]), new_state
 
-    def _read(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """The contexts after each token, (B, T, K - 1) int32, the shortest first, and the state after the last."""
+    def read(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """The contexts after each token, (B, T, K - 1) int32, the shortest first, and the state after the last.
+
+        A context is the index of the last tokens among the n-grams of that order, or ABSENT.
+        """
         ((before,),) = state
         contexts = np.empty((token_ids.shape[0], token_ids.shape[1] + 1, len(self._orders)), np.int32)
         contexts[:, 0] = before
@@ -136,6 +143,12 @@ class NgramLanguageModel:
             for length, order in enumerate(self._orders[:-1], start=1):  # of the contexts that are extended
                 contexts[:, 1:, length] = order.find(contexts[:, :-1, length - 1], token_ids)
         return contexts[:, 1:], ((contexts[:, -1],),)
+
+    def distributions(self, contexts: np.ndarray) -> np.ndarray:
+        """The distributions after contexts (B, T, K - 1), as `read` returns them: (B, T, V) float32."""
+        flat = contexts.reshape(contexts.shape[0] * contexts.shape[1], len(self._orders))
+        rows = np.stack([self._row(row) for row in flat.tolist()]) if len(flat) <= _FEW_TOKENS else self._rows(flat)
+        return rows.reshape(*contexts.shape[:2], -1)
 
     def _rows(self, contexts: np.ndarray) -> np.ndarray:
         """The distributions after contexts (N, K - 1): (N, V) float32."""
@@ -168,3 +181,12 @@ class NgramLanguageModel:
         for order, entries, share in found:
             probs[order.tokens[entries].astype(np.intp)] += order.alphas[entries] * np.float32(share)
         return probs
+
+
+def context_lengths(contexts: np.ndarray) -> np.ndarray:
+    """The length of the longest context found: (B, T, K - 1), as `NgramLanguageModel.read` returns it -> (B, T)."""
+    if contexts.shape[-1] == 0:
+        return np.zeros(contexts.shape[:-1], np.intp)
+    # The context of one token, the one that was read, is always found.
+    lengths: np.ndarray = contexts.shape[-1] - (contexts[..., ::-1] != ABSENT).argmax(axis=-1)
+    return lengths
