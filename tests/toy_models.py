@@ -62,9 +62,11 @@ def random_parameters(config: ModelConfig, *, scale: float = 1.0) -> dict[str, n
     }
 
 
-def random_lstm(vocabulary_size: int) -> LanguageModel:
+def random_lstm(vocabulary_size: int, ngram_gate: int = 0) -> LanguageModel:
     """A small lstm with two layers."""
-    config = ModelConfig(vocabulary_size=vocabulary_size, embedding_dim=3, hidden_dim=6, num_layers=2)
+    config = ModelConfig(
+        vocabulary_size=vocabulary_size, embedding_dim=3, hidden_dim=6, num_layers=2, ngram_gate=ngram_gate
+    )
     return build_language_model(config, random_parameters(config))
 
 

@@ -43,6 +43,10 @@ def estimated_ngram(ids: np.ndarray, vocabulary_size: int, order: int) -> NgramL
 NETWORK = random_lstm(VOCABULARY_SIZE)
 NGRAM = estimated_ngram(TEXT, VOCABULARY_SIZE, 3)
 MIXTURE = MixtureLanguageModel(NETWORK, NGRAM, VOCABULARY_SIZE)
+GATED_NETWORK = random_lstm(VOCABULARY_SIZE, ngram_gate=3)
+GATED_MIXTURE = MixtureLanguageModel(GATED_NETWORK, NGRAM, VOCABULARY_SIZE, has_ngram_gate=True)
+
+with_and_without_gate = pytest.mark.parametrize("mixture", [MIXTURE, GATED_MIXTURE], ids=["no gate", "gate"])
 
 
 def read_in_windows(model: MixtureLanguageModel, token_ids: np.ndarray, lengths: list[int]) -> tuple[np.ndarray, State]:
@@ -92,12 +96,16 @@ def test_two_tokens_by_hand() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 60])
-def test_the_mixture_as_defined(length: int) -> None:
+@with_and_without_gate
+def test_the_mixture_as_defined(mixture: MixtureLanguageModel, length: int) -> None:
     token_ids = READ[None, :length]
-    network, _ = NETWORK.forward(token_ids, NETWORK.initial_state(1))
-    ngram, _ = NGRAM.probs(token_ids, NGRAM.initial_state(1))
-    expected, weight = naive_mixture(softmax(network)[0], ngram[0], READ[:length].tolist())
-    logits, state = MIXTURE.forward(token_ids, MIXTURE.initial_state(1))
+    prior, _ = NGRAM.prior(token_ids, NGRAM.initial_state(1))
+    if mixture is GATED_MIXTURE:
+        network, _ = GATED_NETWORK.forward(token_ids, GATED_NETWORK.initial_state(1), prior)
+    else:
+        network, _ = NETWORK.forward(token_ids, NETWORK.initial_state(1))
+    expected, weight = naive_mixture(softmax(network)[0], np.exp(prior.log_probs[0]), READ[:length].tolist())
+    logits, state = mixture.forward(token_ids, mixture.initial_state(1))
     assert (logits.shape, logits.dtype) == ((1, length, VOCABULARY_SIZE), np.float32)
     np.testing.assert_allclose(np.exp(logits[0]), expected, atol=1e-6)
     np.testing.assert_allclose(np.exp(logits).sum(axis=-1), 1, atol=1e-5)
@@ -112,22 +120,24 @@ def test_softmax_of_large_logits_is_a_new_array() -> None:
     np.testing.assert_array_equal(logits, before)
 
 
+@with_and_without_gate
 @settings(max_examples=50)
 @given(ends=st.sets(st.integers(1, 59)))
-def test_windows_of_any_length_equal_token_by_token(ends: set[int]) -> None:
+def test_windows_of_any_length_equal_token_by_token(mixture: MixtureLanguageModel, ends: set[int]) -> None:
     lengths = np.diff([0, *sorted(ends), 60]).tolist()
-    assert_same(read_in_windows(MIXTURE, READ[None], lengths), EXPECTED)
+    assert_same(read_in_windows(mixture, READ[None], lengths), EXPECTED[mixture])
 
 
-EXPECTED = read_in_windows(MIXTURE, READ[None], [1] * 60)
+EXPECTED = {mixture: read_in_windows(mixture, READ[None], [1] * 60) for mixture in (MIXTURE, GATED_MIXTURE)}
 
 
 @pytest.mark.parametrize("lengths", [[20], [1, 19], [7, 13], [19, 1]])
-def test_texts_of_a_batch_are_independent(lengths: list[int]) -> None:
+@with_and_without_gate
+def test_texts_of_a_batch_are_independent(mixture: MixtureLanguageModel, lengths: list[int]) -> None:
     texts = READ.reshape(3, 20)
-    logits, state = read_in_windows(MIXTURE, texts, lengths)
+    logits, state = read_in_windows(mixture, texts, lengths)
     for row in range(3):
-        single = read_in_windows(MIXTURE, texts[row : row + 1], lengths)
+        single = read_in_windows(mixture, texts[row : row + 1], lengths)
         assert_same((logits[row : row + 1], select_rows(state, slice(row, row + 1))), single)
     assert len(set(weight_of(state).tolist())) == 3
 
@@ -148,13 +158,14 @@ def test_rows_of_a_state_can_be_selected_and_replaced() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 20])
-def test_the_given_state_is_not_changed(length: int) -> None:
-    _, state = MIXTURE.forward(READ[None, :10], MIXTURE.initial_state(1))
+@with_and_without_gate
+def test_the_given_state_is_not_changed(mixture: MixtureLanguageModel, length: int) -> None:
+    _, state = mixture.forward(READ[None, :10], mixture.initial_state(1))
     before = [array.copy() for layer in state for array in layer]
-    first, _ = MIXTURE.forward(READ[None, :length], state)
+    first, _ = mixture.forward(READ[None, :length], state)
     copy = first.copy()
-    MIXTURE.forward(READ[None, 5 : 5 + length], state)
-    second, _ = MIXTURE.forward(READ[None, :length], state)
+    mixture.forward(READ[None, 5 : 5 + length], state)
+    second, _ = mixture.forward(READ[None, :length], state)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, copy)
     for array, expected in zip((array for layer in state for array in layer), before, strict=True):

@@ -1,26 +1,28 @@
 """Every architecture can be built and implements the LanguageModel protocol; states are selected by row."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 
-from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
+from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig, ngram_config
 from quickfox.models.language_model import LanguageModel, replace_first
+from quickfox.models.mixture import softmax
 from quickfox.models.registry import build_language_model
-from toy_models import NETWORK_ARCHITECTURES, random_parameters
+from toy_models import NETWORK_ARCHITECTURES, NGRAM_TABLES, random_parameters
+
+
+def random_config(architecture: Architecture, **changes: Any) -> ModelConfig:
+    """Two layers; with attention, two heads and a context of three tokens."""
+    has_attention = architecture in ATTENTION_ARCHITECTURES
+    sizes: dict[str, Any] = {"vocabulary_size": 6, "embedding_dim": 4, "hidden_dim": 4, "num_layers": 2}
+    attention = {"num_heads": 2, "context": 3} if has_attention else {}
+    return ModelConfig(architecture=architecture, **sizes | attention | changes)
 
 
 def random_model(architecture: Architecture) -> LanguageModel:
-    """Two layers; with attention, two heads and a context of three tokens."""
-    has_attention = architecture in ATTENTION_ARCHITECTURES
-    config = ModelConfig(
-        architecture=architecture,
-        vocabulary_size=6,
-        embedding_dim=4,
-        hidden_dim=4,
-        num_layers=2,
-        num_heads=2 if has_attention else 1,
-        context=3 if has_attention else None,
-    )
+    config = random_config(architecture)
     parameters = random_parameters(config)
     for array in parameters.values():
         array.flags.writeable = False  # no model changes its parameters
@@ -66,6 +68,23 @@ def test_a_replaced_text_continues_from_its_new_state(architecture: Architecture
     carried, _ = model.forward(np.array([[2, 1], [2, 1]]), state)
     np.testing.assert_allclose(logits[0], fresh[0], atol=1e-6)
     np.testing.assert_allclose(logits[1], carried[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", NETWORK_ARCHITECTURES)
+def test_the_network_of_a_mixture_reads_the_tables_by_its_gate(architecture: Architecture) -> None:
+    config = random_config(architecture, vocabulary_size=4, ngram_gate=3)
+    parameters = random_parameters(config)
+    network, token_ids = build_language_model(config, parameters), np.array([[0, 1, 2], [3, 1, 0]])
+    mixture = build_language_model(dataclasses.replace(config, ngrams=(4, 3, 2)), parameters | NGRAM_TABLES)
+    ngram = build_language_model(ngram_config(4, (4, 3, 2)), NGRAM_TABLES)
+    prior, _ = ngram.prior(token_ids, ngram.initial_state(2))
+    logits, _ = network.forward(token_ids, network.initial_state(2), prior)
+    mixed, _ = mixture.forward(token_ids, mixture.initial_state(2))
+    # The first token does not move the weight of 0.5.
+    expected = (softmax(logits[:, 0]) + np.exp(prior.log_probs[:, 0])) / 2
+    np.testing.assert_allclose(np.exp(mixed[:, 0]), expected, atol=1e-6)
+    alone, _ = network.forward(token_ids, network.initial_state(2))
+    assert not np.allclose(softmax(alone[:, 0]), softmax(logits[:, 0]), atol=1e-3)
 
 
 def test_replace_first_copies_and_changes_only_the_first_text() -> None:

@@ -90,6 +90,32 @@ def test_logits_are_log_probabilities(shape: tuple[int, int]) -> None:
     assert_same((np.exp(logits), state), (probs, expected))
 
 
+def test_lengths_of_the_contexts_by_hand() -> None:
+    model = build_language_model(ngram_config(4, (4, 3, 2)), NGRAM_TABLES)  # with the 2-grams 01, 03 and 10
+    prior, _ = model.prior(np.array([[0, 1, 2, 1, 0, 0, 3]]), model.initial_state(1))
+    assert prior.lengths.tolist() == [[1, 2, 1, 1, 2, 1, 2]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (2, 30)])
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_the_prior_is_the_distributions_and_the_lengths_of_the_longest_contexts(
+    order: int, shape: tuple[int, int]
+) -> None:
+    model = build_model(TEXT, VOCABULARY_SIZE, order)
+    token_ids = READ[-np.prod(shape) :].reshape(shape)
+    prior, state = model.prior(token_ids, model.initial_state(shape[0]))
+    probs, expected_state = model.probs(token_ids, model.initial_state(shape[0]))
+    assert prior.log_probs.dtype == np.float32
+    assert_same((np.exp(prior.log_probs), state), (probs, expected_state))
+    assert (prior.lengths.shape, prior.lengths.dtype.kind) == (shape, "i")
+    for row, position in np.ndindex(*shape):
+        read = bytes(token_ids[row, : position + 1].tolist())
+        contexts = [read[-length:] for length in range(1, min(order, len(read) + 1))]
+        assert prior.lengths[row, position] == max(
+            (len(found) for found in contexts if found in bytes(TEXT)), default=0
+        )
+
+
 @settings(max_examples=50)
 @given(data=st.data())
 def test_windows_of_any_length_equal_token_by_token(data: st.DataObject) -> None:

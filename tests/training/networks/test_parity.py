@@ -1,8 +1,11 @@
 """The parity suite: for every architecture, TensorFlow and NumPy compute the same logits from the same weights.
 
+It includes networks with an n-gram gate, which read random distributions.
+
 A new architecture fails this suite until both engines implement it.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.generation.sampler import generate
-from quickfox.models.language_model import LanguageModel
+from quickfox.models.language_model import NetworkLanguageModel, Prior
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import build_language_model
 from quickfox.training.tensorflow_runtime import start_tensorflow
@@ -20,7 +23,9 @@ from toy_models import NETWORK_ARCHITECTURES
 pytest.importorskip("tensorflow", reason="parity needs both engines")
 start_tensorflow(threads=2)
 
-from quickfox.training.networks.network import NO_DROPOUT  # noqa: E402 - TensorFlow is started first
+import tensorflow as tf  # noqa: E402 - TensorFlow is started first
+
+from quickfox.training.networks.network import NO_DROPOUT, Network, State  # noqa: E402
 from quickfox.training.networks.registry import build_network  # noqa: E402
 
 ATOL = 1e-4
@@ -48,8 +53,10 @@ def configs(architecture: Architecture) -> Iterator[ModelConfig]:
             yield ModelConfig(architecture=architecture, embedding_dim=embedding_dim, **sizes)
 
 
-CONFIGS = [config for name in NETWORK_ARCHITECTURES for config in configs(name)]
-RECURRENT_CONFIGS = [config for config in CONFIGS if config.context is None]
+UNGATED_CONFIGS = [config for name in NETWORK_ARCHITECTURES for config in configs(name)]
+GATED_CONFIGS = [dataclasses.replace(config, ngram_gate=4) for config in UNGATED_CONFIGS]
+CONFIGS = UNGATED_CONFIGS + GATED_CONFIGS
+RECURRENT_CONFIGS = [config for config in UNGATED_CONFIGS if config.context is None]
 
 
 def random_parameters(config: ModelConfig) -> dict[str, np.ndarray]:
@@ -64,20 +71,53 @@ def random_tokens(config: ModelConfig) -> np.ndarray:
     return np.random.default_rng(1).integers(0, config.vocabulary_size, size=(BATCH, TIME)).astype(np.int32)
 
 
-def numpy_model(config: ModelConfig) -> LanguageModel:
+def random_prior(config: ModelConfig) -> Prior:
+    """Distributions, and contexts of all lengths, after each of the tokens."""
+    rng = np.random.default_rng(2)
+    probs = rng.dirichlet(np.ones(config.vocabulary_size), size=(BATCH, TIME))
+    lengths = rng.integers(0, max(config.ngram_gate, 1), size=(BATCH, TIME)).astype(np.int32)
+    return Prior(np.log(np.maximum(probs, 1e-9)).astype(np.float32), lengths)
+
+
+def part_of(prior: Prior, rows: slice, positions: slice) -> Prior:
+    return Prior(*(array[rows, positions] for array in prior))
+
+
+def numpy_model(config: ModelConfig) -> NetworkLanguageModel:
     return build_language_model(config, random_parameters(config))
+
+
+def tensorflow_network(config: ModelConfig) -> Network:
+    network = build_network(config, random_seed=0, precision="float32")
+    for name, value in random_parameters(config).items():
+        network.parameters()[name].assign(value)
+    return network
+
+
+def run_tensorflow(network: Network, token_ids: np.ndarray, state: State, prior: Prior) -> tuple[np.ndarray, State]:
+    """Logits (B, T, V), and the state."""
+    inputs = tuple(map(tf.constant, prior)) if network.config.ngram_gate else ()
+    logits, state = network.forward(token_ids, state, prior=inputs)
+    return np.transpose(logits, (1, 0, 2)), state
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_both_engines_give_the_same_logits(config: ModelConfig) -> None:
-    network = build_network(config, random_seed=0, precision="float32")
-    for name, value in random_parameters(config).items():
-        network.parameters()[name].assign(value)
-    tokens = random_tokens(config)
-    tensorflow_logits, _ = network.forward(tokens, network.initial_state(BATCH))  # (T, B, V)
-    model = numpy_model(config)
-    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH))  # (B, T, V)
+    network, model = tensorflow_network(config), numpy_model(config)
+    tokens, prior = random_tokens(config), random_prior(config)
+    tensorflow_logits, _ = run_tensorflow(network, tokens, network.initial_state(BATCH), prior)
+    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH), prior)
+    np.testing.assert_allclose(numpy_logits, tensorflow_logits, atol=ATOL)
+
+
+@pytest.mark.parametrize("config", GATED_CONFIGS, ids=str)
+def test_both_engines_give_the_same_logits_of_the_network_alone(config: ModelConfig) -> None:
+    network, model, tokens = tensorflow_network(config), numpy_model(config), random_tokens(config)
+    tensorflow_logits, _ = network.forward(tokens, network.initial_state(BATCH))
+    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH))
     np.testing.assert_allclose(numpy_logits, np.transpose(tensorflow_logits, (1, 0, 2)), atol=ATOL)
+    gated_logits, _ = model.forward(tokens, model.initial_state(BATCH), random_prior(config))
+    assert np.abs(gated_logits - numpy_logits).max() > 1
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -86,11 +126,11 @@ def test_the_initial_weights_of_a_network_load_into_the_numpy_model(config: Mode
     network = build_network(config, random_seed=3, precision="float32")
     weights = {name: variable.numpy() for name, variable in network.parameters().items()}
     assert {name: weight.shape for name, weight in weights.items()} == parameter_shapes(config)
-    tokens = random_tokens(config)
+    tokens, prior = random_tokens(config), random_prior(config)
     model = build_language_model(config, weights)
-    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH))
-    tensorflow_logits, _ = network.forward(tokens, network.initial_state(BATCH))
-    np.testing.assert_allclose(numpy_logits, np.transpose(tensorflow_logits, (1, 0, 2)), atol=ATOL)
+    numpy_logits, _ = model.forward(tokens, model.initial_state(BATCH), prior)
+    tensorflow_logits, _ = run_tensorflow(network, tokens, network.initial_state(BATCH), prior)
+    np.testing.assert_allclose(numpy_logits, tensorflow_logits, atol=ATOL)
 
 
 @pytest.mark.parametrize("config", RECURRENT_CONFIGS, ids=str)
@@ -109,18 +149,17 @@ def test_stock_keras_layers_agree_with_the_kernels(config: ModelConfig) -> None:
 @pytest.mark.usefixtures("run_eagerly")
 def test_windows_of_any_length_give_the_same_logits(config: ModelConfig) -> None:
     """Windows shorter and longer than the context, with the state carried between them."""
-    network = build_network(config, random_seed=0, precision="float32")
-    for name, value in random_parameters(config).items():
-        network.parameters()[name].assign(value)
-    model, tokens = numpy_model(config), random_tokens(config)
-    whole, _ = model.forward(tokens, model.initial_state(BATCH))
+    network, model = tensorflow_network(config), numpy_model(config)
+    tokens, prior = random_tokens(config), random_prior(config)
+    whole, _ = model.forward(tokens, model.initial_state(BATCH), prior)
     state, numpy_state, start = network.initial_state(BATCH), model.initial_state(BATCH), 0
     for window in (2, 6, 1):
-        part = tokens[:, start : start + window]
-        logits, state = network.forward(part, state)
-        numpy_logits, numpy_state = model.forward(part, numpy_state)
-        expected = whole[:, start : start + window]
-        np.testing.assert_allclose(np.transpose(logits, (1, 0, 2)), expected, atol=ATOL)
+        positions = slice(start, start + window)
+        part, prior_part = tokens[:, positions], part_of(prior, slice(None), positions)
+        logits, state = run_tensorflow(network, part, state, prior_part)
+        numpy_logits, numpy_state = model.forward(part, numpy_state, prior_part)
+        expected = whole[:, positions]
+        np.testing.assert_allclose(logits, expected, atol=ATOL)
         np.testing.assert_allclose(numpy_logits, expected, atol=ATOL)
         start += window
     assert start == TIME
@@ -128,21 +167,22 @@ def test_windows_of_any_length_give_the_same_logits(config: ModelConfig) -> None
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_numpy_step_by_step_equals_the_whole_sequence(config: ModelConfig) -> None:
-    model, tokens = numpy_model(config), random_tokens(config)
-    whole, _ = model.forward(tokens, model.initial_state(BATCH))
+    model, tokens, prior = numpy_model(config), random_tokens(config), random_prior(config)
+    whole, _ = model.forward(tokens, model.initial_state(BATCH), prior)
     state, steps = model.initial_state(BATCH), []
     for t in range(TIME):
-        logits, state = model.forward(tokens[:, t : t + 1], state)
+        logits, state = model.forward(tokens[:, t : t + 1], state, part_of(prior, slice(None), slice(t, t + 1)))
         steps.append(logits.copy())
     np.testing.assert_allclose(np.concatenate(steps, axis=1), whole, atol=ATOL)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_numpy_batch_equals_its_single_rows(config: ModelConfig) -> None:
-    model, tokens = numpy_model(config), random_tokens(config)
-    batch, _ = model.forward(tokens, model.initial_state(BATCH))
+    model, tokens, prior = numpy_model(config), random_tokens(config), random_prior(config)
+    batch, _ = model.forward(tokens, model.initial_state(BATCH), prior)
     for row in range(BATCH):
-        single, _ = model.forward(tokens[row : row + 1], model.initial_state(1))
+        rows = slice(row, row + 1)
+        single, _ = model.forward(tokens[rows], model.initial_state(1), part_of(prior, rows, slice(None)))
         np.testing.assert_allclose(single[0], batch[row], atol=ATOL)
 
 
