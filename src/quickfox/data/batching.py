@@ -31,6 +31,9 @@ class StreamBatches:
     the end of the text at its start, and its state is never reset here. After n / T steps every stream has read the
     whole text; in n / (B * T) steps, an epoch, the B streams have read it once. The random seed determines the phase.
 
+    Attributes:
+        window: T.
+
     Args:
         ids: (n,) token ids of the training text, n > window.
         batch_size: B, number of streams.
@@ -60,7 +63,7 @@ class StreamBatches:
             )
         self._ids = ids
         self._loss_mask = loss_mask
-        self._window = window
+        self.window = window
         self._batch_size = batch_size
         # The output of SeedSequence never changes between NumPy versions; that of a Generator may.
         phase = int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0]) % n
@@ -70,7 +73,14 @@ class StreamBatches:
     @property
     def steps_per_epoch(self) -> float:
         """Steps whose batches contain as many tokens as the text."""
-        return len(self._ids) / (self._batch_size * self._window)
+        return len(self._ids) / (self._batch_size * self.window)
+
+    def starts(self, step: int) -> list[int]:
+        """The position in the text of the first input of each of `rows` at a step; for its argument see `batch`."""
+        n = len(self._ids)
+        advance = step * self.window % n  # a Python integer, which cannot overflow
+        starts: list[int] = ((self._stream_starts + advance) % n).tolist()
+        return starts
 
     def batch(self, step: int) -> tuple[Int32Array, Int32Array]:
         """Inputs and targets of a step.
@@ -82,23 +92,26 @@ class StreamBatches:
             x: (B, T) int32 token ids, only `rows` of it; each row continues that row of the step before.
             y: (B, T) int32, the token after each of x, or IGNORED.
         """
-        n = len(self._ids)
-        advance = step * self._window % n  # a Python integer, which cannot overflow
-        starts = ((self._stream_starts + advance) % n).tolist()
-        length = self._window + 1  # the last token of a row is a target only
-        tokens = np.stack([_ring(self._ids, start, length) for start in starts]).astype(np.int32)  # (B, T + 1)
+        starts = self.starts(step)
+        length = self.window + 1  # the last token of a row is a target only
+        tokens = np.stack([read_ring(self._ids, start, length) for start in starts]).astype(np.int32)  # (B, T + 1)
         x, y = np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
         if self._loss_mask is not None:
-            y[~np.stack([_ring(self._loss_mask, start, length)[1:] for start in starts])] = IGNORED
+            y[~np.stack([read_ring(self._loss_mask, start, length)[1:] for start in starts])] = IGNORED
         return x, y
 
 
-def _ring(source: TokenSource, start: int, length: int) -> npt.NDArray[Any]:
-    """`length` elements from `start`, continued at the start after the end; `length` is at most the size."""
-    excess = start + length - len(source)
-    if excess <= 0:
-        return source[start : start + length]
-    return np.concatenate([source[start : len(source)], source[:excess]])
+def read_ring(source: TokenSource, start: int, length: int) -> npt.NDArray[Any]:
+    """`length` elements of a text that is continued at its start after its end, from any position `start` on."""
+    n = len(source)
+    start %= n
+    parts = []
+    while start + length > n:
+        parts.append(source[start:n])
+        length -= n - start
+        start = 0
+    last = source[start : start + length]
+    return np.concatenate([*parts, last]) if parts else last
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class LeaveOutModel:
     """The n-gram models of a text without each of its blocks.
 
     Attributes:
+        vocabulary_size: V.
+        context: number of tokens before a window that are needed as context of its first.
         min_counts: of each order, the smallest count of an n-gram that is not left out; 1: none are.
 
     Args:
@@ -51,6 +53,8 @@ class LeaveOutModel:
         self, ids: np.ndarray, ngrams: tuple[int, ...], tensors: Mapping[str, np.ndarray], threads: int = 1
     ) -> None:
         self._model = NgramLanguageModel(ngram_config(ngrams[0], ngrams), tensors)
+        self.vocabulary_size = ngrams[0]
+        self.context = max(0, len(ngrams) - 2)
         orders = range(2, len(ngrams) + 1)
         self._offsets = [tensors[f"ngram.{order}.offsets"] for order in orders]
         self._tokens = [tensors[f"ngram.{order}.tokens"] for order in orders]
