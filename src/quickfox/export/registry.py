@@ -50,12 +50,13 @@ def extract_network(bundle: "ModelBundle") -> "ModelBundle":
             f"the model has the architecture {config.architecture}, which has no network to export: train a model with "
             "another architecture"
         )
-    if not config.ngrams:
+    if not config.ngrams and not config.ngram_gate:
         return bundle
+    network = dataclasses.replace(config, ngrams=(), ngram_gate=0)
     return dataclasses.replace(
         bundle,
-        config=dataclasses.replace(config, ngrams=()),
-        parameters={name: bundle.parameters[name] for name in parameter_shapes(config)},
+        config=network,
+        parameters={name: bundle.parameters[name] for name in parameter_shapes(network)},
         validation_loss=bundle.network_loss,
         network_loss=None,
     )

@@ -9,6 +9,7 @@ each order.
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,11 @@ _FEW_TOKENS = 8
 benchmarks/LOG.md)."""
 
 
+_FEW_ENTRIES = 16  # likewise, of one context
+_SHORT_CONTEXT = 3  # tokens of a context whose distribution is kept: in sampling, such contexts recur
+_MAX_BYTES_OF_SHORT_ROWS = 2**24
+
+
 class _Order:
     """The n-grams of one order >= 2, grouped by their context, an n-gram of the order below.
 
@@ -44,7 +50,8 @@ class _Order:
         gammas = 1.0 - context_sums(self.offsets, self.alphas)
         self.gammas = np.append(np.maximum(gammas, MIN_GAMMA), 1.0).astype(np.float32)  # the last: of ABSENT, -1
         self._search_steps = int(np.diff(self.offsets).max(initial=0)).bit_length()
-        self._offsets_view, self._tokens_view = self.offsets.data, self.tokens.data
+        self._offsets_view, self.tokens_view = self.offsets.data, self.tokens.data
+        self.alphas_view, self.gammas_view = self.alphas.data, self.gammas.data
 
     def find(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The index of the n-gram of each context and token, or ABSENT: integers of one shape -> int64."""
@@ -64,12 +71,12 @@ class _Order:
         if context == ABSENT:
             return ABSENT
         first, end = self._offsets_view[context], self._offsets_view[context + 1]
-        index = bisect_left(self._tokens_view, token, first, end)
-        return index if index < end and self._tokens_view[index] == token else ABSENT
+        index = bisect_left(self.tokens_view, token, first, end)
+        return index if index < end and self.tokens_view[index] == token else ABSENT
 
-    def entries(self, context: int) -> slice:
-        """The n-grams of one context."""
-        return slice(self._offsets_view[context], self._offsets_view[context + 1])
+    def entries(self, context: int) -> tuple[int, int]:
+        """The index of the first n-gram of a context, and that after its last."""
+        return self._offsets_view[context], self._offsets_view[context + 1]
 
     def _token_at(self, index: np.ndarray) -> np.ndarray:
         tokens: np.ndarray = self.tokens[np.minimum(index, len(self.tokens) - 1)]
@@ -84,6 +91,7 @@ class NgramLanguageModel:
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
         self._unigrams = np.maximum(parameters["ngram.1.probs"], np.float32(MIN_UNIGRAM))  # (V,)
         self._orders = [_Order(order, parameters) for order in range(2, len(config.ngrams) + 1)]
+        self._short_rows: dict[int, np.ndarray] = {}  # index of a context of _SHORT_CONTEXT tokens -> (V,)
 
     def initial_state(self, batch_size: int) -> State:
         return ((np.full((batch_size, len(self._orders)), ABSENT, np.int32),),)
@@ -147,7 +155,7 @@ class NgramLanguageModel:
     def distributions(self, contexts: np.ndarray) -> np.ndarray:
         """The distributions after contexts (B, T, K - 1), as `read` returns them: (B, T, V) float32."""
         flat = contexts.reshape(contexts.shape[0] * contexts.shape[1], len(self._orders))
-        rows = np.stack([self._row(row) for row in flat.tolist()]) if len(flat) <= _FEW_TOKENS else self._rows(flat)
+        rows = np.array([self._row(row) for row in flat.tolist()]) if len(flat) <= _FEW_TOKENS else self._rows(flat)
         return rows.reshape(*contexts.shape[:2], -1)
 
     def _rows(self, contexts: np.ndarray) -> np.ndarray:
@@ -171,16 +179,34 @@ class NgramLanguageModel:
 
     def _row(self, contexts: list[int]) -> np.ndarray:
         """The distribution after one context of each length, (V,) float32."""
-        scale = 1.0
-        found = []
-        for order, context in zip(reversed(self._orders), reversed(contexts), strict=True):
-            if context != ABSENT:
-                found.append((order, order.entries(context), scale))
-                scale *= order.gammas.item(context)
-        probs: np.ndarray = self._unigrams * np.float32(max(scale, MIN_SCALE))
-        for order, entries, share in found:
-            probs[order.tokens[entries].astype(np.intp)] += order.alphas[entries] * np.float32(share)
-        return probs
+        short, long = self._orders[:_SHORT_CONTEXT], self._orders[_SHORT_CONTEXT:]
+        key = contexts[_SHORT_CONTEXT - 1] if len(short) == _SHORT_CONTEXT else ABSENT
+        row = self._short_rows.get(key)
+        if row is None:
+            row = _extend(self._unigrams, short, contexts[:_SHORT_CONTEXT])
+            if key != ABSENT and len(self._short_rows) * row.nbytes < _MAX_BYTES_OF_SHORT_ROWS:
+                self._short_rows[key] = row
+        return _extend(row, long, contexts[_SHORT_CONTEXT:])
+
+
+def _extend(probs: np.ndarray, orders: list[_Order], contexts: list[int]) -> np.ndarray:
+    """The distribution (V,) after contexts of the lengths that `orders` extend; `probs` is that of shorter contexts."""
+    scale = 1.0  # the product of gamma over the longer contexts
+    found = []
+    for order, context in zip(reversed(orders), reversed(contexts), strict=True):
+        if context != ABSENT:
+            found.append((order, *order.entries(context), scale))
+            scale *= order.gammas_view[context]
+    extended: np.ndarray = probs * np.float32(max(scale, MIN_SCALE))
+    view: Any = extended.data
+    for order, first, end, share in found:
+        if end - first > _FEW_ENTRIES:
+            tokens = order.tokens[first:end].astype(np.intp)
+            extended[tokens] += order.alphas[first:end] * np.float32(share)
+        else:
+            for token, alpha in zip(order.tokens_view[first:end], order.alphas_view[first:end], strict=True):
+                view[token] += alpha * share
+    return extended
 
 
 def context_lengths(contexts: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ The tables depend on the training text only, so the time at which they are ready
 import concurrent.futures
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from quickfox.config.model import ngram_config
 from quickfox.data.dataset import Tokens
 from quickfox.data.token_file import TokenSource
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
+from quickfox.models.ngram.leave_out import LeaveOutModel
 from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.training.engine.events import NgramsEstimated
 from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
@@ -51,15 +53,22 @@ class NgramEstimation:
             of the model, so that no checkpoint has tables of which no event was yielded.
     """
 
-    def __init__(self, tables: NgramTables | None = None) -> None:
+    def __init__(self, estimate: Callable[[], tuple[NgramTables, NgramsEstimated | None]]) -> None:
         self._result: Future[tuple[NgramTables, NgramsEstimated | None]] = Future()
-        self.is_reported = tables is not None
-        if tables is not None:  # of a checkpoint
-            self._result.set_result((tables, None))
+        self._leave_out: Future[LeaveOutModel] = Future()
+        self._estimate = estimate
+        self.is_reported = False
 
     @classmethod
     def start(
-        cls, order: int, vocabulary_size: int, training_tokens: Tokens, validation_tokens: Tokens, threads: int = 1
+        cls,
+        order: int,
+        vocabulary_size: int,
+        training_tokens: Tokens,
+        validation_tokens: Tokens,
+        threads: int = 1,
+        *,
+        has_gate: bool = False,
     ) -> Self:
         """Starts to estimate tables on a thread.
 
@@ -69,18 +78,32 @@ class NgramEstimation:
             training_tokens: the training text.
             validation_tokens: the validation text, on which the n-gram model alone is evaluated; may be empty.
             threads: that count; 1 while TensorFlow uses the processors too.
+            has_gate: whether a network with an n-gram gate is trained, which needs `leave_out`.
         """
-        estimation = cls()
+        estimation = cls(partial(_estimate, order, vocabulary_size, training_tokens.ids, validation_tokens, threads))
+        estimation._start(training_tokens.ids if has_gate else None)
+        return estimation
 
+    @classmethod
+    def restore(cls, tables: NgramTables, training_tokens: Tokens, *, has_gate: bool = False) -> Self:
+        """The tables of a checkpoint; arguments as for `start`."""
+        estimation = cls(lambda: (tables, None))
+        estimation.is_reported = True
+        estimation._start(training_tokens.ids if has_gate else None)
+        return estimation
+
+    def _start(self, gate_tokens: TokenSource | None) -> None:
         def run() -> None:
             try:
-                result = _estimate(order, vocabulary_size, training_tokens.ids, validation_tokens, threads)
-                estimation._result.set_result(result)
-            except BaseException as error:  # raised in the thread that asks for the tables
-                estimation._result.set_exception(error)
+                tables, report = self._estimate()
+                self._result.set_result((tables, report))
+                if gate_tokens is not None:
+                    self._leave_out.set_result(LeaveOutModel(_read_tokens(gate_tokens), tables.ngrams, tables.tensors))
+            except BaseException as error:  # raised in the thread that asks for the result
+                future = self._leave_out if self._result.done() else self._result
+                future.set_exception(error)
 
         threading.Thread(target=run, daemon=True).start()  # a daemon: a signal need not wait for it
-        return estimation
 
     @property
     def is_ready(self) -> bool:
@@ -96,6 +119,12 @@ class NgramEstimation:
     def tables(self) -> NgramTables:
         """The tables; waits until they are estimated. Raises the errors of reading the text."""
         return self._result.result()[0]
+
+    @property
+    def leave_out(self) -> LeaveOutModel:
+        """The tables without each block of the training text; waits for them. Only of an estimation for a gate."""
+        self._result.result()  # raises the error if there are no tables
+        return self._leave_out.result()
 
     def take_report(self) -> NgramsEstimated | None:
         """The event of the estimation, once; waits until it is finished. None: it was taken, or there is none.

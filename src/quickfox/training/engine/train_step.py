@@ -15,7 +15,7 @@ from quickfox.data.batching import IGNORED
 from quickfox.training.distributed.strategy import Cluster
 from quickfox.training.engine.optimizer import Optimizer
 from quickfox.training.networks.matmul import Tensor
-from quickfox.training.networks.network import Dropout, Network, State
+from quickfox.training.networks.network import Dropout, Network, PriorTensors, State
 from quickfox.training.tensorflow_runtime import has_gpu
 
 STATE_RESET_WINDOWS = 32
@@ -64,9 +64,16 @@ class TrainStep:
         batches = tf.TensorSpec([None, rows, self._config.window], tf.int32)
         state = self._cluster.scatter(self._network.initial_state(self._config.batch_size))
         state_spec = tf.nest.map_structure(tf.type_spec_from_value, state)
-        return [batches, batches, tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64), state_spec]
+        scalars = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64)
+        priors: tuple[Any, ...] = ()
+        if self._network.config.ngram_gate:
+            log_probs = [*batches.shape, self._network.config.vocabulary_size]
+            priors = tf.TensorSpec(log_probs, tf.float32), tf.TensorSpec(batches.shape, tf.int32)
+        return [batches, batches, *scalars, state_spec, priors]
 
-    def _run(self, xs: Tensor, ys: Tensor, rates: Tensor, first_step: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def _run(
+        self, xs: Tensor, ys: Tensor, rates: Tensor, first_step: Tensor, state: Any, priors: PriorTensors = ()
+    ) -> tuple[Tensor, Any]:
         """K consecutive optimizer steps.
 
         Args:
@@ -74,6 +81,7 @@ class TrainStep:
             rates: (K,) float32, learning rates.
             first_step: scalar int64, optimizer steps made before.
             state: before the first step, as `Cluster.scatter` returns it.
+            priors: of the n-gram gate, (K, B, T, V) and (K, B, T); empty without a gate.
 
         Returns:
             The losses of the whole batches (K,), nats per token, and the new state.
@@ -83,26 +91,30 @@ class TrainStep:
 
         def body(k: Tensor, losses: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
             step = first_step + tf.cast(k, tf.int64)
-            loss, state = strategy.run(self._replica_step, (xs[k], ys[k], rates[k], step, state))
+            prior = tuple(tensor[k] for tensor in priors)
+            loss, state = strategy.run(self._replica_step, (xs[k], ys[k], rates[k], step, state, prior))
             return k + 1, losses.write(k, strategy.experimental_local_results(loss)[0]), state
 
         start = (tf.constant(0), tf.TensorArray(tf.float32, size=steps), state)
         _, losses, state = tf.while_loop(lambda k, *_: k < steps, body, start, parallel_iterations=1)
         return losses.stack(), state
 
-    def _replica_step(self, x: Tensor, y: Tensor, rate: Tensor, step: Tensor, state: State) -> tuple[Tensor, State]:
+    def _replica_step(
+        self, x: Tensor, y: Tensor, rate: Tensor, step: Tensor, state: State, prior: PriorTensors
+    ) -> tuple[Tensor, State]:
         """One step on one replica: x, y (B, T) of its worker, its own state -> loss of the whole batch, new state."""
         losses, gradients, states = [], [], []
         x, y = self._cluster.local_shard(x), self._cluster.local_shard(y)
         count = self._targets_per_microbatch(y)
         state = self._reset_state(state, step)
         first = self._cluster.replica_index() * self._microbatches
-        for index, (x_part, y_part, state_part) in enumerate(
-            split_rows((x, y, state), self._microbatches), start=first
+        prior = tuple(map(self._cluster.local_shard, prior))
+        for index, (x_part, y_part, state_part, prior_part) in enumerate(
+            split_rows((x, y, state, prior), self._microbatches), start=first
         ):
             seed_index = tf.cast(step, tf.int32) * self._all_microbatches + index
             seed = tf.stack([self._config.random_seed % 2**31, seed_index])
-            loss, part_gradients, new_state = self._microbatch_step(x_part, y_part, state_part, seed, count)
+            loss, part_gradients, new_state = self._microbatch_step(x_part, y_part, state_part, prior_part, seed, count)
             losses.append(loss)
             gradients.append(part_gradients)
             states.append(new_state)
@@ -128,11 +140,11 @@ class TrainStep:
         return tf.maximum(count, 1.0) / self._all_microbatches
 
     def _microbatch_gradients(
-        self, x: Tensor, y: Tensor, state: State, seed: Tensor, count: Tensor
+        self, x: Tensor, y: Tensor, state: State, prior: PriorTensors, seed: Tensor, count: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         """x, y (B / microbatches, T) -> sum of losses / count, its gradients by parameter name, and the new state."""
         with tf.GradientTape() as tape:
-            logits, new_state = self._network.forward(x, state, Dropout(self._config.dropout, seed))
+            logits, new_state = self._network.forward(x, state, Dropout(self._config.dropout, seed), prior)
             if self._has_ignored:
                 losses = cross_entropy(logits, tf.maximum(y, 0)) * tf.cast(tf.transpose(y) != IGNORED, tf.float32)
             else:
@@ -162,6 +174,11 @@ def concatenate_rows(states: list[State]) -> State:
     """The inverse of `split_rows` for states."""
     state: State = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *states)
     return state
+
+
+def name_state(state: Any) -> dict[str, Any]:
+    """The tensors of a carried state by their names in a checkpoint."""
+    return {f"state.{index}": tensor for index, tensor in enumerate(tf.nest.flatten(state))}
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ from quickfox.training.distributed.strategy import Cluster, single_process, tens
 from quickfox.training.engine.events import Event, Replanned, StepsCompleted, Validated
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.optimizer import Optimizer, learning_rate
+from quickfox.training.engine.priors import PriorBatches
 from quickfox.training.engine.progress import CallTimer, Progress
-from quickfox.training.engine.train_step import TrainStep, threads_of_process
+from quickfox.training.engine.train_step import TrainStep, name_state, threads_of_process
 from quickfox.training.engine.validation import Validation
 from quickfox.training.networks.registry import build_network
 from quickfox.training.planning.time_budget import Budget, StepPlan
@@ -97,6 +98,9 @@ class Trainer:
         )
         threads = threads_of_process(training, self.cluster)
         self.ngrams = ngrams
+        self.priors: PriorBatches | None = None
+        if ngrams and model.ngram_gate:
+            self.priors = PriorBatches(training_tokens.ids, self.batches, ngrams.leave_out)
         self.validation = Validation(self.network, validation_tokens, training.window, threads, ngrams)
         self._start_state = self.network.initial_state(training.batch_size)
         self.state = self.cluster.scatter(self._start_state)
@@ -176,11 +180,12 @@ class Trainer:
         progress = self.progress
         batches = [self.batches.batch(progress.step + k) for k in range(count)]
         xs, ys = (np.stack(arrays) for arrays in zip(*batches, strict=True))  # (count, B, T) each
+        priors = tuple(map(tf.constant, self.priors.batches(progress.step, count))) if self.priors else ()
         rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
         started = time.perf_counter()
         with self.cluster.collective(self._call_deadline()):
             losses, self.state = self.train_step.run(
-                tf.constant(xs), tf.constant(ys), tf.constant(rates), tf.constant(progress.step, tf.int64), self.state
+                *map(tf.constant, (xs, ys, rates)), tf.constant(progress.step, tf.int64), self.state, priors
             )
             values: list[float] = losses.numpy().tolist()
         seconds = time.perf_counter() - started
@@ -251,7 +256,7 @@ class Trainer:
     def training_tensors(self) -> dict[str, Array]:
         """The other tensors of a checkpoint: optimizer slots and the carried state."""
         self.cluster.control.send(do="gather")
-        tensors = {**self.optimizer.slots, **_name_state(self.cluster.gather(self.state))}
+        tensors = {**self.optimizer.slots, **name_state(self.cluster.gather(self.state))}
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     def compare_weights(self) -> None:
@@ -274,7 +279,7 @@ class Trainer:
         Raises:
             DataError: the tensors do not match the settings.
         """
-        state = _name_state(self._start_state)
+        state = name_state(self._start_state)
         expected = {**self.optimizer.slots, **state}
         for name in sorted(expected.keys() | training.keys()):
             if name not in expected or name not in training or training[name].shape != tuple(expected[name].shape):
@@ -293,8 +298,3 @@ class Trainer:
             for variable in (*self.parameters.values(), *self.optimizer.slots.values()):
                 variable.assign(self.cluster.broadcast(tf.convert_to_tensor(variable)))
             self.state = self.cluster.scatter(tf.nest.map_structure(self.cluster.broadcast, self._start_state))
-
-
-def _name_state(state: Any) -> dict[str, Any]:
-    """The tensors of a carried state by their names in a checkpoint."""
-    return {f"state.{index}": tensor for index, tensor in enumerate(tf.nest.flatten(state))}

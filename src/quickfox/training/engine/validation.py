@@ -10,15 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from quickfox.config.model import ModelConfig
 from quickfox.data.batching import ValidationWindow, count_validation_segments, iter_validation_windows
 from quickfox.data.dataset import Tokens
-from quickfox.models.language_model import replace_first
-from quickfox.models.mixture import adapt_weights, initial_weights, move_weights
+from quickfox.models.language_model import Prior, replace_first
+from quickfox.models.losses import cross_entropy as mixture_cross_entropy
+from quickfox.models.mixture import initial_mixing, mix
 from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.train_step import concatenate_rows, cross_entropy, num_microbatches, split_rows
 from quickfox.training.networks.matmul import Tensor
-from quickfox.training.networks.network import Network, State
+from quickfox.training.networks.network import Network, PriorTensors, State
 
 VALIDATION_SEGMENTS = 64
 VALIDATION_WARM_UP = 256  # tokens, at least; in practice a recurrent state depends on fewer
@@ -30,7 +32,7 @@ class ValidationLoss:
 
     Attributes:
         loss: of the model: the mixture, or the network if there are no n-gram tables.
-        network_loss: of the network alone.
+        network_loss: of the network alone, without its n-gram gate.
     """
 
     loss: float
@@ -68,57 +70,61 @@ class Validation:
             return None
         warm_up = -(-max(VALIDATION_WARM_UP, self._network.config.context or 0) // window) * window
         segments = count_validation_segments(len(tokens), VALIDATION_SEGMENTS, warm_up)
-        mixture = _MixtureLosses(self._ngrams.tables.model, segments) if self._ngrams else None
+        mixture = _Mixture(self._ngrams.tables.model, self._network.config, segments) if self._ngrams else None
         state, total, mixture_total = self._network.initial_state(segments), 0.0, 0.0
         for part in iter_validation_windows(tokens.ids, VALIDATION_SEGMENTS, window, warm_up, tokens.loss_mask):
             if part.reset_first:
                 state = self._network.reset_rows(state, tf.range(segments) == 0)
-            losses, state = self.window_losses(tf.constant(part.x), tf.constant(part.y), state)
+            prior = mixture.read(part) if mixture else None
+            tensors = tuple(map(tf.constant, prior)) if prior and self._network.config.ngram_gate else ()
+            losses, logits, state = self.window_losses(tf.constant(part.x), tf.constant(part.y), tensors, state)
             total += _weighted_sum(losses.numpy(), part)
-            if mixture:
-                mixture_total += _weighted_sum(mixture.advance(part, losses.numpy()), part)
+            if mixture and prior:
+                mixture_total += _weighted_sum(mixture.losses(part, logits.numpy(), prior), part)
         network_loss = total / tokens.num_targets
         return ValidationLoss(mixture_total / tokens.num_targets if mixture else network_loss, network_loss)
 
-    def _window_losses(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
-        """The cross-entropies (S, T) of one window, S segments, and the state after it."""
-        parts = num_microbatches(x.shape[0], self._threads)
-        losses, states = [], []
-        for x_part, y_part, state_part in split_rows((x, y, state), parts):
-            logits, new_state = self._network.forward(x_part, state_part)
-            losses.append(tf.transpose(cross_entropy(logits, y_part)))  # (T, S) -> (S, T)
+    def _window_losses(self, x: Tensor, y: Tensor, prior: PriorTensors, state: State) -> tuple[Tensor, Tensor, State]:
+        """Processes one window of S segments.
+
+        Returns:
+            The cross-entropies (S, T) of the network alone; its logits (S, T, V), with its n-gram gate if there is a
+            prior; and the state after the window.
+        """
+        losses, logits, states = [], [], []
+        parts = split_rows((x, y, prior, state), num_microbatches(x.shape[0], self._threads))
+        for x_part, y_part, prior_part, state_part in parts:
+            hidden, new_state = self._network.hidden(x_part, state_part)
+            alone = self._network.output(hidden)  # (T, S, V)
+            losses.append(cross_entropy(alone, y_part))
+            logits.append(alone + self._network.prior_term(hidden, prior_part) if prior_part else alone)
             states.append(new_state)
-        return tf.concat(losses, axis=0), concatenate_rows(states)
+        all_losses, all_logits = tf.concat(losses, axis=1), tf.concat(logits, axis=1)
+        return tf.transpose(all_losses), tf.transpose(all_logits, [1, 0, 2]), concatenate_rows(states)
 
 
 def _weighted_sum(losses: np.ndarray, window: ValidationWindow) -> float:
     return float((losses * window.weight).sum(dtype=np.float64))
 
 
-class _MixtureLosses:
-    """The cross-entropies of the mixture, window by window, from those of the network."""
+class _Mixture:
+    """The mixture of the network with the n-gram model, window by window."""
 
-    def __init__(self, ngram: NgramLanguageModel, segments: int) -> None:
+    def __init__(self, ngram: NgramLanguageModel, config: ModelConfig, segments: int) -> None:
         self._ngram = ngram
-        self._state = ngram.initial_state(segments)
-        self._weight, self._count = _weights_after_first_token(segments)
+        self._vocabulary_size = config.vocabulary_size
+        self._ngram_state = ngram.initial_state(segments)
+        self._mixing = initial_mixing(segments, self._vocabulary_size)
 
-    def advance(self, window: ValidationWindow, losses: np.ndarray) -> np.ndarray:
-        """The cross-entropies (S, T) of the next window; `losses` (S, T) are those of the network."""
+    def read(self, window: ValidationWindow) -> Prior:
+        """What the n-gram model says after each token of the next window."""
         if window.reset_first:
-            self._state = replace_first(self._state, self._ngram.initial_state(1))
-            self._weight[:1], self._count[:1] = _weights_after_first_token(1)
-        ngram, self._state = self._ngram.target_probs(window.x, window.y, self._state)
-        network = np.exp(-losses)
-        weights = np.empty((losses.shape[0], losses.shape[1] + 1), np.float32)
-        weights[:, 0] = self._weight
-        weights[:, 1:], self._weight, self._count = adapt_weights(self._weight, self._count, network, ngram)
-        before = weights[:, :-1]  # of each token, adapted to those before it
-        mixed: np.ndarray = -np.log(before * network + (1.0 - before) * ngram)
-        return mixed
+            self._ngram_state = replace_first(self._ngram_state, self._ngram.initial_state(1))
+            (self._mixing,) = replace_first((self._mixing,), (initial_mixing(1, self._vocabulary_size),))
+        prior, self._ngram_state = self._ngram.prior(window.x, self._ngram_state)
+        return prior
 
-
-def _weights_after_first_token(segments: int) -> tuple[np.ndarray, np.ndarray]:
-    """The initial weights after the token before the first target, which counts as read but does not move them."""
-    weight, count = initial_weights(segments)
-    return move_weights(weight, count, weight)
+    def losses(self, window: ValidationWindow, logits: np.ndarray, prior: Prior) -> np.ndarray:
+        """The cross-entropies (S, T) of the window that was read; `logits` (S, T, V) are those of the network."""
+        mixed, self._mixing = mix(logits, prior.log_probs, window.x, self._mixing)
+        return mixture_cross_entropy(mixed, window.y)

@@ -32,7 +32,8 @@ class AttentionRNNNetwork(Network):
         output_kernel = tf.Variable(initializer(keras.initializers.GlorotUniform)(shapes["output.kernel"]))
         output_bias = tf.Variable(tf.zeros(shapes["output.bias"]))
         stacks = [*self._encoder.variables(), attention_kernel, *self._decoder.variables()]
-        self._parameters = dict(zip(shapes, [embedding, *stacks, output_kernel, output_bias], strict=True))
+        variables = [embedding, *stacks, output_kernel, output_bias, *self._gate_variables()]
+        self._parameters = dict(zip(shapes, variables, strict=True))
 
     def initial_state(self, batch_size: int) -> State:
         cache = empty_cache(self.config, batch_size)
@@ -46,7 +47,7 @@ class AttentionRNNNetwork(Network):
             *self._decoder.reset_rows(decoder_state, is_reset),
         )
 
-    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
+    def hidden(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
         weights, layers = self._parameters, self.config.num_layers
         encoder_state, cache, decoder_state = self._split_state(state)
         token_ids = tf.transpose(token_ids)  # (B, T) -> (T, B)
@@ -58,8 +59,11 @@ class AttentionRNNNetwork(Network):
         attended = dropout.apply_variational(tf.transpose(attended, [1, 0, 2]), layers)  # (T, B, H)
         decoder_inputs = tf.concat([tf.cast(encoded, self.compute_dtype), attended], axis=-1)  # (T, B, 2H)
         decoded, decoder_state = self._decoder.run(decoder_inputs, decoder_state, dropout, layers + 1)  # (T, B, H)
-        logits = dense(decoded, weights["output.kernel"], weights["output.bias"], self.compute_dtype)  # (T, B, V)
-        return logits, (*encoder_state, cache, *decoder_state)
+        return decoded, (*encoder_state, cache, *decoder_state)
+
+    def output(self, hidden: Tensor) -> Tensor:
+        weights = self._parameters
+        return dense(hidden, weights["output.kernel"], weights["output.bias"], self.compute_dtype)
 
     def _split_state(self, state: State) -> tuple[State, LayerState, State]:
         """The encoder's state, the cache, the decoder's state."""

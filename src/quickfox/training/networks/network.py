@@ -1,4 +1,4 @@
-"""The base class of the trainable networks, and what they have in common: dropout and seeded initialization.
+"""The base class of the trainable networks, and what they have in common: dropout, seeded initialization, n-gram gate.
 
 Dropout applies in training only: it zeroes a random fraction of a layer's outputs and scales up the rest (Srivastava
 et al. 2014, "Dropout"). A mask is a function of a seed, not of a generator's state, so a resumed run applies the same
@@ -14,11 +14,19 @@ import tensorflow as tf
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import Precision
+from quickfox.models.parameters import parameter_shapes
 from quickfox.training.networks.matmul import Tensor
 
 LayerState = tuple[Tensor, ...]
 State = tuple[LayerState, ...]
 Initializer = Callable[..., Any]
+PriorTensors = tuple[Tensor, ...]
+"""What an n-gram model says after each token: the logarithms of its distribution (B, T, V) float32, and the length of
+the longest context that it knows (B, T) int32. Empty: the logits are those of the network alone."""
+
+PRIOR_DROPOUT = 0.3
+"""Fraction of the positions at which training leaves out the n-gram term, so that the network also learns to predict
+without it; without this, it overfits in more than two epochs (benchmarks/LOG.md)."""
 
 _MAX_MASKS = 256  # per network; more than the deepest network has
 
@@ -46,10 +54,14 @@ class Dropout:
         """
         return self._apply_mask(outputs, outputs.shape[1:], mask_index)
 
+    def uniform(self, shape: Any, mask_index: int) -> Tensor:
+        """Random numbers in [0, 1) of this step, different for each `mask_index`."""
+        return tf.random.stateless_uniform(shape, tf.stack([self.seed[0], self.seed[1] * _MAX_MASKS + mask_index]))
+
     def _apply_mask(self, outputs: Tensor, shape: Any, mask_index: int) -> Tensor:
         if self.rate == 0.0:
             return outputs
-        uniform = tf.random.stateless_uniform(shape, tf.stack([self.seed[0], self.seed[1] * _MAX_MASKS + mask_index]))
+        uniform = self.uniform(shape, mask_index)
         mask = tf.cast(uniform >= self.rate, tf.float32) / (1.0 - self.rate)
         return outputs * tf.cast(mask, outputs.dtype)
 
@@ -96,8 +108,8 @@ class Network(ABC):
         """The state, with the initial state in the rows where `is_reset` (B,) bool is true."""
 
     @abstractmethod
-    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
-        """Logits at each position of a window, and the state after it.
+    def hidden(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
+        """The inputs of the output layer at each position of a window, and the state after it.
 
         Args:
             token_ids: (B, T) int32, both static.
@@ -105,5 +117,42 @@ class Network(ABC):
             dropout: the masks of the layers' outputs.
 
         Returns:
-            logits (T, B, V) float32, TIME-major, and the new state.
+            (T, B, H) in any dtype, TIME-major, and the new state.
         """
+
+    @abstractmethod
+    def output(self, hidden: Tensor) -> Tensor:
+        """The logits of the network alone: (T, B, H) -> (T, B, V) float32."""
+
+    def prior_term(self, hidden: Tensor, prior: PriorTensors, dropout: Dropout = NO_DROPOUT) -> Tensor:
+        """What the n-gram gate adds to the logits, (T, B, V) float32; see `models/ngram/gate.py`.
+
+        Args:
+            hidden: (T, B, H).
+            prior: of the n-gram model, not empty.
+            dropout: with a seed, the term is left out at random positions.
+        """
+        log_probs, lengths = prior
+        kernel, bias = (self._parameters[f"ngram_gate.{name}"] for name in ("kernel", "length_bias"))
+        hidden = tf.cast(hidden, tf.float32)
+        scale = 1.0 + tf.linalg.matvec(hidden, kernel) + tf.transpose(tf.gather(bias, lengths))  # (T, B)
+        if dropout.seed is not None:
+            uniform = dropout.uniform(scale.shape, _MAX_MASKS - 1)
+            scale *= tf.cast(uniform >= PRIOR_DROPOUT, tf.float32)
+        return scale[..., None] * tf.transpose(log_probs, [1, 0, 2])
+
+    def forward(
+        self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT, prior: PriorTensors = ()
+    ) -> tuple[Tensor, State]:
+        """Logits at each position of a window, (T, B, V) float32, TIME-major, and the state after it.
+
+        Args: as for `hidden` and `prior_term`.
+        """
+        hidden, new_state = self.hidden(token_ids, state, dropout)
+        logits = self.output(hidden)
+        return logits + self.prior_term(hidden, prior, dropout) if prior else logits, new_state
+
+    def _gate_variables(self) -> list[Any]:
+        """The variables of the n-gram gate, zeros: none without a gate."""
+        shapes = parameter_shapes(self.config)
+        return [tf.Variable(tf.zeros(shape)) for name, shape in shapes.items() if name.startswith("ngram_gate.")]

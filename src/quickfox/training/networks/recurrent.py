@@ -161,7 +161,7 @@ class RecurrentNetwork(Network):
         self.stack = RecurrentStack(config, config.embedding_dim, initializer, self.compute_dtype)
         output_kernel = tf.Variable(initializer(keras.initializers.GlorotUniform)(shapes["output.kernel"]))
         output_bias = tf.Variable(tf.zeros(shapes["output.bias"]))
-        variables = [embedding, *self.stack.variables(), output_kernel, output_bias]
+        variables = [embedding, *self.stack.variables(), output_kernel, output_bias, *self._gate_variables()]
         self._parameters = dict(zip(shapes, variables, strict=True))
 
     def initial_state(self, batch_size: int) -> State:
@@ -170,9 +170,10 @@ class RecurrentNetwork(Network):
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
         return self.stack.reset_rows(state, is_reset)
 
-    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
-        weights = self._parameters
+    def hidden(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
         token_ids = tf.transpose(token_ids)  # (B, T) -> (T, B)
-        outputs, new_state = self.stack.run_tokens(weights["embedding.weight"], token_ids, state, dropout)  # (T, B, H)
-        logits = dense(outputs, weights["output.kernel"], weights["output.bias"], self.compute_dtype)  # (T, B, V)
-        return logits, new_state
+        return self.stack.run_tokens(self._parameters["embedding.weight"], token_ids, state, dropout)
+
+    def output(self, hidden: Tensor) -> Tensor:
+        weights = self._parameters
+        return dense(hidden, weights["output.kernel"], weights["output.bias"], self.compute_dtype)

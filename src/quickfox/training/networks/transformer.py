@@ -46,8 +46,8 @@ class TransformerNetwork(Network):
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
         return tuple(reset_cache_rows(cache, is_reset) for cache in state)
 
-    def forward(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
-        """As `Network.forward`.
+    def hidden(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
+        """As `Network.hidden`.
 
         Dropout applies to the embeddings and to the output of each sublayer (Vaswani et al. 2017, section 5.4).
         """
@@ -67,9 +67,12 @@ class TransformerNetwork(Network):
             update = dropout.apply(self._matmul(activated, f"{name}.feed_forward.output_kernel"), 2 * layer + 2)
             new_state.append(cache)
         _, normed = add_and_norm(x, update, self.compute_dtype)
-        output = "embedding.weight" if self.config.tied_embeddings else "output.kernel"
-        logits = self._matmul(tf.transpose(normed, [1, 0, 2]), output, "norm.weight")  # (B, T, H) -> (T, B, V)
-        return tf.cast(logits, tf.float32), tuple(new_state)
+        normed = tf.transpose(normed, [1, 0, 2])  # (B, T, H) -> (T, B, H)
+        return tf.cast(normed, tf.float32) * self._parameters["norm.weight"], tuple(new_state)
+
+    def output(self, hidden: Tensor) -> Tensor:
+        kernel = "embedding.weight" if self.config.tied_embeddings else "output.kernel"
+        return tf.cast(self._matmul(hidden, kernel), tf.float32)
 
     def _embed(self, token_ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, H) float32."""
@@ -89,6 +92,8 @@ class TransformerNetwork(Network):
 
 
 def _initial_weight(name: str, shape: tuple[int, ...], config: ModelConfig, initializer: Initializer) -> Tensor:
+    if name.startswith("ngram_gate."):
+        return tf.zeros(shape)
     if len(shape) == 1:
         return tf.ones(shape)
     if name == "embedding.weight":

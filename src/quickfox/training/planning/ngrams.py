@@ -5,11 +5,12 @@ import secrets
 
 import numpy as np
 
+from quickfox.config.model import Architecture
 from quickfox.config.training import TrainingConfig, TrainingRequest
 from quickfox.data.token_file import TokenSource
 from quickfox.errors import UsageError
 
-ORDER_FACTOR = 1.9
+ORDER_FACTOR = 2.0
 """Order, as a multiple of ln(tokens) / entropy of a token in nats: the number of tokens that would identify a place in
 the text if tokens were independent. Measured on texts of 0.2 to 90 MB (benchmarks/LOG.md)."""
 
@@ -22,6 +23,18 @@ MAX_COUNTED_TOKENS = 2**27
 """Tokens counted; of a longer text, segments at equal distances."""
 
 _ENTROPY_TOKENS = 2**22  # the entropy is that of the first tokens
+
+GATE_ARCHITECTURES: tuple[Architecture, ...] = ("lstm", "gru", "rnn", "attention-rnn")
+"""Networks that may get an n-gram gate: not the transformer, whose exports would miss what it reads."""
+
+MAX_GATE_VOCABULARY = 512
+"""With a larger vocabulary, the distributions of the n-gram model take too large a part of a step."""
+
+MAX_GATE_TOKENS = 2**24
+"""Of a longer text, the tables without each block would take too much time and memory."""
+
+MAX_GATE_EPOCHS = 12.0
+"""With more epochs the gate gains nothing over the mixture (benchmarks/LOG.md)."""
 
 _NETWORK_SETTINGS = (
     "size",
@@ -61,6 +74,16 @@ def choose_ngram_order(request: TrainingRequest, training_tokens: TokenSource) -
     if request.ngram > len(training_tokens):
         raise UsageError(f"ngram {request.ngram} is more than the {len(training_tokens):,} training tokens", "ngram")
     return int(request.ngram)
+
+
+def allows_gate(request: TrainingRequest, ngram_order: int, vocabulary_size: int, training_tokens: int) -> bool:
+    """Whether a network may get an n-gram gate; `training/planning/auto_config.py` decides by the number of epochs."""
+    return (
+        ngram_order > 0
+        and (request.architecture or "lstm") in GATE_ARCHITECTURES
+        and vocabulary_size <= MAX_GATE_VOCABULARY
+        and training_tokens <= MAX_GATE_TOKENS
+    )
 
 
 def check_ngram_request(request: TrainingRequest) -> None:

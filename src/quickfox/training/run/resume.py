@@ -127,9 +127,17 @@ def _restore_ngrams(
     """The n-gram tables of the checkpoint, or their new estimation if it has none; None if the run has none."""
     if record.training.ngram_order == 0:
         return None
+    training_tokens, validation_tokens = open_split(directory, tokenizer, record.corpus, record.validation_split)
+    has_gate = record.model.ngram_gate > 0
     if point and point.bundle.config.ngrams:
         config, parameters = point.bundle.config, point.bundle.parameters
-        return NgramEstimation(NgramTables(config.ngrams, {name: parameters[name] for name in ngram_specs(config)}))
-    tokens = open_split(directory, tokenizer, record.corpus, record.validation_split)
-    threads = 1 if record.model.has_network else record.training.threads
-    return NgramEstimation.start(record.training.ngram_order, tokenizer.vocabulary_size, *tokens, threads)
+        tables = NgramTables(config.ngrams, {name: parameters[name] for name in ngram_specs(config)})
+        return NgramEstimation.restore(tables, training_tokens, has_gate=has_gate)
+    return NgramEstimation.start(
+        record.training.ngram_order,
+        tokenizer.vocabulary_size,
+        training_tokens,
+        validation_tokens,
+        threads=1 if record.model.has_network else record.training.threads,
+        has_gate=has_gate,
+    )

@@ -22,6 +22,7 @@ from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.planning.auto_config import Plan, choose_settings
 from quickfox.training.planning.cost import check_disk_space, check_memory, estimate_cost
 from quickfox.training.planning.ngrams import (
+    allows_gate,
     check_ngram_request,
     check_ngram_workers,
     choose_ngram_order,
@@ -85,15 +86,27 @@ def _run_chief(
         corpus_record = describe_corpus(corpus, encoded)
         tokens = open_split(directory, tokenizer, corpus_record, resolved.validation_split)
         order = choose_ngram_order(resolved.training, tokens[0].ids)
+        may_have_gate = run_context.cluster.size == 1 and allows_gate(
+            resolved.training, order, tokenizer.vocabulary_size, len(tokens[0])
+        )
         has_network = resolved.training.architecture != "ngram"
-        ngrams = None
+        ngrams, cluster = None, None
         if order and not request.dry_run:
-            ngrams = NgramEstimation.start(order, tokenizer.vocabulary_size, *tokens, 1 if has_network else threads)
-        cluster = None
+            ngrams = NgramEstimation.start(
+                order, tokenizer.vocabulary_size, *tokens, 1 if has_network else threads, has_gate=may_have_gate
+            )
         if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, encoded.digest, threads)
         record, flops = _plan_run(
-            resolved, corpus_record, tokenizer, checkpoint_every, threads, order, cluster, run_context.started
+            resolved,
+            corpus_record,
+            tokenizer,
+            checkpoint_every,
+            threads,
+            order,
+            cluster,
+            run_context.started,
+            may_have_gate=may_have_gate,
         )
         if request.dry_run:  # before the checks: the cost of a plan that they refuse is reported too
             yield _report_plan(run_started(directory, record), flops, run_context.started)
@@ -119,6 +132,8 @@ def _plan_run(
     ngram_order: int,
     cluster: "Cluster | None",
     started: float,
+    *,
+    may_have_gate: bool,
 ) -> tuple[RunRecord, float]:
     """Chooses all settings; returns them and the measured floating-point operations per second of all workers.
 
@@ -147,6 +162,7 @@ def _plan_run(
             earlier_config=config_run.training if config_run and config_run.model.has_network else None,
             replicas=cluster.replicas,
             ngram_order=ngram_order,
+            may_have_gate=may_have_gate,
         )
     record = RunRecord(
         model=plan.model,
