@@ -71,9 +71,12 @@ def test_keys_beyond_32_bits(threads: int) -> None:
 @given(
     ids=st.lists(st.integers(0, 3), min_size=1, max_size=40),
     chunk_tokens=st.integers(1, 50),
+    max_indexed_keys=st.integers(0, 20),
     threads=st.integers(1, 3),
 )
-def test_chunks_and_ranges_change_nothing(ids: list[int], chunk_tokens: int, threads: int) -> None:
+def test_chunks_ranges_and_searches_change_nothing(
+    ids: list[int], chunk_tokens: int, max_indexed_keys: int, threads: int
+) -> None:
     text = np.array(ids, np.uint8)
     contexts = np.array([ABSENT, *ids[:-1]], np.int32)
     context_counts = np.bincount(text, minlength=4)
@@ -83,6 +86,7 @@ def test_chunks_and_ranges_change_nothing(ids: list[int], chunk_tokens: int, thr
     assert expected.counts.tolist() == [pairs[tuple(divmod(key, 4))] for key in expected.keys.tolist()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting, "CHUNK_TOKENS", chunk_tokens)
+        patch.setattr(counting, "_MAX_INDEXED_KEYS", max_indexed_keys)
         parts = list(count_ngrams(text, contexts, context_counts, 4, 2, threads))
         advance_contexts(text, contexts, 4, expected.keys, threads)
     assert_counts(concatenate(parts), *(column.tolist() for column in expected))

@@ -1,6 +1,7 @@
 """The n-gram models of a text without one block, compared with their definition written with dictionaries."""
 
 from collections import Counter
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from quickfox.models.language_model import Prior
+from quickfox.models.ngram import leave_out
 from quickfox.models.ngram.kneser_ney import NgramEstimate, estimate_discounts, estimate_ngrams
 from quickfox.models.ngram.leave_out import BLOCKS, LeaveOutModel, block_bounds
 
@@ -99,11 +101,13 @@ def test_blocks_divide_the_text_equally(n: int) -> None:
     assert set(np.diff(bounds)) <= {n // BLOCKS, n // BLOCKS + 1}
 
 
+@pytest.mark.parametrize("max_cached", [0, UNLIMITED])
 @given(texts(), st.integers(1, 4))
-def test_the_probabilities_are_those_of_the_definition(case, order: int) -> None:
+def test_the_probabilities_are_those_of_the_definition(max_cached: int, case, order: int) -> None:
     vocabulary_size, ids, queries = case
     order = min(order, len(ids))
-    model = build(ids, estimate_ngrams(ids, vocabulary_size, order, UNLIMITED))
+    with patch.object(leave_out, "_MAX_CACHED", max_cached):
+        model = build(ids, estimate_ngrams(ids, vocabulary_size, order, UNLIMITED))
     assert model.min_counts == (1,) * order
     log_probs, lengths = all_priors(model, ids, queries)
     assert (log_probs.dtype, lengths.dtype) == (np.float32, np.int32)

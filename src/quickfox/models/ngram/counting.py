@@ -11,7 +11,8 @@ The n-grams of an order are counted in ranges of contexts, one after the other, 
 are exact, and rare n-grams can be dropped after each range.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from quickfox.system.threads import map_ahead
 
 CHUNK_TOKENS = 2**21
 """Tokens counted at a time, about."""
+
+_MAX_INDEXED_KEYS, _INDEXED_KEYS_PER_TOKEN = 2**25, 16  # possible keys up to which all are indexed, not searched for
 
 ABSENT = -1
 """The index of an n-gram that is not in the table."""
@@ -82,9 +85,11 @@ def advance_contexts(
         threads: number of chunks processed at the same time.
     """
 
+    find = _index_keys(keys, len(ids))
+
     def find_chunk(start: int) -> np.ndarray:
         chunk = slice(start, start + CHUNK_TOKENS)
-        return _find_keys(keys, contexts[chunk].astype(np.int64) * vocabulary_size + ids[chunk])
+        return find(contexts[chunk].astype(np.int64) * vocabulary_size + ids[chunk])
 
     # From the end of the text to its start: what a chunk writes, up to one element after it, was read before.
     starts = range(0, len(ids), CHUNK_TOKENS)[::-1]
@@ -130,6 +135,16 @@ def _count_triples(
             triples, counts = _merge(triples, counts, *np.unique(np.concatenate(waiting), return_counts=True))
             waiting = []
     return triples, counts
+
+
+def _index_keys(keys: np.ndarray, num_tokens: int) -> Callable[[np.ndarray], np.ndarray]:
+    """`_find_keys` for some `keys`, faster if they fill enough of their range for a text of that length."""
+    size = int(keys[-1]) + 1 if len(keys) else 0
+    if size > min(_MAX_INDEXED_KEYS, _INDEXED_KEYS_PER_TOKEN * num_tokens):
+        return partial(_find_keys, keys)
+    table = np.full(size + 2, ABSENT, np.int32)  # of each key plus one; the first and last of what is out of range
+    table[keys + 1] = np.arange(len(keys))
+    return lambda wanted: table.take(wanted + 1, mode="clip")
 
 
 def _find_keys(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ What has alpha 0 is no context. If the tables leave out n-grams for their small 
 the smallest in the tables are left out of each block, so that the tables without a block do not depend on it either.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ from quickfox.models.ngram.model import MIN_GAMMA, MIN_SCALE, MIN_UNIGRAM, Ngram
 from quickfox.models.ngram.tables import unigram_tensors
 
 BLOCKS = 8
+
+_MAX_CACHED = 2**22  # probabilities after contexts of two tokens
 
 
 def block_bounds(num_tokens: int) -> np.ndarray:
@@ -59,6 +62,14 @@ class LeaveOutModel:
         self._offsets = [tensors[f"ngram.{order}.offsets"] for order in orders]
         self._tokens = [tensors[f"ngram.{order}.tokens"] for order in orders]
         self._unigrams, self._alphas, self.min_counts = _estimate(ids, ngrams, self._offsets, self._tokens, threads)
+        self._cache: np.ndarray | None = None  # (BLOCKS, n, V) float32, after each context of two tokens
+        if len(ngrams) > 2 and BLOCKS * ngrams[1] * self.vocabulary_size <= _MAX_CACHED:
+            contexts = np.full((BLOCKS, ngrams[1], len(ngrams) - 1), ABSENT, np.int32)
+            contexts[..., 0], contexts[..., 1] = self._tokens[0], np.arange(ngrams[1])
+            blocks = np.repeat(np.arange(BLOCKS), ngrams[1])
+            rows = self._rows(contexts.reshape(len(blocks), -1), blocks)
+            # Not below the smallest unigram, so that a product with MIN_SCALE is a normal float32, too.
+            self._cache = np.maximum(rows, np.float32(MIN_UNIGRAM)).reshape(BLOCKS, ngrams[1], -1)
 
     def prior(self, token_ids: np.ndarray, blocks: np.ndarray) -> Prior:
         """The distributions after tokens, each without the block of its target.
@@ -84,26 +95,31 @@ class LeaveOutModel:
 
     def _rows(self, contexts: np.ndarray, blocks: np.ndarray) -> np.ndarray:
         """The distributions after contexts (N, K - 1) without blocks (N,): (N, V) float32."""
-        vocabulary_size = self._unigrams.shape[1]
+        probs: np.ndarray = self._unigrams[blocks]  # (N, V), without the contexts that follow
+        is_cached = np.zeros(len(contexts), bool)  # with the contexts of one and two tokens
+        if self._cache is not None:
+            is_cached = contexts[:, 1] != ABSENT
+            probs[is_cached] = self._cache[blocks[is_cached], contexts[is_cached, 1]]
         scale = np.ones(len(contexts), np.float32)  # the product of gamma over the longer contexts
         cells, shares = [], []
         tables = zip(self._offsets, self._tokens, self._alphas, contexts.T, strict=True)
-        for offsets, tokens, alphas, column in reversed(list(tables)):
+        for length, (offsets, tokens, alphas, column) in reversed(list(enumerate(tables, start=1))):
             first, end = (offsets[column + step].astype(np.int64) for step in (0, 1))  # of an absent context, any
-            rows = np.flatnonzero((column != ABSENT) & (first < end))
+            is_read = (column != ABSENT) & (first < end)
+            rows = np.flatnonzero(is_read & ~is_cached if length <= 2 else is_read)
             if len(rows) == 0:
                 continue
             first = first[rows]
             lengths = end[rows] - first
             starts = np.cumsum(lengths) - lengths  # of the n-grams of each row
             index = np.arange(starts[-1] + lengths[-1]) + np.repeat(first - starts, lengths)
-            cells.append(np.repeat(rows * vocabulary_size, lengths) + tokens[index])
+            cells.append(np.repeat(rows * self.vocabulary_size, lengths) + tokens[index])
             index += np.repeat(blocks[rows] * alphas.shape[1], lengths)
             share = alphas.reshape(-1)[index]
             gammas = np.maximum(1.0 - np.add.reduceat(share, starts), np.float32(MIN_GAMMA))
             shares.append(share * np.repeat(scale[rows], lengths))
             scale[rows] *= gammas
-        probs: np.ndarray = np.maximum(scale, MIN_SCALE)[:, None] * self._unigrams[blocks]  # (N, V)
+        probs *= np.maximum(scale, MIN_SCALE)[:, None]
         flat = probs.reshape(-1)
         for cell, share in zip(cells, shares, strict=True):
             flat[cell] += share  # the cells of one order are distinct
@@ -191,24 +207,22 @@ def _read_units(k: int, ids: np.ndarray, vocabulary_size: int, before: np.ndarra
     return _Units(np.concatenate([order.parents, keys // vocabulary_size]), index)
 
 
-def _count(ids: np.ndarray, index: np.ndarray, size: int) -> np.ndarray:
-    """Number of occurrences of n-grams in the text without each block: (BLOCKS, size) int64."""
+def _count(ids: np.ndarray, entries: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Number of occurrences of n-grams in the text without each block: (size,) int64 each."""
     bounds = block_bounds(len(ids))
-    counts = np.empty((BLOCKS, size), np.int64)
-    for block in range(BLOCKS):
-        # Bin 0 is of ABSENT.
-        counts[block] = np.bincount(index[bounds[block] : bounds[block + 1]] + 1, minlength=size + 1)[1:]
-    np.subtract(counts.sum(axis=0), counts, out=counts)
-    return counts
+    counts = np.bincount(entries + 1, minlength=size + 1)  # bin 0 is of ABSENT
+    for start, end in pairwise(bounds):
+        yield (counts - np.bincount(entries[start:end] + 1, minlength=size + 1))[1:]
 
 
-def _count_predecessors(k: int, ids: np.ndarray, vocabulary_size: int, units: _Units, longer: _Order) -> np.ndarray:
-    """Number of different tokens before each n-gram in the text without each block: (BLOCKS, n) int64.
+def _count_predecessors(
+    k: int, ids: np.ndarray, vocabulary_size: int, units: _Units, longer: _Order
+) -> Iterator[np.ndarray]:
+    """Number of different tokens before each n-gram in the text without each block: (n,) int64 each.
 
     That is the number of n-grams of order k + 1 in that text that end with it; those at the start of a block have the
     token V before them.
     """
-    size = len(units.contexts)
     bounds = block_bounds(len(ids))
     extended = longer.entries.astype(np.int64)  # the n-grams of order k + 1, numbered as units are
     starts = (bounds[:-1, None] + np.arange(k)).reshape(-1)
@@ -218,18 +232,23 @@ def _count_predecessors(k: int, ids: np.ndarray, vocabulary_size: int, units: _U
     tokens[np.isin(others, bounds[:-1] + k - 1)] = vocabulary_size
     keys, extended[others] = np.unique(units.entries[others] * (vocabulary_size + 1) + tokens, return_inverse=True)
     extended[others] += longer.size
-    blocks = np.repeat(np.arange(BLOCKS), np.diff(bounds))
-    # Of several values for one index, the last is assigned.
+
     positions = np.flatnonzero((extended != ABSENT) & (units.entries != ABSENT))
-    found, suffixes = extended[positions], np.full(longer.size + len(keys), ABSENT)
+    found = extended[positions]
+    blocks = np.repeat(np.arange(BLOCKS, dtype=np.int8), np.diff(bounds))[positions]
+    # Of several values for one index, the last is assigned.
+    suffixes = np.full(longer.size + len(keys), ABSENT, np.int32)
     suffixes[found] = units.entries[positions]
-    first, last = np.zeros((2, len(suffixes)), np.int64)
-    last[found] = blocks[positions]
-    first[found[::-1]] = blocks[positions[::-1]]
-    counts = np.bincount(suffixes[suffixes != ABSENT], minlength=size)
-    single = (first == last) & (suffixes != ABSENT)  # in one block only
-    lost = np.bincount(first[single] * size + suffixes[single], minlength=BLOCKS * size)
-    return counts - lost.reshape(BLOCKS, size)
+    first, last = np.zeros((2, len(suffixes)), np.int8)
+    last[found] = blocks
+    first[found[::-1]] = blocks[::-1]
+
+    single = np.flatnonzero((first == last) & (suffixes != ABSENT))  # in one block only
+    order = single[np.argsort(first[single], kind="stable")]
+    ends = np.cumsum(np.bincount(first[single], minlength=BLOCKS))
+    counts = np.bincount(suffixes[suffixes != ABSENT], minlength=len(units.contexts))
+    for lost in np.split(suffixes[order], ends[:-1]):
+        yield counts - np.bincount(lost, minlength=len(counts))
 
 
 def _estimate_order(
@@ -247,16 +266,18 @@ def _estimate_order(
         adjusted = _count(ids, units.entries, len(units.contexts))
     else:
         adjusted = _count_predecessors(k, ids, vocabulary_size, units, longer)
-    if is_context is not None:
-        adjusted *= is_context[:, units.contexts]
     alphas = np.empty((BLOCKS, order.size), np.float32)
-    for row, counts in zip(alphas, adjusted, strict=True):
+    for block, counts in enumerate(adjusted):
+        if is_context is not None:
+            counts *= is_context[block, units.contexts]
         discounts = estimate_discounts(np.bincount(np.minimum(counts, 5), minlength=6)[:5])
         totals = np.maximum(np.bincount(units.contexts, weights=counts), 1.0)
-        counts = counts[: order.size]
-        np.divide(counts - discounts[np.minimum(counts, 3)], totals[order.parents], out=row, casting="same_kind")
+        kept = counts[: order.size]
+        discounted = kept - discounts[np.minimum(kept, 3)]
+        np.divide(discounted, totals[order.parents], out=alphas[block], casting="same_kind")
     if order.min_count > 1:
-        kept = order.entries.astype(np.int64)
-        kept[units.entries == ABSENT] = ABSENT
-        alphas[_count(ids, kept, order.size) < order.min_count] = 0.0
+        entries = order.entries.astype(np.int64)
+        entries[units.entries == ABSENT] = ABSENT
+        for row, counts in zip(alphas, _count(ids, entries, order.size), strict=True):
+            row[counts < order.min_count] = 0.0
     return alphas
