@@ -63,7 +63,7 @@ class LeaveOutModel:
         self._tokens = [tensors[f"ngram.{order}.tokens"] for order in orders]
         self._unigrams, self._alphas, self.min_counts = _estimate(ids, ngrams, self._offsets, self._tokens, threads)
         self._cache: np.ndarray | None = None  # (BLOCKS, n, V) float32, after each context of two tokens
-        if len(ngrams) > 2 and BLOCKS * ngrams[1] * self.vocabulary_size <= _MAX_CACHED:
+        if len(ngrams) > 2 and 0 < BLOCKS * ngrams[1] * self.vocabulary_size <= _MAX_CACHED:
             contexts = np.full((BLOCKS, ngrams[1], len(ngrams) - 1), ABSENT, np.int32)
             contexts[..., 0], contexts[..., 1] = self._tokens[0], np.arange(ngrams[1])
             blocks = np.repeat(np.arange(BLOCKS), ngrams[1])
