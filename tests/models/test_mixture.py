@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from quickfox.config.model import ngram_config
 from quickfox.models.language_model import State, replace_first, select_rows
 from quickfox.models.mixture import (
-    MAX_WEIGHT,
+    MAX_EXPONENT,
     MIN_RATE,
-    MIN_WEIGHT,
     PRIOR_TOKENS,
+    RATE_OF_DIFFERENCE,
+    RATE_OF_SUM,
     MixtureLanguageModel,
-    adapt_weights,
+    initial_mixing,
+    mix,
     softmax,
 )
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
@@ -59,8 +61,8 @@ def read_in_windows(model: MixtureLanguageModel, token_ids: np.ndarray, lengths:
     return np.concatenate(logits, axis=1), state
 
 
-def weight_of(state: State) -> np.ndarray:
-    """The weight of the network (B,)."""
+def exponents_of(state: State) -> np.ndarray:
+    """(a, b) of each text, (B, 2)."""
     return state[-1][0]
 
 
@@ -71,46 +73,54 @@ def assert_same(first: tuple[np.ndarray, State], second: tuple[np.ndarray, State
             np.testing.assert_allclose(*arrays, atol=1e-5)
 
 
-def naive_mixture(network: np.ndarray, ngram: np.ndarray, token_ids: list[int]) -> tuple[list[np.ndarray], float]:
-    """The distribution after each token of one text, from those of both models (T, V), and the last weight."""
-    weight, distributions = 0.5, []
+def naive_mixture(network: np.ndarray, ngram: np.ndarray, token_ids: list[int]) -> tuple[np.ndarray, list[float]]:
+    """The distribution after each token of one text, from the logarithms of both models (T, V); the last exponents."""
+    a, b, distributions = 0.5, 0.5, []
     for position, token in enumerate(token_ids):
         if position > 0:
-            p_network, p_ngram = network[position - 1, token], ngram[position - 1, token]
-            responsibility = weight * p_network / (weight * p_network + (1 - weight) * p_ngram)
+            before = distributions[-1]
+            slope_a, slope_b = (
+                sum(before * model[position - 1]) - model[position - 1, token] for model in (network, ngram)
+            )
             rate = max(1 / (position + PRIOR_TOKENS), MIN_RATE)
-            weight = min(max(weight + rate * (responsibility - weight), 0.01), 0.99)
-        distributions.append(weight * network[position] + (1 - weight) * ngram[position])
-    return distributions, weight
+            # The sum a + b and the difference a - b, each with its own rate.
+            total = a + b - rate * RATE_OF_SUM * (slope_a + slope_b)
+            difference = a - b - rate * RATE_OF_DIFFERENCE * (slope_a - slope_b)
+            a, b = (min(max(each, 0.0), MAX_EXPONENT) for each in ((total + difference) / 2, (total - difference) / 2))
+        weights = np.exp(a * network[position] + b * ngram[position])
+        distributions.append(weights / weights.sum())
+    return np.array(distributions), [a, b]
 
 
-def test_two_tokens_by_hand() -> None:
+def test_three_tokens_by_hand() -> None:
     model = MixtureLanguageModel(fixed_distribution(0.8, 0.2), fixed_ngram(0.5, 0.5), 2)
     logits, state = model.forward(np.array([[0, 1, 0]]), model.initial_state(1))
-    # After the first token, which no model predicted: 0.5 * 0.8 + 0.5 * 0.5 = 0.65.
-    # Token 1: r = 0.1 / 0.35, w = 0.5 + (r - 0.5) / 17 = 0.487395; 0.487395 * 0.8 + 0.512605 * 0.5 = 0.646218.
-    # Token 0: r = 0.389916 / 0.646218, w = 0.487395 + (r - 0.487395) / 18 = 0.493838; 0.648151.
-    np.testing.assert_allclose(np.exp(logits[0, :, 0]), [0.65, 0.646218, 0.648151], atol=1e-6)
-    np.testing.assert_allclose(np.exp(logits[0, :, 1]), [0.35, 0.353782, 0.351849], atol=1e-6)
-    np.testing.assert_allclose(weight_of(state), [0.493838], atol=1e-6)
+    # After the first token, which no model predicted: sqrt(0.8 * 0.5) : sqrt(0.2 * 0.5) = 2 : 1.
+    # Token 1: E[x] - x(1) = (2/3 ln 4, 0) = (0.924196, 0). With the rate 1/65,
+    #   a = 0.5 - 0.625 * 0.924196 / 65 = 0.491113, b = 0.5 + 0.375 * 0.924196 / 65 = 0.505332, 4**a : 1 = 1.975510 : 1.
+    # Token 0: E[x] - x(0) = (-0.336077 ln 4, 0) = (-0.465902, 0). With the rate 1/66,
+    #   a = 0.491113 + 0.625 * 0.465902 / 66 = 0.495525, b = 0.505332 - 0.375 * 0.465902 / 66 = 0.502685.
+    np.testing.assert_allclose(softmax(logits)[0, :, 0], [2 / 3, 0.663923, 0.665287], atol=2e-6)
+    np.testing.assert_allclose(exponents_of(state), [[0.495525, 0.502685]], atol=2e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 60])
 @with_and_without_gate
 def test_the_mixture_as_defined(mixture: MixtureLanguageModel, length: int) -> None:
+    """Including the constant of the network's logits, which has no influence."""
     token_ids = READ[None, :length]
     prior, _ = NGRAM.prior(token_ids, NGRAM.initial_state(1))
     if mixture is GATED_MIXTURE:
         network, _ = GATED_NETWORK.forward(token_ids, GATED_NETWORK.initial_state(1), prior)
     else:
         network, _ = NETWORK.forward(token_ids, NETWORK.initial_state(1))
-    expected, weight = naive_mixture(softmax(network)[0], np.exp(prior.log_probs[0]), READ[:length].tolist())
+    log_probs = np.log(softmax(network.astype(np.float64)))
+    expected, exponents = naive_mixture(log_probs[0], prior.log_probs[0].astype(np.float64), READ[:length].tolist())
     logits, state = mixture.forward(token_ids, mixture.initial_state(1))
     assert (logits.shape, logits.dtype) == ((1, length, VOCABULARY_SIZE), np.float32)
-    np.testing.assert_allclose(np.exp(logits[0]), expected, atol=1e-6)
-    np.testing.assert_allclose(np.exp(logits).sum(axis=-1), 1, atol=1e-5)
-    np.testing.assert_allclose(weight_of(state), [weight], atol=1e-6)
-    assert length < 60 or abs(weight - 0.5) > 0.01, "the weight moves"
+    np.testing.assert_allclose(softmax(logits)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(exponents_of(state), [exponents], atol=1e-5)
+    assert length < 60 or max(abs(exponent - 0.5) for exponent in exponents) > 0.01, "the exponents move"
 
 
 def test_softmax_of_large_logits_is_a_new_array() -> None:
@@ -139,7 +149,7 @@ def test_texts_of_a_batch_are_independent(mixture: MixtureLanguageModel, lengths
     for row in range(3):
         single = read_in_windows(mixture, texts[row : row + 1], lengths)
         assert_same((logits[row : row + 1], select_rows(state, slice(row, row + 1))), single)
-    assert len(set(weight_of(state).tolist())) == 3
+    assert len(np.unique(exponents_of(state), axis=0)) == 3
 
 
 def test_rows_of_a_state_can_be_selected_and_replaced() -> None:
@@ -179,39 +189,58 @@ def test_context_is_that_of_the_network() -> None:
     assert MixtureLanguageModel(network, fixed_ngram(0.5, 0.5), 2).context == 7
 
 
-@pytest.mark.parametrize(("network", "ngram", "is_network_better"), [(0.9, 0.6, True), (0.6, 0.9, False)])
-def test_the_weight_goes_to_the_better_model(network: float, ngram: float, is_network_better: bool) -> None:
+@pytest.mark.parametrize(("network", "ngram"), [(0.9, 0.6), (0.6, 0.9)])
+def test_the_exponents_move_toward_the_better_model(network: float, ngram: float) -> None:
     model = MixtureLanguageModel(fixed_distribution(network, 1 - network), fixed_ngram(ngram, 1 - ngram), 2)
-    token_ids = (np.arange(2000) % 10 == 9).astype(np.int64)[None]  # one in ten is a 1
-    _, state = model.forward(token_ids, model.initial_state(1))
-    (weight,) = weight_of(state)
-    assert weight > 0.8 if is_network_better else weight < 0.2
-    _, later = model.forward(1 - token_ids, state)  # one in ten is a 0: the other model is better
-    assert weight_of(later)[0] < weight if is_network_better else weight_of(later)[0] > weight
+    token_ids = (np.arange(4000) % 10 == 9).astype(np.int64)[None]  # one in ten is a 1
+    logits, state = model.forward(token_ids, model.initial_state(1))
+    ((a, b),) = exponents_of(state)
+    assert a > b + 0.5 if network > ngram else b > a + 0.5
+    assert softmax(logits)[0, -1000:, 0].mean() == pytest.approx(0.9, abs=0.01)
+
+
+log_probs_of_two = st.one_of(
+    st.floats(2.0**-60, 1 - 2.0**-20, width=32).map(lambda p: (np.log(p), np.log1p(-p))),
+    st.sampled_from([(0.0, -1000.0), (-1000.0, 0.0)]),
+)
 
 
 @settings(max_examples=50)
 @given(
-    probs=st.lists(st.tuples(st.floats(0, 1, width=32), st.floats(2.0**-60, 1, width=32)), min_size=1, max_size=40),
-    weight=st.sampled_from([1e-6, 0.5, 1 - 1e-5]),
+    text=st.lists(st.tuples(log_probs_of_two, log_probs_of_two, st.integers(0, 1)), min_size=1, max_size=40),
+    exponents=st.tuples(*[st.sampled_from([0.0, 0.5, MAX_EXPONENT])] * 2),
     count=st.sampled_from([0, 10, 1000, 2**24]),
 )
-def test_weights_stay_within_their_bounds(probs: list[tuple[float, float]], weight: float, count: int) -> None:
-    network, ngram = np.array(probs, np.float32).T[:, None]
-    start = np.array([weight], np.float32), np.array([count], np.float32)
-    weights, last, read = adapt_weights(*start, network, ngram)
-    assert ((weights >= MIN_WEIGHT) & (weights <= MAX_WEIGHT)).all()
-    assert last == weights[:, -1]
-    assert read == min(count + len(probs), 2**24)  # float32 counts no further; the rate is constant by then
+def test_exponents_stay_within_their_bounds(text: list, exponents: tuple[float, float], count: int) -> None:
+    """In whatever windows a text is read."""
+    network, ngram, tokens = zip(*text, strict=True)
+    features = [np.array(each, np.float32)[None] for each in (network, ngram)]
+    token_ids = np.array(tokens)[None]
+    _, *rest = initial_mixing(1, 2)
+    rest[0] = np.array([count], np.float32)
+    state = whole = (np.array([exponents], np.float32), *rest)
+    logits = []
+    for position in range(len(text)):
+        step = slice(position, position + 1)
+        one, state = mix(*(each[:, step] for each in features), token_ids[:, step], state)
+        logits.append(one)
+        assert ((state[0] >= 0) & (state[0] <= MAX_EXPONENT)).all()
+    assert state[1] == min(count + len(text), 2**24)  # float32 counts no further; the rate is constant by then
+    at_once, whole = mix(*features, token_ids, whole)
+    np.testing.assert_allclose(at_once, np.concatenate(logits, axis=1), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(whole[0], state[0], atol=1e-4)
+    assert np.isfinite(at_once).all()
 
 
-@pytest.mark.parametrize("token", [0, 1])
-def test_weights_reach_their_bounds_when_one_model_is_always_right(token: int) -> None:
+def test_the_exponent_of_a_model_that_is_always_wrong_becomes_zero_and_returns() -> None:
     model = MixtureLanguageModel(FixedModel([0.0, -200.0]), fixed_ngram(1e-3, 1 - 1e-3), 2)
-    _, state = model.forward(np.full((1, 10_000), token), model.initial_state(1))
-    assert weight_of(state) == [MAX_WEIGHT if token == 0 else MIN_WEIGHT]
-    _, later = model.forward(np.full((1, 300), 1 - token), state)  # the other model: its weight returns soon
-    assert weight_of(later)[0] < 0.4 if token == 0 else weight_of(later)[0] > 0.6
+    _, state = model.forward(np.ones((1, 100), np.int64), model.initial_state(1))
+    assert exponents_of(state)[0, 0] == 0
+    assert exponents_of(state)[0, 1] > 0.5
+    _, later = model.forward(np.zeros((1, 300), np.int64), state)  # the other is wrong
+    assert exponents_of(later)[0, 0] > 0.5
+    logits, _ = model.forward(np.zeros((1, 1), np.int64), later)
+    assert softmax(logits)[0, 0, 0] > 0.9
 
 
 def test_a_certain_network_and_a_token_that_both_exclude() -> None:
@@ -219,9 +248,9 @@ def test_a_certain_network_and_a_token_that_both_exclude() -> None:
     model = MixtureLanguageModel(FixedModel([0.0, -200.0, -200.0]), ngram, 3)
     zeros, ones = np.zeros((1, 5000), np.int64), np.ones((1, 20), np.int64)
     state = model.initial_state(1)
-    with np.errstate(divide="raise", invalid="raise"):
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
         for token_ids in (zeros, zeros, ones, zeros, ones[:, :1], ones[:, :1]):
             logits, state = model.forward(token_ids, state)
             assert np.isfinite(logits).all()
             assert all(np.isfinite(array).all() for array in state[-1])
-            assert 0 < weight_of(state).item() < 1
+            assert ((exponents_of(state) >= 0) & (exponents_of(state) <= MAX_EXPONENT)).all()

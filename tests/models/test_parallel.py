@@ -5,7 +5,7 @@ import pytest
 
 from quickfox.models.language_model import select_rows
 from quickfox.models.parallel import MIN_TEXTS, ParallelLanguageModel
-from tests.toy_models import random_lstm
+from toy_models import random_lstm
 
 
 @pytest.mark.parametrize("texts", [1, MIN_TEXTS, 2 * MIN_TEXTS, 5 * MIN_TEXTS + 3])

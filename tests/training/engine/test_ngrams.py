@@ -10,6 +10,7 @@ from quickfox.data.dataset import Tokens
 from quickfox.errors import StorageError
 from quickfox.evaluation.perplexity import measure_loss
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
+from quickfox.models.ngram.leave_out import BLOCKS, LeaveOutModel
 from quickfox.training.engine import ngrams
 from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.planning.ngrams import MAX_NGRAMS
@@ -20,8 +21,10 @@ TEXT = markov_text(3000, V)
 NOTHING = Tokens(TEXT[:0])
 
 
-def estimate(training: np.ndarray, validation: Tokens = NOTHING, order: int = 3) -> NgramEstimation:
-    return NgramEstimation.start(order, V, Tokens(training), validation)
+def estimate(
+    training: np.ndarray, validation: Tokens = NOTHING, order: int = 3, *, has_gate: bool = False
+) -> NgramEstimation:
+    return NgramEstimation.start(order, V, Tokens(training), validation, has_gate=has_gate)
 
 
 def assert_tables_equal(tables: NgramTables, expected_ids: np.ndarray, order: int = 3) -> None:
@@ -54,11 +57,40 @@ def test_the_event_describes_the_tables_and_is_taken_once() -> None:
 
 def test_tables_of_a_checkpoint_are_ready_and_have_no_event() -> None:
     tables = estimate(TEXT).tables
-    estimation = NgramEstimation(tables)
-    assert estimation.is_ready
+    estimation = NgramEstimation.restore(tables, Tokens(TEXT))
     assert estimation.is_reported
     assert estimation.take_report() is None
     assert estimation.tables is tables
+    assert estimation.is_ready
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_a_gate_gets_the_tables_without_each_block(is_restored: bool) -> None:
+    estimation = estimate(TEXT, has_gate=True)
+    if is_restored:
+        estimation = NgramEstimation.restore(estimation.tables, Tokens(TEXT), has_gate=True)
+    tables = estimation.tables
+    expected = LeaveOutModel(TEXT, tables.ngrams, tables.tensors)
+    token_ids = TEXT[:40].reshape(4, 10).astype(np.int64)
+    blocks = np.tile(np.arange(9) % BLOCKS, (4, 1))
+    found, prior = (model.prior(token_ids, blocks) for model in (estimation.leave_out, expected))
+    np.testing.assert_array_equal(found.log_probs, prior.log_probs, strict=True)
+    np.testing.assert_array_equal(found.lengths, prior.lengths, strict=True)
+
+
+def test_an_error_in_the_tables_without_each_block_does_not_concern_the_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise StorageError("cannot read the tokens")
+
+    monkeypatch.setattr(ngrams, "LeaveOutModel", fail)
+    estimation = estimate(TEXT, has_gate=True)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="cannot read the tokens"):
+            _ = estimation.leave_out
+    assert estimation.take_report() is not None
+    assert_tables_equal(estimation.tables, TEXT)
 
 
 def test_the_estimation_does_not_block_the_caller(held_back: threading.Event) -> None:
@@ -83,12 +115,14 @@ def test_an_error_of_the_thread_is_raised_where_the_tables_are_needed() -> None:
         def __getitem__(self, _key: slice) -> Any:
             raise StorageError("cannot read the tokens")
 
-    estimation = NgramEstimation.start(3, V, Tokens(Unreadable()), NOTHING)
+    estimation = NgramEstimation.start(3, V, Tokens(Unreadable()), NOTHING, has_gate=True)
     for _ in range(2):
         with pytest.raises(StorageError, match="cannot read the tokens"):
             estimation.take_report()
         with pytest.raises(StorageError, match="cannot read the tokens"):
             _ = estimation.tables
+        with pytest.raises(StorageError, match="cannot read the tokens"):
+            _ = estimation.leave_out
     assert estimation.is_ready
     assert not estimation.is_reported
 

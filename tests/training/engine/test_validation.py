@@ -1,4 +1,4 @@
-"""The validation loss of a network, alone or mixed with n-grams, is that of the NumPy model with the same tensors."""
+"""The validation loss of a network, alone, mixed with n-grams, or with an n-gram gate, is that of the NumPy model with the same tensors."""
 
 import dataclasses
 from typing import Any
@@ -19,13 +19,16 @@ from toy_models import markov_text, random_parameters
 
 V = 5
 LSTM = ModelConfig(vocabulary_size=V, embedding_dim=4, hidden_dim=8)
+GATED = dataclasses.replace(LSTM, ngram_gate=4)
 TRANSFORMER = ModelConfig(
     architecture="transformer", vocabulary_size=V, embedding_dim=8, hidden_dim=8, num_heads=2, context=24
 )
 TRAINING_TOKENS = Tokens(markov_text(300, V))
 ONE_SEGMENT, SEVERAL_SEGMENTS = 300, 1500  # tokens of a validation text
 
-each_model = pytest.mark.parametrize("model", [LSTM, TRANSFORMER], ids=["lstm", "transformer"])
+each_model = pytest.mark.parametrize(
+    "model", [LSTM, GATED, TRANSFORMER], ids=["lstm", "lstm with a gate", "transformer"]
+)
 pytestmark = pytest.mark.usefixtures("run_eagerly")
 
 
@@ -44,7 +47,9 @@ def measure(
     network = build_network(model, random_seed=0, precision="float32")
     for name, value in weights_of(model).items():
         network.parameters()[name].assign(value)
-    return Validation(network, tokens, window, threads, tables and NgramEstimation(tables)).loss()
+    return Validation(
+        network, tokens, window, threads, tables and NgramEstimation.restore(tables, TRAINING_TOKENS)
+    ).loss()
 
 
 def numpy_model(model: ModelConfig, tables: NgramTables | None) -> LanguageModel:
@@ -99,19 +104,21 @@ def test_several_segments_have_the_loss_of_evaluation(model: ModelConfig, masked
     assert measured.loss < measured.network_loss - 0.05
 
 
-def test_the_weight_of_each_text_starts_anew_and_the_state_is_carried_from_window_to_window() -> None:
+@pytest.mark.parametrize("model", [LSTM, GATED], ids=["lstm", "lstm with a gate"])
+def test_exponents_start_anew_and_the_state_is_carried_from_window_to_window(model: ModelConfig) -> None:
     """The loss does not depend on the length of a window, and is the same when it is measured again."""
     tokens, tables = validation_text(ONE_SEGMENT), estimate()
-    losses = [measure(LSTM, tokens, tables, window=window).loss for window in (8, 16, 64)]
+    losses = [measure(model, tokens, tables, window=window).loss for window in (8, 16, 64)]
     assert losses == [exactly(losses[0])] * 3
-    network = build_network(LSTM, random_seed=0, precision="float32")
-    validation = Validation(network, tokens, 16, 2, NgramEstimation(tables))
+    network = build_network(model, random_seed=0, precision="float32")
+    validation = Validation(network, tokens, 16, 2, NgramEstimation.restore(tables, TRAINING_TOKENS))
     assert validation.loss() == validation.loss()
 
 
-def test_microbatches_affect_rounding_only() -> None:
+@pytest.mark.parametrize("model", [LSTM, GATED], ids=["lstm", "lstm with a gate"])
+def test_microbatches_affect_rounding_only(model: ModelConfig) -> None:
     tokens, tables = validation_text(SEVERAL_SEGMENTS), estimate()
-    one, three = (measure(LSTM, tokens, tables, threads=threads) for threads in (1, 3))
+    one, three = (measure(model, tokens, tables, threads=threads) for threads in (1, 3))
     assert one.loss == exactly(three.loss)
     assert one.network_loss == exactly(three.network_loss)
 
