@@ -67,9 +67,7 @@ class _Order:
         return np.where(is_found, low, ABSENT)
 
     def find_one(self, context: int, token: int) -> int:
-        """`find` for one context and token."""
-        if context == ABSENT:
-            return ABSENT
+        """`find` for one context, not ABSENT, and one token."""
         first, end = self._offsets_view[context], self._offsets_view[context + 1]
         index = bisect_left(self.tokens_view, token, first, end)
         return index if index < end and self.tokens_view[index] == token else ABSENT
@@ -135,28 +133,32 @@ class NgramLanguageModel:
         A context is the index of the last tokens among the n-grams of that order, or ABSENT.
         """
         ((before,),) = state
+        if token_ids.size == 1:
+            last = self._extend_contexts(before[0].tolist(), token_ids.item(0))
+            contexts = np.array([[last]], np.int32)  # (1, 1, K - 1)
+            return contexts, ((contexts[0],),)
         contexts = np.empty((token_ids.shape[0], token_ids.shape[1] + 1, len(self._orders)), np.int32)
         contexts[:, 0] = before
-        if token_ids.size <= _FEW_TOKENS:
-            for row, tokens in zip(contexts, token_ids.tolist(), strict=True):
-                last = row[0].tolist()
-                for position, token in enumerate(tokens, start=1):
-                    longer = [
-                        order.find_one(index, token) for order, index in zip(self._orders, last[:-1], strict=False)
-                    ]
-                    last = [token, *longer] if last else last
-                    row[position] = last
-        elif self._orders:
+        if self._orders:
             contexts[:, 1:, 0] = token_ids
-            for length, order in enumerate(self._orders[:-1], start=1):  # of the contexts that are extended
-                contexts[:, 1:, length] = order.find(contexts[:, :-1, length - 1], token_ids)
+        for length, order in enumerate(self._orders[:-1], start=1):  # of the contexts that are extended
+            contexts[:, 1:, length] = order.find(contexts[:, :-1, length - 1], token_ids)
         return contexts[:, 1:], ((contexts[:, -1],),)
+
+    def _extend_contexts(self, contexts: list[int], token: int) -> list[int]:
+        """`read` for one token of one text: a loop, which is faster than array operations (see benchmarks/LOG.md)."""
+        longer = [
+            ABSENT if context == ABSENT else order.find_one(context, token)
+            for order, context in zip(self._orders, contexts[:-1], strict=False)
+        ]
+        return [token, *longer] if contexts else []
 
     def distributions(self, contexts: np.ndarray) -> np.ndarray:
         """The distributions after contexts (B, T, K - 1), as `read` returns them: (B, T, V) float32."""
+        if contexts.shape[:2] == (1, 1):
+            return self._row(contexts[0, 0].tolist())[np.newaxis, np.newaxis]
         flat = contexts.reshape(contexts.shape[0] * contexts.shape[1], len(self._orders))
-        rows = np.array([self._row(row) for row in flat.tolist()]) if len(flat) <= _FEW_TOKENS else self._rows(flat)
-        return rows.reshape(*contexts.shape[:2], -1)
+        return self._rows(flat).reshape(*contexts.shape[:2], -1)
 
     def _rows(self, contexts: np.ndarray) -> np.ndarray:
         """The distributions after contexts (N, K - 1): (N, V) float32."""
