@@ -249,7 +249,9 @@ def test_a_budget_changes_the_number_of_steps(pattern_ids: np.ndarray, monkeypat
     for module in (trainer_module, time_budget):
         monkeypatch.setattr(module, "time", clock)
 
-    def make_steps(xs: tf.Tensor, _ys: Any, _rates: Any, _first_step: Any, state: Any) -> tuple[tf.Tensor, Any]:
+    def make_steps(
+        xs: tf.Tensor, _ys: Any, _rates: Any, _first_step: Any, state: Any, _priors: Any
+    ) -> tuple[tf.Tensor, Any]:
         now[0] += 0.1 * len(xs)
         return tf.ones([len(xs)]), state
 

@@ -108,7 +108,7 @@ def test_a_restored_trainer_with_tables_reports_none_and_ends_the_same() -> None
 
     events = run(whole, save)
     assert whole.ngrams is not None
-    resumed = make_trainer(NgramEstimation(whole.ngrams.tables))
+    resumed = make_trainer(NgramEstimation.restore(whole.ngrams.tables, TRAINING))
     resumed.restore(*snapshots[0])
     resumed_events = run(resumed)
     assert not [event for event in resumed_events if isinstance(event, NgramsEstimated)]

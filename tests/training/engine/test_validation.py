@@ -1,4 +1,4 @@
-"""The validation loss of a network, alone, mixed with n-grams, or with an n-gram gate, is that of the NumPy model with the same tensors."""
+"""The validation loss of a network, alone or with n-grams, is that of the NumPy model with the same tensors."""
 
 import dataclasses
 from typing import Any

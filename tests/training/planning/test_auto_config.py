@@ -16,6 +16,7 @@ from quickfox.training.planning.auto_config import (
     default_budget,
     fill_from_run,
 )
+from quickfox.training.planning.ngrams import MAX_GATE_EPOCHS
 from toy_models import NETWORK_ARCHITECTURES
 
 MILLION = 1_000_000
@@ -167,3 +168,12 @@ def test_sizes_of_an_earlier_run_are_not_used_for_another_size_or_architecture()
     assert (sized.architecture, sized.hidden_dim) == ("transformer", None)
     other = fill_from_run(TrainingRequest(architecture="gru"), earlier.model, earlier.training)
     assert (other.hidden_dim, other.num_heads, other.batch_size) == (None, None, earlier.training.batch_size)
+
+
+def test_a_gate_for_few_epochs() -> None:
+    for epochs, gate in ((MAX_GATE_EPOCHS - 1, 5), (MAX_GATE_EPOCHS + 1, 0)):
+        plan = choose(TrainingRequest(epochs=epochs), ngram_order=5, may_have_gate=True)
+        assert plan.model.ngram_gate == gate
+    request = TrainingRequest(epochs=1)
+    assert choose(request, ngram_order=5).model.ngram_gate == 0
+    assert choose(request, ngram_order=5, may_have_gate=True, is_pretrained=True).model.ngram_gate == 0

@@ -70,6 +70,18 @@ def test_without_tables_there_is_no_cost() -> None:
     assert tables_size(NETWORK, none, TOKENS) == ngram_memory(NETWORK, none, TOKENS) == 0
 
 
+def test_a_gate_needs_probabilities_without_each_block() -> None:
+    gated = dataclasses.replace(NETWORK, ngram_gate=3)
+    assert ngram_memory(gated, TRIGRAMS, 10**6) >= ngram_memory(NETWORK, TRIGRAMS, 10**6)
+    order = training_config(ngram_order=10)
+    gated, alone = (ModelConfig(vocabulary_size=65, embedding_dim=4, hidden_dim=16, ngram_gate=k) for k in (10, 0))
+    most = min(10**7, MAX_NGRAMS)
+    gate = 4 * 8 * (65 + 65**2 + 65**3 + 7 * most)
+    assert ngram_memory(gated, order, 10**7) >= tables_size(gated, order, 10**7) + gate + 20 * 10**7
+    assert ngram_memory(gated, order, 10**7) <= ngram_memory(alone, order, 10**7) + gate + 20 * 10**7
+    assert tables_size(gated, order, 10**7) == tables_size(alone, order, 10**7)
+
+
 @given(st.integers(2, MAX_NGRAM_ORDER), st.integers(1, 2 * MAX_COUNTED_TOKENS), st.sampled_from([NETWORK, ALONE]))
 def test_a_longer_text_or_a_higher_order_needs_no_less(order: int, tokens: int, model: ModelConfig) -> None:
     lower, higher = (training_config(ngram_order=k, threads=8) for k in (order - 1, order))

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.training.planning.ngrams import (
+    GATE_ARCHITECTURES,
+    MAX_GATE_TOKENS,
+    MAX_GATE_VOCABULARY,
     MAX_ORDER,
     MIN_ORDER,
+    allows_gate,
     check_ngram_request,
     check_ngram_workers,
     choose_ngram_order,
@@ -125,3 +129,20 @@ def test_the_whole_text_is_one_step() -> None:
     assert (training.steps, training.ngram_order, training.random_seed, training.threads) == (1, 4, 7, 3)
     seeds = {ngram_training(TrainingRequest(architecture="ngram"), 4, threads=3).random_seed for _ in range(3)}
     assert len(seeds) == 3
+
+
+@pytest.mark.parametrize("architecture", [None, "lstm", "gru", "rnn", "attention-rnn", "transformer"])
+def test_which_networks_may_get_a_gate(architecture: Any) -> None:
+    request = TrainingRequest(architecture=architecture)
+    assert allows_gate(request, 5, MAX_GATE_VOCABULARY, MAX_GATE_TOKENS) == (architecture != "transformer")
+    assert (architecture in GATE_ARCHITECTURES) == (architecture not in (None, "transformer"))
+
+
+@pytest.mark.parametrize(
+    ("order", "vocabulary_size", "tokens"),
+    [(0, 65, 1000), (5, MAX_GATE_VOCABULARY + 1, 1000), (5, 65, MAX_GATE_TOKENS + 1)],
+    ids=["no tables", "large vocabulary", "long text"],
+)
+def test_no_network_may_get_a_gate(order: int, vocabulary_size: int, tokens: int) -> None:
+    assert allows_gate(TrainingRequest(), 5, 65, 1000)
+    assert not allows_gate(TrainingRequest(), order, vocabulary_size, tokens)

@@ -22,11 +22,12 @@ def short_epochs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def fake_training(short_epochs: None) -> Iterator[None]:
-    """Trains without TensorFlow's compiler; see `fake_training.py`."""
+    """Trains without TensorFlow's compiler and without n-gram gates; see `fake_training.py`."""
     from fake_training import replace_compiled_training
 
     with pytest.MonkeyPatch.context() as patch:
         replace_compiled_training(patch)
+        patch.setattr(auto_config, "MAX_GATE_EPOCHS", 0.0)
         yield
 
 

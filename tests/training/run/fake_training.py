@@ -46,7 +46,7 @@ class FakeTrainStep:
         self._config = config
         self._vocabulary_size = network.config.vocabulary_size
 
-    def run(self, xs: Any, ys: Any, rates: Any, first_step: Any, state: Any) -> tuple[Any, Any]:
+    def run(self, xs: Any, ys: Any, rates: Any, first_step: Any, state: Any, _priors: Any) -> tuple[Any, Any]:
         """Consecutive optimizer steps, as `TrainStep.run`."""
         weights = {name: variable.numpy() for name, variable in self._optimizer.parameters.items()}
         slots = {name: variable.numpy() for name, variable in self._optimizer.slots.items()}
@@ -84,11 +84,12 @@ class FakeValidation(Validation):
         self._weights = network.parameters()
         self.window_losses = self._fake_window_losses
 
-    def _fake_window_losses(self, x: Any, y: Any, state: Any) -> tuple[Any, Any]:
-        del y
+    def _fake_window_losses(self, x: Any, y: Any, prior: Any, state: Any) -> tuple[Any, Any, Any]:
+        del y, prior
         CLOCK.now += VALIDATION_SECONDS
         loss = np.mean([np.mean((each.numpy() - VALIDATION_TARGET) ** 2) for each in self._weights.values()])
-        return tf.fill(x.shape, tf.cast(loss, tf.float32)), state
+        losses = tf.fill(x.shape, tf.cast(loss, tf.float32))
+        return losses, tf.zeros((*x.shape, self._network.config.vocabulary_size)), state
 
 
 def replace_compiled_training(patch: pytest.MonkeyPatch) -> None:

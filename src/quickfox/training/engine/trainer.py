@@ -1,7 +1,6 @@
 """The training loop: batches in, events out. Independent of files and of the terminal.
 
-One TensorFlow call makes several steps but takes at most about half a second, because signals are handled only between
-calls.
+One TensorFlow call makes several steps in at most about half a second: signals are handled only between calls.
 """
 
 import math
@@ -27,6 +26,7 @@ from quickfox.training.engine.priors import PriorBatches
 from quickfox.training.engine.progress import CallTimer, Progress
 from quickfox.training.engine.train_step import TrainStep, name_state, threads_of_process
 from quickfox.training.engine.validation import Validation
+from quickfox.training.networks.network import Network
 from quickfox.training.networks.registry import build_network
 from quickfox.training.planning.time_budget import Budget, StepPlan
 
@@ -85,22 +85,14 @@ class Trainer:
         with self.cluster.collective(), self.cluster.strategy.scope():
             self.network = build_network(model, training.random_seed, training.precision)
             self.parameters = self.network.parameters()
-            frozen = (EMBEDDING,) if training.freeze_embeddings else ()
-            self.optimizer = Optimizer(
-                {name: self.parameters[name] for name in self.parameters if name not in frozen},
-                hidden_kernels(model),
-                training.weight_decay,
-                training.clip_norm,
-                self.network.compute_dtype,
-            )
+            self.optimizer = _build_optimizer(self.network, training)
         self.train_step = TrainStep(
             self.network, self.optimizer, training, self.cluster, has_ignored=training_tokens.loss_mask is not None
         )
-        threads = threads_of_process(training, self.cluster)
         self.ngrams = ngrams
-        self.priors: PriorBatches | None = None
-        if ngrams and model.ngram_gate:
-            self.priors = PriorBatches(training_tokens.ids, self.batches, ngrams.leave_out)
+        leave_out = ngrams.leave_out if ngrams and model.ngram_gate else None
+        self.priors = PriorBatches(training_tokens.ids, self.batches, leave_out) if leave_out else None
+        threads = threads_of_process(training, self.cluster)
         self.validation = Validation(self.network, validation_tokens, training.window, threads, ngrams)
         self._start_state = self.network.initial_state(training.batch_size)
         self.state = self.cluster.scatter(self._start_state)
@@ -298,3 +290,11 @@ class Trainer:
             for variable in (*self.parameters.values(), *self.optimizer.slots.values()):
                 variable.assign(self.cluster.broadcast(tf.convert_to_tensor(variable)))
             self.state = self.cluster.scatter(tf.nest.map_structure(self.cluster.broadcast, self._start_state))
+
+
+def _build_optimizer(network: Network, training: TrainingConfig) -> Optimizer:
+    parameters = network.parameters()
+    if training.freeze_embeddings:
+        del parameters[EMBEDDING]
+    kernels = hidden_kernels(network.config)
+    return Optimizer(parameters, kernels, training.weight_decay, training.clip_norm, network.compute_dtype)

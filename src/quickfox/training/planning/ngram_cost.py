@@ -16,6 +16,7 @@ _BYTES_PER_NGRAM = 65  # of one order, before the rarest are left out
 _BYTES_PER_COUNTED_TOKEN = 120  # of the part of the text that is being counted
 _BYTES_PER_WAITING_TOKEN = 45  # of the parts that other threads have counted, or are counting
 _COPIES_OF_TABLES = 3  # in a checkpoint that is written, besides the tables: their bytes and those of the file
+_BYTES_PER_TOKEN_OF_GATE = 20  # while the tables without each block of the text are estimated
 _COUNTED_PER_SECOND = 1e7  # tokens of one order
 
 
@@ -31,7 +32,10 @@ def tables_size(model: ModelConfig, training: TrainingConfig, training_tokens: i
 
 
 def ngram_memory(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> int:
-    """Peak bytes of memory of the tables, while they are counted or saved; 0 if the run has none. Args as above."""
+    """Peak bytes of memory of the tables, while they are counted or saved; 0 if the run has none. Args as above.
+
+    With an n-gram gate, also of the tables without each block of the text (see `models/ngram/leave_out.py`).
+    """
     from quickfox.models.ngram.counting import CHUNK_TOKENS
     from quickfox.models.ngram.kneser_ney import COUNTING_FACTOR
     from quickfox.training.planning.ngrams import MAX_NGRAMS
@@ -47,7 +51,9 @@ def ngram_memory(model: ModelConfig, training: TrainingConfig, training_tokens: 
     counting = _BYTES_PER_TOKEN * tokens + _BYTES_PER_NGRAM * ngrams
     counting += _BYTES_PER_COUNTED_TOKEN * part + _BYTES_PER_WAITING_TOKEN * waiting
     tables = tables_size(model, training, training_tokens)
-    return tables + max(counting, _COPIES_OF_TABLES * tables)
+    gate = _gate_size(model, training, training_tokens)
+    estimating_gate = gate + _BYTES_PER_TOKEN_OF_GATE * tokens if gate else 0
+    return tables + max(counting, estimating_gate, _COPIES_OF_TABLES * tables + gate)
 
 
 def counting_seconds(order: int, tokens: int) -> float:
@@ -60,6 +66,13 @@ def count_tokens(training_tokens: int) -> int:
     from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS
 
     return min(training_tokens, MAX_COUNTED_TOKENS)
+
+
+def _gate_size(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> int:
+    """Bytes of the probabilities without each block of the text, float32; 0 without an n-gram gate."""
+    from quickfox.models.ngram.leave_out import BLOCKS
+
+    return 4 * BLOCKS * sum(_count_bounds(model, training, training_tokens)) if model.ngram_gate else 0
 
 
 def _count_bounds(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ finished, tokens.bin and lock.
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
@@ -78,17 +79,10 @@ def _run_chief(
     threads = resolved.training.threads or total_threads(run_context.cluster)
     send_tokenizer(control, tokenizer)
     with new_run(request.output, name) as directory:
-        tokens_path = directory / TOKENS_FILE
-        text = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-        encoded = encode_corpus_checked(text, tokenizer, tokens_path, resolved, run_context.notify)
-        if resolved.config_run is not None and resolved.config_run.corpus.sha256 != encoded.digest:
-            run_context.notify(f"the text is not that of {request.config_from}: with its settings the run will differ")
-        corpus_record = describe_corpus(corpus, encoded)
+        corpus_record = _encode(corpus, tokenizer, directory, request, resolved, run_context)
         tokens = open_split(directory, tokenizer, corpus_record, resolved.validation_split)
         order = choose_ngram_order(resolved.training, tokens[0].ids)
-        may_have_gate = run_context.cluster.size == 1 and allows_gate(
-            resolved.training, order, tokenizer.vocabulary_size, len(tokens[0])
-        )
+        may_have_gate = _may_have_gate(resolved, run_context.cluster.size, order, tokenizer, len(tokens[0]))
         has_network = resolved.training.architecture != "ngram"
         ngrams, cluster = None, None
         if order and not request.dry_run:
@@ -96,17 +90,10 @@ def _run_chief(
                 order, tokenizer.vocabulary_size, *tokens, 1 if has_network else threads, has_gate=may_have_gate
             )
         if has_network:
-            cluster = start_tensorflow_on_all(control, run_context.cluster, encoded.digest, threads)
-        record, flops = _plan_run(
-            resolved,
-            corpus_record,
-            tokenizer,
-            checkpoint_every,
-            threads,
-            order,
-            cluster,
-            run_context.started,
-            may_have_gate=may_have_gate,
+            cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
+        plan_run = partial(_plan_run, ngram_order=order, may_have_gate=may_have_gate)
+        record, flops = plan_run(
+            resolved, corpus_record, tokenizer, checkpoint_every, threads, cluster, run_context.started
         )
         if request.dry_run:  # before the checks: the cost of a plan that they refuse is reported too
             yield _report_plan(run_started(directory, record), flops, run_context.started)
@@ -117,10 +104,41 @@ def _run_chief(
             control.send(no_training=True)
             return
         if STANDARD_INPUT in corpus.names:  # the text cannot be read again
-            flush_tokens(tokens_path)
+            flush_tokens(directory / TOKENS_FILE)
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
         write_record(directory, record)
         yield from execute_run(directory, record, tokenizer, None, run_context, cluster, ngrams)
+
+
+def _encode(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    directory: Path,
+    request: RunRequest,
+    resolved: ResolvedRequest,
+    run_context: RunContext,
+) -> CorpusRecord:
+    """Writes the token files; returns the record of the corpus."""
+    text = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
+    encoded = encode_corpus_checked(text, tokenizer, directory / TOKENS_FILE, resolved, run_context.notify)
+    config_run = resolved.config_run
+    if config_run is not None and config_run.corpus.sha256 != encoded.digest:
+        run_context.notify(f"the text is not that of {request.config_from}: with its settings the run will differ")
+    return describe_corpus(corpus, encoded)
+
+
+def _may_have_gate(
+    resolved: ResolvedRequest, workers: int, ngram_order: int, tokenizer: Tokenizer, training_tokens: int
+) -> bool:
+    """Whether the network may get an n-gram gate.
+
+    A network that starts from pretrained weights, or repeats a run without a gate, gets none.
+    """
+    config_run = resolved.config_run
+    is_without = config_run is not None and config_run.model.has_network and not config_run.model.ngram_gate
+    if workers > 1 or resolved.pretrained is not None or is_without:
+        return False
+    return allows_gate(resolved.training, ngram_order, tokenizer.vocabulary_size, training_tokens)
 
 
 def _plan_run(
@@ -129,10 +147,10 @@ def _plan_run(
     tokenizer: Tokenizer,
     checkpoint_every: str,
     threads: int,
-    ngram_order: int,
     cluster: "Cluster | None",
     started: float,
     *,
+    ngram_order: int,
     may_have_gate: bool,
 ) -> tuple[RunRecord, float]:
     """Chooses all settings; returns them and the measured floating-point operations per second of all workers.

@@ -98,8 +98,15 @@ def total_threads(spec: ClusterSpec) -> int:
 
 
 def rescale_to_workers(record: RunRecord, run_context: RunContext) -> RunRecord:
-    """The record of a run to resume with the present number of workers and, if that has changed, of threads."""
+    """The record of a run to resume with the present number of workers and, if that has changed, of threads.
+
+    Raises UsageError if the run is for one process and there are several workers.
+    """
     workers = run_context.cluster.size
+    if workers > 1 and record.model.ngram_gate:
+        raise UsageError(
+            f"a run with an n-gram gate is for one process, not for {workers} workers: resume it without TF_CONFIG"
+        )
     if workers == record.workers:
         return record
     threads = total_threads(run_context.cluster)
