@@ -66,8 +66,8 @@ def initial_mixing(batch_size: int, vocabulary_size: int) -> LayerState:
 
     Returns:
         (a, b) (B, 2); the number of tokens read (B,); x of each possible next token, log p_network up to a constant and
-        log p_ngram, (B, V) each; E[x] (B, 2); all float32. x and E[x] are zeros, so that the first token read, which was
-        not predicted, does not move a and b.
+        log p_ngram, (B, V) each; E[x] (B, 2); all float32. x and E[x] are zeros, so that the first token read, which
+        was not predicted, does not move a and b.
     """
     exponents = np.full((batch_size, 2), 0.5, np.float32)
     zeros = np.zeros((batch_size, 2), np.float32)

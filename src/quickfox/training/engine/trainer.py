@@ -28,7 +28,7 @@ from quickfox.training.engine.train_step import TrainStep, name_state, threads_o
 from quickfox.training.engine.validation import Validation
 from quickfox.training.networks.network import Network
 from quickfox.training.networks.registry import build_network
-from quickfox.training.planning.time_budget import Budget, StepPlan
+from quickfox.training.planning.time_budget import StepPlan, make_budget
 
 Array = np.ndarray[Any, Any]
 
@@ -77,9 +77,7 @@ class Trainer:
             self.cluster.local_rows(training.batch_size),
         )
         self.started = started
-        self.budget: Budget | None = None
-        if budget_seconds is not None:
-            self.budget = Budget(budget_seconds, started, training.validation_interval, len(validation_tokens))
+        self.budget = make_budget(budget_seconds, started, model, training, len(validation_tokens))
         self._plan = StepPlan(training, checkpoint_steps, self.budget)
         self.progress = Progress(total_steps=training.steps)
         with self.cluster.collective(), self.cluster.strategy.scope():

@@ -149,10 +149,7 @@ def choose_settings(
     """
     window = choose_window(request)
     batch_size = request.batch_size or choose_batch_size(math.inf, window, replicas)
-    if batch_size % replicas:
-        raise UsageError(
-            f"batch_size {batch_size} is not divisible by {replicas} devices: choose a multiple", "batch_size"
-        )
+    _check_batch_size(batch_size, replicas)
     tokens_per_parameter = ARCHITECTURE_DEFAULTS[request.architecture or "lstm"].tokens_per_parameter
     steps, replans = _requested_steps(request, training_tokens, batch_size * window, earlier_config)
     if steps is not None:
@@ -167,8 +164,8 @@ def choose_settings(
         batch_size = request.batch_size or choose_batch_size(tokens, window, replicas)
         steps = max(1, round(tokens / (batch_size * window)))
     epochs = steps * (batch_size * window) / training_tokens
-    if may_have_gate and not is_pretrained and epochs <= MAX_GATE_EPOCHS:
-        model = dataclasses.replace(model, ngram_gate=ngram_order)
+    has_gate = may_have_gate and not is_pretrained and epochs <= MAX_GATE_EPOCHS
+    model = dataclasses.replace(model, ngram_gate=ngram_order if has_gate else 0)
     dropout = choose_dropout(epochs, parameter_count(model) / training_tokens)
     training = TrainingConfig(
         steps=steps,
@@ -180,9 +177,16 @@ def choose_settings(
         threads=threads,
         ngram_order=ngram_order,
         **_requested_settings(request, is_pretrained),
-        **_fixed_settings(training_tokens, validation_tokens, batch_size * window, earlier_config),
+        **_fixed_settings(training_tokens, validation_tokens, batch_size * window, earlier_config, ngram_order),
     )
     return Plan(model, training, budget)
+
+
+def _check_batch_size(batch_size: int, replicas: int) -> None:
+    if batch_size % replicas:
+        raise UsageError(
+            f"batch_size {batch_size} is not divisible by {replicas} devices: choose a multiple", "batch_size"
+        )
 
 
 def _requested_steps(
@@ -210,13 +214,18 @@ def _requested_settings(request: TrainingRequest, is_pretrained: bool) -> dict[s
 
 
 def _fixed_settings(
-    training_tokens: int, validation_tokens: int, tokens_per_step: int, earlier_config: TrainingConfig | None
+    training_tokens: int,
+    validation_tokens: int,
+    tokens_per_step: int,
+    earlier_config: TrainingConfig | None,
+    ngram_order: int,
 ) -> dict[str, Any]:
     """The settings that cannot be requested, by name.
 
     The steps between validations are an epoch, or more if validation would take too large a fraction of the time.
     """
-    affordable = validation_tokens / 3 / VALIDATION_FRACTION  # validating a token takes a third of training on it
+    relative_cost = 2 / 3 if ngram_order else 1 / 3  # of validating a token over training on it
+    affordable = validation_tokens * relative_cost / VALIDATION_FRACTION
     settings = {
         "warmup_steps": WARMUP_STEPS,
         "weight_decay": WEIGHT_DECAY,

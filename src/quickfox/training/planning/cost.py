@@ -19,7 +19,12 @@ from quickfox.models.parameters import hidden_kernels, parameter_count, paramete
 from quickfox.training.planning.auto_config import STARTUP_SECONDS
 from quickfox.training.planning.ngram_cost import count_tokens, counting_seconds, ngram_memory, tables_size
 from quickfox.training.planning.presets import LOOKED_UP, count_layers, operations_per_token
-from quickfox.training.planning.time_budget import FINISH_SECONDS, VALIDATION_SPEED_UP, VALIDATION_TRACING_SECONDS
+from quickfox.training.planning.time_budget import (
+    FINISH_SECONDS,
+    VALIDATION_SPEED_UP,
+    VALIDATION_TRACING_SECONDS,
+    mixture_seconds,
+)
 
 FLOAT_BYTES = 4
 ORTHOGONALIZATION_STEPS = 2  # of Muon; the length of `optimizer.NEWTON_SCHULZ`
@@ -108,7 +113,8 @@ def estimate_cost(
     validations = ceil(training.steps / training.validation_interval)
     seconds = elapsed_seconds + STARTUP_SECONDS + VALIDATION_TRACING_SECONDS + FINISH_SECONDS
     seconds += training.steps * batch_tokens / tokens_per_second
-    seconds += validations * validation_tokens / (VALIDATION_SPEED_UP * tokens_per_second)
+    mixing = mixture_seconds(model.vocabulary_size, training.ngram_order)
+    seconds += validations * validation_tokens * (1 / (VALIDATION_SPEED_UP * tokens_per_second) + mixing)
     return Cost(
         parameters=parameter_count(model),
         memory_bytes=training_memory(model, training, training_tokens=training_tokens, workers=workers),

@@ -1,14 +1,18 @@
-"""Chooses the order of the n-gram tables, and the settings of a run of an n-gram model alone."""
+"""Chooses the order of the n-gram tables, and the settings of a run of an n-gram model alone.
+
+NumPy is imported by the functions, because the help texts load this module.
+"""
 
 import math
 import secrets
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from quickfox.config.model import Architecture
 from quickfox.config.training import TrainingConfig, TrainingRequest
-from quickfox.data.token_file import TokenSource
 from quickfox.errors import UsageError
+
+if TYPE_CHECKING:
+    from quickfox.data.token_file import TokenSource
 
 ORDER_FACTOR = 2.0
 """Order, as a multiple of ln(tokens) / entropy of a token in nats: the number of tokens that would identify a place in
@@ -54,12 +58,14 @@ _NETWORK_SETTINGS = (
 )
 
 
-def choose_ngram_order(request: TrainingRequest, training_tokens: TokenSource) -> int:
+def choose_ngram_order(request: TrainingRequest, training_tokens: "TokenSource") -> int:
     """The order of the n-gram tables of a run: as requested, or chosen for the text; 0: no tables.
 
     Raises:
         UsageError: the order exceeds the number of training tokens, or is off for an n-gram model.
     """
+    import numpy as np
+
     if request.ngram == "off":
         if request.architecture == "ngram":
             raise UsageError("an n-gram model cannot be trained with ngram off", "ngram")

@@ -5,6 +5,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
 
 CORRECTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
@@ -13,6 +14,12 @@ CORRECTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
 FINISH_SECONDS = 0.6  # saving the last checkpoint and exiting
 VALIDATION_TRACING_SECONDS = 0.8  # once
 VALIDATION_SPEED_UP = 3.0  # of validating a token over training on it: one pass instead of three
+MIXTURE_SECONDS, MIXTURE_SECONDS_PER_PROBABILITY = 3e-6, 2e-8  # of a validation token, in NumPy
+
+
+def mixture_seconds(vocabulary_size: int, ngram_order: int) -> float:
+    """Seconds of mixing the network with the n-gram tables for one validation token; 0 without tables."""
+    return MIXTURE_SECONDS + MIXTURE_SECONDS_PER_PROBABILITY * vocabulary_size if ngram_order else 0.0
 
 
 @dataclass
@@ -24,6 +31,7 @@ class Budget:
         started: when the command started, by `time.monotonic`.
         validation_interval: steps between validations.
         validation_tokens: tokens of the validation text.
+        mixture_seconds: see `mixture_seconds`.
         validation_seconds: duration of the last validation with its checkpoint and sample, which later plans include
             for each validation; None before the first.
     """
@@ -32,6 +40,7 @@ class Budget:
     started: float
     validation_interval: int
     validation_tokens: int
+    mixture_seconds: float = 0.0
     validation_seconds: float | None = None
     _corrections: list[float] = field(default_factory=lambda: list(CORRECTIONS))
 
@@ -55,7 +64,7 @@ class Budget:
             self._corrections.pop(0)
         seconds_per_validation = self.validation_seconds
         if seconds_per_validation is None:
-            seconds_per_token = seconds_per_step / tokens_per_step / VALIDATION_SPEED_UP
+            seconds_per_token = seconds_per_step / tokens_per_step / VALIDATION_SPEED_UP + self.mixture_seconds
             seconds_per_validation = VALIDATION_TRACING_SECONDS + self.validation_tokens * seconds_per_token
         total = self._last_step(step, seconds_per_step, seconds_per_validation)
         return total if total != total_steps else None
@@ -69,6 +78,16 @@ class Budget:
             if math.ceil(last / self.validation_interval) - step // self.validation_interval <= validations:
                 break
         return last
+
+
+def make_budget(
+    seconds: float | None, started: float, model: ModelConfig, training: TrainingConfig, validation_tokens: int
+) -> Budget | None:
+    """The budget of a run of `seconds`; None: the recorded plan is final. For the other arguments see `Budget`."""
+    if seconds is None:
+        return None
+    mixing = mixture_seconds(model.vocabulary_size, training.ngram_order)
+    return Budget(seconds, started, training.validation_interval, validation_tokens, mixing)
 
 
 class StepPlan:
