@@ -177,7 +177,7 @@ def test_ngrams_lower_the_loss_of_their_text(
         records(llm("evaluate", "-", "--model", path, "--json", input=text))[0]["nats_per_token"]
         for path in (ngram_directory, mixture_directory, model_directory)
     ]
-    assert losses == sorted(losses)
+    assert max(losses[:2]) < 0.2 < losses[2]
     assert losses[1] < losses[2] / 2
 
 

@@ -215,8 +215,7 @@ def test_ngrams_are_off_or_of_the_requested_order(llm: Llm, fox: Path) -> None:
     arguments = ("fox.txt", "--steps", 6, *SMALL, "--random-seed", 1)
     off, mixed = train(llm, *arguments, "--ngram", "off"), train(llm, *arguments, "--ngram", 2)
     assert off["network_loss"] is None
-    assert mixed["network_loss"] == pytest.approx(off["validation_loss"], abs=1e-6)
-    assert mixed["validation_loss"] < mixed["network_loss"]
+    assert mixed["validation_loss"] < min(mixed["network_loss"], off["validation_loss"])
     assert "n-grams" not in llm("info", off["run"]).stdout
     assert "2-gram model, " in llm("info", mixed["checkpoint"]).stdout
     new = train(llm, "fox.txt", "--steps", 2, "--init-from", mixed["run"], *SMALL[4:], "--output", "new")
