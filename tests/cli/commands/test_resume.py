@@ -25,7 +25,7 @@ Llm = Callable[..., subprocess.CompletedProcess[str]]
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 STEPS = 600
-VALIDATION = 100
+VALIDATION = 138
 """Step of the first validation, the only kind of checkpoint that is reported."""
 SMALL = ("--hidden-dim", "8", "--embedding-dim", "4", "--window", "4", "--batch-size", "8", "--threads", "2")
 SETTINGS = ("--steps", str(STEPS), "--dropout", "0.1", "--validation-split", "0.05", "--random-seed", "1")

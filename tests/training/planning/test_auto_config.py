@@ -177,3 +177,11 @@ def test_a_gate_for_few_epochs() -> None:
     request = TrainingRequest(epochs=1)
     assert choose(request, ngram_order=5).model.ngram_gate == 0
     assert choose(request, ngram_order=5, may_have_gate=True, is_pretrained=True).model.ngram_gate == 0
+
+
+def test_validations_that_mix_n_grams_take_longer_and_are_fewer() -> None:
+    without, mixed = (
+        choose(TrainingRequest(), validation_tokens=MILLION, ngram_order=order).training.validation_interval
+        for order in (0, 5)
+    )
+    assert mixed == pytest.approx(2 * without, rel=0.01)

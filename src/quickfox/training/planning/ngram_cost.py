@@ -16,7 +16,7 @@ _BYTES_PER_NGRAM = 65  # of one order, before the rarest are left out
 _BYTES_PER_COUNTED_TOKEN = 120  # of the part of the text that is being counted
 _BYTES_PER_WAITING_TOKEN = 45  # of the parts that other threads have counted, or are counting
 _COPIES_OF_TABLES = 3  # in a checkpoint that is written, besides the tables: their bytes and those of the file
-_BYTES_PER_TOKEN_OF_GATE = 20  # while the tables without each block of the text are estimated
+_BYTES_PER_TOKEN_OF_GATE = 135  # at most, while the tables without each block of the text are estimated
 _COUNTED_PER_SECOND = 1e7  # tokens of one order
 
 
