@@ -46,6 +46,9 @@ class FakeTrainStep:
         self._config = config
         self._vocabulary_size = network.config.vocabulary_size
 
+    def trace(self) -> None:
+        """Nothing to trace."""
+
     def run(self, xs: Any, ys: Any, rates: Any, first_step: Any, state: Any, _priors: Any) -> tuple[Any, Any]:
         """Consecutive optimizer steps, as `TrainStep.run`."""
         weights = {name: variable.numpy() for name, variable in self._optimizer.parameters.items()}

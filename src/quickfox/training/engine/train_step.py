@@ -58,6 +58,10 @@ class TrainStep:
         self._microbatch_step = tf.function(self._microbatch_gradients, autograph=False)  # one trace for all
         self.run = tf.function(self._run, input_signature=self._run_signature(), autograph=False)
 
+    def trace(self) -> None:
+        """Builds the graph of `run`, which its first call would do otherwise."""
+        self.run.get_concrete_function()
+
     def _run_signature(self) -> list[Any]:
         """Any number of steps, so that one trace serves all calls."""
         rows = self._config.batch_size // self._cluster.size

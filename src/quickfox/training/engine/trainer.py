@@ -88,6 +88,8 @@ class Trainer:
             self.network, self.optimizer, training, self.cluster, has_ignored=training_tokens.loss_mask is not None
         )
         self.ngrams = ngrams
+        if model.ngram_gate:
+            self.train_step.trace()  # while the n-gram tables are still estimated
         leave_out = ngrams.leave_out if ngrams and model.ngram_gate else None
         self.priors = PriorBatches(training_tokens.ids, self.batches, leave_out) if leave_out else None
         threads = threads_of_process(training, self.cluster)
