@@ -14,14 +14,19 @@ from test_record import RECORD
 from quickfox.checkpoints.checkpoint import load_model
 from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.config.model import ModelConfig
+from quickfox.config.training import TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.export.registry import extract_network
 from quickfox.models.parameters import parameter_shapes
+from quickfox.text.vocabulary import Vocabulary
+from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.training.distributed.cluster_spec import ClusterSpec
 from quickfox.training.engine.events import RunContext, RunFinished, RunInterrupted, RunPlanned
 from quickfox.training.planning import auto_config
 from quickfox.training.planning.ngrams import MAX_GATE_EPOCHS
+from quickfox.training.run import start as start_module
 from quickfox.training.run.record import read_record
+from quickfox.training.run.transfer import ResolvedRequest
 from quickfox.training.run.workers import rescale_to_workers
 
 MAX_EPOCHS = MAX_GATE_EPOCHS  # before `fake_training` replaces it in the planning
@@ -73,6 +78,13 @@ def test_a_long_run_has_no_gate_and_a_short_one_has(gates: None, tmp_path: Path)
         start(tmp_path / folder, options={"epochs": epochs}, stop=at_step(1))
     assert gate_parameters(tmp_path / "short")
     assert not gate_parameters(tmp_path / "long")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_only_a_network_of_one_process_may_have_a_gate(workers: int) -> None:
+    resolved = ResolvedRequest(TrainingRequest(), 0.1, config_run=None, pretrained=None)
+    tokenizer = CharacterTokenizer(Vocabulary(tuple("abc")))
+    assert start_module._may_have_gate(resolved, workers, 3, tokenizer, 1000) == (workers == 1)
 
 
 # Interruptions --------------------------------------------------------------------------------------------
