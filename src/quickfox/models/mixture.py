@@ -97,8 +97,7 @@ def mix(
     for position, tokens in enumerate(token_ids.T):
         rates = np.maximum(1 / (count + PRIOR_TOKENS), MIN_RATE, dtype=np.float32)
         observed = np.stack([network[texts, tokens], ngram[texts, tokens]], axis=1)
-        exponents = exponents - rates[:, None] * (means - observed) @ METRIC
-        exponents = np.minimum(np.maximum(exponents, 0), np.float32(MAX_EXPONENT))
+        exponents = _bound(exponents - rates[:, None] * (means - observed) @ METRIC)
         count = count + np.float32(1)
         network, ngram = network_logits[:, position], ngram_log_probs[:, position]
         logits = exponents[:, :1] * network + exponents[:, 1:] * ngram
@@ -118,8 +117,10 @@ def _mix_one(
     rate = max(1 / (count.item(0) + PRIOR_TOKENS), MIN_RATE)
     slope_a = rate * (mean_network - network.item(0, token_id))
     slope_b = rate * (mean_ngram - ngram.item(0, token_id))
-    a = min(max(a - slope_a * _OWN - slope_b * _OTHER, 0.0), MAX_EXPONENT)
-    b = min(max(b - slope_a * _OTHER - slope_b * _OWN, 0.0), MAX_EXPONENT)
+    a -= slope_a * _OWN + slope_b * _OTHER
+    b -= slope_a * _OTHER + slope_b * _OWN
+    if not (0 <= a <= MAX_EXPONENT and 0 <= b <= MAX_EXPONENT):
+        a, b = _bound(np.array([[a, b]], np.float32))[0].tolist()
     network, ngram = network_logits[0, 0], ngram_log_probs[0, 0]
     mixed: np.ndarray = network * np.float32(a)
     mixed += ngram * np.float32(b)
@@ -129,6 +130,18 @@ def _mix_one(
     new_exponents = np.array([[a, b]], np.float32)
     features = network[np.newaxis], ngram[np.newaxis]
     return mixed[np.newaxis, np.newaxis], (new_exponents, count + np.float32(1), *features, new_means)
+
+
+def _bound(exponents: np.ndarray) -> np.ndarray:
+    """(a, b) (B, 2) float32 within [0, MAX_EXPONENT].
+
+    What one of them exceeds its bound by moves the other as METRIC does: it is the nearest point of the line along
+    which the step moved both.
+    """
+    excess = exponents - np.minimum(np.maximum(exponents, 0), np.float32(MAX_EXPONENT))
+    exponents = exponents - excess[:, ::-1] * np.float32(_OTHER / _OWN)
+    bounded: np.ndarray = np.minimum(np.maximum(exponents, 0), np.float32(MAX_EXPONENT))
+    return bounded
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

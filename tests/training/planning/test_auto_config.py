@@ -1,6 +1,7 @@
 """Requested settings are kept; the others are chosen by the text, the time and the machine."""
 
 import dataclasses
+import math
 from typing import Any, get_args
 
 import pytest
@@ -172,11 +173,11 @@ def test_sizes_of_an_earlier_run_are_not_used_for_another_size_or_architecture()
 
 def test_a_gate_for_few_epochs() -> None:
     for epochs, gate in ((MAX_GATE_EPOCHS - 1, 5), (MAX_GATE_EPOCHS + 1, 0)):
-        plan = choose(TrainingRequest(epochs=epochs), ngram_order=5, may_have_gate=True)
+        plan = choose(TrainingRequest(epochs=epochs), ngram_order=5, max_gate_epochs=MAX_GATE_EPOCHS)
         assert plan.model.ngram_gate == gate
     request = TrainingRequest(epochs=1)
     assert choose(request, ngram_order=5).model.ngram_gate == 0
-    assert choose(request, ngram_order=5, may_have_gate=True, is_pretrained=True).model.ngram_gate == 0
+    assert choose(request, ngram_order=5, max_gate_epochs=math.inf, is_pretrained=True).model.ngram_gate == 5
 
 
 def test_validations_that_mix_n_grams_take_longer_and_are_fewer() -> None:

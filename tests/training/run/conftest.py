@@ -9,6 +9,7 @@ from run_driver import STEPS, at_step, start, start_ngram_model
 
 from quickfox.training.engine.events import RunFinished, RunInterrupted
 from quickfox.training.planning import auto_config
+from quickfox.training.run import start as start_module
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def fake_training(short_epochs: None) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         replace_compiled_training(patch)
-        patch.setattr(auto_config, "MAX_GATE_EPOCHS", 0.0)
+        patch.setattr(start_module, "MAX_GATE_EPOCHS", 0.0)
         yield
 
 

@@ -22,7 +22,6 @@ from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.training.distributed.cluster_spec import ClusterSpec
 from quickfox.training.engine.events import RunContext, RunFinished, RunInterrupted, RunPlanned
-from quickfox.training.planning import auto_config
 from quickfox.training.planning.ngrams import MAX_GATE_EPOCHS
 from quickfox.training.run import start as start_module
 from quickfox.training.run.record import read_record
@@ -36,7 +35,7 @@ MAX_EPOCHS = MAX_GATE_EPOCHS  # before `fake_training` replaces it in the planni
 def gates(fake_training: None) -> Iterator[None]:
     """Fake training, of networks with a gate."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auto_config, "MAX_GATE_EPOCHS", MAX_EPOCHS)
+        patch.setattr(start_module, "MAX_GATE_EPOCHS", MAX_EPOCHS)
         yield
 
 
@@ -84,7 +83,7 @@ def test_a_long_run_has_no_gate_and_a_short_one_has(gates: None, tmp_path: Path)
 def test_only_a_network_of_one_process_may_have_a_gate(workers: int) -> None:
     resolved = ResolvedRequest(TrainingRequest(), 0.1, config_run=None, pretrained=None)
     tokenizer = CharacterTokenizer(Vocabulary(tuple("abc")))
-    assert start_module._may_have_gate(resolved, workers, 3, tokenizer, 1000) == (workers == 1)
+    assert (start_module._max_gate_epochs(resolved, workers, 3, tokenizer, 1000) > 0) == (workers == 1)
 
 
 # Interruptions --------------------------------------------------------------------------------------------
@@ -137,16 +136,30 @@ def test_a_repeated_run_without_a_gate_has_none(gates: None, tmp_path: Path) -> 
     """Those of earlier versions and of several processes."""
     first, again = tmp_path / "first", tmp_path / "again"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auto_config, "MAX_GATE_EPOCHS", 0.0)
+        patch.setattr(start_module, "MAX_GATE_EPOCHS", 0.0)
         start(first)
     start(again, config_from=first / "run", settings={})
     assert gate_parameters(again) == set()
     assert outcome(again) == outcome(first)
 
 
-def test_a_pretrained_network_provides_its_weights_but_not_its_gate(gated: Path, tmp_path: Path) -> None:
+def test_a_pretrained_network_provides_its_gate(gated: Path, tmp_path: Path) -> None:
     settings = {name: value for name, value in SMALL.items() if name not in ("hidden_dim", "embedding_dim")}
     start(tmp_path, settings=settings, options={"steps": 1, "learning_rate": 1e-9}, init_from=gated / "run")
+    model = last_model(tmp_path)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    pretrained = load_model(Path(record["init_from"]["directory"]))
+    assert model.config.ngram_gate == pretrained.config.ngram_gate == record["training"]["ngram_order"] > 0
+    for name in parameter_shapes(model.config):
+        np.testing.assert_allclose(model.parameters[name], pretrained.parameters[name], atol=1e-6)
+
+
+def test_a_pretrained_network_provides_its_weights_without_its_gate_for_tables_of_another_order(
+    gated: Path, tmp_path: Path
+) -> None:
+    settings = {name: value for name, value in SMALL.items() if name not in ("hidden_dim", "embedding_dim")}
+    options = {"steps": 1, "learning_rate": 1e-9, "ngram": 2}
+    start(tmp_path, settings=settings, options=options, init_from=gated / "run")
     assert model_of_record(tmp_path).ngram_gate == 0
     model = last_model(tmp_path)
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -14,7 +14,6 @@ from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.training import SIZED, Precision, Replans, TrainingConfig, TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.models.parameters import parameter_count
-from quickfox.training.planning.ngrams import MAX_GATE_EPOCHS
 from quickfox.training.planning.presets import ARCHITECTURE_DEFAULTS, choose_model, operations_per_token
 
 BATCH_SIZE, SMALL_BATCH_SIZE = 64, 32
@@ -125,7 +124,7 @@ def choose_settings(
     earlier_config: TrainingConfig | None = None,
     replicas: int = 1,
     ngram_order: int = 0,
-    may_have_gate: bool = False,
+    max_gate_epochs: float = 0.0,
 ) -> Plan:
     """Decides all settings that `request` leaves open.
 
@@ -142,7 +141,7 @@ def choose_settings(
             number of steps unless `request` determines it.
         replicas: number of devices that each batch is divided among.
         ngram_order: order of the n-gram tables; 0: none.
-        may_have_gate: whether the network may get an n-gram gate; it does for few epochs.
+        max_gate_epochs: number of epochs up to which the network gets an n-gram gate.
 
     Raises:
         UsageError: a value is out of range, or the batch size is not divisible by the number of replicas.
@@ -164,7 +163,7 @@ def choose_settings(
         batch_size = request.batch_size or choose_batch_size(tokens, window, replicas)
         steps = max(1, round(tokens / (batch_size * window)))
     epochs = steps * (batch_size * window) / training_tokens
-    has_gate = may_have_gate and not is_pretrained and epochs <= MAX_GATE_EPOCHS
+    has_gate = 0 < epochs <= max_gate_epochs
     model = dataclasses.replace(model, ngram_gate=ngram_order if has_gate else 0)
     dropout = choose_dropout(epochs, parameter_count(model) / training_tokens)
     training = TrainingConfig(

@@ -4,6 +4,7 @@ A run directory holds run.json, tokenizer.json, history.jsonl, checkpoints/step-
 finished, tokens.bin and lock.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.planning.auto_config import Plan, choose_settings
 from quickfox.training.planning.cost import check_disk_space, check_memory, estimate_cost
 from quickfox.training.planning.ngrams import (
+    MAX_GATE_EPOCHS,
     allows_gate,
     check_ngram_request,
     check_ngram_workers,
@@ -82,16 +84,16 @@ def _run_chief(
         corpus_record = _encode(corpus, tokenizer, directory, request, resolved, run_context)
         tokens = open_split(directory, tokenizer, corpus_record, resolved.validation_split)
         order = choose_ngram_order(resolved.training, tokens[0].ids)
-        may_have_gate = _may_have_gate(resolved, run_context.cluster.size, order, tokenizer, len(tokens[0]))
+        max_gate_epochs = _max_gate_epochs(resolved, run_context.cluster.size, order, tokenizer, len(tokens[0]))
         has_network = resolved.training.architecture != "ngram"
         ngrams, cluster = None, None
         if order and not request.dry_run:
             ngrams = NgramEstimation.start(
-                order, tokenizer.vocabulary_size, *tokens, 1 if has_network else threads, has_gate=may_have_gate
+                order, tokenizer.vocabulary_size, *tokens, 1 if has_network else threads, has_gate=max_gate_epochs > 0
             )
         if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
-        plan_run = partial(_plan_run, ngram_order=order, may_have_gate=may_have_gate)
+        plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs)
         record, flops = plan_run(
             resolved, corpus_record, tokenizer, checkpoint_every, threads, cluster, run_context.started
         )
@@ -127,18 +129,20 @@ def _encode(
     return describe_corpus(corpus, encoded)
 
 
-def _may_have_gate(
+def _max_gate_epochs(
     resolved: ResolvedRequest, workers: int, ngram_order: int, tokenizer: Tokenizer, training_tokens: int
-) -> bool:
-    """Whether the network may get an n-gram gate.
+) -> float:
+    """The number of epochs up to which the network gets an n-gram gate; 0: it gets none.
 
-    A network that starts from pretrained weights, or repeats a run without a gate, gets none.
+    A run that repeats another, or starts from pretrained weights, has a gate if that one has.
     """
-    config_run = resolved.config_run
-    is_without = config_run is not None and config_run.model.has_network and not config_run.model.ngram_gate
-    if workers > 1 or resolved.pretrained is not None or is_without:
-        return False
-    return allows_gate(resolved.training, ngram_order, tokenizer.vocabulary_size, training_tokens)
+    if workers > 1 or not allows_gate(resolved.training, ngram_order, tokenizer.vocabulary_size, training_tokens):
+        return 0.0
+    if resolved.config_run is not None and resolved.config_run.model.has_network:
+        return math.inf if resolved.config_run.model.ngram_gate == ngram_order else 0.0
+    if resolved.pretrained is not None:
+        return math.inf if resolved.pretrained.bundle.config.ngram_gate == ngram_order else 0.0
+    return MAX_GATE_EPOCHS
 
 
 def _plan_run(
@@ -151,7 +155,7 @@ def _plan_run(
     started: float,
     *,
     ngram_order: int,
-    may_have_gate: bool,
+    max_gate_epochs: float,
 ) -> tuple[RunRecord, float]:
     """Chooses all settings; returns them and the measured floating-point operations per second of all workers.
 
@@ -180,7 +184,7 @@ def _plan_run(
             earlier_config=config_run.training if config_run and config_run.model.has_network else None,
             replicas=cluster.replicas,
             ngram_order=ngram_order,
-            may_have_gate=may_have_gate,
+            max_gate_epochs=max_gate_epochs,
         )
     record = RunRecord(
         model=plan.model,

@@ -117,7 +117,7 @@ def reopen_pretrained(record: PretrainedRecord) -> PretrainedModel:
 
 
 def adopt_sizes(request: TrainingRequest, model: ModelConfig) -> TrainingRequest:
-    """Returns the request with the architecture and sizes of `model`.
+    """Returns the request with the architecture and sizes of `model`, and the order of its n-gram gate.
 
     Raises:
         UsageError: it requests others.
@@ -128,6 +128,8 @@ def adopt_sizes(request: TrainingRequest, model: ModelConfig) -> TrainingRequest
         requested, own = getattr(request, name), getattr(model, name)
         if requested not in (None, own):
             raise UsageError(f"{name} is {own} in the pretrained model, not {requested}: leave it out", name)
+    if model.ngram_gate and request.ngram == "auto":  # its gate has weights for each length of a context
+        request = dataclasses.replace(request, ngram=model.ngram_gate)
     return dataclasses.replace(request, **{name: getattr(model, name) for name in _ADOPTED})
 
 
