@@ -14,6 +14,7 @@ CORRECTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
 FINISH_SECONDS = 0.6  # saving the last checkpoint and exiting
 VALIDATION_TRACING_SECONDS = 0.8  # once
 VALIDATION_SPEED_UP = 3.0  # of validating a token over training on it: one pass instead of three
+VALIDATION_WARM_UP_TOKENS = 64 * 256  # read before the segments of the validation text
 MIXTURE_SECONDS, MIXTURE_SECONDS_PER_PROBABILITY = 3e-6, 2e-8  # of a validation token, in NumPy
 
 
@@ -65,7 +66,8 @@ class Budget:
         seconds_per_validation = self.validation_seconds
         if seconds_per_validation is None:
             seconds_per_token = seconds_per_step / tokens_per_step / VALIDATION_SPEED_UP + self.mixture_seconds
-            seconds_per_validation = VALIDATION_TRACING_SECONDS + self.validation_tokens * seconds_per_token
+            tokens = self.validation_tokens + min(self.validation_tokens, VALIDATION_WARM_UP_TOKENS)
+            seconds_per_validation = VALIDATION_TRACING_SECONDS + tokens * seconds_per_token
         total = self._last_step(step, seconds_per_step, seconds_per_validation)
         return total if total != total_steps else None
 
