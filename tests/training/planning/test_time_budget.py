@@ -11,6 +11,7 @@ from quickfox.training.planning.time_budget import (
     CORRECTIONS,
     FINISH_SECONDS,
     VALIDATION_TRACING_SECONDS,
+    VALIDATION_WARM_UP_TOKENS,
     Budget,
     StepPlan,
     mixture_seconds,
@@ -70,11 +71,12 @@ def test_the_first_validation_has_an_estimated_duration(clock: list[float]) -> N
     plan = Budget(100.0, started=0.0, validation_interval=10**9, validation_tokens=30_000)
     clock[0] = 11.0
     total = plan.replan(step=0, total_steps=10**6, seconds_per_step=0.1, tokens_per_step=1000)
-    assert total == int((89.0 - FINISH_SECONDS - VALIDATION_TRACING_SECONDS - 1.0) / 0.1)
+    validation = (30_000 + VALIDATION_WARM_UP_TOKENS) / 3 * 0.1 / 1000
+    assert total == int((89.0 - FINISH_SECONDS - VALIDATION_TRACING_SECONDS - validation) / 0.1)
 
 
 def test_mixing_with_n_grams_takes_time_in_each_validation(clock: list[float]) -> None:
-    """Of 10,000 tokens of a vocabulary of 50, 4 microseconds each."""
+    """Of 10,000 tokens of a vocabulary of 50, and 10,000 of warm-up, 4 microseconds each."""
     assert (mixture_seconds(50, ngram_order=5), mixture_seconds(50, ngram_order=0)) == (pytest.approx(4e-6), 0.0)
     totals = []
     model = ModelConfig(vocabulary_size=50, embedding_dim=4, hidden_dim=8)
@@ -85,7 +87,7 @@ def test_mixing_with_n_grams_takes_time_in_each_validation(clock: list[float]) -
         assert plan is not None
         clock[0] = 11.0
         totals.append(plan.replan(step=0, total_steps=10**6, seconds_per_step=0.001, tokens_per_step=10**6))
-    assert totals[0] - totals[1] == pytest.approx(40, abs=1)
+    assert totals[0] - totals[1] == pytest.approx(80, abs=1)
     assert budget_module.make_budget(None, 0.0, model, TRAINING, 10_000) is None
 
 
