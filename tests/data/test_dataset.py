@@ -17,17 +17,18 @@ from quickfox.data.dataset import (
     EncodedCorpus,
     Tokens,
     collect_tokens,
-    count_training_tokens,
     encode_corpus,
     open_corpus_tokens,
     remove_tokens,
     token_paths,
     tokens_digest,
+    training_share,
 )
 from quickfox.data.token_file import TokenFile
 from quickfox.errors import CannotCreateError, DataError, ExitStatus, NoInputError, StorageError
 from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.text.vocabulary import Vocabulary, build_vocabulary
+from quickfox.tokenizers.build import build_tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 
 
@@ -45,7 +46,7 @@ def test_encode_worked_example(tmp_path: Path):
     corpus = corpus_of("abcab", tmp_path)
     encoded = encode_corpus(corpus, tokenizer_of("ab"), tmp_path / "tokens.bin")
     tokens_sha256 = hashlib.sha256(bytes([0, 1, 0, 1])).hexdigest()
-    assert encoded == EncodedCorpus(4, 5, Counter("c"), digest=corpus.digest(), tokens_digest=tokens_sha256)
+    assert encoded == EncodedCorpus(4, 4, 5, Counter("c"), digest=corpus.digest(), tokens_digest=tokens_sha256)
     assert (tmp_path / "tokens.bin").read_bytes() == bytes([0, 1, 0, 1])
 
 
@@ -85,7 +86,7 @@ def test_shards_contain_the_same_tokens_and_the_digest_detects_damage(tmp_path: 
     tokenizer = CharacterTokenizer(Vocabulary(tuple(chr(0x4E00 + i) for i in range(300))))
     text = "".join(chr(0x4E00 + i) for i in (1, 299, 3, 256, 5, 6, 7, 8, 9, 10))
     path = tmp_path / "tokens.bin"
-    encoded = encode_corpus(corpus_of(text, tmp_path), tokenizer, path, shard_bytes)
+    encoded = encode_corpus(corpus_of(text, tmp_path), tokenizer, path, shard_bytes=shard_bytes)
     assert len(token_paths(path)) == -(-20 // shard_bytes)
     tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=False)
     assert tokenizer.decode(tokens.ids[:]) == text
@@ -167,9 +168,31 @@ def test_a_full_disk(tmp_path: Path):
 )
 def test_the_validation_tokens_are_the_last_ones(n, fraction, expected):
     ids = np.arange(n, dtype=np.uint8)
-    train, validation = Tokens(ids).split(count_training_tokens(len(ids), fraction))
+    train, validation = Tokens(ids).split(training_share(len(ids), fraction))
     assert len(validation) == expected
     assert [*train.ids, *validation.ids] == list(range(n))
+
+
+TEXTS = st.text(st.sampled_from("ab, é狐\n"), min_size=1, max_size=60)
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe"])
+@given(text=TEXTS, share=st.floats(0, 1))
+def test_no_token_belongs_to_both_parts_of_a_text(tmp_path_factory: Any, kind: Any, text: str, share: float) -> None:
+    folder = tmp_path_factory.mktemp("split")
+    tokenizer = build_tokenizer(kind, [text], min_count=None if kind == "byte" else 1)
+    characters = int(share * len(text))
+    encoded = encode_corpus(corpus_of(text, folder), tokenizer, folder / "tokens.bin", characters)
+    tokens = open_corpus_tokens(folder / "tokens.bin", tokenizer.token_dtype, has_loss_mask=False)
+    assert (encoded.tokens, encoded.characters) == (len(tokens), len(text))
+    training, held_out = tokens.split(encoded.training_tokens)
+    assert training.ids[:].tolist() == tokenizer.encode(text[:characters]).tolist()
+    assert held_out.ids[:].tolist() == tokenizer.encode(text[characters:]).tolist()
+
+
+def test_unknown_characters_count_in_the_length_of_the_training_text(tmp_path: Path) -> None:
+    encoded = encode_corpus(corpus_of("azzab", tmp_path), tokenizer_of("ab"), tmp_path / "tokens.bin", 3)
+    assert (encoded.training_tokens, encoded.tokens) == (1, 3)
 
 
 def test_a_split_returns_views():

@@ -12,7 +12,7 @@ from quickfox.data.dataset import Tokens, encode_corpus, encode_corpus_chunks, o
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.jsonl import Document, _iter_lines, has_documents, iter_documents, iter_texts
+from quickfox.text.jsonl import Document, _iter_lines, count_units, has_documents, iter_documents, iter_texts
 from quickfox.text.sources import CHUNK_BYTES
 from quickfox.tokenizers.byte_level import ByteTokenizer
 
@@ -37,6 +37,20 @@ def test_plain_text_has_no_documents(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, LINES, "pairs.txt")
     assert not has_documents(corpus)
     assert "".join(iter_texts(corpus)) == LINES
+
+
+def test_the_units_are_documents_or_characters(tmp_path: Path) -> None:
+    documents, text = corpus_of(tmp_path, LINES), corpus_of(tmp_path, LINES, "pairs.txt")
+    assert (count_units(documents), count_units(text)) == (3, len(LINES))
+    assert ["".join(iter_texts(documents, units)) for units in range(4)] == ["", "1+1=2", *["1+1=2a\u2028b"] * 2]
+    assert ["".join(iter_texts(text, units)) for units in (0, 9, 999)] == ["", LINES[:9], LINES]
+
+
+@pytest.mark.parametrize(("documents", "training"), [(0, 1), (1, 7), (2, 13), (3, 14)])
+def test_a_split_is_between_documents(tmp_path: Path, documents: int, training: int) -> None:
+    """After the end-of-text token at the start, and that of the last document."""
+    encoded = encode_corpus(corpus_of(tmp_path, LINES), TOKENIZER, tmp_path / "tokens.bin", documents)
+    assert (encoded.training_tokens, encoded.tokens) == (training, 14)
 
 
 def test_json_lines_and_plain_text_cannot_be_mixed(tmp_path: Path) -> None:

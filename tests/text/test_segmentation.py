@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickfox.text.segmentation import align_chunks, iter_segments
+from quickfox.text.segmentation import align_chunks, iter_segments, split_chunks
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,13 @@ def test_aligned_chunks_contain_the_whole_text() -> None:
     aligned = list(align_chunks([text[:1000], text[1000:]]))
     assert "".join(aligned) == text
     assert len(aligned) > 2
+
+
+@given(chunks=st.lists(st.text(max_size=4), max_size=8), at=st.integers(0, 40))
+def test_a_text_is_split_after_a_number_of_characters(chunks: list[str], at: int) -> None:
+    text = "".join(chunks)
+    first, second = split_chunks(chunks, at)
+    assert "".join(first) == text[:at]
+    assert "".join(second) == text[at:]
+    everything, nothing = split_chunks(chunks, None)
+    assert ("".join(everything), list(nothing)) == (text, [])

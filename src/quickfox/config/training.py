@@ -102,7 +102,8 @@ class TrainingRequest:
         "Maximum vocabulary size of a word or bpe tokenizer, in tokens. Default: 4096.", None
     )
     validation_split: float | None = _corpus(
-        "Fraction of the text, taken from its end, held out for validation; 0 disables validation. Default: 0.1.",
+        "Fraction of the text or documents, taken from the end, held out for validation; 0 disables validation. "
+        "Default: 0.1.",
         None,
         (0.0, 0.9),
         "FRACTION",

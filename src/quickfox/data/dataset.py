@@ -29,7 +29,7 @@ from quickfox.files.errors import translate_read_errors, translate_write_errors
 from quickfox.system.threads import map_ahead
 from quickfox.text.corpus import Corpus
 from quickfox.text.jsonl import has_documents, iter_documents
-from quickfox.text.segmentation import align_chunks, limit_chunks
+from quickfox.text.segmentation import align_chunks, limit_chunks, split_chunks
 from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_text
 
 _BYTES_IN_MEMORY = 2**26
@@ -42,6 +42,7 @@ class EncodedCorpus:
 
     Attributes:
         tokens: number of token ids written.
+        training_tokens: number of those before the held-out part.
         characters: number of characters read, unknown ones included.
         unknown: count of each character that is not in the vocabulary; these are skipped.
         digest: hexadecimal sha256 of the text in UTF-8; equals `Corpus.digest()` unless a file changed.
@@ -49,6 +50,7 @@ class EncodedCorpus:
     """
 
     tokens: int
+    training_tokens: int
     characters: int
     unknown: Counter[str]
     digest: str
@@ -110,19 +112,21 @@ def encode_chunks(
 
 
 def encode_corpus_chunks(
-    corpus: Corpus, tokenizer: Tokenizer, unknown: Counter[str] | None = None
+    corpus: Corpus, tokenizer: Tokenizer, unknown: Counter[str] | None = None, training_units: int | None = None
 ) -> Iterator[EncodedChunk]:
     """Encodes a corpus, in chunks or documents.
 
     Before the first document and after each one comes the end-of-text token. That first one and the prompts are not
-    training targets.
+    training targets. The held-out part of a plain text, after `training_units` characters, is encoded as a text of its
+    own, so that no token belongs to both parts.
 
     Raises:
         DataError: a character is unknown and `unknown` is not given; or the corpus is damaged or malformed.
         NoInputError, StorageError: a file was removed, or reading failed.
     """
     if not has_documents(corpus):
-        yield from encode_chunks(corpus.iter_text(), tokenizer, unknown)
+        for part in split_chunks(corpus.iter_text(), training_units):
+            yield from encode_chunks(part, tokenizer, unknown)
         return
     if tokenizer.end_of_text is None:
         raise DataError("the tokenizer has no end-of-text token, which a corpus of JSON lines requires")
@@ -134,18 +138,31 @@ def encode_corpus_chunks(
         yield EncodedChunk(document.prompt + document.completion, ids, np.arange(len(ids)) >= len(prompt))
 
 
-def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path, shard_bytes: int = SHARD_BYTES) -> EncodedCorpus:
+def encode_corpus(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    path: Path,
+    training_units: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> EncodedCorpus:
     """Writes the token ids of a corpus to the file `path`, and its loss mask, if any, to `loss_mask_path(path)`.
 
-    On failure no file is left. The files are not flushed to the disk: a power failure can lose them. A file larger than
-    `shard_bytes`, a multiple of the token size, is split into shards.
+    On failure no file is left. The files are not flushed to the disk: a power failure can lose them.
+
+    Args:
+        corpus: plain text or JSON lines.
+        tokenizer: its tokens.
+        path: of the first file.
+        training_units: number of characters of a plain text, or of documents, before the held-out part; None: no part
+            is held out.
+        shard_bytes: maximum size of a file, a multiple of the token size; more tokens are split into shards.
 
     Raises:
         CannotCreateError: `path` cannot be created.
         StorageError: reading the corpus or writing failed.
         DataError, NoInputError: the corpus is not readable text, or a file was removed.
     """
-    tokens = characters = 0
+    tokens = training_tokens = characters = 0
     unknown: Counter[str] = Counter()
     file_dtype = little_endian(tokenizer.token_dtype)
     with_mask = has_documents(corpus)
@@ -165,16 +182,20 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, path: Path, shard_bytes:
         try:
             with ids, masks:
                 ids.write(b"")  # creates the file of an empty text
-                for chunk in map_ahead(write, encode_corpus_chunks(corpus, tokenizer, unknown), threads=1):
+                chunks = encode_corpus_chunks(corpus, tokenizer, unknown, training_units)
+                for number, chunk in enumerate(map_ahead(write, chunks, threads=1)):
                     tokens += len(chunk.ids)
                     characters += len(chunk.text)
+                    units = number if with_mask else characters  # chunk 0 of documents is the first end of text
+                    if training_units is None or units <= training_units:
+                        training_tokens = tokens
         except BaseException:
             remove_tokens(path)
             raise
     if with_mask:
         ids.sha256.update(masks.sha256.digest())
     digest = corpus.digest() if with_mask else sha256.hexdigest()
-    return EncodedCorpus(tokens, characters, unknown, digest, ids.sha256.hexdigest())
+    return EncodedCorpus(tokens, training_tokens, characters, unknown, digest, ids.sha256.hexdigest())
 
 
 def tokens_digest(path: Path, *, has_loss_mask: bool) -> str | None:
@@ -245,6 +266,6 @@ def open_corpus_tokens(path: Path, dtype: npt.DTypeLike, *, has_loss_mask: bool)
     return Tokens(TokenFile(path, dtype), mask)
 
 
-def count_training_tokens(tokens: int, validation_split: float) -> int:
-    """Number of training tokens, the first floor(tokens * (1 - validation_split)); the rest are for validation."""
-    return math.floor(round(tokens * (1.0 - validation_split), 6))  # rounded: 10 * (1 - 0.9) is slightly below 1
+def training_share(length: int, validation_split: float) -> int:
+    """Number of characters, documents or tokens of `length` to train on, which come first; the rest are held out."""
+    return math.floor(round(length * (1.0 - validation_split), 6))  # rounded: 10 * (1 - 0.9) is slightly below 1

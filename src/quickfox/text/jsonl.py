@@ -9,11 +9,13 @@ are ignored. Independent of tokens.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES, parse_json
 from quickfox.text.corpus import Corpus
+from quickfox.text.segmentation import split_chunks
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -51,21 +53,44 @@ def iter_documents(corpus: Corpus) -> Iterator[Document]:
         DataError: a line is not JSON, too long, or not of one of the two kinds; the message has its file and number.
         NoInputError, StorageError: a file was removed, or reading failed.
     """
+    for where, line in _iter_document_lines(corpus):
+        yield _parse_document(parse_json(line.encode(), where), where)
+
+
+def count_units(corpus: Corpus) -> int:
+    """Number of units of a corpus, none of which is divided by a split: its documents, or the characters of plain text.
+
+    Raises:
+        DataError: a line is too long, or the corpus is not UTF-8 text; documents are not parsed.
+        NoInputError, StorageError: a file was removed, or reading failed.
+    """
+    if has_documents(corpus):
+        return sum(1 for _ in _iter_document_lines(corpus))
+    return sum(map(len, corpus.iter_text()))
+
+
+def iter_texts(corpus: Corpus, units: int | None = None) -> Iterator[str]:
+    """Yields the text from which a tokenizer is built, in chunks: the plain text, or that of the documents.
+
+    Args:
+        corpus: plain text or JSON lines.
+        units: number of characters or documents, after which it ends; None: all.
+    """
+    if not has_documents(corpus):
+        text, _ = split_chunks(corpus.iter_text(), units)
+        yield from text
+        return
+    for document in islice(iter_documents(corpus), units):
+        yield document.prompt
+        yield document.completion
+
+
+def _iter_document_lines(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """Yields the lines that are not empty, each after its file and number."""
     for name, chunks in corpus.iter_files():
         for number, line in _iter_lines(name, chunks):
             if line.strip():
-                where = f"{name}, line {number}"
-                yield _parse_document(parse_json(line.encode(), where), where)
-
-
-def iter_texts(corpus: Corpus) -> Iterator[str]:
-    """Yields the text from which a tokenizer is built, in chunks: the plain text, or that of the documents."""
-    if not has_documents(corpus):
-        yield from corpus.iter_text()
-        return
-    for document in iter_documents(corpus):
-        yield document.prompt
-        yield document.completion
+                yield f"{name}, line {number}", line
 
 
 def _parse_document(value: Any, where: str) -> Document:

@@ -5,6 +5,7 @@ borders of the segments are a function of the text alone, and so are its tokens.
 """
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 
 SEGMENT_CHARACTERS = 2**16
@@ -55,6 +56,26 @@ def align_chunks(chunks: Iterable[str]) -> Iterator[str]:
     segments = iter_segments(chunks)
     while chunk := "".join(itertools.islice(segments, _CHUNK_SEGMENTS)):
         yield chunk
+
+
+def split_chunks(chunks: Iterable[str], at: int | None) -> tuple[Iterator[str], Iterator[str]]:
+    """The first `at` characters of a text, all if None, and the rest, which is read after them; both in chunks."""
+    source = iter(chunks)
+    rest: list[str] = []  # of the chunk that has the border
+
+    def first_part() -> Iterator[str]:
+        left = sys.maxsize if at is None else at
+        while left > 0 and (chunk := next(source, None)) is not None:
+            if len(chunk) > left:
+                rest.append(chunk[left:])
+            yield chunk[:left]
+            left -= len(chunk)
+
+    def second_part() -> Iterator[str]:
+        yield from rest
+        yield from source
+
+    return first_part(), second_part()
 
 
 def _last_border(text: str, start: int, end: int) -> int:

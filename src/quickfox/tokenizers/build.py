@@ -39,9 +39,23 @@ def build_tokenizer(
         character_counts: the count of each character of the text, if known.
 
     Raises:
-        UsageError: a number is out of range or does not apply to the kind, or no character occurs often enough.
+        UsageError: as `check_tokenizer_settings`, or no character occurs often enough.
         NoInputError: there is no text.
     """
+    check_tokenizer_settings(kind, vocabulary_size, min_count)
+    if kind == "char":
+        counts = count_characters(chunks) if character_counts is None else character_counts
+        return CharacterTokenizer(build_vocabulary(counts, min_count or 1))
+    if kind == "byte":
+        return ByteTokenizer()
+    build = build_word_tokenizer if kind == "word" else build_bpe_tokenizer
+    return build(iter_segments(chunks), vocabulary_size or DEFAULT_VOCABULARY_SIZE, min_count or _DEFAULT_MIN_COUNT)
+
+
+def check_tokenizer_settings(
+    kind: TokenizerKind, vocabulary_size: int | None = None, min_count: int | None = None
+) -> None:
+    """Checks arguments of `build_tokenizer`; raises UsageError if one is out of range or does not apply to the kind."""
     if kind not in get_args(TokenizerKind):
         raise UsageError(f"tokenizer must be one of {', '.join(get_args(TokenizerKind))}, not {kind!r}", "tokenizer")
     if vocabulary_size is not None:
@@ -55,12 +69,5 @@ def build_tokenizer(
             )
     if min_count is not None and min_count < 1:
         raise UsageError(f"min_count must be at least 1, not {min_count}", "min_count")
-    if kind == "char":
-        counts = count_characters(chunks) if character_counts is None else character_counts
-        return CharacterTokenizer(build_vocabulary(counts, min_count or 1))
-    if kind == "byte":
-        if min_count is not None:
-            raise UsageError("min_count does not apply to byte, which has every byte", "min_count")
-        return ByteTokenizer()
-    build = build_word_tokenizer if kind == "word" else build_bpe_tokenizer
-    return build(iter_segments(chunks), vocabulary_size or DEFAULT_VOCABULARY_SIZE, min_count or _DEFAULT_MIN_COUNT)
+    if kind == "byte" and min_count is not None:
+        raise UsageError("min_count does not apply to byte, which has every byte", "min_count")

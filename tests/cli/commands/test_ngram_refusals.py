@@ -78,7 +78,7 @@ def test_an_invalid_option_is_one_line_and_leaves_no_files(
         ("", [], 66, "few.txt"),
         ("a", [], 65, "an n-gram model needs at least 3: add text"),
         ("ab", [], 65, "an n-gram model needs at least 3: add text"),
-        ("abc", ["--validation-split", "0.9"], 65, "an n-gram model needs at least 21: add text"),
+        ("abc", ["--validation-split", "0.9"], 65, "an n-gram model needs at least 20: add text"),
         ("abcdef", ["--ngram", "7", "--validation-split", "0"], 2, "--ngram 7 is more than the 6 training tokens"),
         ("abcdefghij", ["--ngram", "10"], 2, "--ngram 10 is more than the 9 training tokens"),
     ],

@@ -29,7 +29,9 @@ RECORD = RunRecord(
     training=training_config(replans=((10, 50), (20, 60))),
     budget_seconds=60.0,
     validation_split=0.1,
-    corpus=CorpusRecord(files=("/texts/ä.txt", "-"), characters=9, tokens=8, sha256="ab", tokens_sha256="cd"),
+    corpus=CorpusRecord(
+        files=("/texts/ä.txt", "-"), characters=9, tokens=8, training_tokens=7, sha256="ab", tokens_sha256="cd"
+    ),
     vocabulary_sha256="ef",
     checkpoint_every="3m",
     versions=current_versions(),
@@ -55,6 +57,24 @@ def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
     for record in (RECORD, dataclasses.replace(RECORD, budget_seconds=None)):
         write_record(tmp_path, record)
         assert read_record(tmp_path) == read_record(tmp_path / "run.json") == record
+
+
+def test_training_tokens_are_those_recorded_or_else_a_share_of_the_tokens(tmp_path: Path) -> None:
+    for training_tokens, expected in ((5, 5), (8, 8), (None, 7)):
+        corpus = dataclasses.replace(RECORD.corpus, training_tokens=training_tokens)
+        assert dataclasses.replace(RECORD, corpus=corpus).training_tokens == expected
+    write_record(tmp_path, RECORD)
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text().replace('"training_tokens": 7', '"training_tokens": 9'))
+    with pytest.raises(DataError, match=r"run\.json: corpus: training_tokens 9 is above tokens 8"):
+        read_record(tmp_path)
+
+
+def test_a_plain_text_is_divided_at_a_character_unless_an_earlier_version_encoded_it() -> None:
+    assert RECORD.training_characters == 8
+    for changes in ({"training_tokens": None}, {"has_documents": True}):
+        corpus = dataclasses.replace(RECORD.corpus, **changes)
+        assert dataclasses.replace(RECORD, corpus=corpus).training_characters is None
 
 
 def test_a_missing_record_is_no_input(tmp_path: Path) -> None:

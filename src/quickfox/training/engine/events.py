@@ -163,8 +163,8 @@ class RunContext:
         notify: called with one line of text for the user.
         started: when the command started, by `time.monotonic`; a time budget counts from there.
         stop_requested: polled between steps; once it returns true, the run saves a checkpoint and ends.
-        start_progress: called before a text is read, with the stage ("vocabulary", "encoding") and the size in bytes;
-            returns a callback that takes the number of bytes read since its last call.
+        start_progress: called before a text is read, with the stage ("vocabulary", "counting", "encoding") and the size
+            in bytes; returns a callback that takes the number of bytes read since its last call.
         keep_tokens: whether the encoded text stays in the run directory after the run has finished.
         cluster: the workers to train with.
         abort: ends the process when a peer is lost while this process is blocked; by default it stays blocked.

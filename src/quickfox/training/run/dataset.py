@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
@@ -10,22 +11,22 @@ from quickfox.config.schema import exclusive_error
 from quickfox.data.dataset import (
     EncodedCorpus,
     Tokens,
-    count_training_tokens,
     encode_corpus,
     open_corpus_tokens,
     remove_tokens,
     token_paths,
     tokens_digest,
+    training_share,
 )
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.atomic import sync
 from quickfox.files.errors import translate_write_errors
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.jsonl import has_documents, iter_texts
+from quickfox.text.jsonl import count_units, has_documents, iter_texts
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.text.vocabulary import count_characters, describe_characters
 from quickfox.tokenizers.base import Tokenizer
-from quickfox.tokenizers.build import build_tokenizer
+from quickfox.tokenizers.build import build_tokenizer, check_tokenizer_settings
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
 from quickfox.training.engine.events import RunContext
@@ -36,11 +37,17 @@ from quickfox.training.run.transfer import ResolvedRequest, extend_vocabulary
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def choose_tokenizer(corpus: Corpus, vocabulary_path: Path | None, resolved: ResolvedRequest) -> Tokenizer:
+def choose_tokenizer(
+    corpus: Corpus, vocabulary_path: Path | None, resolved: ResolvedRequest, run_context: RunContext
+) -> tuple[Tokenizer, int | None]:
     """Loads the tokenizer of a file, extends that of a pretrained model, or builds the requested one from the corpus.
 
     It has an end-of-text token if the corpus consists of documents. A requested kind or size of tokenizer replaces the
-    pretrained tokenizer.
+    pretrained tokenizer. Words and subwords are those of the training text; characters are those of the whole corpus,
+    because there is no token for unknown ones.
+
+    Returns:
+        The tokenizer, and the number of characters or documents to train on; None: no text is held out.
 
     Raises:
         UsageError: both a file and a kind or size of tokenizer are requested.
@@ -48,28 +55,71 @@ def choose_tokenizer(corpus: Corpus, vocabulary_path: Path | None, resolved: Res
     """
     request, pretrained = resolved.training, resolved.pretrained
     requested = [name for name in ("tokenizer", "vocabulary_size") if getattr(request, name) is not None]
+    given: Tokenizer | None = None
     if vocabulary_path is not None:
         if requested:
             raise exclusive_error(requested[0], "vocab")
-        tokenizer = load_tokenizer(vocabulary_path)
+        given = load_tokenizer(vocabulary_path)
     elif pretrained is not None and not requested:
-        tokenizer = extend_vocabulary(pretrained.bundle.tokenizer, set(count_characters(iter_texts(corpus))))
+        given = pretrained.bundle.tokenizer
+    kind = given.kind if given else request.tokenizer or "char"
+    if given is None:
+        check_tokenizer_settings(kind, request.vocabulary_size)
+
+    def read(units: int | None = None) -> Iterator[str]:
+        on_read = run_context.start_progress("vocabulary", corpus.size)
+        return iter_texts(corpus.with_progress(on_read), units)
+
+    counts = count_characters(read()) if kind == "char" and vocabulary_path is None else None
+    units = _count_training_units(corpus, counts, resolved.validation_split, run_context)
+    if given is None:
+        text = read(units) if counts is None else ()
+        tokenizer = build_tokenizer(kind, text, request.vocabulary_size, character_counts=counts)
     else:
-        tokenizer = build_tokenizer(request.tokenizer or "char", iter_texts(corpus), request.vocabulary_size)
-    return tokenizer.with_end_of_text() if has_documents(corpus) else tokenizer
+        tokenizer = given if counts is None else extend_vocabulary(given, set(counts))
+    return tokenizer.with_end_of_text() if has_documents(corpus) else tokenizer, units
+
+
+def _count_training_units(
+    corpus: Corpus, character_counts: Counter[str] | None, validation_split: float, run_context: RunContext
+) -> int | None:
+    """The number of characters of a plain text, or of documents, to train on; None: no text is held out.
+
+    The corpus is read for it unless the count of each of its characters is known.
+    """
+    if validation_split == 0.0:
+        return None
+    if character_counts is not None and not has_documents(corpus):
+        return training_share(character_counts.total(), validation_split)
+    units = count_units(corpus.with_progress(run_context.start_progress("counting", corpus.size)))
+    training_units = training_share(units, validation_split)
+    if has_documents(corpus) and units and not training_units:
+        count = "the only document" if units == 1 else f"all {units} documents"
+        raise DataError(
+            f"validation_split {validation_split:g} holds out {count} of the corpus: add documents, or choose "
+            f"validation_split 0",
+            "validation_split",
+        )
+    return training_units
 
 
 def encode_corpus_checked(
-    corpus: Corpus, tokenizer: Tokenizer, path: Path, resolved: ResolvedRequest, notify: Callable[[str], None]
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    path: Path,
+    training_units: int | None,
+    resolved: ResolvedRequest,
+    notify: Callable[[str], None],
 ) -> EncodedCorpus:
     """Writes the token ids of a corpus to `path` if the tokenizer covers it and it is long enough to train on.
 
     Raises:
-        DataError: the tokenizer lacks characters other than rare ones, or the text is too short for the window.
+        DataError: the tokenizer lacks characters other than rare ones, the training text is too short for the window,
+            or the corpus changed after its characters were counted.
         NoInputError: no tokens remain.
         QuickfoxError: any other subclass: reading or writing failed.
     """
-    encoded = encode_corpus(corpus, tokenizer, path)
+    encoded = encode_corpus(corpus, tokenizer, path, training_units)
     if encoded.unknown:
         description = describe_characters(sorted(encoded.unknown))
         if not isinstance(tokenizer, CharacterTokenizer) or tokenizer.vocabulary.min_count == 1:
@@ -80,17 +130,29 @@ def encode_corpus_checked(
         notify(f"{encoded.unknown.total():,} characters of the corpus are too rare for the vocabulary: {description}")
     if encoded.tokens == 0:
         raise NoInputError("the corpus is empty")
-    window = choose_window(resolved.training)
-    minimum = math.ceil((window + 1) / (1 - resolved.validation_split))  # the last target must be a training token too
-    if encoded.tokens < minimum:
-        unit = "characters" if tokenizer.kind == "char" else "tokens"
-        size = f"the corpus has {encoded.tokens:,} {unit}"
-        if resolved.training.architecture == "ngram":
-            raise DataError(f"{size}, but an n-gram model needs at least {minimum:,}: add text")
-        raise DataError(
-            f"{size}, but window {window} needs at least {minimum:,}: add text, or choose a shorter one", "window"
-        )
+    split = resolved.validation_split
+    if training_units not in (None, training_share(encoded.characters, split)) and not has_documents(corpus):
+        raise DataError("the corpus changed while it was read: start the run again")
+    _check_length(encoded, tokenizer, resolved)
     return encoded
+
+
+def _check_length(encoded: EncodedCorpus, tokenizer: Tokenizer, resolved: ResolvedRequest) -> None:
+    """Raises DataError if the training text is too short for the window."""
+    window = choose_window(resolved.training)
+    minimum = window + 1  # the last target must be a training token too
+    if encoded.training_tokens >= minimum:
+        return
+    unit = "characters" if tokenizer.kind == "char" else "tokens"
+    size = f"the training text has {encoded.training_tokens:,} {unit}"
+    whole_minimum = math.ceil(round(minimum / (1.0 - resolved.validation_split), 6))
+    if encoded.tokens < whole_minimum:
+        size, minimum = f"the corpus has {encoded.tokens:,} {unit}", whole_minimum
+    if resolved.training.architecture == "ngram":
+        raise DataError(f"{size}, but an n-gram model needs at least {minimum:,}: add text")
+    raise DataError(
+        f"{size}, but window {window} needs at least {minimum:,}: add text, or choose a shorter one", "window"
+    )
 
 
 def describe_corpus(corpus: Corpus, encoded: EncodedCorpus) -> CorpusRecord:
@@ -99,6 +161,7 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus) -> CorpusRecord:
         files=tuple(name if name == STANDARD_INPUT else str(Path(name).absolute()) for name in corpus.names),
         characters=encoded.characters,
         tokens=encoded.tokens,
+        training_tokens=encoded.training_tokens,
         sha256=encoded.digest,
         has_documents=has_documents(corpus),
         tokens_sha256=encoded.tokens_digest,
@@ -133,7 +196,7 @@ def ensure_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Toke
         raise DataError(f"{path} is damaged, and the text came from standard input: start a new run")
     corpus = open_corpus(record.corpus.files, run_context.notify)
     corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-    if encode_corpus(corpus, tokenizer, path).digest != record.corpus.sha256:
+    if encode_corpus(corpus, tokenizer, path, record.training_characters).digest != record.corpus.sha256:
         remove_tokens(path)
         raise DataError(
             f"the text has changed since {run} started ({record.corpus.files[0]}): restore it, or start a new run"
@@ -141,14 +204,14 @@ def ensure_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Toke
     return tokenizer
 
 
-def open_split(run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, validation_split: float) -> tuple[Tokens, Tokens]:
-    """The training tokens and the validation tokens of a run, in its token files.
+def open_split(run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, training_tokens: int) -> tuple[Tokens, Tokens]:
+    """The first `training_tokens` tokens of a run, in its token files, and the others, for validation.
 
     Raises:
         NoInputError, DataError, StorageError: the files are missing, damaged or cannot be opened.
     """
     tokens = open_corpus_tokens(run / TOKENS_FILE, tokenizer.token_dtype, has_loss_mask=corpus.has_documents)
-    return tokens.split(count_training_tokens(len(tokens), validation_split))
+    return tokens.split(training_tokens)
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

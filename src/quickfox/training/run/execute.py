@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
-from quickfox.data.dataset import Tokens, count_training_tokens, remove_tokens
+from quickfox.data.dataset import Tokens, remove_tokens
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.training.distributed.messaging import Control
@@ -44,7 +44,7 @@ def execute_run(
         QuickfoxError: any subclass.
     """
     tokens_path = directory / TOKENS_FILE
-    tokens = open_split(directory, tokenizer, record.corpus, record.validation_split)
+    tokens = open_split(directory, tokenizer, record.corpus, record.training_tokens)
     yield run_started(directory, record, resume_point.progress.step if resume_point else 0)
     interval = CheckpointInterval.parse(record.checkpoint_every)
     control = cluster.control if cluster else Control([])
@@ -99,15 +99,14 @@ def _build_trainer(
 
 def run_started(directory: Path, record: RunRecord, step: int = 0) -> RunStarted:
     """The first event of a run that starts at step `step`."""
-    training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
     return RunStarted(
         directory=directory,
         model=record.model,
         training=record.training,
         budget_seconds=record.budget_seconds,
         parameters=parameter_count(record.model),
-        training_tokens=training_tokens,
-        validation_tokens=record.corpus.tokens - training_tokens,
+        training_tokens=record.training_tokens,
+        validation_tokens=record.corpus.tokens - record.training_tokens,
         step=step,
         workers=record.workers,
     )

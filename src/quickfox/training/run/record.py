@@ -17,6 +17,7 @@ from quickfox.checkpoints.run_directory import RUN_FILE
 from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.schema import MAX_INTEGER, check_settings, from_dict, setting
 from quickfox.config.training import MAX_SECONDS, MAX_STEPS, TrainingConfig
+from quickfox.data.dataset import training_share
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.files.atomic import append_line, write_file
 from quickfox.files.errors import translate_read_errors
@@ -81,6 +82,8 @@ class CorpusRecord:
     Attributes:
         files: absolute paths in reading order; "-" is standard input.
         characters, tokens: lengths of the whole text, validation text included.
+        training_tokens: number of tokens before the validation text; None in runs of earlier versions, which split the
+            tokens instead of the characters or documents.
         sha256: of the text.
         has_documents: whether it is JSON lines, so that its tokens have a loss mask.
         tokens_sha256: of the token files; None in runs of earlier versions.
@@ -92,12 +95,19 @@ class CorpusRecord:
     files: tuple[str, ...]
     characters: int = setting(bounds=(0, MAX_INTEGER))
     tokens: int = setting(bounds=(0, MAX_INTEGER))
+    training_tokens: int | None = setting(default=None, bounds=(1, MAX_INTEGER), added_later=True)
     sha256: str
     tokens_sha256: str | None = None
     has_documents: bool = setting(default=False, added_later=True)
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.training_tokens is not None and self.training_tokens > self.tokens:
+            raise UsageError(f"training_tokens {self.training_tokens} is above tokens {self.tokens}", "training_tokens")
+
+    def count_training_tokens(self, validation_split: float) -> int:
+        """Number of training tokens of a run with this `validation_split`, which has no effect if it is recorded."""
+        return training_share(self.tokens, validation_split) if self.training_tokens is None else self.training_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +155,21 @@ class RunRecord:
     def __post_init__(self) -> None:
         check_settings(self)
         CheckpointInterval.parse(self.checkpoint_every)
+
+    @property
+    def training_tokens(self) -> int:
+        """Number of training tokens, which come first; the other tokens of the corpus are for validation."""
+        return self.corpus.count_training_tokens(self.validation_split)
+
+    @property
+    def training_characters(self) -> int | None:
+        """The argument `training_units` with which `encode_corpus` writes the tokens of a plain text again.
+
+        None if the tokens do not depend on it: in runs of earlier versions, and for documents, which are not divided.
+        """
+        if self.corpus.training_tokens is None or self.corpus.has_documents:
+            return None
+        return training_share(self.corpus.characters, self.validation_split)
 
 
 def current_versions() -> dict[str, str]:

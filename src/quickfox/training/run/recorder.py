@@ -13,7 +13,6 @@ from quickfox.checkpoints.run_directory import checkpoint_directory, list_checkp
 from quickfox.config.model import ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import to_dict
-from quickfox.data.dataset import count_training_tokens
 from quickfox.generation.sampler import generate
 from quickfox.models.parameters import parameter_count
 from quickfox.models.registry import build_language_model
@@ -129,15 +128,14 @@ class Recorder:
 def run_finished(directory: Path, record: RunRecord, progress: Progress) -> RunFinished:
     """The last event of a finished run."""
     best = sort_by_loss(list_checkpoints(directory))[0]
-    training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
     tokens_per_step = (
-        record.training.batch_size * record.training.window if record.model.has_network else training_tokens
+        record.training.batch_size * record.training.window if record.model.has_network else record.training_tokens
     )
     tokens = progress.step * tokens_per_step
     return RunFinished(
         directory=directory,
         checkpoint=best.directory,
-        epochs=tokens / training_tokens,
+        epochs=tokens / record.training_tokens,
         steps=progress.step,
         tokens=tokens,
         tokens_per_second=progress.timed_steps_per_second * tokens_per_step,

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from quickfox.config.training import TrainingRequest
-from quickfox.data.dataset import count_training_tokens
 from quickfox.errors import DataError
 from quickfox.models.parameters import ngram_specs
 from quickfox.tokenizers.base import Tokenizer
@@ -106,9 +105,8 @@ def _continue_training(
     tokenizer = ensure_tokens(directory, record, run_context)
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
-    training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
-    check_disk_space(directory, record.model, record.training, training_tokens=training_tokens)
-    send_tokenizer(control, tokenizer, record.corpus.files)
+    check_disk_space(directory, record.model, record.training, training_tokens=record.training_tokens)
+    send_tokenizer(control, tokenizer, record.training_characters, record.corpus.files)
     ngrams = _restore_ngrams(directory, record, tokenizer, point)
     cluster = None
     if record.model.has_network:
@@ -127,7 +125,7 @@ def _restore_ngrams(
     """The n-gram tables of the checkpoint, or their new estimation if it has none; None if the run has none."""
     if record.training.ngram_order == 0:
         return None
-    training_tokens, validation_tokens = open_split(directory, tokenizer, record.corpus, record.validation_split)
+    training_tokens, validation_tokens = open_split(directory, tokenizer, record.corpus, record.training_tokens)
     has_gate = record.model.ngram_gate > 0
     if point and point.bundle.config.ngrams:
         config, parameters = point.bundle.config, point.bundle.parameters

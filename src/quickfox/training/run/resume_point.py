@@ -17,7 +17,6 @@ from quickfox.checkpoints.run_directory import (
 )
 from quickfox.config.schema import from_dict
 from quickfox.config.training import TrainingRequest
-from quickfox.data.dataset import count_training_tokens
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.files.atomic import remove_directory, remove_temporaries
 from quickfox.files.errors import translate_read_errors
@@ -166,8 +165,7 @@ def _requested_steps(record: RunRecord, progress: Progress, request: TrainingReq
     if request.steps is not None:
         return request.steps
     if request.epochs is not None:
-        training_tokens = count_training_tokens(record.corpus.tokens, record.validation_split)
-        return round(request.epochs * training_tokens / (training.batch_size * training.window))
+        return round(request.epochs * record.training_tokens / (training.batch_size * training.window))
     assert request.budget is not None
     seconds_left = request.budget - progress.seconds
     if progress.timed_steps_per_second:

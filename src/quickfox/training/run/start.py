@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.model import ngram_config
-from quickfox.data.dataset import count_training_tokens
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
@@ -76,15 +75,15 @@ def _run_chief(
     if resolved.training.architecture == "ngram":
         check_ngram_request(request.training)  # not the settings that were taken from another run
         check_ngram_workers(run_context.cluster.size)
-    text = corpus.with_progress(run_context.start_progress("vocabulary", corpus.size))
-    tokenizer = choose_tokenizer(text, request.vocabulary_path, resolved)
+    tokenizer, training_units = choose_tokenizer(corpus, request.vocabulary_path, resolved, run_context)
     threads = resolved.training.threads or total_threads(run_context.cluster)
-    send_tokenizer(control, tokenizer)
+    send_tokenizer(control, tokenizer, training_units)
     with new_run(request.output, name) as directory:
-        corpus_record = _encode(corpus, tokenizer, directory, request, resolved, run_context)
-        tokens = open_split(directory, tokenizer, corpus_record, resolved.validation_split)
+        corpus_record = _encode(corpus, tokenizer, training_units, directory, request, resolved, run_context)
+        training_tokens = corpus_record.count_training_tokens(resolved.validation_split)
+        tokens = open_split(directory, tokenizer, corpus_record, training_tokens)
         order = choose_ngram_order(resolved.training, tokens[0].ids)
-        max_gate_epochs = _max_gate_epochs(resolved, run_context.cluster.size, order, tokenizer, len(tokens[0]))
+        max_gate_epochs = _max_gate_epochs(resolved, run_context.cluster.size, order, tokenizer, training_tokens)
         has_network = resolved.training.architecture != "ngram"
         ngrams, cluster = None, None
         if order and not request.dry_run:
@@ -99,7 +98,6 @@ def _run_chief(
         )
         if request.dry_run:  # before the checks: the cost of a plan that they refuse is reported too
             yield _report_plan(run_started(directory, record), flops, run_context.started)
-        training_tokens = len(tokens[0])
         check_memory(record.model, record.training, training_tokens=training_tokens, workers=record.workers)
         check_disk_space(directory, record.model, record.training, training_tokens=training_tokens)
         if request.dry_run:
@@ -115,6 +113,7 @@ def _run_chief(
 def _encode(
     corpus: Corpus,
     tokenizer: Tokenizer,
+    training_units: int | None,
     directory: Path,
     request: RunRequest,
     resolved: ResolvedRequest,
@@ -122,11 +121,22 @@ def _encode(
 ) -> CorpusRecord:
     """Writes the token files; returns the record of the corpus."""
     text = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-    encoded = encode_corpus_checked(text, tokenizer, directory / TOKENS_FILE, resolved, run_context.notify)
-    config_run = resolved.config_run
-    if config_run is not None and config_run.corpus.sha256 != encoded.digest:
+    path = directory / TOKENS_FILE
+    encoded = encode_corpus_checked(text, tokenizer, path, training_units, resolved, run_context.notify)
+    record, config_run = describe_corpus(corpus, encoded), resolved.config_run
+    if config_run is None:
+        return record
+    if config_run.corpus.sha256 != encoded.digest:
         run_context.notify(f"the text is not that of {request.config_from}: with its settings the run will differ")
-    return describe_corpus(corpus, encoded)
+    elif config_run.corpus.training_tokens is None and (
+        config_run.training_tokens != record.count_training_tokens(resolved.validation_split)
+        or config_run.vocabulary_sha256 != tokenizer_digest(tokenizer)
+    ):
+        run_context.notify(
+            f"{request.config_from} was written by an earlier version, which chose the tokenizer or the held-out text "
+            f"differently: with its settings the run will differ"
+        )
+    return record
 
 
 def _max_gate_epochs(
@@ -163,7 +173,7 @@ def _plan_run(
     started, by `time.monotonic`.
     """
     request, pretrained, config_run = resolved.training, resolved.pretrained, resolved.config_run
-    training_tokens = count_training_tokens(corpus.tokens, resolved.validation_split)
+    training_tokens = corpus.count_training_tokens(resolved.validation_split)
     flops = 0.0
     if cluster is None:
         training = ngram_training(request, ngram_order, threads)

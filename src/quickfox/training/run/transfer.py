@@ -71,7 +71,8 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
     if config_run is not None:
         training = fill_from_run(training, config_run.model, config_run.training)
         if request.vocabulary_path is None and request.init_from is None and config_run.init_from is None:
-            training = fill_tokenizer_from_run(training, config_run.tokenizer, config_run.model.vocabulary_size)
+            built_size = config_run.model.vocabulary_size - config_run.corpus.has_documents  # without the end of text
+            training = fill_tokenizer_from_run(training, config_run.tokenizer, built_size)
         split = config_run.validation_split if split is None else split
     pretrained = None
     if request.init_from is not None:

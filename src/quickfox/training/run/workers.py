@@ -1,7 +1,8 @@
 """What the workers of a cluster exchange before training, and the run of a worker other than the chief.
 
     chief                            each other worker
-    tokenizer, names of files    ->  encode the text
+    tokenizer, length of the
+    training text, files         ->  encode the text
     compare                      <-  digest of the text
     number of threads            ->  import TensorFlow
     compare                      <-  hardware
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import from_dict
 from quickfox.config.training import TrainingConfig, TrainingRequest
-from quickfox.data.dataset import Tokens, count_training_tokens, encode_corpus, open_corpus_tokens
+from quickfox.data.dataset import Tokens, encode_corpus, open_corpus_tokens
 from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus, open_corpus
@@ -134,9 +135,14 @@ def check_peers_while_reading(run_context: RunContext, control: Control) -> RunC
     return dataclasses.replace(run_context, start_progress=start_progress)
 
 
-def send_tokenizer(control: Control, tokenizer: Tokenizer, files: tuple[str, ...] | None = None) -> None:
-    """Sends the workers the tokenizer, and the files of the text if their command lines do not name them."""
-    control.send(tokenizer=format_tokenizer(tokenizer).decode(), files=files)
+def send_tokenizer(
+    control: Control, tokenizer: Tokenizer, training_units: int | None, files: tuple[str, ...] | None = None
+) -> None:
+    """Sends the workers what they encode the text with: see `encode_corpus`.
+
+    `files` are those of the text, if the workers' command lines do not name them.
+    """
+    control.send(tokenizer=format_tokenizer(tokenizer).decode(), training_units=training_units, files=files)
 
 
 def start_tensorflow_on_all(control: Control, spec: ClusterSpec, digest: str, threads: int) -> "Cluster":
@@ -191,7 +197,7 @@ def send_run_config(control: Control, directory: Path, record: RunRecord) -> Non
         advice=control.advice,
         model=dataclasses.asdict(record.model),
         training=dataclasses.asdict(record.training),
-        validation_split=record.validation_split,
+        training_tokens=record.training_tokens,
     )
 
 
@@ -206,7 +212,8 @@ def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext
     tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
     if corpus is None:
         corpus = open_corpus(text["files"], run_context.notify)
-    tokens = _encode(corpus.with_progress(run_context.start_progress("encoding", corpus.size)), tokenizer, control)
+    corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
+    tokens = _encode(corpus, tokenizer, text["training_units"], control)
     [runtime] = control.receive()
     start_tensorflow(runtime["threads"], is_distributed=True)
     from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
@@ -223,7 +230,7 @@ def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext
     trainer = Trainer(
         from_dict(ModelConfig, run["model"], spec.describe(0)),
         from_dict(TrainingConfig, run["training"], spec.describe(0)),
-        *tokens.split(count_training_tokens(len(tokens), run["validation_split"])),
+        *tokens.split(run["training_tokens"]),
         time.monotonic(),
         cluster=cluster,
     )
@@ -237,12 +244,12 @@ def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext
     yield RunInterrupted(Path(run["directory"]), trainer.progress.step) if interrupted else WorkerFinished()
 
 
-def _encode(corpus: Corpus, tokenizer: Tokenizer, control: Control) -> Tokens:
+def _encode(corpus: Corpus, tokenizer: Tokenizer, training_units: int | None, control: Control) -> Tokens:
     """Encodes a worker's copy of the text, and sends the chief its digest.
 
     The token files are unlinked once they are open, so that their space is freed however this process ends.
     """
     with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
         path = Path(folder, "tokens.bin")
-        control.send(text=encode_corpus(corpus, tokenizer, path).digest)
+        control.send(text=encode_corpus(corpus, tokenizer, path, training_units).digest)
         return open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=has_documents(corpus))
