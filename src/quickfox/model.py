@@ -26,7 +26,6 @@ from quickfox.export.registry import ExportFormat, export
 from quickfox.generation.completion import TextFilter, complete
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.language_model import LanguageModel
-from quickfox.models.parallel import ParallelLanguageModel
 from quickfox.models.registry import build_language_model
 from quickfox.text.corpus import Corpus
 from quickfox.text.transliteration import describe_transliteration, transliterate
@@ -236,8 +235,7 @@ class Model:
     @cached_property
     def language_model(self) -> LanguageModel:
         """The language model in NumPy, built on first use."""
-        model = build_language_model(self.bundle.config, self.bundle.parameters)
-        return ParallelLanguageModel(model, self.threads) if self.threads > 1 else model
+        return build_language_model(self.bundle.config, self.bundle.parameters, self.threads)
 
 
 def load(path: str | PathLike[str]) -> Model:

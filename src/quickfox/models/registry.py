@@ -9,6 +9,7 @@ from quickfox.models.attention_rnn import AttentionRNNLanguageModel
 from quickfox.models.language_model import LanguageModel, NetworkLanguageModel
 from quickfox.models.mixture import MixtureLanguageModel
 from quickfox.models.ngram.model import NgramLanguageModel
+from quickfox.models.parallel import ParallelNetwork
 from quickfox.models.recurrent import RecurrentLanguageModel
 from quickfox.models.transformer import TransformerLanguageModel
 
@@ -21,12 +22,13 @@ _BUILDERS: dict[Architecture, Callable[[ModelConfig, Mapping[str, np.ndarray]], 
 }
 
 
-def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> LanguageModel:
+def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarray], threads: int = 1) -> LanguageModel:
     """The language model that `config` describes.
 
     Args:
         config: fixes the architecture and all shapes.
         parameters: name -> array, as `parameters.tensor_specs(config)` lists them; not changed.
+        threads: on which the network processes a batch of texts; if more than one, NumPy should use one thread.
 
     Returns:
         The network, the n-gram model, or, if the config describes both, their mixture. Without n-gram tables, a network
@@ -37,6 +39,8 @@ def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarra
         assert ngram is not None, "an ngram model has tables"
         return ngram
     network = _BUILDERS[config.architecture](config, parameters)
+    if threads > 1:
+        network = ParallelNetwork(network, threads)
     if ngram is None:
         return network
     return MixtureLanguageModel(network, ngram, config.vocabulary_size, has_ngram_gate=config.ngram_gate > 0)
