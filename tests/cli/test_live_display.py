@@ -115,7 +115,7 @@ def test_the_plain_display_of_a_mixture_names_the_ngrams_and_both_losses(capfd: 
         for event in (started, NGRAMS, dataclasses.replace(VALIDATED, network_loss=2.0)):
             display.show(event)
     lines = capfd.readouterr().err.splitlines()
-    assert lines[2].endswith("1,219,201 parameters; mixed with a 3-gram model")
+    assert lines[2].endswith("1,219,201 parameters; mixed with n-grams of order 3")
     assert lines[5:7] == [
         "n-grams   3-gram model alone: validation 1.8750; 43,065 n-grams",
         "          left out for size: 3-grams below 2 occurrences",

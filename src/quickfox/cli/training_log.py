@@ -66,7 +66,7 @@ def format_settings(event: RunStarted) -> list[str]:
     threads = f"{training.threads} threads"
     if event.workers > 1:
         threads = f"{event.workers} workers, {threads} in total"
-    ngram = f"; mixed with a {training.ngram_order}-gram model" if training.ngram_order else ""
+    ngram = f"; mixed with n-grams of order {training.ngram_order}" if training.ngram_order else ""
     patience = "" if training.patience is None else f", patience {training.patience}"
     return [
         f"run       {event.directory}",
