@@ -2,8 +2,9 @@
 
 usage: python benchmarks/time_to_loss.py TEXT [--budgets 30,60,150] [--seeds 1,2,3] [--torch-python PYTHON]
        [--plot FILE.svg]
-Quickfox is timed as a whole command, from its start to its end. The peer's clock starts after its imports and stops
-during validation, which favors the peer. Both hold out the last tenth of the text. The plot needs matplotlib.
+Quickfox is timed as a whole command, from its start to its end, with and without n-grams. The peer's clock starts after
+its imports and stops during validation, which favors the peer. Both hold out the last tenth of the text. The plot needs
+matplotlib.
 """
 
 import argparse
@@ -20,18 +21,19 @@ PEER_SETTINGS = {"hidden": 512, "layers": 1, "batch": 32, "window": 64, "learnin
 PEER_EMBEDDING, PEER_DROPOUT = 64, 0.1
 
 
-def train_ours(text: str, budget: float, seed: int) -> dict[str, Any]:
-    """Runs the command once; returns its figures and the measured wall time."""
+def train_ours(text: str, budget: float, seed: int, ngram: str) -> dict[str, Any]:
+    """Runs the command once with `--ngram NGRAM`; returns its figures and the measured wall time."""
     llm = str(Path(sys.executable).with_name("llm"))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         result = run_json(
-            [llm, "train", text, "--budget", f"{budget:g}s", "--random-seed", str(seed), "--json", "--quiet",
-             "--output", str(Path(folder, "run"))]
+            [llm, "train", text, "--budget", f"{budget:g}s", "--random-seed", str(seed), "--ngram", ngram, "--json",
+             "--quiet", "--output", str(Path(folder, "run"))]
         )  # fmt: skip
         seconds = time.perf_counter() - started
     kept = ("best_validation_loss", "train_loss", "epochs", "tokens_per_second", "parameters")
-    return {"contestant": "quickfox", "seconds": round(seconds, 1), **{name: result[name] for name in kept}}
+    contestant = "quickfox" if ngram == "auto" else f"quickfox --ngram {ngram}"
+    return {"contestant": contestant, "seconds": round(seconds, 1), **{name: result[name] for name in kept}}
 
 
 def train_peer(python: str, text: str, budget: float) -> dict[str, Any]:
@@ -77,7 +79,8 @@ def main() -> None:
         return
     results: list[dict[str, Any]] = []
     for budget in map(float, options.budgets.split(",")):
-        runs = [train_ours(options.text, budget, seed) for seed in map(int, options.seeds.split(","))]
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+        runs = [train_ours(options.text, budget, seed, ngram) for seed in seeds for ngram in ("auto", "off")]
         if options.torch_python:
             runs.append(train_peer(options.torch_python, options.text, budget))
         for run in runs:

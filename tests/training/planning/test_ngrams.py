@@ -12,6 +12,7 @@ from quickfox.config.training import TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.training.planning.ngrams import (
     GATE_ARCHITECTURES,
+    GATE_TOKENS_PER_SECOND,
     MAX_GATE_TOKENS,
     MAX_GATE_VOCABULARY,
     MAX_ORDER,
@@ -145,4 +146,6 @@ def test_which_networks_may_get_a_gate(architecture: Any) -> None:
 )
 def test_no_network_may_get_a_gate(order: int, vocabulary_size: int, tokens: int) -> None:
     assert allows_gate(TrainingRequest(), 5, 65, 1000)
+    assert allows_gate(TrainingRequest(budget=60.0), 5, 65, 60 * GATE_TOKENS_PER_SECOND)
+    assert not allows_gate(TrainingRequest(budget=60.0), 5, 65, 60 * GATE_TOKENS_PER_SECOND + 1)
     assert not allows_gate(TrainingRequest(), order, vocabulary_size, tokens)

@@ -37,6 +37,10 @@ MAX_GATE_VOCABULARY = 512
 MAX_GATE_TOKENS = 2**24
 """Of a longer text, the tables without each block would take too much time and memory."""
 
+GATE_TOKENS_PER_SECOND = 75_000
+"""Training tokens for each second of a time budget up to which there is a gate: training waits for the tables without
+each block, about 2 microseconds a token, a seventh of the budget."""
+
 MAX_GATE_EPOCHS = 12.0
 """With more epochs the gate gains nothing over the mixture (benchmarks/LOG.md)."""
 
@@ -84,11 +88,14 @@ def choose_ngram_order(request: TrainingRequest, training_tokens: "TokenSource")
 
 def allows_gate(request: TrainingRequest, ngram_order: int, vocabulary_size: int, training_tokens: int) -> bool:
     """Whether a network may get an n-gram gate; `training/planning/auto_config.py` decides by the number of epochs."""
+    max_tokens: float = MAX_GATE_TOKENS
+    if request.budget is not None:  # the default budget is long enough
+        max_tokens = min(max_tokens, GATE_TOKENS_PER_SECOND * request.budget)
     return (
         ngram_order > 0
         and (request.architecture or "lstm") in GATE_ARCHITECTURES
         and vocabulary_size <= MAX_GATE_VOCABULARY
-        and training_tokens <= MAX_GATE_TOKENS
+        and training_tokens <= max_tokens
     )
 
 
