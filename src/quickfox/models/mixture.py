@@ -9,9 +9,9 @@ E the mean under p, and n the number of tokens read before,
     (a, b) <- (a, b) - eta (E[x] - x(token)) METRIC,    eta = max(1 / (n + PRIOR_TOKENS), MIN_RATE),
 
 so that the mixture depends on the text read so far and needs no tuning (as in Mahoney 2005, "Adaptive weighing of
-context models for lossless data compression"). METRIC has a larger rate for a - b than for a + b, in which log p is
-four times as steep. Measured against the linear mixture w p_network + (1 - w) p_ngram in benchmarks/LOG.md. A network
-with an n-gram gate reads the n-gram model too, to compute p_network (see `ngram.gate`).
+context models for lossless data compression"). METRIC has a larger rate for a - b than for a + b. Measured against the
+linear mixture w p_network + (1 - w) p_ngram in benchmarks/LOG.md. A network with an n-gram gate reads the n-gram model
+too, to compute p_network (see `ngram.gate`).
 """
 
 import numpy as np

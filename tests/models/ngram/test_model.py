@@ -125,17 +125,15 @@ def test_windows_of_any_length_equal_token_by_token(data: st.DataObject) -> None
     assert_same(read_in_windows(MODEL, READ[None], lengths), expected)
 
 
-@pytest.mark.parametrize("shape", [(1, 7), (1, 8), (1, 9), (2, 4), (4, 2), (3, 3), (8, 1), (9, 1)])
-@pytest.mark.parametrize("model", [MODEL, build_model(TEXT, VOCABULARY_SIZE, 1)], ids=["order 4", "order 1"])
-def test_few_tokens_give_the_same_as_many(
-    monkeypatch: pytest.MonkeyPatch, model: NgramLanguageModel, shape: tuple[int, int]
+@pytest.mark.parametrize("few_entries", [0, 1000])
+@pytest.mark.parametrize("order", [1, 4])
+def test_one_token_at_a_time_by_a_loop_or_by_arrays(
+    monkeypatch: pytest.MonkeyPatch, few_entries: int, order: int
 ) -> None:
-    _, state = model.forward(READ[: 3 * shape[0]].reshape(-1, 3), model.initial_state(shape[0]))
-    token_ids = READ[: np.prod(shape)].reshape(shape)
-    expected = model.probs(token_ids, state)
-    for few_tokens in (0, 100):
-        monkeypatch.setattr(ngram_model, "_FEW_TOKENS", few_tokens)
-        assert_same(model.probs(token_ids, state), expected)
+    monkeypatch.setattr(ngram_model, "_FEW_ENTRIES", few_entries)
+    model = build_model(TEXT, VOCABULARY_SIZE, order)
+    expected = read_in_windows(model, READ[None], [len(READ)])
+    assert_same(read_in_windows(model, READ[None], [1] * len(READ)), expected)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 20])

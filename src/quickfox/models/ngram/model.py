@@ -27,12 +27,7 @@ MIN_SCALE = 1e-20
 MIN_UNIGRAM = 1e-17
 """Smallest probability of a token without context: below, its product with MIN_SCALE would not be a normal float32."""
 
-_FEW_TOKENS = 8
-"""Up to this number of tokens, a loop in Python is faster than array operations, as in sampling (see
-benchmarks/LOG.md)."""
-
-
-_FEW_ENTRIES = 16  # likewise, of one context
+_FEW_ENTRIES = 16  # of one context, up to which a loop in Python is faster than array operations
 _SHORT_CONTEXT = 3  # tokens of a context whose distribution is kept: in sampling, such contexts recur
 _MAX_BYTES_OF_SHORT_ROWS = 2**24
 

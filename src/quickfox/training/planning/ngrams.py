@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ORDER_FACTOR = 2.0
 """Order, as a multiple of ln(tokens) / entropy of a token in nats: the number of tokens that would identify a place in
-the text if tokens were independent. Measured on texts of 0.2 to 90 MB (benchmarks/LOG.md)."""
+the text if tokens were independent. Measured on texts of 0.7 to 4 MB (benchmarks/LOG.md)."""
 
 MIN_ORDER, MAX_ORDER = 2, 10
 
@@ -42,7 +42,7 @@ GATE_TOKENS_PER_SECOND = 75_000
 each block, about 2 microseconds a token, a seventh of the budget."""
 
 MAX_GATE_EPOCHS = 12.0
-"""With more epochs the gate gains nothing over the mixture (benchmarks/LOG.md)."""
+"""Planned epochs up to which networks have a gate; runs of more were not compared (benchmarks/LOG.md)."""
 
 _NETWORK_SETTINGS = (
     "size",
