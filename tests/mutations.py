@@ -27,7 +27,8 @@ from quickfox.tokenizers.build import build_tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
 from quickfox.training.engine.progress import Progress
-from quickfox.training.run.record import HISTORY_FILE, CorpusRecord, RunRecord, read_record, truncate_history
+from quickfox.training.run.history import HISTORY_FILE, truncate_history
+from quickfox.training.run.record import CorpusRecord, RunRecord, read_record
 from toy_models import NGRAM_TABLES, training_config
 
 STEP = 5

@@ -17,6 +17,7 @@ from quickfox.training.engine.events import (
     RunFinished,
     RunPlanned,
     RunStarted,
+    Sample,
     StepsCompleted,
     Validated,
 )
@@ -57,7 +58,7 @@ VALIDATED = Validated(
     tokens_per_second=50_000.0,
     learning_rate=0.01,
     seconds=20.0,
-    sample="First \x1b[31mCitizen:\n\nBefore we [bold]proceed\n",
+    samples=(Sample("\n", "First \x1b[31mCitizen:\n\nBefore we [bold]proceed\n"),),
 )
 FINISHED = RunFinished(
     directory=Path("runs/the fox"),
@@ -174,7 +175,7 @@ def test_the_result_names_the_next_command() -> None:
 
 
 def test_control_characters_of_a_sample_are_escaped() -> None:
-    assert format_sample(VALIDATED.sample) == ["First \\x1b[31mCitizen:", "Before we [bold]proceed"]
+    assert format_sample(VALIDATED.samples[0].text) == ["First \\x1b[31mCitizen:", "Before we [bold]proceed"]
 
 
 def read_to_end(screen: int) -> str:

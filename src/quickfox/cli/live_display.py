@@ -138,7 +138,9 @@ class LiveDisplay:
             case Validated():
                 self._last_validation = event
                 self._console.print(Text(format_validation(event), style="bold" if event.is_best else ""))
-                sample = Text("\n".join(format_sample(event.sample)), style="dim", overflow="ellipsis", no_wrap=True)
-                self._console.print(Padding(sample, (0, 0, 1, 4)))
+                for sample in event.samples[:1]:
+                    lines = "\n".join(format_sample(sample.text))
+                    text = Text(lines, style="dim", overflow="ellipsis", no_wrap=True)
+                    self._console.print(Padding(text, (0, 0, 1, 4)))
             case Replanned():
                 self._progress.update(self._run, total=event.total_steps)

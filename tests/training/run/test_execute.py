@@ -14,6 +14,7 @@ import quickfox
 from quickfox.checkpoints.checkpoint import load_model, load_training_state
 from quickfox.checkpoints.run_directory import list_checkpoints, sort_by_loss
 from quickfox.training.engine.events import Event, RunFinished, RunInterrupted, RunStarted, Validated
+from quickfox.training.run.history import read_validations
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_epochs")]
 
@@ -70,9 +71,12 @@ def test_encoded_tokens_are_removed_at_the_end(trained: tuple[Path, list[Event]]
 
 
 def test_samples_are_generated_by_the_model(trained: tuple[Path, list[Event]]) -> None:
-    samples = [event.sample for event in trained[1] if isinstance(event, Validated)]
-    assert all(set(sample) <= set(LONG_TEXT) for sample in samples)
-    assert len(samples[-1]) == 160
+    samples = [event.samples for event in trained[1] if isinstance(event, Validated)]
+    assert all(set(sample.text) <= set(LONG_TEXT) for row in samples for sample in row)
+    assert [len(sample.text) for sample in samples[-1]] == [160, 80, 80]
+    assert [sample.prompt for sample in samples[0]] == [sample.prompt for sample in samples[-1]]
+    assert all(sample.prompt in LONG_TEXT for sample in samples[0])
+    assert [validation.samples for validation in read_validations(trained[0])] == samples
 
 
 def test_the_trained_model_continues_its_text(trained: tuple[Path, list[Event]]) -> None:

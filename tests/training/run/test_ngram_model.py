@@ -58,8 +58,8 @@ def test_the_events_of_a_run(tmp_path: Path) -> None:
     assert isinstance(report, NgramsEstimated)
     assert len(report.ngrams) == started.training.ngram_order >= 2
     assert isinstance(validated, Validated)
-    assert set(validated.sample) <= set(TEXT)
-    assert len(validated.sample) == 160
+    assert [len(sample.text) for sample in validated.samples] == [160, 80, 80]
+    assert all(set(sample.text) <= set(TEXT) for sample in validated.samples)
     assert isinstance(completed, StepsCompleted)
     assert isinstance(finished, RunFinished)
     assert (finished.epochs, finished.steps, finished.tokens) == (1.0, 1, TRAINING_TOKENS)

@@ -1,4 +1,4 @@
-"""run.json, history.jsonl and the checkpoint interval: written values are read back, invalid ones are refused."""
+"""run.json and the checkpoint interval: written values are read back, invalid ones are refused."""
 
 import dataclasses
 import json
@@ -10,7 +10,6 @@ import pytest
 
 from quickfox.config.model import ModelConfig
 from quickfox.errors import DataError, NoInputError, UsageError
-from quickfox.training.engine.events import Replanned, Validated
 from quickfox.training.run.record import (
     DEFAULT_CHECKPOINT_SECONDS,
     CheckpointInterval,
@@ -18,8 +17,6 @@ from quickfox.training.run.record import (
     RunRecord,
     current_versions,
     read_record,
-    record_event,
-    truncate_history,
     write_record,
 )
 from toy_models import training_config
@@ -35,21 +32,6 @@ RECORD = RunRecord(
     vocabulary_sha256="ef",
     checkpoint_every="3m",
     versions=current_versions(),
-)
-VALIDATED = Validated(
-    step=20,
-    total_steps=40,
-    epoch=1.5,
-    tokens=640,
-    train_loss=2.0,
-    validation_loss=None,
-    network_loss=None,
-    best_validation_loss=None,
-    is_best=True,
-    tokens_per_second=1e6,
-    learning_rate=0.01,
-    seconds=3.5,
-    sample="some text",
 )
 
 
@@ -111,52 +93,6 @@ def test_an_invalid_record_is_refused(tmp_path: Path, change: Callable[[dict[str
     with pytest.raises(DataError, match=message) as caught:
         read_record(tmp_path)
     assert str(path) in str(caught.value)
-
-
-def test_history_has_a_line_per_event_without_speed_or_sample(tmp_path: Path) -> None:
-    record_event(tmp_path, Replanned(step=10, total_steps=40))
-    record_event(tmp_path, VALIDATED)
-    replan, validation = map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines())
-    assert replan == {"event": "replan", "step": 10, "total_steps": 40}
-    assert (validation["event"], validation["step"], validation["validation_loss"]) == ("validation", 20, None)
-    assert not {"sample", "tokens_per_second"} & validation.keys()
-
-
-def test_truncating_keeps_the_events_up_to_a_step(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    for step in (10, 20, 30):
-        record_event(tmp_path, Replanned(step=step, total_steps=40))
-    whole = path.read_bytes()
-    truncate_history(tmp_path, 30)
-    assert path.read_bytes() == whole
-    truncate_history(tmp_path, 20)
-    assert whole.startswith(path.read_bytes())
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
-    truncate_history(tmp_path, 0)
-    assert path.read_bytes() == b""
-
-
-@pytest.mark.parametrize("incomplete", [b"{", b'{"event": "replan", "step": 1, "total_steps": 40}', b"\xff", b"\0" * 9])
-def test_truncating_drops_an_incomplete_last_line(tmp_path: Path, incomplete: bytes) -> None:
-    record_event(tmp_path, Replanned(step=10, total_steps=40))
-    path = tmp_path / "history.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole + incomplete)
-    truncate_history(tmp_path, 30)
-    assert path.read_bytes() == whole
-
-
-@pytest.mark.parametrize("line", [b"hello", b"[1]", b"{}", b'{"step": true}', b'{"step": "1"}', b"", b"\xff"])
-def test_a_complete_line_that_is_not_an_event_is_refused(tmp_path: Path, line: bytes) -> None:
-    (tmp_path / "history.jsonl").write_bytes(line + b"\n")
-    with pytest.raises(DataError, match="line 1"):
-        truncate_history(tmp_path, 30)
-    assert (tmp_path / "history.jsonl").read_bytes() == line + b"\n"
-
-
-def test_truncating_a_missing_history_creates_no_file(tmp_path: Path) -> None:
-    truncate_history(tmp_path, 30)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_record_too_large_to_read_is_not_written(tmp_path: Path) -> None:

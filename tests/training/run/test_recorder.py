@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from run_driver import outcome, resume, start
 
 from quickfox.checkpoints.run_directory import list_checkpoint_directories, list_checkpoints
+from quickfox.data.dataset import Tokens
 from quickfox.errors import DivergedError, StorageError
 from quickfox.files import atomic
+from quickfox.tokenizers.byte_level import ByteTokenizer
 from quickfox.training.engine import trainer
+from quickfox.training.run.recorder import choose_prompts
 
 pytestmark = pytest.mark.usefixtures("fake_training")
 
@@ -59,3 +63,49 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
     assert list_checkpoints(tmp_path / "run")[-1].manifest.step == kept
     resume(tmp_path)
     assert outcome(tmp_path) == outcome(uninterrupted)
+
+
+def tokens_of(documents: list[tuple[str, str]], tokenizer: ByteTokenizer) -> Tokens:
+    """The tokens of prompts with completions, as a run has them."""
+    ids, mask = [256], [False]
+    for prompt, completion in documents:
+        ids += [*prompt.encode(), *completion.encode(), 256]
+        mask += [False] * len(prompt.encode()) + [True] * (len(completion.encode()) + 1)
+    return Tokens(np.array(ids, tokenizer.token_dtype), np.array(mask))
+
+
+def test_prompts_are_whole_words_of_the_validation_text() -> None:
+    tokenizer = ByteTokenizer()
+    text = "It is a truth universally acknowledged, that a single man in possession of a good fortune\n" * 20
+    start, *prompts = choose_prompts(tokenizer, Tokens(tokenizer.encode(text)))
+    assert tokenizer.decode(start) == "\n"
+    assert len(prompts) == 2
+    for prompt in map(tokenizer.decode, prompts):
+        assert set(prompt.split()) <= set(text.split())
+        assert len(prompt) >= 24
+
+
+def test_prompts_of_a_text_without_spaces_are_whole_characters() -> None:
+    tokenizer = ByteTokenizer()
+    text = "天地玄黃宇宙洪荒日月盈昃辰宿列張" * 40
+    _, *prompts = choose_prompts(tokenizer, Tokens(tokenizer.encode(text)))
+    assert [len(tokenizer.decode(prompt)) for prompt in prompts] == [24, 24]
+    assert all(tokenizer.decode(prompt) in text for prompt in prompts)
+
+
+def test_prompts_of_documents_are_theirs_or_else_their_first_tokens() -> None:
+    tokenizer = ByteTokenizer().with_end_of_text()
+    pairs = [(f"question {number}? ", f"answer {number}") for number in range(30)]
+    _, *prompts = choose_prompts(tokenizer, tokens_of(pairs, tokenizer))
+    assert {tokenizer.decode(prompt) for prompt in prompts} < {question for question, _ in pairs}
+    assert {int(prompt[0]) for prompt in prompts} == {256}
+    plain = [("", f"The document of the number {number}.") for number in range(30)]
+    _, *prompts = choose_prompts(tokenizer, tokens_of(plain, tokenizer))
+    assert {tokenizer.decode(prompt) for prompt in prompts} == {"The document of the numb"}
+
+
+@pytest.mark.parametrize("text", ["", "a", "ab"])
+def test_a_short_validation_text_has_prompts_only_of_its_characters(text: str) -> None:
+    tokenizer = ByteTokenizer()
+    prompts = choose_prompts(tokenizer, Tokens(tokenizer.encode(text)))
+    assert {tokenizer.decode(prompt) for prompt in prompts} <= {"\n", *text, text}

@@ -68,7 +68,6 @@ class NgramTrainer:
             tokens_per_second=tokens_per_second,
             learning_rate=0.0,
             seconds=seconds,
-            sample="",
         )
         yield StepsCompleted(
             step=1,

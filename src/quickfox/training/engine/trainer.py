@@ -102,7 +102,7 @@ class Trainer:
     def run(self) -> Iterator[Event]:
         """Trains to the end and yields events; at each of them the trainer's attributes are consistent.
 
-        A `StepsCompleted` event is the last of its step. The `sample` of a `Validated` event is empty.
+        A `StepsCompleted` event is the last of its step. A `Validated` event has no samples.
 
         Raises:
             DivergedError: a loss is NaN or infinite; the weights are then useless.
@@ -217,7 +217,6 @@ class Trainer:
             network_loss=measured.network_loss if measured and self.ngrams else None,
             best_validation_loss=progress.best_validation_loss,
             is_best=is_best,
-            sample="",
         )
 
     def _steps_completed(self) -> StepsCompleted:

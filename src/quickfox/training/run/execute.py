@@ -59,7 +59,8 @@ def execute_run(
     else:
         assert ngrams is not None, "a model without a network has n-gram tables"
         trainer = NgramTrainer(record.model, ngrams, run_context.started, stop_requested)
-    for event in Recorder(directory, record, tokenizer, trainer, interval).events(stop_requested):
+    recorder = Recorder(directory, record, tokenizer, trainer, interval, validation_tokens=tokens[1])
+    for event in recorder.events(stop_requested):
         if isinstance(event, RunFinished) and not run_context.keep_tokens:
             remove_tokens(tokens_path)
         if isinstance(event, RunFinished | RunInterrupted):

@@ -1,10 +1,9 @@
-"""What a run writes about itself: `run.json`, everything that determines it, and `history.jsonl`, its validations.
+"""`run.json`, everything that determines a run, which is read back strictly.
 
-Both are read back strictly. The interval between checkpoints, which `run.json` holds as text, is parsed here too.
+The interval between checkpoints, which it holds as text, is parsed here too.
 """
 
 import dataclasses
-import json
 import math
 import platform
 import reprlib
@@ -19,20 +18,17 @@ from quickfox.config.schema import MAX_INTEGER, check_settings, from_dict, setti
 from quickfox.config.training import MAX_SECONDS, MAX_STEPS, TrainingConfig
 from quickfox.data.dataset import training_share
 from quickfox.errors import DataError, NoInputError, UsageError
-from quickfox.files.atomic import append_line, write_file
+from quickfox.files.atomic import write_file
 from quickfox.files.errors import translate_read_errors
-from quickfox.files.json import MAX_JSON_BYTES, format_json, parse_json, read_bounded, read_json
+from quickfox.files.json import MAX_JSON_BYTES, format_json, read_json
 from quickfox.system.units import parse_duration
 from quickfox.training.distributed.cluster_spec import MAX_WORKERS
-from quickfox.training.engine.events import Replanned, Validated
 from quickfox.version import __version__
 
-HISTORY_FILE = "history.jsonl"
 FORMAT_VERSION = 1
 DEFAULT_CHECKPOINT_SECONDS = 180.0
 
 _MIN_CHECKPOINT_SECONDS = 1e-3
-_MAX_HISTORY_BYTES = 2**26  # about 300,000 lines
 
 
 @dataclass(frozen=True)
@@ -225,34 +221,3 @@ def read_record(path: Path) -> RunRecord:
         if values.get(name) is not None or (name in values and name != "init_from"):
             values[name] = from_dict(kind, values[name], f"{where}: {name}")
     return from_dict(RunRecord, values, where)
-
-
-def record_event(run: Path, event: Validated | Replanned) -> None:
-    """Appends a line to `history.jsonl`; of its fields only `seconds` depends on the speed of the machine."""
-    kind = "validation" if isinstance(event, Validated) else "replan"
-    values = dataclasses.asdict(event)
-    for name in ("sample", "tokens_per_second"):
-        values.pop(name, None)
-    append_line(run / HISTORY_FILE, json.dumps({"event": kind, **values}))
-
-
-def truncate_history(run: Path, step: int) -> None:
-    """Removes the events after `step` from `history.jsonl`, and an incomplete last line.
-
-    Raises:
-        DataError: a complete line is not an event.
-        CannotCreateError, StorageError: reading or writing failed.
-    """
-    path = run / HISTORY_FILE
-    try:
-        *lines, _ = read_bounded(path, _MAX_HISTORY_BYTES).split(b"\n")
-    except NoInputError:
-        return
-    kept = []
-    for number, line in enumerate(lines, start=1):
-        event = parse_json(line, f"{path}, line {number}")
-        if not isinstance(event, dict) or type(event.get("step")) is not int:
-            raise DataError(f"{path}, line {number}: not an event of a run")
-        if event["step"] <= step:
-            kept.append(line + b"\n")
-    write_file(path, b"".join(kept))

@@ -18,12 +18,12 @@ from quickfox.training.planning.ngrams import check_ngram_workers
 from quickfox.training.run.dataset import ensure_tokens, open_split
 from quickfox.training.run.directory import run_lock
 from quickfox.training.run.execute import execute_run
+from quickfox.training.run.history import truncate_history
 from quickfox.training.run.record import (
     CheckpointInterval,
     RunRecord,
     current_versions,
     read_record,
-    truncate_history,
     write_record,
 )
 from quickfox.training.run.recorder import run_finished
