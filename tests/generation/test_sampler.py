@@ -13,7 +13,7 @@ from quickfox.config.model import ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError, UsageError
 from quickfox.generation.logits_processors import unnormalized_probs
-from quickfox.generation.sampler import PREFILL_TOKENS, generate, sample_categorical
+from quickfox.generation.sampler import PREFILL_TOKENS, TokenSelector, generate, sample_categorical
 from quickfox.models.language_model import State
 from quickfox.models.registry import build_language_model
 from toy_models import FixedModel, random_parameters
@@ -138,3 +138,27 @@ def test_sampling_twice_gives_the_same_text() -> None:
     first, second = (list(generate(build_language_model(config, parameters), [4, 2], sampling)) for _ in range(2))
     assert first == second
     assert len(first) == 50
+
+
+def test_texts_that_join_a_selector_get_the_tokens_they_would_get_alone() -> None:
+    config = SamplingConfig(repetition_penalty=1.7, frequency_penalty=0.3, penalty_window=3, no_repeat_ngram=3)
+    logits = np.array([[0.5, 1.0, 1.5, 1.0, 0.0]], np.float32)
+
+    def new_selector(random_seed: int) -> TokenSelector:
+        prompt = np.arange(random_seed)
+        return TokenSelector(prompt, dataclasses.replace(config, random_seed=random_seed), [0], VOCABULARY_SIZE)
+
+    def advance(selector: TokenSelector) -> list[int]:
+        token_ids = selector.select(logits.repeat(len(selector.samples), axis=0))
+        selector.append(token_ids)
+        return token_ids
+
+    first, second, alone, other = (new_selector(random_seed) for random_seed in (1, 4, 1, 4))
+    for _ in range(5):
+        assert advance(first) == advance(alone)
+    first.extend(second)
+    for _ in range(5):
+        assert advance(first) == advance(alone) + advance(other)
+    first.select_rows([1])
+    for _ in range(5):
+        assert advance(first) == advance(other)

@@ -108,7 +108,7 @@ class GenerationRequest:
 
     def _sample_batch(self, samples: Sequence[int]) -> Iterator[Token | Completion]:
         """Generate a batch; the tokens of its first unfinished sample are yielded at each step."""
-        texts = {sample: _DecodedText(sample, self._config, self._tokenizer) for sample in samples}
+        texts = {sample: DecodedText(sample, self._config, self._tokenizer) for sample in samples}
         is_banned = None if self._is_banned is None else _token_filter(self._is_banned, texts)
         sampler = Sampler(
             self._model, self._prompt_ids, self._config, samples, logit_bias=self._logit_bias, is_banned=is_banned
@@ -125,14 +125,15 @@ class GenerationRequest:
             yield from text.tokens[num_yielded:]
             yield text.to_completion(self._has_logprobs)
 
-    def _step(self, sampler: Sampler, texts: dict[int, "_DecodedText"]) -> None:
+    def _step(self, sampler: Sampler, texts: dict[int, "DecodedText"]) -> None:
         """Generate one token of each unfinished sample."""
         token_ids = sampler.step()
         token_texts = [
             "" if token_id == NO_TOKEN else texts[sample].decoder.add(token_id)
             for sample, token_id in zip(sampler.samples, token_ids, strict=True)
         ]
-        tokens = self._make_tokens(token_ids, token_texts, sampler.logits if self._has_logprobs else None)
+        logits = sampler.logits if self._has_logprobs else None
+        tokens = make_tokens(self._tokenizer, token_ids, token_texts, logits, self._config.logprobs)
         is_out_of_time = self._is_out_of_time()
         for sample, token in zip(sampler.samples, tokens, strict=True):
             if token.token_id == NO_TOKEN:
@@ -155,11 +156,11 @@ class GenerationRequest:
         )
         completions = []
         for sample, hypothesis in enumerate(hypotheses):
-            text = _DecodedText(sample, self._config, self._tokenizer)
+            text = DecodedText(sample, self._config, self._tokenizer)
             token_ids = hypothesis.token_ids
             token_texts = [text.decoder.add(token_id) for token_id in token_ids]
             logits = self._logits_before(token_ids) if self._has_logprobs else None
-            for token in self._make_tokens(token_ids, token_texts, logits):
+            for token in make_tokens(self._tokenizer, token_ids, token_texts, logits, self._config.logprobs):
                 text.append(token, is_out_of_time=False)
             if self._config.length == 0:
                 text.finish("length")
@@ -184,28 +185,43 @@ class GenerationRequest:
         rest, _ = self._model.forward(np.array([token_ids[:-1]]), state)  # (1, n - 1, V)
         return np.concatenate([first[np.newaxis], rest[0]])
 
-    def _make_tokens(self, token_ids: Sequence[int], texts: Sequence[str], logits: np.ndarray | None) -> list[Token]:
-        """The tokens with their texts and, if given the model's `logits`, (n, V), their log-probabilities."""
-        if logits is None:
-            return [Token(token_id, text) for token_id, text in zip(token_ids, texts, strict=True)]
-        logprobs = log_softmax(logits)
-        count = self._config.logprobs or 0
-        top_ids = np.argsort(-logprobs, axis=-1, kind="stable")[:, :count].tolist() if count else [[]] * len(texts)
-        return [
-            Token(
-                token_id,
-                text,
-                float(row[token_id]),
-                tuple((self._tokenizer.decode([other]), float(row[other])) for other in others),
-            )
-            for token_id, text, row, others in zip(token_ids, texts, logprobs, top_ids, strict=True)
-        ]
-
     def _is_out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
 
-class _DecodedText(PartialCompletion):
+def make_tokens(
+    tokenizer: Tokenizer,
+    token_ids: Sequence[int],
+    texts: Sequence[str],
+    logits: np.ndarray | None,
+    num_alternatives: int | None,
+) -> list[Token]:
+    """Tokens, with their log-probabilities by the model.
+
+    Args:
+        tokenizer: of the model.
+        token_ids: n token ids.
+        texts: the text that each adds.
+        logits: (n, V) of the model before each token; None: without log-probabilities.
+        num_alternatives: number of most probable tokens at each position; None: none.
+    """
+    if logits is None:
+        return [Token(token_id, text) for token_id, text in zip(token_ids, texts, strict=True)]
+    logprobs = log_softmax(logits)
+    count = num_alternatives or 0
+    top_ids = np.argsort(-logprobs, axis=-1, kind="stable")[:, :count].tolist() if count else [[]] * len(texts)
+    return [
+        Token(
+            token_id,
+            text,
+            float(row[token_id]),
+            tuple((tokenizer.decode([other]), float(row[other])) for other in others),
+        )
+        for token_id, text, row, others in zip(token_ids, texts, logprobs, top_ids, strict=True)
+    ]
+
+
+class DecodedText(PartialCompletion):
     """A partial completion, and the decoder of its tokens."""
 
     def __init__(self, sample: int, config: SamplingConfig, tokenizer: Tokenizer) -> None:
@@ -213,6 +229,6 @@ class _DecodedText(PartialCompletion):
         self.decoder = StreamingDecoder(tokenizer)
 
 
-def _token_filter(is_banned: TextFilter, texts: dict[int, _DecodedText]) -> Callable[[int, int], bool]:
+def _token_filter(is_banned: TextFilter, texts: dict[int, DecodedText]) -> Callable[[int, int], bool]:
     """A filter of texts as a filter of (number of the sample, token id)."""
     return lambda sample, token_id: is_banned(texts[sample].text, texts[sample].decoder.peek(token_id))

@@ -44,62 +44,45 @@ def generate(
         yield token_id
 
 
-class Sampler:
-    """Samples several continuations of one prompt as a batch, one token of each per step.
+class TokenSelector:
+    """Selects the next token of several texts from the logits of a model: processes them, then samples.
 
     Args:
-        model: the language model.
-        prompt_ids: (n,) token ids to continue, n >= 1.
+        prompt_ids: (n,) token ids that all texts begin with.
         config: the sampling configuration; its length, stop strings and time limit are not applied here.
-        samples: number of each continuation, >= 0; its tokens depend only on `config.random_seed` and this number.
+        samples: number of each text, >= 0; its tokens depend only on `config.random_seed` and this number.
+        vocabulary_size: V.
         logit_bias: (V,) float64 added to the logits; None: no bias.
-        is_banned: (number of a continuation, token id) -> whether that token must not be its next one; called for each
+        is_banned: (number of a text, token id) -> whether that token must not be its next one; called for each
             sampled token, and another is sampled if so. None: no token is banned.
-
-    Raises:
-        UsageError: the prompt is empty.
     """
 
     def __init__(
         self,
-        model: LanguageModel,
-        prompt_ids: Sequence[int] | np.ndarray,
+        prompt_ids: np.ndarray,
         config: SamplingConfig,
         samples: Sequence[int],
+        vocabulary_size: int,
         *,
         logit_bias: np.ndarray | None = None,
         is_banned: Callable[[int, int], bool] | None = None,
     ) -> None:
         self.samples = list(samples)
-        """The number of the continuation in each row."""
-        prompt = np.asarray(prompt_ids, np.int64)
-        logits, state = prefill(model, prompt)  # (V,)
-        rows = np.zeros(len(self.samples), np.int64)
-        self.logits = logits[np.newaxis][rows]  # (V,) -> (B, V)
-        """(B, V) float32 logits of the model at the position of the last sampled tokens, unprocessed."""
-        self._model = model
-        self._state = select_rows(state, rows)
-        self._history = TokenHistory(prompt, len(rows), len(logits), config)
+        """The number of the text in each row."""
+        self._history = TokenHistory(prompt_ids, len(self.samples), vocabulary_size, config)
         self._processors = build_processors(config, self._history, logit_bias)
-        self._truncations = build_truncations(config, len(logits))
+        self._truncations = build_truncations(config, vocabulary_size)
         self._is_greedy = config.temperature == 0
         self._uniforms = [iter_uniforms(config.random_seed, sample) for sample in self.samples]
         self._is_banned = is_banned
-        self._last_tokens: list[int] = []  # sampled, but not yet read by the model
 
-    def step(self) -> list[int]:
-        """Sample the next token of each continuation: B token ids, NO_TOKEN where every token is banned.
-
-        A row with NO_TOKEN must be removed by `select_rows` before the next step.
+    def select(self, logits: np.ndarray) -> list[int]:
+        """The next token of each text: logits (B, V) float32 -> B token ids, NO_TOKEN where every token is banned.
 
         Raises:
-            DataError: the model's logits are NaN or infinite.
+            DataError: the logits are NaN or infinite.
         """
-        if self._last_tokens:
-            logits, self._state = self._model.forward(np.array(self._last_tokens)[:, np.newaxis], self._state)
-            self.logits = logits[:, -1]  # (B, 1, V) -> (B, V)
-            self._history.append(self._last_tokens)
-        logits = self.logits.astype(np.float64)
+        logits = logits.astype(np.float64)
         for process in self._processors:
             logits = process(logits)
         token_ids = self._sample(logits, self._uniforms)
@@ -108,17 +91,23 @@ class Sampler:
                 while token_ids[row] != NO_TOKEN and self._is_banned(sample, token_ids[row]):
                     logits[row, token_ids[row]] = -np.inf
                     token_ids[row] = self._sample(logits[[row]], self._uniforms[row : row + 1])[0]
-        self._last_tokens = token_ids
         return token_ids
 
+    def append(self, token_ids: list[int]) -> None:
+        """Append one token to each text."""
+        self._history.append(token_ids)
+
     def select_rows(self, rows: Sequence[int]) -> None:
-        """Keep only the continuations `rows`, distinct and ascending."""
+        """Keep only the texts `rows`, distinct and ascending."""
         self.samples = [self.samples[row] for row in rows]
         self._uniforms = [self._uniforms[row] for row in rows]
-        self._state = select_rows(self._state, np.array(rows, np.int64))
         self._history.select_rows(rows)
-        self.logits = self.logits[rows]
-        self._last_tokens = [self._last_tokens[row] for row in rows] if self._last_tokens else []
+
+    def extend(self, other: "TokenSelector") -> None:
+        """Add the texts of another selector, whose configuration differs in the random seed only, as the last rows."""
+        self.samples += other.samples
+        self._uniforms += other._uniforms
+        self._history.extend(other._history)
 
     def _sample(self, logits: np.ndarray, uniforms: Sequence[Iterator[float]]) -> list[int]:
         """A token id for each row of processed logits, (B, V)."""
@@ -134,8 +123,82 @@ class Sampler:
         return [rank if rank == NO_TOKEN else int(row[rank]) for row, rank in zip(token_ids, ranks, strict=True)]
 
 
+class Sampler:
+    """Samples several continuations of one prompt as a batch, one token of each per step.
+
+    Args:
+        model: the language model.
+        prompt_ids: (n,) token ids to continue, n >= 1.
+        config, samples, logit_bias, is_banned: see `TokenSelector`.
+
+    Raises:
+        UsageError: the prompt is empty.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompt_ids: Sequence[int] | np.ndarray,
+        config: SamplingConfig,
+        samples: Sequence[int],
+        *,
+        logit_bias: np.ndarray | None = None,
+        is_banned: Callable[[int, int], bool] | None = None,
+    ) -> None:
+        prompt = np.asarray(prompt_ids, np.int64)
+        logits, state = prefill(model, prompt)  # (V,)
+        rows = np.zeros(len(samples), np.int64)
+        self.logits = logits[np.newaxis][rows]  # (V,) -> (B, V)
+        """(B, V) float32 logits of the model at the position of the last sampled tokens, unprocessed."""
+        self._model = model
+        self._state = select_rows(state, rows)
+        self._selector = TokenSelector(prompt, config, samples, len(logits), logit_bias=logit_bias, is_banned=is_banned)
+        self._last_tokens: list[int] = []  # sampled, but not yet read by the model
+
+    @property
+    def samples(self) -> list[int]:
+        """The number of the continuation in each row."""
+        return self._selector.samples
+
+    def step(self) -> list[int]:
+        """Sample the next token of each continuation: B token ids, NO_TOKEN where every token is banned.
+
+        A row with NO_TOKEN must be removed by `select_rows` before the next step.
+
+        Raises:
+            DataError: the model's logits are NaN or infinite.
+        """
+        if self._last_tokens:
+            logits, self._state = self._model.forward(np.array(self._last_tokens)[:, np.newaxis], self._state)
+            self.logits = logits[:, -1]  # (B, 1, V) -> (B, V)
+            self._selector.append(self._last_tokens)
+        self._last_tokens = self._selector.select(self.logits)
+        return self._last_tokens
+
+    def select_rows(self, rows: Sequence[int]) -> None:
+        """Keep only the continuations `rows`, distinct and ascending."""
+        self._selector.select_rows(rows)
+        self._state = select_rows(self._state, np.array(rows, np.int64))
+        self.logits = self.logits[rows]
+        self._last_tokens = [self._last_tokens[row] for row in rows] if self._last_tokens else []
+
+
 def prefill(model: LanguageModel, prompt_ids: np.ndarray) -> tuple[np.ndarray, State]:
     """Logits (V,) after a prompt, (n,) token ids, and the state of that one text.
+
+    Raises:
+        UsageError: the prompt is empty.
+    """
+    for logits, state in iter_prefill(model, prompt_ids):  # noqa: B007 - the last are the result
+        pass
+    return logits[-1], state
+
+
+def iter_prefill(model: LanguageModel, prompt_ids: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
+    """Read a prompt, (n,) token ids, in parts of at most PREFILL_TOKENS.
+
+    Yields:
+        After each part the logits after each of its tokens, (T, V) float32, and the state of the text.
 
     Raises:
         UsageError: the prompt is empty.
@@ -145,7 +208,7 @@ def prefill(model: LanguageModel, prompt_ids: np.ndarray) -> tuple[np.ndarray, S
     state = model.initial_state(1)
     for start in range(0, len(prompt_ids), PREFILL_TOKENS):
         logits, state = model.forward(prompt_ids[np.newaxis, start : start + PREFILL_TOKENS], state)  # (1, T, V)
-    return logits[0, -1], state
+        yield logits[0], state
 
 
 def sample_categorical(probs: np.ndarray, uniforms: Sequence[float]) -> list[int]:

@@ -28,7 +28,7 @@ class TokenHistory:
         self.counts = np.zeros((num_texts, vocabulary_size if self._is_counting else 0))
         """(B, V) float64: number of occurrences of each token among the last `penalty_window` of each text."""
         self._window = window = config.penalty_window
-        self._counted: deque[list[int]] = deque()  # one token per text, the oldest first
+        self._counted: list[deque[int]] = [deque() for _ in range(num_texts)]  # of each text, the oldest first
         self._ngram = ngram = config.no_repeat_ngram
         self._prefixes: list[deque[int]] = [deque(maxlen=(ngram or 1) - 1) for _ in range(num_texts)]  # n - 1 last ids
         self._ngrams: list[dict[tuple[int, ...], list[int]]] = [defaultdict(list) for _ in range(num_texts)]
@@ -44,11 +44,11 @@ class TokenHistory:
         if self._is_counting:
             for row, token_id in enumerate(token_ids):
                 self.counts[row, token_id] += 1
-            if self._window is not None:
-                self._counted.append(token_ids)
-                if len(self._counted) > self._window:
-                    for row, token_id in enumerate(self._counted.popleft()):
-                        self.counts[row, token_id] -= 1
+                if self._window is not None:
+                    counted = self._counted[row]
+                    counted.append(token_id)
+                    if len(counted) > self._window:
+                        self.counts[row, counted.popleft()] -= 1
         if self._ngram is not None:
             for prefix, ngrams, token_id in zip(self._prefixes, self._ngrams, token_ids, strict=True):
                 if len(prefix) == prefix.maxlen:
@@ -63,7 +63,14 @@ class TokenHistory:
     def select_rows(self, rows: Sequence[int]) -> None:
         """Keep only the texts `rows`, in that order; a text may be selected more than once."""
         self.counts = self.counts[rows]
-        self._counted = deque([token_ids[row] for row in rows] for token_ids in self._counted)
+        self._counted = [self._counted[row].copy() for row in rows]
         self._prefixes = [self._prefixes[row].copy() for row in rows]
         tables = [self._ngrams[row] for row in rows]
         self._ngrams = [defaultdict(list, {prefix: list(ids) for prefix, ids in table.items()}) for table in tables]
+
+    def extend(self, other: "TokenHistory") -> None:
+        """Add the texts of another history with the same configuration, as the last rows."""
+        self.counts = np.concatenate([self.counts, other.counts])
+        self._counted += other._counted
+        self._prefixes += other._prefixes
+        self._ngrams += other._ngrams

@@ -4,6 +4,7 @@ A model is stateless: `forward` takes the state and returns the next one, so one
 each from its own state. The state consists of arrays whose first axis is the batch.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -75,3 +76,8 @@ def replace_first(state: State, source: State) -> State:
 def select_rows(state: State, rows: np.ndarray | slice) -> State:
     """The state of the texts `rows`, in that order; a text may be selected more than once. A slice returns views."""
     return tuple(tuple(array[rows] for array in layer) for layer in state)
+
+
+def concatenate_states(states: Sequence[State]) -> State:
+    """The state of the texts of all `states`, at least one, in that order; all of the same model."""
+    return tuple(tuple(map(np.concatenate, zip(*layers, strict=True))) for layers in zip(*states, strict=True))

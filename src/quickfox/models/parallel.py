@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quickfox.models.language_model import NetworkLanguageModel, Prior, State, select_rows
+from quickfox.models.language_model import NetworkLanguageModel, Prior, State, concatenate_states, select_rows
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -57,8 +57,4 @@ class ParallelNetwork:
         results = [process(first)]
         results += [future.result() for future in pending]
         logits = np.concatenate([part_logits for part_logits, _ in results])
-        states = [part_state for _, part_state in results]
-        return logits, tuple(
-            tuple(np.concatenate(arrays) for arrays in zip(*layers, strict=True))
-            for layers in zip(*states, strict=True)
-        )
+        return logits, concatenate_states([part_state for _, part_state in results])
