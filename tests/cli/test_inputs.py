@@ -66,3 +66,26 @@ def test_a_prompt_is_given_before_the_next_line_is_read() -> None:
     for _ in prompts:
         pipe.answered += 1
     assert pipe.answered == 3
+
+
+def test_the_answer_repeats_the_id_of_a_prompt() -> None:
+    data = b'{"id": "q-7", "prompt": "a"}\n{"id": null, "prompt": "b", "length": 3}'
+    assert read(data) == [PromptLine(1, "a", {}, {"id": "q-7"}), PromptLine(2, "b", {"length": 3}, {"id": None})]
+
+
+@pytest.mark.parametrize("name", ["lines.txt", "standard input"])
+def test_lines_of_plain_text_are_prompts(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data = "\ufeffWho? \r\n\n{ä}\n7".encode()
+    assert list(iter_prompt_lines(io.BytesIO(data), name)) == [
+        PromptLine(1, "Who? "),
+        PromptLine(3, "{ä}"),
+        PromptLine(4, "7"),
+    ]
+    assert ("each line is a prompt" in capsys.readouterr().err) == (name != "lines.txt")
+
+
+def test_a_line_of_plain_text_that_is_not_utf_8_is_an_error() -> None:
+    first, error = iter_prompt_lines(io.BytesIO(b"a\n\xff\n"), "lines.txt")
+    assert first == PromptLine(1, "a")
+    assert isinstance(error, DataError)
+    assert "lines.txt line 2: not UTF-8" in str(error)

@@ -51,13 +51,15 @@ class SampleFormatter:
             self._copy_index = CopyIndex(self._corpus.iter_text(), self.max_copy)
         self._has_warned_of_context = False
 
-    def format_samples(self, prompt: Prompt, config: SamplingConfig, line: int | None = None) -> Iterator[str]:
+    def format_samples(
+        self, prompt: Prompt, config: SamplingConfig, labels: dict[str, Any] | None = None
+    ) -> Iterator[str]:
         """The output for a prompt, token by token where its format allows.
 
         Args:
             prompt: the prompt.
             config: settings; `num_samples` and others apply to each prompt.
-            line: line number of the prompt in its file, for JSON.
+            labels: first members of each JSON object, which tell which prompt it belongs to.
         """
         context = self.model.language_model.context
         if context is not None and len(prompt.token_ids) + config.length > context and not self._has_warned_of_context:
@@ -67,7 +69,11 @@ class SampleFormatter:
             config = dataclasses.replace(config, logprobs=0)
         self.token_texts.clear()
         events = self.model.complete(prompt, config, copy_index=self._copy_index)
-        return self._format_json(events, prompt, config, line) if self.as_json else self._format_text(events, prompt)
+        return (
+            self._format_json(events, prompt, config, labels or {})
+            if self.as_json
+            else self._format_text(events, prompt)
+        )
 
     def _format_text(self, events: Iterator[Token | Completion], prompt: Prompt) -> Iterator[str]:
         completions: list[Completion] = []
@@ -91,11 +97,11 @@ class SampleFormatter:
                 notify(_format_copy(completion.sample, copy))
 
     def _format_json(
-        self, events: Iterator[Token | Completion], prompt: Prompt, config: SamplingConfig, line: int | None
+        self, events: Iterator[Token | Completion], prompt: Prompt, config: SamplingConfig, labels: dict[str, Any]
     ) -> Iterator[str]:
         for completion, copy in self._find_copies(event for event in events if isinstance(event, Completion)):
-            values: dict[str, Any] = {} if line is None else {"line": line}
-            values |= {
+            values = {
+                **labels,
                 "seed": prompt.text,
                 "text": (prompt.text if self.echo else "") + completion.text,
                 "tokens": completion.token_count,

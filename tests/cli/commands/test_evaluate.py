@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import quickfox
 from quickfox.checkpoints.checkpoint import load_model, save_checkpoint
 from quickfox.files.json import parse_json
+from quickfox.models.parameters import parameter_shapes
 
 Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
@@ -81,3 +84,21 @@ def test_an_empty_text_is_refused(llm: Llm, model_directory: Path) -> None:
     result = llm("evaluate", "-", "--model", model_directory, input="")
     assert (result.returncode, result.stdout) == (66, "")
     assert result.stderr.count("\n") == 1
+
+
+def test_completions_are_generated_and_measured(llm: Llm, model_directory: Path, tmp_path: Path) -> None:
+    bundle = load_model(model_directory)
+    tokenizer = bundle.tokenizer.with_end_of_text()
+    config = dataclasses.replace(bundle.config, vocabulary_size=tokenizer.vocabulary_size)
+    parameters = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
+    parameters["output.bias"][tokenizer.end_of_text] = 9.0  # the most probable completion is empty
+    save_checkpoint(
+        tmp_path / "empty", dataclasses.replace(bundle, config=config, tokenizer=tokenizer, parameters=parameters), None
+    )
+    lines = [{"prompt": "a", "completion": ""}, {"prompt": "b", "completion": "no"}, {"text": "not completed"}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    measured = json.loads(llm("evaluate", "pairs.jsonl", "--model", "empty", "--json").stdout)
+    assert [measured[name] for name in ("exact_match", "cer", "wer", "chrf")] == [0.5, 1.0, 1.0, 0.0]
+    assert measured["exact_match_interval"] == [0.0, 1.0]
+    table = llm("evaluate", "pairs.jsonl", "--model", "empty").stdout
+    assert "exact match              0.5000  95 % interval 0.0000 to 1.0000\n" in table

@@ -92,3 +92,39 @@ def test_max_copy_limits_copies_from_the_corpus(generate: Llm, tmp_path: Path) -
     assert answer["longest_copy"]["characters"] <= 7
     assert answer["tokens"] == 60
     assert answer["text"][:6] == greedy[:6], "text within the limit is unchanged"
+
+
+def test_the_id_of_a_prompt_is_in_its_answers(generate: Llm) -> None:
+    lines = '{"id": [1, "x"], "prompt": "a", "num_samples": 2}\n{"prompt": "b"}\n'
+    result = generate("--prompts", "-", "--length", "2", "--random-seed", "1", input=lines)
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer.get("id", "none") for answer in answers] == [[1, "x"], [1, "x"], "none"]
+
+
+def test_a_text_file_has_a_prompt_per_line(generate: Llm, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("fox\n\ncat\n")
+    result = generate("--prompts", "lines.txt", "--length", "2", "--random-seed", "1")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(answer["line"], answer["seed"]) for answer in answers] == [(1, "fox"), (3, "cat")]
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_waiting_for_a_prompt_in_a_silent_pipe_is_said(
+    program: list[str], environment: dict[str, str], model_directory: Path
+) -> None:
+    command = [*program, "generate", "--model", str(model_directory), "--length", "2", "--random-seed", "1"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("waiting for a prompt on standard input")
+        output, _ = process.communicate("fox")
+    assert output.startswith("fox")
+    assert process.returncode == 0
+
+
+def test_text_in_a_pipe_that_an_option_replaces_is_reported(llm_process: Llm, model_directory: Path) -> None:
+    arguments = ("generate", "--model", model_directory, "--length", "2", "--random-seed", "1")
+    result = llm_process(*arguments, "--seed", "fox", input="cat\n")
+    assert result.stdout.startswith("fox")
+    assert result.stderr == "the text on standard input is not read: --seed gives the text to continue\n"
+    assert llm_process(*arguments, "--seed", "fox", input="").stderr == ""

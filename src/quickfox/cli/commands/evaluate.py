@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from quickfox.cli.formatting import format_table
 from quickfox.cli.options import (
@@ -17,10 +18,16 @@ from quickfox.cli.options import (
 from quickfox.cli.streams import notify, write_output
 from quickfox.system.threads import available_threads, pin_numpy_threads
 
+if TYPE_CHECKING:
+    from quickfox.evaluation.bootstrap import Estimate
+    from quickfox.model import Model
+    from quickfox.text.corpus import Corpus
+
 EXAMPLES = """\b
 Examples:
   llm evaluate new.txt
-  llm evaluate chapters/ --model runs/corpus --json | jq .perplexity"""
+  llm evaluate chapters/ --model runs/corpus --json | jq .perplexity
+  llm evaluate questions.jsonl  # prompts with completions: exact match, error rates and chrF too"""
 
 
 def run(
@@ -30,22 +37,49 @@ def run(
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
 ) -> None:
-    """Measure the loss, perplexity and bits per character and byte of a model on a text; lower is better."""
+    """Measure the loss, perplexity and bits per character and byte of a model on a text; lower is better.
+
+    Of prompts with completions, the most probable completions are generated too and compared with those of the text:
+    exact match, character and word error rate and chrF, each with its 95 % confidence interval.
+    """
     pin_numpy_threads(1)  # segments are processed by threads of our own
     from quickfox.model import describe_unknown_characters
     from quickfox.text.corpus import open_corpus
 
     loaded = dataclasses.replace(load_selected_model(model), threads=threads or available_threads())
+    opened = open_corpus(corpus, notify)
     unknown: Counter[str] = Counter()
-    evaluation = loaded.evaluate_corpus(open_corpus(corpus, notify), None if strict else unknown)
+    evaluation = loaded.evaluate_corpus(opened, None if strict else unknown)
+    estimates = _estimate_completions(loaded, opened)
     if unknown:
         notify(f"warning: {describe_unknown_characters(unknown)}")
     values = dataclasses.asdict(evaluation)
     if as_json:  # infinity, which JSON does not have, is null
         values = {name: None if value == math.inf else value for name, value in values.items()}
+        for name, estimate in estimates.items():
+            values |= {name: estimate.value, f"{name}_interval": estimate.interval}
         write_output(json.dumps(values) + "\n")
     else:
-        write_output(format_table((name.replace("_", " "), _format_value(value)) for name, value in values.items()))
+        rows = {name: _format_value(value) for name, value in values.items()}
+        rows |= {name: _format_estimate(estimate) for name, estimate in estimates.items()}
+        write_output(format_table((name.replace("_", " "), value) for name, value in rows.items()))
+
+
+def _estimate_completions(model: "Model", corpus: "Corpus") -> dict[str, "Estimate"]:
+    """The measures of the generated completions; empty for a corpus without prompts."""
+    from quickfox.evaluation.bootstrap import estimate
+    from quickfox.evaluation.completions import count_all_matches, generate_completions, measure
+    from quickfox.text.jsonl import has_documents, iter_documents
+
+    if not has_documents(corpus):
+        return {}
+    pairs = generate_completions(model.language_model, model.bundle.tokenizer, iter_documents(corpus), Counter())
+    counts = count_all_matches(pairs)
+    return estimate(counts, measure) if len(counts) else {}
+
+
+def _format_estimate(estimate: "Estimate") -> str:
+    return f"{estimate.value:.4f}  95 % interval {estimate.low:.4f} to {estimate.high:.4f}"
 
 
 def _format_value(value: float | None) -> str:

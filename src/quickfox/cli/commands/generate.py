@@ -43,8 +43,8 @@ PromptsOption = Annotated[
     str | None,
     option(
         "--prompts",
-        "JSON lines of texts to continue, or of objects with a prompt and its own settings; - is standard input. "
-        "The output is JSON lines.",
+        "Texts to continue, one per line, or JSON lines of strings or of objects with a prompt, its own settings and "
+        "an id; - is standard input. The output is JSON lines.",
         PROMPT,
         metavar="FILE",
     ),
@@ -116,6 +116,7 @@ def run(
     SamplingConfig(**settings)  # checks them before NumPy is imported
     pin_numpy_threads(1)  # batches are sampled by threads of our own
     from quickfox.cli.generation_output import SampleFormatter
+    from quickfox.cli.inputs import warn_of_unread_input
 
     loaded = dataclasses.replace(load_selected_model(model), threads=threads or available_threads())
     formatter = SampleFormatter(
@@ -126,6 +127,9 @@ def run(
         as_json=as_json or prompts is not None,
         in_color=color,
     )
+    given = next((name for name in ("seed", "seed_file", "prompts") if context.params[name] not in (None, "-")), None)
+    if given is not None and not interactive:
+        warn_of_unread_input(f"--{given.replace('_', '-')}")
     if interactive:
         _continue_lines(loaded, seed, settings, formatter, unknown, echo=not no_echo)
     elif prompts is not None:
@@ -234,7 +238,7 @@ def _continue_line(
     try:
         config = model.override_config(model.sampling_config(**settings), line.options, where)
         prompt = model.read_prompt(line.text, unknown)
-        stream_output(formatter.format_samples(prompt, config, line.number))
+        stream_output(formatter.format_samples(prompt, config, {"line": line.number, **line.labels}))
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None
     return prompt
