@@ -148,6 +148,11 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def read_validations(folder: Path) -> list[dict[str, Any]]:
+    """The validations in history.jsonl, without the seconds."""
+    return [line for line in read_history(folder) if line["event"] == "validation"]
+
+
 def outcome(folder: Path) -> dict[str, Any]:
     """Everything about a run that must not depend on whether it was ever interrupted."""
     last = list_checkpoint_directories(folder / "run")[-1]

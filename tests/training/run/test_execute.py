@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_driver import SMALL, TEXT, at_step, outcome, read_history, resume, start
+from run_driver import SMALL, TEXT, at_step, outcome, read_validations, resume, start
 
 import quickfox
 from quickfox.checkpoints.checkpoint import load_model, load_training_state
 from quickfox.checkpoints.run_directory import list_checkpoints, sort_by_loss
 from quickfox.training.engine.events import Event, RunFinished, RunInterrupted, RunStarted, Validated
-from quickfox.training.run.history import read_validations
+from quickfox.training.run.history import read_history
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_epochs")]
 
@@ -76,7 +76,7 @@ def test_samples_are_generated_by_the_model(trained: tuple[Path, list[Event]]) -
     assert [len(sample.text) for sample in samples[-1]] == [160, 80, 80]
     assert [sample.prompt for sample in samples[0]] == [sample.prompt for sample in samples[-1]]
     assert all(sample.prompt in LONG_TEXT for sample in samples[0])
-    assert [validation.samples for validation in read_validations(trained[0])] == samples
+    assert [validation.samples for validation in read_history(trained[0]).validations] == samples
 
 
 def test_the_trained_model_continues_its_text(trained: tuple[Path, list[Event]]) -> None:
@@ -104,7 +104,7 @@ def test_a_pretrained_model_learns_another_text_faster(trained: tuple[Path, list
     random_start, pretrained_start = tmp_path / "random", tmp_path / "pretrained"
     start(random_start, text=text, settings=settings)
     start(pretrained_start, text=text, settings=settings, init_from=trained[0])
-    first_losses = [read_history(folder)[0]["network_loss"] for folder in (pretrained_start, random_start)]
+    first_losses = [read_validations(folder)[0]["network_loss"] for folder in (pretrained_start, random_start)]
     assert first_losses[0] < first_losses[1]
     assert quickfox.load(pretrained_start / "run").generate("THE", length=5)
 

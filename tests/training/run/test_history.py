@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 from quickfox.errors import DataError
-from quickfox.training.engine.events import Replanned, Sample, Validated
-from quickfox.training.run.history import are_samples_recorded, read_validations, record_event, truncate_history
+from quickfox.training.engine.events import CompletedStep, Replanned, Sample, Validated
+from quickfox.training.run.history import (
+    History,
+    is_recorded,
+    read_history,
+    record_event,
+    record_steps,
+    truncate_history,
+)
 
 VALIDATED = Validated(
     step=20,
@@ -63,7 +70,7 @@ def test_truncating_drops_an_incomplete_last_line(tmp_path: Path, incomplete: by
 @pytest.mark.parametrize("line", [b"hello", b"[1]", b"{}", b'{"step": true}', b'{"step": "1"}', b"", b"\xff"])
 def test_a_complete_line_that_is_not_an_event_is_refused(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "history.jsonl").write_bytes(line + b"\n")
-    for read in (lambda: truncate_history(tmp_path, 30), lambda: read_validations(tmp_path)):
+    for read in (lambda: truncate_history(tmp_path, 30), lambda: read_history(tmp_path)):
         with pytest.raises(DataError, match="line 1"):
             read()
     assert (tmp_path / "history.jsonl").read_bytes() == line + b"\n"
@@ -74,13 +81,18 @@ def test_truncating_a_missing_history_creates_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_validations_are_read_back_without_other_events(tmp_path: Path) -> None:
-    assert read_validations(tmp_path) == []
+def test_steps_and_validations_are_read_back(tmp_path: Path) -> None:
+    assert read_history(tmp_path) == History([], [])
     record_event(tmp_path, Replanned(step=10, total_steps=40))
+    record_steps(tmp_path, [CompletedStep(33, 2.5, 0.1), CompletedStep(34, 2.25, 0.2)], 1.5)
     record_event(tmp_path, VALIDATED)
     with (tmp_path / "history.jsonl").open("a") as file:
         file.write('{"event": "validation", "st')
-    [validation] = read_validations(tmp_path)
+    history = read_history(tmp_path)
+    assert [vars(step) for step in history.steps] == [
+        {"step": 34, "train_loss": 2.25, "learning_rate": 0.2, "seconds": 1.5}
+    ]
+    [validation] = history.validations
     assert all(value == getattr(VALIDATED, name) for name, value in vars(validation).items())
 
 
@@ -90,7 +102,7 @@ def test_a_validation_of_an_earlier_version_has_no_samples(tmp_path: Path) -> No
     values = json.loads(path.read_text())
     del values["samples"], values["network_loss"]
     path.write_text(json.dumps(values) + "\n")
-    assert [validation.samples for validation in read_validations(tmp_path)] == [()]
+    assert [validation.samples for validation in read_history(tmp_path).validations] == [()]
 
 
 @pytest.mark.parametrize(
@@ -101,11 +113,11 @@ def test_a_validation_with_a_wrong_value_is_refused(tmp_path: Path, change: dict
     path = tmp_path / "history.jsonl"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}) + "\n")
     with pytest.raises(DataError, match="line 1"):
-        read_validations(tmp_path)
+        read_history(tmp_path)
 
 
-def test_samples_are_recorded_at_nearly_equal_distances_on_a_logarithmic_scale() -> None:
-    recorded = [number for number in range(1, 10_001) if are_samples_recorded(number)]
+def test_steps_and_samples_are_recorded_at_nearly_equal_distances_on_a_logarithmic_scale() -> None:
+    recorded = [number for number in range(1, 10_001) if is_recorded(number)]
     assert recorded[:34] == [*range(1, 32), 32, 34, 36]
     assert len(recorded) < 200
     assert all(later <= earlier * 17 / 16 for earlier, later in pairwise(recorded[15:]))

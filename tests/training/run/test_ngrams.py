@@ -16,7 +16,7 @@ from run_driver import (
     at_step,
     is_start,
     outcome,
-    read_history,
+    read_validations,
     resume,
     sha256,
     start,
@@ -81,7 +81,7 @@ def test_the_events_and_the_history_have_both_losses(tmp_path: Path) -> None:
     validations = [event for event in events if isinstance(event, Validated)]
     (report,) = reports(events)
     assert events.index(report) < events.index(validations[0])
-    lines = [line for line in read_history(tmp_path) if line["event"] == "validation"]
+    lines = read_validations(tmp_path)
     for name in ("validation_loss", "network_loss"):
         losses = [getattr(event, name) for event in validations]
         assert None not in losses
@@ -192,7 +192,7 @@ def test_without_n_grams_the_network_is_the_same_and_there_are_no_tables(uninter
         np.testing.assert_array_equal(tensor, mixed.parameters[name])
     files = [last_checkpoint(folder) / "training.safetensors" for folder in (tmp_path, uninterrupted)]
     assert sha256(files[0]) == sha256(files[1])
-    lines, mixed_lines = read_history(tmp_path), read_history(uninterrupted)
+    lines, mixed_lines = read_validations(tmp_path), read_validations(uninterrupted)
     assert [line["validation_loss"] for line in lines] == [line["network_loss"] for line in mixed_lines]
     assert [line["train_loss"] for line in lines] == [line["train_loss"] for line in mixed_lines]
     assert all(line["network_loss"] is None for line in lines)

@@ -1,7 +1,6 @@
 """What reaches the disk while a run trains: checkpoints when they are due, whatever fails meanwhile."""
 
 import errno
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
     learning_rate = trainer.learning_rate
 
     def rate_until_bad(step: int, *plan: Any) -> float:
-        return learning_rate(step, *plan) if step < bad_step - 1 else math.nan
+        return learning_rate(step, *plan) if step < bad_step - 1 else 1e39  # infinite in float32
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "learning_rate", rate_until_bad)

@@ -17,7 +17,7 @@ from run_driver import (
     is_start,
     outcome,
     read_files,
-    read_history,
+    read_validations,
     resume,
     start,
 )
@@ -92,7 +92,7 @@ def test_patience_counts_validations_before_the_interruption(tmp_path: Path) -> 
     options = {"patience": 3, "learning_rate": 0.05, "steps": 2000}
     last = start(whole, text=noise, options=options)[-1]
     assert last.stopped_early
-    validations = [line for line in read_history(whole) if line["event"] == "validation"]
+    validations = read_validations(whole)
     assert [line["is_best"] for line in validations[-3:]] == [False] * 3
     start(parts, text=noise, options=options, stop=at_step(validations[-2]["step"]))
     assert resume(parts)[-1].steps == last.steps
@@ -166,7 +166,7 @@ def test_a_finished_run_is_not_changed(uninterrupted: Path) -> None:
     (event,) = resume(uninterrupted, notices=notices)
     assert isinstance(event, RunFinished)
     assert (event.steps, event.stopped_early, event.workers) == (STEPS, False, 1)
-    assert event.best_validation_loss == min(line["validation_loss"] for line in read_history(uninterrupted))
+    assert event.best_validation_loss == min(line["validation_loss"] for line in read_validations(uninterrupted))
     assert any("is finished" in notice for notice in notices)
     assert read_files(uninterrupted) == before
     assert isinstance(resume(uninterrupted, steps=STEPS)[0], RunFinished)
@@ -205,4 +205,4 @@ def test_other_versions_give_a_notice(stopped: Path) -> None:
 def test_each_validation_is_an_event_of_one_part_only(uninterrupted: Path, tmp_path: Path) -> None:
     parts = (start(tmp_path, stop=at_step(VALIDATION_INTERVAL)), resume(tmp_path, stop=at_step(60)), resume(tmp_path))
     steps = [event.step for part in parts for event in part if isinstance(event, Validated)]
-    assert steps == [line["step"] for line in read_history(uninterrupted)]
+    assert steps == [line["step"] for line in read_validations(uninterrupted)]

@@ -55,6 +55,15 @@ class NgramsEstimated(Event):
 
 
 @dataclass(frozen=True)
+class CompletedStep:
+    """One optimizer step, counted from 1, with the training loss of its batch before it."""
+
+    step: int
+    train_loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class StepsCompleted(Event):
     """One or more optimizer steps were made."""
 

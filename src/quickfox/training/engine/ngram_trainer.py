@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from quickfox.config.model import ModelConfig
-from quickfox.training.engine.events import Event, StepsCompleted, Validated
+from quickfox.training.engine.events import CompletedStep, Event, StepsCompleted, Validated
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.progress import Progress
 
@@ -35,6 +35,7 @@ class NgramTrainer:
         self._stop_requested = stop_requested
         self.progress = Progress(total_steps=1)
         self.replans: dict[int, int] = {}
+        self.last_steps: list[CompletedStep] = []  # none has a training loss
 
     @property
     def is_finished(self) -> bool:

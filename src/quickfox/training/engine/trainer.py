@@ -19,7 +19,7 @@ from quickfox.errors import DataError, DivergedError
 from quickfox.models.parameters import EMBEDDING, hidden_kernels, parameter_shapes
 from quickfox.training.distributed.messaging import LOST_SECONDS
 from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
-from quickfox.training.engine.events import Event, Replanned, StepsCompleted, Validated
+from quickfox.training.engine.events import CompletedStep, Event, Replanned, StepsCompleted, Validated
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.optimizer import Optimizer, learning_rate
 from quickfox.training.engine.priors import PriorBatches
@@ -96,6 +96,7 @@ class Trainer:
         self.validation = Validation(self.network, validation_tokens, training.window, threads, ngrams)
         self._start_state = self.network.initial_state(training.batch_size)
         self.state = self.cluster.scatter(self._start_state)
+        self.last_steps: list[CompletedStep] = []  # of the last TensorFlow call
         self._timer = CallTimer()
         self._is_compiled = False
 
@@ -108,8 +109,7 @@ class Trainer:
             DivergedError: a loss is NaN or infinite; the weights are then useless.
         """
         self._broadcast_start()
-        progress = self.progress
-        steps_per_call = 1
+        progress, steps_per_call = self.progress, 1
         while not self.is_finished:
             count = min(steps_per_call, self._plan.steps_to_next_stop(progress.step, progress.total_steps))
             self.cluster.control.send(do="steps", first=progress.step, count=count, total_steps=progress.total_steps)
@@ -181,8 +181,9 @@ class Trainer:
             )
             values: list[float] = losses.numpy().tolist()
         seconds = time.perf_counter() - started
-        for k, loss in enumerate(values):
-            self._check_finite(loss, progress.step + k + 1)
+        self.last_steps = list(map(CompletedStep, range(progress.step + 1, progress.step + count + 1), values, rates))
+        for completed in self.last_steps:
+            self._check_finite(completed.train_loss, completed.step)
         if self._is_compiled:
             progress.record_speed(count, seconds)
             self._timer.record(count, seconds)

@@ -1,21 +1,32 @@
-"""`history.jsonl`: a line for each validation and for each change of the plan of a run."""
+"""`history.jsonl`: a line for each validation of a run, for each change of its plan, and for some of its steps."""
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quickfox.config.schema import from_dict, setting
+from quickfox.config.schema import Config, from_dict, setting
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.atomic import append_line, write_file
 from quickfox.files.json import parse_json, read_bounded
-from quickfox.training.engine.events import Replanned, Sample, Validated
+from quickfox.training.engine.events import CompletedStep, Replanned, Sample, Validated
 
 HISTORY_FILE = "history.jsonl"
 
 _MAX_HISTORY_BYTES = 2**26  # about 300,000 lines
-_SAMPLES_PER_DOUBLING = 16
+_PER_DOUBLING = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """An optimizer step of a run, as its history has it; for the fields see `CompletedStep`."""
+
+    step: int
+    train_loss: float
+    learning_rate: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +45,14 @@ class Validation:
     samples: tuple[Sample, ...] = setting(default=(), added_later=True)
 
 
+@dataclass(frozen=True)
+class History:
+    """The history of a run, earliest first."""
+
+    steps: list[Step]
+    validations: list[Validation]
+
+
 def record_event(run: Path, event: Validated | Replanned) -> None:
     """Appends a line to `history.jsonl`; of its fields only `seconds` depends on the speed of the machine."""
     kind = "validation" if isinstance(event, Validated) else "replan"
@@ -42,13 +61,24 @@ def record_event(run: Path, event: Validated | Replanned) -> None:
     append_line(run / HISTORY_FILE, json.dumps({"event": kind, **values}))
 
 
-def are_samples_recorded(validation: int) -> bool:
-    """Whether the samples of a validation, counted from 1, are kept: of all up to the 31st, then of 16 per doubling.
+def record_steps(run: Path, steps: Iterable[CompletedStep], seconds: float) -> None:
+    """Appends a line for each of these steps that `is_recorded`; `seconds` are those of the run after the last."""
+    lines = [
+        json.dumps({"event": "step", **dataclasses.asdict(step), "seconds": seconds})
+        for step in steps
+        if is_recorded(step.step)
+    ]
+    if lines:
+        append_line(run / HISTORY_FILE, "\n".join(lines))
+
+
+def is_recorded(number: int) -> bool:
+    """Whether the n-th step, or the samples of the n-th validation, are recorded: the first 31, then 16 per doubling.
 
     Thus a run of any length has a few hundred of them at most, at nearly equal distances on a logarithmic scale.
     """
-    stride = 1 << max(0, validation.bit_length() - _SAMPLES_PER_DOUBLING.bit_length())
-    return validation % stride == 0
+    stride = 1 << max(0, number.bit_length() - _PER_DOUBLING.bit_length())
+    return number % stride == 0
 
 
 def truncate_history(run: Path, step: int) -> None:
@@ -65,24 +95,30 @@ def truncate_history(run: Path, step: int) -> None:
     write_file(path, b"".join(kept))
 
 
-def read_validations(run: Path) -> list[Validation]:
-    """The validations of a run, earliest first; an incomplete last line is left out.
+def read_history(run: Path) -> History:
+    """The steps and validations of a run; an incomplete last line is left out.
 
     Raises:
         DataError: a complete line is not an event.
         StorageError: reading failed.
     """
     path = run / HISTORY_FILE
-    names = {field.name for field in dataclasses.fields(Validation)}
-    validations = []
+    history = History([], [])
     for number, (_, event) in enumerate(_read_events(path), start=1):
-        if event.get("event") == "validation":
-            where = f"{path}, line {number}"
-            values = {name: value for name, value in event.items() if name in names}
-            if isinstance(samples := values.get("samples"), list):
-                values["samples"] = tuple(from_dict(Sample, sample, where) for sample in samples)
-            validations.append(from_dict(Validation, values, where))
-    return validations
+        where = f"{path}, line {number}"
+        if event.get("event") == "step":
+            history.steps.append(_parse(Step, event, where))
+        elif event.get("event") == "validation":
+            if isinstance(samples := event.get("samples"), list):
+                event["samples"] = tuple(from_dict(Sample, sample, where) for sample in samples)
+            history.validations.append(_parse(Validation, event, where))
+    return history
+
+
+def _parse(kind: type[Config], event: dict[str, Any], where: str) -> Config:
+    """The fields of `kind` in an event, which may have others."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return from_dict(kind, {name: value for name, value in event.items() if name in names}, where)
 
 
 def _read_events(path: Path) -> list[tuple[bytes, dict[str, Any]]]:

@@ -33,7 +33,7 @@ from quickfox.training.engine.events import (
 )
 from quickfox.training.engine.ngram_trainer import NgramTrainer
 from quickfox.training.engine.progress import Progress
-from quickfox.training.run.history import are_samples_recorded, record_event
+from quickfox.training.run.history import is_recorded, record_event, record_steps
 from quickfox.training.run.record import CheckpointInterval, RunRecord, write_record
 
 if TYPE_CHECKING:
@@ -75,13 +75,14 @@ class Recorder:
         self._trainer = trainer
         self._interval = interval
         self._prompts = choose_prompts(tokenizer, validation_tokens)
-        self._saved_step = trainer.progress.step
+        self._saved_step = self._recorded_step = trainer.progress.step
         self._saved_at = time.monotonic()
 
     def events(self, stop_requested: Callable[[], bool]) -> Iterator[Event]:
         """Yields the trainer's events, `Validated` once its checkpoint is committed, then the end of the run."""
         progress = self._trainer.progress
         for event in self._trainer.run():
+            self._record_steps()
             match event:
                 case Validated():
                     event = dataclasses.replace(event, samples=self._generate_samples())
@@ -138,6 +139,14 @@ class Recorder:
         tables = trainer.ngrams.tables
         return dataclasses.replace(trainer.model, ngrams=tables.ngrams), trainer.model_tensors() | tables.tensors
 
+    def _record_steps(self) -> None:
+        """Records the steps of the last TensorFlow call, once."""
+        trainer, step = self._trainer, self._recorded_step
+        if trainer.progress.step > step:
+            self._recorded_step = trainer.progress.step
+            new = [each for each in trainer.last_steps if each.step > step]
+            record_steps(self._directory, new, time.monotonic() - trainer.started)
+
     def _record_plan(self) -> None:
         """Writes the corrected plan to `run.json`."""
         replans = tuple(sorted(self._trainer.replans.items()))
@@ -166,7 +175,7 @@ class Recorder:
     def _thin_samples(self, event: Validated) -> Validated:
         """The event for `history.jsonl`, without its samples unless these are recorded."""
         validation = -(-event.step // self._record.training.validation_interval)
-        is_kept = self._trainer.is_finished or are_samples_recorded(validation)
+        is_kept = self._trainer.is_finished or is_recorded(validation)
         return event if is_kept else dataclasses.replace(event, samples=())
 
 
