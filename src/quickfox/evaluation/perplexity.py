@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from quickfox.data.batching import count_validation_segments, iter_validation_windows
+from quickfox.data.batching import ValidationWindow, count_validation_segments, iter_validation_windows
 from quickfox.data.dataset import EncodedChunk, Tokens, collect_tokens
 from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
@@ -85,7 +85,7 @@ def evaluate(
         StorageError: a long text cannot be stored in a temporary file.
     """
     previously_unknown = 0 if unknown is None else unknown.total()
-    baseline = _CompressionBaseline()
+    baseline = CompressionBaseline()
     masks: list[np.ndarray] = []
 
     def read() -> Iterator[np.ndarray]:
@@ -144,21 +144,16 @@ def measure_loss(
     Raises:
         DataError: no token can be predicted.
     """
-    warm_up = math.ceil(max(WARM_UP, model.context or 0) / WINDOW) * WINDOW
-    segments = count_validation_segments(len(ids), SEGMENTS, warm_up)
+    segments = count_validation_segments(len(ids), SEGMENTS, _warm_up(model))
     bins = math.ceil(MIN_BINS / segments)  # per segment
     bin_sums, bin_counts = np.zeros((2, bins, segments))
-    state = model.initial_state(segments)
     total = 0.0
     num_targets = Tokens(ids, loss_mask).num_targets
     if num_targets == 0:
         raise DataError(
             f"a text of at least 2 tokens is required to measure a loss, one of them a target; this one has {len(ids)}"
         )
-    for window in iter_validation_windows(ids, SEGMENTS, WINDOW, warm_up, loss_mask):
-        if window.reset_first:
-            state = replace_first(state, model.initial_state(1))
-        logits, state = model.forward(window.x, state)  # (S, T, V), S segments
+    for window, logits in iter_logits(model, ids, loss_mask):
         losses = cross_entropy(logits, window.y)  # (S, T)
         # The same in all segments; the last after all targets, when the rest of the text is not part of the loss mask.
         index = min(int(bin_counts.sum() * bins / num_targets), bins - 1)
@@ -166,6 +161,31 @@ def measure_loss(
         bin_counts[index] += window.weight.sum(axis=1)
         total += float(np.vdot(losses, window.weight))
     return total / num_targets, standard_error(bin_sums, bin_counts)
+
+
+def iter_logits(
+    model: LanguageModel, ids: TokenSource, loss_mask: TokenSource | None = None
+) -> Iterator[tuple[ValidationWindow, np.ndarray]]:
+    """The windows of a text, S segments of T tokens each, with the logits (S, T, V) of the model after each token.
+
+    Args:
+        model, ids, loss_mask: as for `measure_loss`.
+
+    Raises:
+        DataError: the text has fewer than two tokens.
+    """
+    warm_up = _warm_up(model)
+    state = model.initial_state(count_validation_segments(len(ids), SEGMENTS, warm_up))
+    for window in iter_validation_windows(ids, SEGMENTS, WINDOW, warm_up, loss_mask):
+        if window.reset_first:
+            state = replace_first(state, model.initial_state(1))
+        logits, state = model.forward(window.x, state)
+        yield window, logits
+
+
+def _warm_up(model: LanguageModel) -> int:
+    """Number of tokens read before each segment: a multiple of WINDOW."""
+    return math.ceil(max(WARM_UP, model.context or 0) / WINDOW) * WINDOW
 
 
 def standard_error(bin_sums: np.ndarray, bin_counts: np.ndarray) -> float | None:
@@ -194,7 +214,7 @@ def standard_error(bin_sums: np.ndarray, bin_counts: np.ndarray) -> float | None
     return float(np.sqrt(bins / (bins - 1) * np.square(deviations).sum()) / n)
 
 
-class _CompressionBaseline:
+class CompressionBaseline:
     """The size of a text compressed by gzip and by xz, chunk by chunk; the output is discarded."""
 
     def __init__(self) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from fake_training import FakeTrainStep
 from run_driver import outcome, resume, start
 
 from quickfox.checkpoints.run_directory import list_checkpoint_directories, list_checkpoints
@@ -14,7 +16,6 @@ from quickfox.data.dataset import Tokens
 from quickfox.errors import DivergedError, StorageError
 from quickfox.files import atomic
 from quickfox.tokenizers.byte_level import ByteTokenizer
-from quickfox.training.engine import trainer
 from quickfox.training.run.recorder import choose_prompts
 
 pytestmark = pytest.mark.usefixtures("fake_training")
@@ -50,13 +51,14 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
     kept: int,
 ) -> None:
     """Detected in the next step's loss, in the weights to be saved, or in the validation loss."""
-    learning_rate = trainer.learning_rate
+    run = FakeTrainStep.run
 
-    def rate_until_bad(step: int, *plan: Any) -> float:
-        return learning_rate(step, *plan) if step < bad_step - 1 else 1e39  # infinite in float32
+    def run_until_bad(step: FakeTrainStep, xs: Any, ys: Any, rates: Any, first: Any, *rest: Any) -> Any:
+        is_bad = np.arange(len(rates)) + int(first) >= bad_step - 1
+        return run(step, xs, ys, tf.constant(np.where(is_bad, np.float32(np.nan), rates)), first, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "learning_rate", rate_until_bad)
+        patch.setattr(FakeTrainStep, "run", run_until_bad)
         with pytest.raises(DivergedError, match=f"step {bad_step}|step {bad_step + 1}"):
             start(tmp_path, checkpoint_every=checkpoint_every)
     assert list_checkpoints(tmp_path / "run")[-1].manifest.step == kept

@@ -17,6 +17,7 @@ import numpy as np
 from quickfox.config.model import ngram_config
 from quickfox.data.dataset import Tokens
 from quickfox.data.token_file import TokenSource
+from quickfox.evaluation.baselines import measure_ngram_loss
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.models.ngram.leave_out import LeaveOutModel
 from quickfox.models.ngram.model import NgramLanguageModel
@@ -24,7 +25,6 @@ from quickfox.training.engine.events import NgramsEstimated
 from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
 
 _SEGMENTS = 64
-_EVALUATION_TOKENS = 2**16  # evaluated at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ def _estimate(
         min_counts=estimate.min_counts,
         counted_tokens=len(ids),
         training_tokens=len(training_tokens),
-        loss=_evaluate(tables.model, validation_tokens),
+        loss=measure_ngram_loss(tables.model, validation_tokens),
         seconds=time.perf_counter() - started,
     )
 
@@ -161,18 +161,3 @@ def _read_tokens(source: TokenSource) -> np.ndarray:
         return source[0 : len(source)]
     starts = [segment * len(source) // _SEGMENTS for segment in range(_SEGMENTS)]
     return np.concatenate([source[start : start + MAX_COUNTED_TOKENS // _SEGMENTS] for start in starts])
-
-
-def _evaluate(model: NgramLanguageModel, tokens: Tokens) -> float | None:
-    """The mean cross-entropy of the targets of a text, nats per token; None if it has none."""
-    if tokens.num_targets == 0:
-        return None
-    state, total = model.initial_state(1), 0.0
-    for start in range(0, len(tokens) - 1, _EVALUATION_TOKENS):
-        ids = tokens.ids[start : start + _EVALUATION_TOKENS + 1][None].astype(np.int64)
-        probs, state = model.target_probs(ids[:, :-1], ids[:, 1:], state)
-        losses = -np.log(probs[0], dtype=np.float64)
-        if tokens.loss_mask is not None:
-            losses = losses[tokens.loss_mask[start + 1 : start + 1 + len(losses)]]
-        total += float(losses.sum())
-    return total / tokens.num_targets

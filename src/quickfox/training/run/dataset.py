@@ -2,8 +2,10 @@
 
 import hashlib
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
@@ -186,14 +188,40 @@ def ensure_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Toke
     tokenizer = load_tokenizer(run / TOKENIZER_FILE)
     if tokenizer_digest(tokenizer) != record.vocabulary_sha256:
         raise DataError(f"{run}: {TOKENIZER_FILE} has changed since the run started: restore it, or start a new run")
-    path = run / TOKENS_FILE
-    found = tokens_digest(path, has_loss_mask=record.corpus.has_documents)
-    if found is not None and found == record.corpus.tokens_sha256:
-        return tokenizer
+    if not _has_tokens(run, record):
+        _encode_again(run, record, tokenizer, run / TOKENS_FILE, run_context)
+    return tokenizer
+
+
+@contextmanager
+def recorded_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Iterator[tuple[Tokens, Tokens]]:
+    """The training and the validation tokens of a run, which is not changed: see `ensure_tokens`.
+
+    If its token files are missing or damaged, others are in a temporary directory until the end of the context.
+    """
+    tokenizer = load_tokenizer(run / TOKENIZER_FILE)
+    with ExitStack() as stack:
+        folder = run
+        if not _has_tokens(run, record):
+            with translate_write_errors(None, "write tokens to"):
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
+        yield open_split(folder, tokenizer, record.corpus, record.training_tokens)
+
+
+def _has_tokens(run: Path, record: RunRecord) -> bool:
+    """Whether the token files of a run are there, undamaged."""
+    found = tokens_digest(run / TOKENS_FILE, has_loss_mask=record.corpus.has_documents)
+    return found is not None and found == record.corpus.tokens_sha256
+
+
+def _encode_again(run: Path, record: RunRecord, tokenizer: Tokenizer, path: Path, run_context: RunContext) -> None:
+    """Writes the token files of a run to `path`; raises as `ensure_tokens`."""
     if STANDARD_INPUT in record.corpus.files:
-        if found is None:
-            raise NoInputError(f"{path} is missing, and the text came from standard input: start a new run")
-        raise DataError(f"{path} is damaged, and the text came from standard input: start a new run")
+        found = run / TOKENS_FILE
+        if not found.exists():
+            raise NoInputError(f"{found} is missing, and the text came from standard input: start a new run")
+        raise DataError(f"{found} is damaged, and the text came from standard input: start a new run")
     corpus = open_corpus(record.corpus.files, run_context.notify)
     corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
     if encode_corpus(corpus, tokenizer, path, record.training_characters).digest != record.corpus.sha256:
@@ -201,7 +229,6 @@ def ensure_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Toke
         raise DataError(
             f"the text has changed since {run} started ({record.corpus.files[0]}): restore it, or start a new run"
         )
-    return tokenizer
 
 
 def open_split(run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, training_tokens: int) -> tuple[Tokens, Tokens]:
