@@ -16,6 +16,7 @@ from quickfox.models.mixture import (
     RATE_OF_DIFFERENCE,
     RATE_OF_SUM,
     MixtureLanguageModel,
+    fix_exponents,
     initial_mixing,
     mix,
     softmax,
@@ -46,7 +47,7 @@ NETWORK = random_lstm(VOCABULARY_SIZE)
 NGRAM = estimated_ngram(TEXT, VOCABULARY_SIZE, 3)
 MIXTURE = MixtureLanguageModel(NETWORK, NGRAM, VOCABULARY_SIZE)
 GATED_NETWORK = random_lstm(VOCABULARY_SIZE, ngram_gate=3)
-GATED_MIXTURE = MixtureLanguageModel(GATED_NETWORK, NGRAM, VOCABULARY_SIZE, has_ngram_gate=True)
+GATED_MIXTURE = MixtureLanguageModel(GATED_NETWORK, NGRAM, VOCABULARY_SIZE)
 
 with_and_without_gate = pytest.mark.parametrize("mixture", [MIXTURE, GATED_MIXTURE], ids=["no gate", "gate"])
 
@@ -165,6 +166,32 @@ def test_rows_of_a_state_can_be_selected_and_replaced() -> None:
     fresh, _ = MIXTURE.forward(READ[None, :2], MIXTURE.initial_state(1))
     continued, _ = MIXTURE.forward(READ[None, 2:4], singles[1])
     np.testing.assert_allclose(logits, np.concatenate([fresh, continued]), atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[20], [1] * 20, [7, 1, 12]])
+@with_and_without_gate
+def test_fixed_exponents_stay_those_of_the_prompt(mixture: MixtureLanguageModel, lengths: list[int]) -> None:
+    """In a batch of texts with exponents that adapt, too."""
+    texts = READ.reshape(3, 20)
+    _, state = mixture.forward(texts[:, ::-1], mixture.initial_state(3))
+    for fixed in (np.array([True, True, True]), np.array([False, True, False])):
+        results = []
+        later = fix_exponents(mixture, state, fixed)
+        for start, end in pairwise(np.cumsum([0, *lengths])):
+            window, later = mixture.forward(texts[:, start:end], later)
+            results.append(window)
+        logits = np.concatenate(results, axis=1)
+        is_same = (exponents_of(later) == exponents_of(state)).all(axis=1)
+        assert is_same.tolist() == fixed.tolist()
+        adapting, _ = mixture.forward(texts, state)
+        np.testing.assert_allclose(logits[~fixed], adapting[~fixed], atol=1e-5)
+        assert not np.allclose(logits[fixed], adapting[fixed], atol=1e-3)
+        np.testing.assert_allclose(logits[fixed, 0], adapting[fixed, 0], atol=0.1)
+
+
+def test_other_models_have_no_exponents_to_fix() -> None:
+    state = NETWORK.initial_state(2)
+    assert fix_exponents(NETWORK, state) is state
 
 
 @pytest.mark.parametrize("length", [1, 20])

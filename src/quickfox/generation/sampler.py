@@ -18,6 +18,7 @@ from quickfox.generation.logits_processors import (
 )
 from quickfox.generation.token_history import TokenHistory
 from quickfox.models.language_model import LanguageModel, State, select_rows
+from quickfox.models.mixture import fix_exponents
 
 PREFILL_TOKENS = 256
 """Prompt tokens per call of the model: a bound on the memory, whatever the length of the prompt."""
@@ -184,7 +185,7 @@ class Sampler:
 
 
 def prefill(model: LanguageModel, prompt_ids: np.ndarray) -> tuple[np.ndarray, State]:
-    """Logits (V,) after a prompt, (n,) token ids, and the state of that one text.
+    """Logits (V,) after a prompt, (n,) token ids, and the state of that one text, which sampled tokens continue.
 
     Raises:
         UsageError: the prompt is empty.
@@ -198,7 +199,8 @@ def iter_prefill(model: LanguageModel, prompt_ids: np.ndarray) -> Iterator[tuple
     """Read a prompt, (n,) token ids, in parts of at most PREFILL_TOKENS.
 
     Yields:
-        After each part the logits after each of its tokens, (T, V) float32, and the state of the text.
+        After each part the logits after each of its tokens, (T, V) float32, and the state of the text, whose last is for
+        sampled tokens: see `mixture.fix_exponents`.
 
     Raises:
         UsageError: the prompt is empty.
@@ -208,6 +210,8 @@ def iter_prefill(model: LanguageModel, prompt_ids: np.ndarray) -> Iterator[tuple
     state = model.initial_state(1)
     for start in range(0, len(prompt_ids), PREFILL_TOKENS):
         logits, state = model.forward(prompt_ids[np.newaxis, start : start + PREFILL_TOKENS], state)  # (1, T, V)
+        if start + PREFILL_TOKENS >= len(prompt_ids):
+            state = fix_exponents(model, state)
         yield logits[0], state
 
 

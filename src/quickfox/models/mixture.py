@@ -16,8 +16,8 @@ too, to compute p_network (see `ngram.gate`).
 
 import numpy as np
 
-from quickfox.models.language_model import LayerState, NetworkLanguageModel, Prior, State
-from quickfox.models.ngram.model import NgramLanguageModel, context_lengths
+from quickfox.models.language_model import LanguageModel, LayerState, NetworkLanguageModel, State
+from quickfox.models.ngram.model import NgramLanguageModel
 
 PRIOR_TOKENS = 64
 MIN_RATE = 0.004
@@ -25,6 +25,8 @@ RATE_OF_SUM, RATE_OF_DIFFERENCE = 0.25, 1.0
 _OWN, _OTHER = (RATE_OF_SUM + RATE_OF_DIFFERENCE) / 2, (RATE_OF_SUM - RATE_OF_DIFFERENCE) / 2
 METRIC = np.array([[_OWN, _OTHER], [_OTHER, _OWN]], np.float32)
 MAX_EXPONENT = 1.5
+FIXED = np.inf
+"""In place of the number of tokens read before: the exponents of that text do not change."""
 
 
 class MixtureLanguageModel:
@@ -38,14 +40,11 @@ class MixtureLanguageModel:
         network: NetworkLanguageModel,
         ngram: NgramLanguageModel,
         vocabulary_size: int,
-        *,
-        has_ngram_gate: bool = False,
     ) -> None:
         self.context = network.context
         self._network = network
         self._ngram = ngram
         self._vocabulary_size = vocabulary_size
-        self._has_ngram_gate = has_ngram_gate
 
     def initial_state(self, batch_size: int) -> State:
         mixing = initial_mixing(batch_size, self._vocabulary_size)
@@ -53,19 +52,37 @@ class MixtureLanguageModel:
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         *network_state, ngram_state, mixing = state
-        contexts, new_ngram_state = self._ngram.read(token_ids, (ngram_state,))
-        log_probs = np.log(self._ngram.distributions(contexts))  # (B, T, V)
-        prior = Prior(log_probs, context_lengths(contexts)) if self._has_ngram_gate else None
+        prior, new_ngram_state = self._ngram.prior(token_ids, (ngram_state,))
         logits, new_network_state = self._network.forward(token_ids, tuple(network_state), prior)
-        mixed, mixing = mix(logits, log_probs, token_ids, mixing)
+        mixed, mixing = mix(logits, prior.log_probs, token_ids, mixing)
         return mixed, (*new_network_state, *new_ngram_state, mixing)
+
+
+def fix_exponents(model: LanguageModel, state: State, rows: np.ndarray | slice = slice(None)) -> State:
+    """The state in which the exponents of a mixture no longer change; of another model, the same state.
+
+    Sampled tokens say nothing about which of both models is right: at temperature 1 they would move the exponents at
+    random, and below 1, where tokens are more probable than the mixture says, upwards, so that a text would become
+    more and more predictable (see benchmarks/LOG.md).
+
+    Args:
+        model: the model whose state it is.
+        state: of B texts; not changed.
+        rows: which texts.
+    """
+    if not isinstance(model, MixtureLanguageModel):
+        return state
+    *other_layers, (exponents, count, *features) = state
+    count = count.copy()
+    count[rows] = FIXED
+    return (*other_layers, (exponents, count, *features))
 
 
 def initial_mixing(batch_size: int, vocabulary_size: int) -> LayerState:
     """The state of the mixture before any token.
 
     Returns:
-        (a, b) (B, 2); the number of tokens read (B,); x of each possible next token, log p_network up to a constant and
+        (a, b) (B, 2); the number of tokens read, or FIXED, (B,); x of each possible next token, log p_network up to a constant and
         log p_ngram, (B, V) each; E[x] (B, 2); all float32. x and E[x] are zeros, so that the first token read, which
         was not predicted, does not move a and b.
     """
@@ -89,13 +106,18 @@ def mix(
     Returns:
         (B, T, V) float32, and the state after the window.
     """
+    if state[1].min() == FIXED:
+        exponents = state[0][..., np.newaxis, np.newaxis]  # (B, 2, 1, 1)
+        mixed: np.ndarray = network_logits * exponents[:, 0]
+        mixed += ngram_log_probs * exponents[:, 1]
+        return mixed, state
     if token_ids.size == 1:
         return _mix_one(network_logits, ngram_log_probs, token_ids.item(0), state)
     exponents, count, network, ngram, means = state
     texts = np.arange(len(token_ids))
     mixed = np.empty_like(ngram_log_probs)
     for position, tokens in enumerate(token_ids.T):
-        rates = np.maximum(1 / (count + PRIOR_TOKENS), MIN_RATE, dtype=np.float32)
+        rates = np.where(count == FIXED, 0, np.maximum(1 / (count + PRIOR_TOKENS), MIN_RATE)).astype(np.float32)
         observed = np.stack([network[texts, tokens], ngram[texts, tokens]], axis=1)
         exponents = _bound(exponents - rates[:, None] * (means - observed) @ METRIC)
         count = count + np.float32(1)

@@ -43,4 +43,4 @@ def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarra
         network = ParallelNetwork(network, threads)
     if ngram is None:
         return network
-    return MixtureLanguageModel(network, ngram, config.vocabulary_size, has_ngram_gate=config.ngram_gate > 0)
+    return MixtureLanguageModel(network, ngram, config.vocabulary_size)

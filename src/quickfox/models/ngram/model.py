@@ -9,6 +9,8 @@ each order.
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -42,11 +44,18 @@ class _Order:
         self.offsets, self.tokens, self.alphas = (
             parameters[f"ngram.{order}.{name}"] for name in ("offsets", "tokens", "probs")
         )
+        self.offsets_view, self.tokens_view, self.alphas_view = self.offsets.data, self.tokens.data, self.alphas.data
+
+    @cached_property
+    def gammas(self) -> np.ndarray:
+        """gamma of each context, and 1 at the index ABSENT, the last: (m + 1,) float32; on first use, as it takes time."""
         gammas = 1.0 - context_sums(self.offsets, self.alphas)
-        self.gammas = np.append(np.maximum(gammas, MIN_GAMMA), 1.0).astype(np.float32)  # the last: of ABSENT, -1
-        self._search_steps = int(np.diff(self.offsets).max(initial=0)).bit_length()
-        self._offsets_view, self.tokens_view = self.offsets.data, self.tokens.data
-        self.alphas_view, self.gammas_view = self.alphas.data, self.gammas.data
+        return np.append(np.maximum(gammas, MIN_GAMMA), 1.0).astype(np.float32)
+
+    @cached_property
+    def _search_steps(self) -> int:
+        """Steps of a binary search among the n-grams of any context."""
+        return int(np.diff(self.offsets).max(initial=0)).bit_length()
 
     def find(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The index of the n-gram of each context and token, or ABSENT: integers of one shape -> int64."""
@@ -62,14 +71,12 @@ class _Order:
         return np.where(is_found, low, ABSENT)
 
     def find_one(self, context: int, token: int) -> int:
-        """`find` for one context, not ABSENT, and one token."""
-        first, end = self._offsets_view[context], self._offsets_view[context + 1]
-        index = bisect_left(self.tokens_view, token, first, end)
+        """`find` for one context and one token."""
+        if context == ABSENT:
+            return ABSENT
+        end = self.offsets_view[context + 1]
+        index = bisect_left(self.tokens_view, token, self.offsets_view[context], end)
         return index if index < end and self.tokens_view[index] == token else ABSENT
-
-    def entries(self, context: int) -> tuple[int, int]:
-        """The index of the first n-gram of a context, and that after its last."""
-        return self._offsets_view[context], self._offsets_view[context + 1]
 
     def _token_at(self, index: np.ndarray) -> np.ndarray:
         tokens: np.ndarray = self.tokens[np.minimum(index, len(self.tokens) - 1)]
@@ -100,6 +107,8 @@ class NgramLanguageModel:
 
     def prior(self, token_ids: np.ndarray, state: State) -> tuple[Prior, State]:
         """As `forward`, with all that an n-gram gate reads."""
+        if token_ids.size == 1:
+            return self._prior_of_one(token_ids.item(0), state)
         contexts, new_state = self.read(token_ids, state)
         probs = self.distributions(contexts)
         return Prior(np.log(probs, out=probs), context_lengths(contexts)), new_state
@@ -128,10 +137,6 @@ class NgramLanguageModel:
         A context is the index of the last tokens among the n-grams of that order, or ABSENT.
         """
         ((before,),) = state
-        if token_ids.size == 1:
-            last = self._extend_contexts(before[0].tolist(), token_ids.item(0))
-            contexts = np.array([[last]], np.int32)  # (1, 1, K - 1)
-            return contexts, ((contexts[0],),)
         contexts = np.empty((token_ids.shape[0], token_ids.shape[1] + 1, len(self._orders)), np.int32)
         contexts[:, 0] = before
         if self._orders:
@@ -140,18 +145,19 @@ class NgramLanguageModel:
             contexts[:, 1:, length] = order.find(contexts[:, :-1, length - 1], token_ids)
         return contexts[:, 1:], ((contexts[:, -1],),)
 
-    def _extend_contexts(self, contexts: list[int], token: int) -> list[int]:
-        """`read` for one token of one text: a loop, which is faster than array operations (see benchmarks/LOG.md)."""
-        longer = [
-            ABSENT if context == ABSENT else order.find_one(context, token)
-            for order, context in zip(self._orders, contexts[:-1], strict=False)
-        ]
-        return [token, *longer] if contexts else []
+    def _prior_of_one(self, token: int, state: State) -> tuple[Prior, State]:
+        """`prior` for one token of one text: loops, which are faster than array operations (see benchmarks/LOG.md)."""
+        ((before,),) = state
+        contexts = before[0].tolist()
+        if contexts:
+            contexts = [token, *map(_Order.find_one, self._orders, contexts[:-1], repeat(token))]
+        row = self._row(contexts)
+        length = len(contexts) - next((end for end, context in enumerate(reversed(contexts)) if context != ABSENT), 0)
+        prior = Prior(np.log(row, out=row).reshape(1, 1, -1), np.array([[length]]))
+        return prior, ((np.array([contexts], np.int32),),)
 
     def distributions(self, contexts: np.ndarray) -> np.ndarray:
         """The distributions after contexts (B, T, K - 1), as `read` returns them: (B, T, V) float32."""
-        if contexts.shape[:2] == (1, 1):
-            return self._row(contexts[0, 0].tolist())[np.newaxis, np.newaxis]
         flat = contexts.reshape(contexts.shape[0] * contexts.shape[1], len(self._orders))
         return self._rows(flat).reshape(*contexts.shape[:2], -1)
 
@@ -175,33 +181,41 @@ class NgramLanguageModel:
         return probs
 
     def _row(self, contexts: list[int]) -> np.ndarray:
-        """The distribution after one context of each length, (V,) float32."""
-        short, long = self._orders[:_SHORT_CONTEXT], self._orders[_SHORT_CONTEXT:]
-        key = contexts[_SHORT_CONTEXT - 1] if len(short) == _SHORT_CONTEXT else ABSENT
+        """The distribution after one context of each length, (V,) float32, as a new array."""
+        short = min(_SHORT_CONTEXT, len(contexts))
+        key = contexts[short - 1] if short else ABSENT
         row = self._short_rows.get(key)
         if row is None:
-            row = _extend(self._unigrams, short, contexts[:_SHORT_CONTEXT])
+            row = _extend(self._unigrams, self._orders[:short], contexts[:short])
             if key != ABSENT and len(self._short_rows) * row.nbytes < _MAX_BYTES_OF_SHORT_ROWS:
                 self._short_rows[key] = row
-        return _extend(row, long, contexts[_SHORT_CONTEXT:])
+        return _extend(row, self._orders[short:], contexts[short:])
 
 
 def _extend(probs: np.ndarray, orders: list[_Order], contexts: list[int]) -> np.ndarray:
     """The distribution (V,) after contexts of the lengths that `orders` extend; `probs` is that of shorter contexts."""
     scale = 1.0  # the product of gamma over the longer contexts
-    found = []
+    shares: list[tuple[Any, Any, float]] = []
     for order, context in zip(reversed(orders), reversed(contexts), strict=True):
-        if context != ABSENT:
-            found.append((order, *order.entries(context), scale))
-            scale *= order.gammas_view[context]
+        if context == ABSENT:
+            continue
+        first, end = order.offsets_view[context], order.offsets_view[context + 1]
+        if end - first > _FEW_ENTRIES:
+            alphas = order.alphas[first:end]
+            shares.append((order.tokens[first:end].astype(np.intp), alphas, scale))
+            total = float(alphas.sum(dtype=np.float64))
+        else:
+            few = order.alphas_view[first:end].tolist()
+            shares.append((order.tokens_view[first:end], few, scale))
+            total = sum(few)
+        scale *= max(1.0 - total, MIN_GAMMA)
     extended: np.ndarray = probs * np.float32(max(scale, MIN_SCALE))
     view: Any = extended.data
-    for order, first, end, share in found:
-        if end - first > _FEW_ENTRIES:
-            tokens = order.tokens[first:end].astype(np.intp)
-            extended[tokens] += order.alphas[first:end] * np.float32(share)
+    for tokens, alphas, share in shares:
+        if len(alphas) > _FEW_ENTRIES:
+            extended[tokens] += alphas * np.float32(share)
         else:
-            for token, alpha in zip(order.tokens_view[first:end], order.alphas_view[first:end], strict=True):
+            for token, alpha in zip(tokens, alphas, strict=True):
                 view[token] += alpha * share
     return extended
 
