@@ -33,6 +33,7 @@ THIRD_PARTY = {
         "tokenizers",
         "training",
     ),
+    "pyarrow": ("text/tables",),
     "rich": ("cli/live_display",),
     "safetensors": ("checkpoints/tensors",),
     "tensorflow": ("training",),

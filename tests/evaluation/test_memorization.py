@@ -147,8 +147,8 @@ def test_colliding_hashes_are_not_reported_as_copies():
 
 
 def test_a_corpus_of_several_files(tmp_path: Path):
-    (tmp_path / "a.txt").write_text("one fish, two ", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("one fish, two\n", encoding="utf-8")
     (tmp_path / "b.txt").write_text("fish", encoding="utf-8")
     corpus = open_corpus([str(tmp_path)], notice=pytest.fail)
-    assert longest_copies(["red fish, two fish."], corpus.iter_text()) == [Copy(" fish, two fish", 3, 3)]
-    assert CopyIndex(corpus.iter_text(chunk_bytes=3), max_copy=7).would_copy("no two fis", "h")
+    assert longest_copies(["red fish, two\nfish."], corpus.iter_text()) == [Copy(" fish, two\nfish", 3, 3)]
+    assert CopyIndex(corpus.iter_text(chunk_bytes=3), max_copy=7).would_copy("no two\nfis", "h")

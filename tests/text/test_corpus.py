@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpora import BOM, make_file, read_text, reading_error
+from quickfox.config.corpus import CorpusOptions
 from quickfox.errors import DataError, NoInputError
 from quickfox.text.corpus import open_corpus
 
@@ -32,30 +33,32 @@ def test_the_text_does_not_depend_on_the_chunk_size(tmp_path_factory, text, chun
     assert all(0 < len(chunk.encode()) <= chunk_bytes + 3 for chunk in chunks)  # a character may wait for its end
 
 
-@given(parts=st.lists(CORPUS_TEXT, min_size=1, max_size=3))
-def test_digest_is_the_sha256_of_the_text(tmp_path_factory, parts):
+@given(parts=st.lists(CORPUS_TEXT, min_size=1, max_size=3, unique=True), separator=st.sampled_from(["", "\n\n", "–"]))
+def test_digest_is_the_sha256_of_the_text(tmp_path_factory, parts, separator):
     folder = tmp_path_factory.mktemp("corpus")
-    paths = [str(make_file(folder / str(i), part.encode())) for i, part in enumerate(parts)]
-    assert open_corpus(paths, pytest.fail).digest() == hashlib.sha256("".join(parts).encode()).hexdigest()
+    paths = [str(make_file(folder / f"{i}.txt", part.encode())) for i, part in enumerate(parts)]
+    corpus = open_corpus(paths, pytest.fail, options=CorpusOptions(separator=separator))
+    assert "".join(corpus.iter_text()) == separator.join(parts)
+    assert corpus.digest() == hashlib.sha256(separator.join(parts).encode()).hexdigest()
 
 
 def test_a_byte_order_mark_is_removed_with_one_notice_per_file(tmp_path: Path):
-    one = make_file(tmp_path / "1.txt", BOM + b"one " + BOM + b"more ")
+    one = make_file(tmp_path / "1.txt", BOM + b"one " + BOM + b"more\n")
     two = make_file(tmp_path / "2.txt.gz", gzip.compress(BOM + b"two"))
-    three = make_file(tmp_path / "3.txt", b" three")
+    three = make_file(tmp_path / "3.txt", b"three")
     notices: list[str] = []
     corpus = open_corpus([str(one), str(two), str(three)], notices.append)
     for chunk_bytes in (1, 2, 1000):
-        assert "".join(corpus.iter_text(chunk_bytes)) == "one \ufeffmore two three"  # only the one at the start
+        assert "".join(corpus.iter_text(chunk_bytes)) == "one \ufeffmore\ntwo\nthree"  # only the one at the start
     assert notices == [f"{path}: removed the byte-order mark at its start" for path in (one, two)]
 
 
-def test_a_file_given_twice_has_one_notice(tmp_path: Path):
-    path = make_file(tmp_path / "1.txt", BOM + b"one")
-    notices: list[str] = []
-    corpus = open_corpus([str(path), str(path)], notices.append)
-    assert "".join(corpus.iter_text()) == "oneone"
-    assert len(notices) == 1
+def test_a_boundary_is_kept_between_files(tmp_path: Path):
+    ends = ("A", "B\n", "C\r\n", "D\r", "E", BOM.decode() + "F")
+    paths = [make_file(tmp_path / f"{number}.txt", end.encode()) for number, end in enumerate(ends)]
+    corpus = open_corpus([str(path) for path in paths], print)
+    for chunk_bytes in (1, 2, 1000):
+        assert "".join(corpus.iter_text(chunk_bytes)) == "A\nB\nC\r\nD\rE\nF"
 
 
 def test_digest_ignores_the_byte_order_mark(tmp_path: Path):
@@ -77,7 +80,10 @@ def test_empty_gzip_data_and_an_empty_file(tmp_path: Path):
 
 
 def test_an_empty_file_and_a_text(tmp_path: Path):
-    assert read_text(make_file(tmp_path / "a", b""), make_file(tmp_path / "b", b"text")) == "text"
+    empty, full = make_file(tmp_path / "a", b""), make_file(tmp_path / "b", b"text")
+    notices: list[str] = []
+    assert "".join(open_corpus([str(empty), str(full)], notices.append).iter_text()) == "text"
+    assert notices == [f"passed over 1 file, empty: {empty}"]
 
 
 def test_empty_standard_input():
@@ -102,7 +108,7 @@ def test_invalid_utf_8_is_reported_with_its_offset(tmp_path: Path, content, wher
     corpus = open_corpus([str(path)], lambda notice: None)
     with pytest.raises(DataError) as failure:
         list(corpus.iter_text(chunk_bytes))
-    assert f"a.txt: not UTF-8 at {where}; convert it" in str(failure.value)
+    assert f"a.txt: not UTF-8 at {where}, line 1" in str(failure.value)
 
 
 def test_the_offset_is_relative_to_the_file(tmp_path: Path):
@@ -128,9 +134,9 @@ def test_utf_32_is_recognized(tmp_path: Path):
     ("content", "kind"),
     [
         (b"\x7fELF\2\1\1\0\0\0\0\0\0\0\0\0\3\0\x3e\0", "binary data"),
-        (b"\0", "binary data"),
-        (b"text and\0then", "binary data"),
-        (gzip.compress(b"text", mtime=0), "gzip data (its name must end in .gz)"),
+        (b"\0", "binary data, not text: a zero byte in line 1, at character 0"),
+        (b"text\nand\0then", "a zero byte in line 2, at character 8; remove zero bytes with: tr -d '\\000' < "),
+        (b"text " * 9999 + b"\0", "a zero byte in line 1, at character 49995"),  # not in the first chunk
         (b"PK\3\4\x14\0", "zip archive or office document"),
         (b"%PDF-1.7\n", "PDF document"),
     ],
@@ -144,7 +150,7 @@ def test_binary_data_is_recognized(tmp_path: Path, content, kind):
 
 def test_opening_many_files_needs_little_memory(tmp_path: Path):
     for number in range(300):
-        make_file(tmp_path / f"{number}.txt", b"a" * 8192)
+        make_file(tmp_path / f"{number}.txt", b"%04d" % number * 2048)
     tracemalloc.start()
     try:
         corpus = open_corpus([str(tmp_path)], pytest.fail)

@@ -18,7 +18,7 @@ from quickfox.text.corpus import Corpus, open_corpus
 
 def test_files_are_read_in_the_order_given(tmp_path: Path):
     one, two = make_file(tmp_path / "1", b"one"), make_file(tmp_path / "2", b"two")
-    assert read_text(two, one, two) == "twoonetwo"
+    assert read_text(two, one) == "two\none"
     assert open_corpus([str(two), str(one)], pytest.fail).names == (str(two), str(one))
 
 
@@ -26,12 +26,12 @@ def test_a_directory_gives_its_visible_txt_files_sorted(tmp_path: Path):
     make_file(tmp_path / "b.txt", b"b")
     make_file(tmp_path / "a" / "z.txt", b"z")
     make_file(tmp_path / "a" / "deep" / "y.txt", b"y")
-    make_file(tmp_path / "notes.md", b"no")
+    make_file(tmp_path / "NOTES.MD.gz", gzip.compress(b"n"))
     make_file(tmp_path / ".hidden.txt", b"no")
     make_file(tmp_path / ".git" / "x.txt", b"no")
     corpus = open_corpus([str(tmp_path)], pytest.fail)
-    assert corpus.names == tuple(str(tmp_path / name) for name in ("a/deep/y.txt", "a/z.txt", "b.txt"))
-    assert "".join(corpus.iter_text()) == "yzb"
+    assert corpus.names == tuple(str(tmp_path / name) for name in ("NOTES.MD.gz", "a/deep/y.txt", "a/z.txt", "b.txt"))
+    assert "".join(corpus.iter_text()) == "n\ny\nz\nb"
 
 
 def test_a_hidden_directory_is_read_when_it_is_named(tmp_path: Path):
@@ -43,14 +43,14 @@ def test_a_glob_gives_its_files_sorted(tmp_path: Path):
     for name in ("c.log", "a.log", "b.log", "d.txt"):
         make_file(tmp_path / name, name[:1].encode())
     (tmp_path / "folder.log").mkdir()
-    assert read_text(tmp_path / "*.log") == "abc"
-    assert read_text(tmp_path / "[bd].*") == "bd"
+    assert read_text(tmp_path / "*.log") == "a\nb\nc"
+    assert read_text(tmp_path / "[bd].*") == "b\nd"
 
 
 def test_a_recursive_glob(tmp_path: Path):
     make_file(tmp_path / "x" / "y" / "a.md", b"a")
     make_file(tmp_path / "b.md", b"b")
-    assert read_text(tmp_path / "**" / "*.md") == "ba"
+    assert read_text(tmp_path / "**" / "*.md") == "b\na"
 
 
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path):
@@ -129,8 +129,11 @@ def test_a_path_through_a_file(tmp_path: Path):
 
 
 def test_a_directory_without_txt_files(tmp_path: Path):
-    make_file(tmp_path / "notes.md", b"no")
-    assert reading_error(NoInputError, tmp_path) == f"{tmp_path}: no *.txt file in this directory"
+    assert reading_error(NoInputError, tmp_path) == f"{tmp_path}: no *.txt or *.md file in it"
+    make_file(tmp_path / "notes.rst", b"no")
+    assert reading_error(NoInputError, tmp_path) == (
+        f"{tmp_path}: no *.txt or *.md file in it, but *.rst: read them with include '*.rst'"
+    )
 
 
 def test_a_glob_without_matches(tmp_path: Path):
@@ -181,7 +184,7 @@ def test_a_file_that_is_removed_before_it_is_read(tmp_path: Path):
 
 def test_a_broken_link_in_a_directory(tmp_path: Path):
     (tmp_path / "a.txt").symlink_to("nowhere")
-    assert "a.txt: no such file" in reading_error(NoInputError, tmp_path)
+    assert f"passed over 1 file, unreadable: {tmp_path}/a.txt" in reading_error(NoInputError, tmp_path)
 
 
 def failing_open(self: Path, *arguments: object) -> None:
@@ -221,13 +224,14 @@ def test_progress_counts_the_stored_bytes(tmp_path: Path):
     text = ("the quick brown fox – " * 20_000).encode()
     plain = make_file(tmp_path / "plain.txt", text)
     packed = make_file(tmp_path / "packed.txt.gz", gzip.compress(text))
-    corpus = open_corpus([str(plain), str(packed), "-"], pytest.fail, io.BytesIO(text))
+    corpus = open_corpus([str(plain), str(packed), "-"], pytest.fail, io.BytesIO(text[:-1]))
+    whole = text + b"\n" + text + b"\n" + text[:-1]
     sizes: list[int] = []
     with_progress = corpus.with_progress(sizes.append)
-    assert with_progress.size == 2 * len(text) + packed.stat().st_size
-    assert "".join(with_progress.iter_text(1000)).encode() == 3 * text
+    assert with_progress.size == 2 * len(text) - 1 + packed.stat().st_size
+    assert "".join(with_progress.iter_text(1000)).encode() == whole
     assert sum(sizes) == with_progress.size
     assert len(sizes) > 1000
-    assert "".join(corpus.iter_text()).encode() == 3 * text
-    assert with_progress.digest() == hashlib.sha256(3 * text).hexdigest()
+    assert "".join(corpus.iter_text()).encode() == whole
+    assert with_progress.digest() == hashlib.sha256(whole).hexdigest()
     assert sum(sizes) == with_progress.size  # readings without progress are not counted

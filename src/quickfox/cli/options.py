@@ -102,7 +102,7 @@ def _annotation(field: "dataclasses.Field[Any]") -> Any:
         hint, metavar = Literal[allowed], "|".join(allowed)
     elif bool in (hint, *get_args(hint)):
         metavar = None
-    name = f"--{field.name.replace('_', '-')}"
+    name = f"--{field.name.replace('_', '-')} {field.metadata['aliases']}"
     return Annotated[hint | None, option(name, field.metadata["help"], field.metadata["group"], metavar=metavar)]
 
 

@@ -40,6 +40,7 @@ def setting(
     metavar: str = "N",
     *,
     group: Group = "",
+    aliases: str = "",
     added_later: bool = False,
 ) -> Any:
     """A dataclass field that declares a setting.
@@ -50,9 +51,17 @@ def setting(
         bounds: lowest and highest value of a number; None: not checked.
         metavar: placeholder of the value in the help text.
         group: heading of the option in the help text.
+        aliases: further names of the option, separated by spaces.
         added_later: whether files of earlier versions may lack the setting, which then has its default.
     """
-    metadata = {"help": help, "bounds": bounds, "group": group, "metavar": metavar, "added_later": added_later}
+    metadata = {
+        "help": help,
+        "bounds": bounds,
+        "group": group,
+        "metavar": metavar,
+        "aliases": aliases,
+        "added_later": added_later,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -28,7 +28,6 @@ from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors, translate_write_errors
 from quickfox.system.threads import map_ahead
 from quickfox.text.corpus import Corpus
-from quickfox.text.jsonl import has_documents, iter_documents
 from quickfox.text.segmentation import align_chunks, limit_chunks, split_chunks
 from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_text
 
@@ -116,26 +115,27 @@ def encode_corpus_chunks(
 ) -> Iterator[EncodedChunk]:
     """Encodes a corpus, in chunks or documents.
 
-    Before the first document and after each one comes the end-of-text token. That first one and the prompts are not
-    training targets. The held-out part of a plain text, after `training_units` characters, is encoded as a text of its
-    own, so that no token belongs to both parts.
+    Before the first document and after each one comes the end-of-text token. That first one and the parts that are only
+    read are not training targets. The held-out part of a plain text, after `training_units` characters, is encoded as a
+    text of its own, so that no token belongs to both parts.
 
     Raises:
         DataError: a character is unknown and `unknown` is not given; or the corpus is damaged or malformed.
         NoInputError, StorageError: a file was removed, or reading failed.
     """
-    if not has_documents(corpus):
+    if not corpus.has_documents:
         for part in split_chunks(corpus.iter_text(), training_units):
             yield from encode_chunks(part, tokenizer, unknown)
         return
     if tokenizer.end_of_text is None:
-        raise DataError("the tokenizer has no end-of-text token, which a corpus of JSON lines requires")
+        raise DataError("the tokenizer has no end-of-text token, which a corpus of documents requires")
     end = start_of_text(tokenizer)
     yield EncodedChunk("", end, np.zeros(1, np.bool_))
-    for document in iter_documents(corpus):
-        prompt, completion = (tokenizer.encode(text, unknown) for text in (document.prompt, document.completion))
-        ids = np.concatenate([prompt, completion, end])
-        yield EncodedChunk(document.prompt + document.completion, ids, np.arange(len(ids)) >= len(prompt))
+    for document in corpus.iter_documents():
+        parts = [tokenizer.encode(text, unknown) for text, _ in document.parts]
+        is_target = [is_learned for _, is_learned in document.parts]
+        mask = np.repeat([*is_target, document.is_end_learned], [*map(len, parts), 1])
+        yield EncodedChunk(document.text, np.concatenate([*parts, end]), mask)
 
 
 def encode_corpus(
@@ -150,7 +150,7 @@ def encode_corpus(
     On failure no file is left. The files are not flushed to the disk: a power failure can lose them.
 
     Args:
-        corpus: plain text or JSON lines.
+        corpus: plain text or documents.
         tokenizer: its tokens.
         path: of the first file.
         training_units: number of characters of a plain text, or of documents, before the held-out part; None: no part
@@ -165,7 +165,7 @@ def encode_corpus(
     tokens = training_tokens = characters = 0
     unknown: Counter[str] = Counter()
     file_dtype = little_endian(tokenizer.token_dtype)
-    with_mask = has_documents(corpus)
+    with_mask = corpus.has_documents
     sha256 = hashlib.sha256()
     remove_tokens(path)  # of an earlier attempt, which may have more shards
     ids, masks = ShardWriter(path, shard_bytes), ShardWriter(loss_mask_path(path), shard_bytes)

@@ -6,9 +6,11 @@ Independent of what the values mean.
 
 import json
 import math
+import re
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +20,11 @@ from quickfox.files.errors import translate_read_errors
 MAX_JSON_BYTES = 16 * 2**20
 
 _SHOWN_CHARACTERS = 40
+
+_NOT_SPACE = re.compile(r"[^ \t\n\r]")
+
+_LONGEST_LITERAL = 16
+"""Characters at the end of a cut text in which a decoder may report an error: the longest is -Infinity."""
 
 
 def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -34,14 +41,118 @@ def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """
     if len(data) > max_bytes:
         raise DataError(f"{where}: larger than the limit of {max_bytes} bytes")
-    try:
-        value = json.loads(
-            data.decode(),
-            object_pairs_hook=_unique_members,
-            parse_float=_finite_float,
-            parse_constant=_refuse_constant,
-        )
+    with _translate_json_errors(where):
+        text = data.decode()
+        if text.startswith("\ufeff"):
+            raise DataError("not valid JSON: a byte-order mark (BOM) at its start")
+        value = _DECODER.decode(text)
         json.dumps(value, ensure_ascii=False).encode()  # fails on an unpaired surrogate
+    return value
+
+
+def iter_json_array(
+    chunks: Iterable[str], name: str, max_characters: int = MAX_JSON_BYTES
+) -> Iterator[tuple[str, Any]]:
+    """Decodes the elements of a JSON array one at a time, each after `name` and its line.
+
+    Args:
+        chunks: the text of the array, in chunks of any length.
+        name: of its file, which begins error messages.
+        max_characters: limit of an element.
+
+    Raises:
+        DataError: not an array, an element as for `parse_json`, or the array does not end.
+    """
+    text = _JsonText(iter(chunks), name, max_characters)
+    text.expect("[")
+    if text.peek() == "]":
+        text.expect("]")
+    else:
+        separator = ","
+        while separator == ",":
+            yield text.read_value()
+            separator = text.expect(",]")
+    if text.peek():
+        raise DataError(f"{name}, line {text.line}: not valid JSON: text after the end of the array")
+
+
+class _JsonText:
+    """A JSON text that is read piece by piece; only the part that is being decoded is in memory."""
+
+    def __init__(self, chunks: Iterator[str], name: str, max_characters: int) -> None:
+        self._chunks = chunks
+        self._name = name
+        self._max_characters = max_characters
+        self._text = ""
+        self._position = 0
+        self.line = 1  # of the position
+
+    def peek(self) -> str:
+        """The next character that is not whitespace, which is not consumed; empty at the end."""
+        while True:
+            match = _NOT_SPACE.search(self._text, self._position)
+            self._advance(match.start() if match else len(self._text))
+            if match:
+                return match[0]
+            if not self._extend():
+                return ""
+
+    def expect(self, characters: str) -> str:
+        """Consumes one of these characters."""
+        found = self.peek()
+        if not found:
+            raise DataError(f"{self._name}, line {self.line}: not valid JSON: the array does not end")
+        if found not in characters:
+            wanted = " or ".join(map(repr, characters))
+            raise DataError(f"{self._name}, line {self.line}: not valid JSON: expected {wanted}, found {found!r}")
+        self._advance(self._position + 1)
+        return found
+
+    def read_value(self) -> tuple[str, Any]:
+        """Consumes a value."""
+        self.peek()
+        where = f"{self._name}, line {self.line}"
+        with _translate_json_errors(where):
+            while True:
+                try:
+                    value, end = _DECODER.raw_decode(self._text, self._position)
+                    break
+                except json.JSONDecodeError as error:
+                    is_cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _LONGEST_LITERAL
+                    # Each attempt has twice the text, so that decoding takes linear time.
+                    if not is_cut or not self._extend(2 * (len(self._text) - self._position)):
+                        raise
+                if len(self._text) - self._position > 2 * self._max_characters:
+                    raise DataError(f"larger than the limit of {self._max_characters} bytes")
+            json.dumps(value, ensure_ascii=False).encode()  # fails on an unpaired surrogate
+        self._advance(end)
+        return where, value
+
+    def _advance(self, position: int) -> None:
+        self.line += self._text.count("\n", self._position, position)
+        self._position = position
+
+    def _extend(self, characters: int = 1) -> bool:
+        """Appends chunks until there are so many characters after the position; false at the end of the text."""
+        parts = [self._text[self._position :]]
+        length = len(parts[0])
+        grown = False
+        while length < characters or not grown:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            parts.append(chunk)
+            length += len(chunk)
+            grown = True
+        self._text, self._position = "".join(parts), 0
+        return grown
+
+
+@contextmanager
+def _translate_json_errors(where: str) -> Iterator[None]:
+    """Translates the errors of decoding into DataError."""
+    try:
+        yield
     except RecursionError:
         raise DataError(f"{where}: not valid JSON: nested too deeply") from None
     except (json.JSONDecodeError, UnicodeError) as error:
@@ -50,7 +161,6 @@ def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
         raise DataError(f"{where}: {error}") from None
     except ValueError:  # Python's limit of 4300 digits
         raise DataError(f"{where}: an integer has too many digits") from None
-    return value
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -98,3 +208,8 @@ def _finite_float(digits: str) -> float:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise DataError(f"{name} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_members, parse_float=_finite_float, parse_constant=_refuse_constant
+)

@@ -1,52 +1,40 @@
-"""Read text from files, directories, globs, gzip and standard input as UTF-8, in bounded memory.
+"""A corpus: the files of one or more sources, joined, as plain text or as documents, in bounded memory.
 
-A corpus is the text of its files one after another, unchanged but for byte-order marks, which are removed. It can be
-read any number of times. Binary data and other encodings are refused, by name where they are recognized. Independent
-of vocabularies and tokens.
+It can be read any number of times. Independent of vocabularies and tokens.
 """
 
 import codecs
 import hashlib
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import BinaryIO
 
-from quickfox.errors import DataError, NoInputError, UsageError
-from quickfox.text.sources import (
-    CHUNK_BYTES,
-    STANDARD_INPUT,
-    OnRead,
-    Source,
-    display_name,
-    find_sources,
-    ignore_progress,
-)
+from quickfox.config.corpus import CorpusOptions, Format
+from quickfox.errors import DataError, NoInputError, StorageError, UsageError
+from quickfox.text.discovery import Found, Notes, drop_duplicates, find_sources
+from quickfox.text.documents import Document
+from quickfox.text.encodings import check_is_text
+from quickfox.text.formats import READERS, File, default_include, is_epub, recognize
+from quickfox.text.segmentation import split_chunks
+from quickfox.text.sources import CHUNK_BYTES, STANDARD_INPUT, OnRead, display_name, ignore_progress
 
 _HEAD_BYTES = 8192
 """Enough to recognize binary data; Git inspects as many."""
 
-_SIGNATURES = {
-    codecs.BOM_UTF32_LE: "UTF-32 text",  # before UTF-16, whose mark is a prefix of it
-    codecs.BOM_UTF32_BE: "UTF-32 text",
-    codecs.BOM_UTF16_LE: "UTF-16 text",
-    codecs.BOM_UTF16_BE: "UTF-16 text",
-    b"\x1f\x8b": "gzip data (its name must end in .gz)",
-    b"PK\x03\x04": "a zip archive or office document",
-    b"%PDF-": "a PDF document",
-}
-
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text in one or more sources; created by `open_corpus`."""
+    """A plain text, or documents, in one or more files; created by `open_corpus`."""
 
-    _sources: tuple[Source, ...]
+    _files: tuple[File, ...]
+    options: CorpusOptions
     _on_read: OnRead = ignore_progress
 
     def with_progress(self, on_read: OnRead) -> "Corpus":
         """The same corpus with a progress callback; of compressed files it counts the compressed bytes."""
-        return Corpus(self._sources, on_read)
+        return replace(self, _on_read=on_read)
 
     @property
     def size(self) -> int:
@@ -55,104 +43,217 @@ class Corpus:
         Raises:
             NoInputError, StorageError: a file was removed, or cannot be inspected.
         """
-        return sum(source.size for source in self._sources)
+        return sum(file.source.size for file in self._files)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The files, in reading order; standard input is "-"."""
-        return tuple(source.name for source in self._sources)
+        return tuple(file.source.name for file in self._files)
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The format of each file."""
+        return tuple(file.format for file in self._files)
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether it consists of documents; else it is one plain text."""
+        return READERS[self._files[0].format].read_documents is not None
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether its documents are conversations, as text/chat.py writes them."""
+        return set(self.formats) == {"chat"}
 
     def iter_text(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
         """Yields the text from its start in non-empty chunks; line ends are unchanged.
+
+        Between two files is the separator of the options, by default a line feed if the first does not end with a line
+        end. Each document is followed by a line feed.
 
         Args:
             chunk_bytes: bytes per read, >= 1.
 
         Raises:
-            DataError: not UTF-8, or damaged gzip data.
+            DataError: not text of the encoding, or a file is damaged.
             NoInputError: a file was removed.
             StorageError: reading failed.
         """
+        if self.has_documents:
+            yield from (f"{document.text}\n" for document in self.iter_documents())
+            return
+        last = ""
         for _, chunks in self.iter_files(chunk_bytes):
-            yield from chunks
+            is_first = True
+            for chunk in chunks:
+                if is_first and last and (separator := self._separator_after(last)):
+                    yield separator
+                is_first = False
+                last = chunk
+                yield chunk
+
+    def _separator_after(self, text: str) -> str:
+        if self.options.separator is not None:
+            return self.options.separator
+        return "" if text.endswith(("\n", "\r")) else "\n"
 
     def iter_files(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[str, Iterator[str]]]:
-        """Yields the name and the text chunks of each file, to be read in this order; raises as `iter_text`."""
-        for source in self._sources:
-            yield source.name, _iter_decoded(source, chunk_bytes, self._on_read)
+        """Yields the name and the text chunks of each file of a plain text, to be read in this order."""
+        for file in self._files:
+            reader = READERS[file.format]
+            assert reader.read_text is not None, "a plain text"
+            characters = iter(()) if reader.is_binary else file.decode(chunk_bytes, self._on_read)
+            yield file.source.name, filter(None, reader.read_text(file, characters))
+            if reader.is_binary:
+                self._on_read(file.source.size)
+
+    def iter_documents(self) -> Iterator[Document]:
+        """Yields the documents in order.
+
+        Raises:
+            DataError: a file is malformed; the message has its name and line.
+            NoInputError, StorageError: a file was removed, or reading failed.
+        """
+        for file in self._files:
+            reader = READERS[file.format]
+            assert reader.read_documents is not None, "documents"
+            characters = iter(()) if reader.is_binary else file.decode(CHUNK_BYTES, self._on_read)
+            yield from reader.read_documents(file, characters)
+            if reader.is_binary:
+                self._on_read(file.source.size)
+
+    def count_units(self) -> int:
+        """Number of units, none of which is divided by a split: documents, or the characters of a plain text."""
+        if self.has_documents:
+            return sum(1 for _ in self.iter_documents())
+        return sum(map(len, self.iter_text()))
+
+    def iter_spans(self, units: int | None = None) -> Iterator[Iterable[str]]:
+        """Yields the texts that a tokenizer is built from, each in chunks; no token extends over two of them.
+
+        They are the whole plain text, or the parts of the documents.
+
+        Args:
+            units: number of characters or documents after which they end; None: all.
+        """
+        if self.has_documents:
+            for document in islice(self.iter_documents(), units):
+                yield from ([text] for text, _ in document.parts if text)
+        else:
+            text, _ = split_chunks(self.iter_text(), units)
+            yield text
 
     def digest(self) -> str:
-        """Hexadecimal sha256 of the text in UTF-8; does not call the progress callback. Raises as `iter_text`."""
+        """Hexadecimal sha256 of the plain text in UTF-8, or of the files of documents; does not count as progress."""
         sha256 = hashlib.sha256()
-        for text in self.with_progress(ignore_progress).iter_text():
-            sha256.update(text.encode())
+        if not self.has_documents:
+            for text in self.with_progress(ignore_progress).iter_text():
+                sha256.update(text.encode())
+            return sha256.hexdigest()
+        for file in self._files:
+            if READERS[file.format].is_binary:
+                with file.source.open_checked() as opened:
+                    while data := opened.read(CHUNK_BYTES):
+                        sha256.update(data)
+            else:
+                for text in file.decode():
+                    sha256.update(text.encode())
         return sha256.hexdigest()
 
 
-def open_corpus(sources: Sequence[str], notice: Callable[[str], None], stdin: BinaryIO | None = None) -> Corpus:
+def open_corpus(
+    sources: Sequence[str],
+    notice: Callable[[str], None],
+    stdin: BinaryIO | None = None,
+    options: CorpusOptions | None = None,
+    *,
+    is_recorded: bool = False,
+) -> Corpus:
     """The corpus of the sources, in their order.
 
+    Files that are given twice, by any name, are read once. Empty files are left out, and of folders also those that
+    cannot be read.
+
     Args:
-        sources: each a file, a directory (every *.txt in it, at any depth, sorted; hidden ones are skipped), a glob
-            (its files, sorted), or "-" for standard input. Files named *.gz are decompressed.
-        notice: called with a line for the user for each file whose byte-order mark is removed.
+        sources: each a file, a directory (its files that `options.include` names, at any depth, sorted; hidden ones are
+            skipped), a glob (its files, sorted), a zip archive, one of its members, or "-" for standard input.
+            Compressed files are decompressed.
+        notice: called with a line for the user for each kind of file that is not read as it is.
         stdin: the stream of "-", copied to an unnamed temporary file; by default the program's standard input.
+        options: how the files are read; None: all is recognized.
+        is_recorded: whether the sources are the files of an earlier corpus, of which none is left out or told.
 
     Raises:
         NoInputError: a source does not exist or matches no file, or none of them contains text.
-        DataError: a source starts like binary data or another encoding.
+        DataError: a file is binary data, of another encoding or malformed, or plain text and documents are mixed.
         StorageError: reading failed.
         UsageError: no source is given, or standard input twice.
     """
+    options = options or CorpusOptions()
     if not sources:
         raise UsageError("no corpus given")
     if sources.count(STANDARD_INPUT) > 1:
         raise UsageError("standard input ('-') can be read only once")
-    opened = tuple(found for source in sources for found in find_sources(source, stdin))
-    has_text = False
-    for source in dict.fromkeys(opened):  # possibly a hundred thousand: no head is kept
-        head = next(source.iter_bytes(_HEAD_BYTES), b"")
-        _check_is_text(head, source.name)
-        if head.startswith(codecs.BOM_UTF8):
-            notice(f"{display_name(source.name)}: removed the byte-order mark at its start")
-        has_text = has_text or bool(head.removeprefix(codecs.BOM_UTF8))
-    if not has_text:
-        where = f"{display_name(opened[0].name)}: empty" if len(opened) == 1 else f"all {len(opened)} files are empty"
+    notes = Notes()
+    include = options.include or default_include(options)
+    found = [item for source in sources for item in find_sources(source, stdin, include, is_epub, notes)]
+    if not is_recorded:
+        found = drop_duplicates(found, notes)
+    tell = ignore_notice if is_recorded else notice
+    files = [file for item in found if (file := _open_file(item, options, notes, tell)) is not None]
+    if not files:
+        where = (
+            f"{display_name(found[0].source.name)}: empty" if len(found) == 1 else f"all {len(found)} files are empty"
+        )
         raise NoInputError(f"{where}: there is no text to read")
-    return Corpus(opened)
+    _check_kinds(files)
+    for line in chain(_describe_formats(files), notes.describe()):
+        tell(line)
+    return Corpus(tuple(files), options)
 
 
-def _iter_decoded(source: Source, chunk_bytes: int, on_read: OnRead) -> Iterator[str]:
-    """The text of one source without its byte-order mark, in non-empty chunks."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    bytes_read = 0
-    at_start = True
-    for chunk in itertools.chain(source.iter_bytes(chunk_bytes, on_read), [b""]):
-        bytes_read += len(chunk)
-        try:
-            text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            offset = bytes_read - len(error.object) + error.start  # the object starts with bytes kept from before
-            raise DataError(
-                f"{display_name(source.name)}: not UTF-8 at byte {offset} (0x{error.object[error.start]:02x}); "
-                f"convert it, for example with iconv -f latin1 -t utf-8"
-            ) from None
-        if text and at_start:
-            text = text.removeprefix("\ufeff")
-            at_start = False
-        if text:
-            yield text
+def ignore_notice(_line: str) -> None:
+    """No-op notice callback."""
 
 
-def _check_is_text(head: bytes, name: str) -> None:
-    """Raises DataError if the first bytes of a file are not UTF-8 text, saying what they are."""
-    for signature, kind in _SIGNATURES.items():
-        if head.startswith(signature):
-            raise DataError(f"{display_name(name)}: {kind}, not UTF-8 text; convert it first")
-    if b"\0" not in head:
-        return
-    # Latin letters in UTF-16 alternate with zero bytes, which are all at odd positions or all at even ones.
-    even, odd = (2 * head[start::2].count(0) / len(head) for start in (0, 1))
-    is_utf_16 = len(head) % 2 == 0 and max(even, odd) > 0.4 and min(even, odd) < 0.1
-    kind = "UTF-16 text without a byte-order mark" if is_utf_16 else "binary data"
-    raise DataError(f"{display_name(name)}: {kind}, not UTF-8 text")
+def _open_file(found: Found, options: CorpusOptions, notes: Notes, notice: Callable[[str], None]) -> File | None:
+    """The file of a source; None: it is empty, or in a folder and cannot be read."""
+    source = found.source
+    name = display_name(source.name)
+    try:
+        head = next(source.iter_bytes(_HEAD_BYTES), b"")
+    except StorageError:
+        if found.is_named:
+            raise
+        notes.add("unreadable", name)
+        return None
+    text = head.removeprefix(codecs.BOM_UTF8)
+    if not text:
+        notes.add("empty", name)
+        return None
+    file = recognize(source, head, options)
+    if not READERS[file.format].is_binary:
+        check_is_text(head, name, has_encoding=options.encoding is not None)
+        if text is not head:
+            notice(f"{name}: removed the byte-order mark at its start")
+    return file
+
+
+def _check_kinds(files: Sequence[File]) -> None:
+    """Raises DataError if some files are plain text and others documents."""
+    kinds = {READERS[file.format].read_documents is not None: file for file in reversed(files)}
+    if len(kinds) > 1:
+        documents, text = (f"{kinds[kind].name} is {READERS[kinds[kind].format].description}" for kind in (True, False))
+        raise DataError(
+            f"{documents}, and {text}: a corpus is plain text or documents; choose files, or one format", "format"
+        )
+
+
+def _describe_formats(files: Sequence[File]) -> Iterator[str]:
+    """A line for each format that was recognized, except plain text and JSON lines of that name."""
+    told = [file for file in files if file.options.requested_format is None and file.format != "text"]
+    told = [file for file in told if file.format != "jsonl" or file.suffix != ".jsonl"]
+    for name, count in Counter(file.format for file in told).items():
+        first = next(file.name for file in told if file.format == name)
+        others = f" and {count - 1:,} more" if count > 1 else ""
+        yield f"{first}{others}: read as {READERS[name].description} (--format {name})"

@@ -1,28 +1,53 @@
-"""Sources of bytes: the files, directories, globs, gzip files and streams that make up a corpus.
+"""Sources of bytes: files, members of zip archives, and streams; decompressed as they are read.
 
-Each source can be read any number of times; streams are copied to a temporary file first. Independent of encodings.
+Each source can be read any number of times; streams are copied to a temporary file first. Compression is recognized by
+content, whatever the name. Independent of encodings and formats.
 """
 
-import glob
+import bz2
 import gzip
+import io
+import lzma
 import os
-import stat
-import sys
 import tempfile
 import weakref
+import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
-from quickfox.errors import DataError, NoInputError
+from quickfox.errors import DataError
 from quickfox.files.errors import translate_read_errors, translate_write_errors
 
 STANDARD_INPUT = "-"
 
 CHUNK_BYTES = 2**18
 """Bytes per read. A chunk stays in a core's cache from reading to encoding; larger ones were slower."""
+
+
+class _Compression(NamedTuple):
+    name: str
+    suffix: str
+    signature: bytes
+    open: Callable[[IO[bytes]], IO[bytes] | gzip.GzipFile]
+
+
+COMPRESSIONS = (
+    _Compression("gzip", ".gz", b"\x1f\x8b", lambda stored: gzip.GzipFile(fileobj=stored)),
+    _Compression("bzip2", ".bz2", b"BZh", bz2.BZ2File),
+    _Compression("xz", ".xz", b"\xfd7zXZ\0", lzma.LZMAFile),
+)
+
+ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
+
+_MAX_EXPANSION = 1000
+_MIN_EXPANDED_BYTES = 2**20
+"""An archive that unpacks to more than these bytes and to so many times its size is refused: no text does."""
 
 OnRead = Callable[[int], None]
 """Progress callback; its argument is the number of bytes read since the last call."""
@@ -32,9 +57,70 @@ def ignore_progress(_size: int) -> None:
     """No-op progress callback."""
 
 
+class Source(ABC):
+    """Bytes that can be read any number of times."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Its path, which finds it again; "-" for standard input."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes as stored; of a member of an archive, as unpacked from it."""
+
+    @abstractmethod
+    def open(self) -> IO[bytes]:
+        """The stored bytes, seekable; raises OSError, NoInputError or DataError."""
+
+    @contextmanager
+    def open_checked(self) -> Iterator[IO[bytes]]:
+        """`open`, closed in the end; failures within are translated.
+
+        Raises:
+            DataError: a damaged archive.
+            NoInputError: the file was removed.
+            StorageError: reading failed.
+        """
+        shown = display_name(self.name)
+        with translate_read_errors(shown):
+            try:
+                with self.open() as file:
+                    yield file
+            except zipfile.BadZipFile as error:
+                raise DataError(f"{shown}: damaged zip archive or office document: {error}") from None
+
+    def iter_bytes(self, chunk_bytes: int, on_read: OnRead = ignore_progress) -> Iterator[bytes]:
+        """The decompressed bytes in chunks of at most `chunk_bytes`.
+
+        Raises:
+            DataError: damaged compressed data or a damaged archive.
+            NoInputError: the file was removed.
+            StorageError: reading failed.
+        """
+        position = expanded = 0
+        with self.open_checked() as stored:
+            compression = _compression(stored, self.name)
+            file = compression.open(stored) if compression else stored
+            try:
+                while chunk := file.read(chunk_bytes):
+                    last, position = position, stored.tell()
+                    on_read(position - last)
+                    expanded += len(chunk)
+                    if compression:
+                        _check_expansion(expanded, position, self.name)
+                    yield chunk
+            except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decompressor
+                    raise
+                kind = compression.name if compression else "zip"
+                raise DataError(f"{display_name(self.name)}: damaged {kind} data: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
-class _File:
-    """A regular file, plain or gzip-compressed; its size is in bytes as stored."""
+class FileSource(Source):
+    """A regular file."""
 
     path: Path
 
@@ -47,71 +133,118 @@ class _File:
         with translate_read_errors(self.path):
             return self.path.stat().st_size
 
-    def iter_bytes(self, chunk_bytes: int, on_read: OnRead = ignore_progress) -> Iterator[bytes]:
-        position = 0
-        with translate_read_errors(self.path), self.path.open("rb") as stored:
-            file = gzip.GzipFile(fileobj=stored) if self.path.suffix == ".gz" else stored
-            try:
-                while chunk := file.read(chunk_bytes):
-                    last, position = position, stored.tell()
-                    on_read(position - last)
-                    yield chunk
-            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise DataError(f"{self.path}: damaged gzip data: {error}") from error
+    def open(self) -> IO[bytes]:
+        return self.path.open("rb")
 
 
 @dataclass(frozen=True, eq=False)
-class _Spool:
+class SpooledSource(Source):
     """A stream that can be read only once (standard input, a pipe), copied to an unnamed temporary file."""
 
-    name: str
+    stream_name: str
     file: IO[bytes]
+
+    @property
+    def name(self) -> str:
+        return self.stream_name
 
     @property
     def size(self) -> int:
         return os.fstat(self.file.fileno()).st_size
 
-    def iter_bytes(self, chunk_bytes: int, on_read: OnRead = ignore_progress) -> Iterator[bytes]:
-        position = 0  # not the file's, which several readers use
-        with translate_read_errors(display_name(self.name)):
-            while chunk := os.pread(self.file.fileno(), chunk_bytes, position):
-                position += len(chunk)
-                on_read(len(chunk))
-                yield chunk
+    def open(self) -> IO[bytes]:
+        return io.BufferedReader(_SpoolReader(self.file.fileno()), CHUNK_BYTES)
 
 
-Source = _File | _Spool
+class _SpoolReader(io.RawIOBase):
+    """A reader of a file with a position of its own, as several readers use the file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]  # any writable buffer
+        count = os.preadv(self._descriptor, [buffer], self._position)
+        self._position += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: os.fstat(self._descriptor).st_size}
+        self._position = starts[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
 
 
-def find_sources(source: str, stdin: BinaryIO | None) -> list[Source]:
-    """The files of one argument of `open_corpus`, in reading order, at least one.
+@dataclass(frozen=True, eq=False)
+class MemberSource(Source):
+    """A member of a zip archive."""
+
+    archive: Source
+    member: str
+    unpacked_size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.archive.name}/{self.member}"
+
+    @property
+    def size(self) -> int:
+        return self.unpacked_size
+
+    def open(self) -> IO[bytes]:
+        try:
+            return _open_archive(self.archive).open(self.member)
+        except KeyError:
+            raise DataError(f"{display_name(self.name)}: the archive has no such member") from None
+        except NotImplementedError as error:
+            raise DataError(f"{display_name(self.name)}: cannot be unpacked: {error}") from None
+
+
+def list_members(archive: Source) -> list[MemberSource]:
+    """The files in a zip archive, in the archive's order.
 
     Raises:
-        NoInputError: it does not exist or matches no file.
-        StorageError: it cannot be read.
+        DataError: it is damaged, encrypted, or unpacks to an enormous size.
     """
-    if source == STANDARD_INPUT:
-        if stdin is None and sys.stdin is None:  # the program was started with it closed
-            raise NoInputError("standard input is closed")
-        return [_spool(source, stdin or sys.stdin.buffer)]
-    if not source:  # an unset shell variable; Path("") is the current directory
-        raise NoInputError("'': no such file or directory")
-    path = Path(source)
-    with translate_read_errors(source):
+    shown = display_name(archive.name)
+    with translate_read_errors(shown):
         try:
-            mode = path.stat().st_mode
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: not a possible file name
-            mode = None
-        if mode is None:
-            paths = _matches(source)
-        elif stat.S_ISDIR(mode):
-            paths = _texts_in(path)
-        elif stat.S_ISREG(mode):
-            paths = [path]
-        else:
-            with path.open("rb") as stream:  # a device or a pipe, such as the shell's <(zcat log.gz)
-                return [_spool(source, stream)]
-    return [_File(path) for path in sorted(paths, key=lambda path: path.parts)]  # as paths, four times as fast
+            members = [member for member in _open_archive(archive).infolist() if not member.is_dir()]
+        except zipfile.BadZipFile as error:
+            raise DataError(f"{shown}: damaged zip archive or office document: {error}") from None
+    _check_expansion(sum(member.file_size for member in members), archive.size, archive.name)
+    if encrypted := [member.filename for member in members if member.flag_bits & 1]:
+        raise DataError(f"{shown}: {encrypted[0]} is encrypted; unpack the archive first")
+    return [MemberSource(archive, member.filename, member.file_size) for member in members]
+
+
+@lru_cache(maxsize=1)  # the members of an archive follow each other; more archives would be more open files
+def _open_archive(archive: Source) -> zipfile.ZipFile:
+    return zipfile.ZipFile(archive.open())  # closed when it is no longer referenced
+
+
+def spool(name: str, stream: BinaryIO) -> SpooledSource:
+    """Copies a stream to a temporary file; raises StorageError."""
+    with translate_write_errors(None, f"copy {display_name(name)} to"):
+        spooled = SpooledSource(name, tempfile.TemporaryFile())  # noqa: SIM115 - the file lives as long as the source
+        weakref.finalize(spooled, spooled.file.close)
+        while chunk := _read(stream, name):
+            spooled.file.write(chunk)
+        spooled.file.flush()
+    return spooled
+
+
+def uncompressed_name(name: str) -> str:
+    """The name without the suffix of a compression."""
+    return next((name[: -len(suffix)] for _, suffix, *_ in COMPRESSIONS if name.lower().endswith(suffix)), name)
 
 
 def display_name(name: str) -> str:
@@ -119,43 +252,25 @@ def display_name(name: str) -> str:
     return "standard input" if name == STANDARD_INPUT else name
 
 
-def _matches(pattern: str) -> list[Path]:
-    """The files that a glob matches; raises NoInputError if it is not a glob or matches none."""
-    if not glob.has_magic(pattern):
-        raise NoInputError(f"{pattern}: no such file or directory")
-    found = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - may be absolute
-    files = [path for path in found if path.is_file()]
-    if not files:
-        raise NoInputError(f"{pattern}: matches no file")
-    return files
-
-
-def _texts_in(directory: Path) -> list[Path]:
-    """The visible *.txt files in a directory, at any depth; raises NoInputError if there is none."""
-
-    def fail(error: OSError) -> None:
-        with translate_read_errors(str(error.filename)):
-            raise error
-
-    texts: list[Path] = []
-    for path, subdirectories, files in os.walk(directory, onerror=fail):
-        subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
-        texts += [Path(path, name) for name in files if name.endswith(".txt") and not name.startswith(".")]
-    if not texts:
-        raise NoInputError(f"{directory}: no *.txt file in this directory")
-    return texts
-
-
-def _spool(name: str, stream: BinaryIO) -> _Spool:
-    with translate_write_errors(None, f"copy {display_name(name)} to"):
-        spool = _Spool(name, tempfile.TemporaryFile())  # noqa: SIM115 - the file lives as long as the source
-        weakref.finalize(spool, spool.file.close)
-        while chunk := _read(stream, name):
-            spool.file.write(chunk)
-        spool.file.flush()
-    return spool
-
-
 def _read(stream: BinaryIO, name: str) -> bytes:
     with translate_read_errors(display_name(name)):
         return stream.read(CHUNK_BYTES)
+
+
+def _compression(stored: IO[bytes], name: str) -> _Compression | None:
+    """The compression by the first bytes; DataError if the name has the suffix of one, and the bytes are not of it."""
+    head = stored.peek(6)  # type: ignore[attr-defined]  # all sources are buffered
+    found = next((compression for compression in COMPRESSIONS if head.startswith(compression.signature)), None)
+    named = next((compression for compression in COMPRESSIONS if name.lower().endswith(compression.suffix)), None)
+    if found is None and named is not None and head:
+        raise DataError(f"{display_name(name)}: damaged {named.name} data: it does not start as such")
+    return found
+
+
+def _check_expansion(expanded: int, stored: int, name: str) -> None:
+    """Raises DataError if so many bytes from so few cannot be text."""
+    if expanded > max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * stored):
+        raise DataError(
+            f"{display_name(name)}: unpacks to more than {_MAX_EXPANSION:,} times its size; unpack it yourself if you "
+            f"trust it"
+        )

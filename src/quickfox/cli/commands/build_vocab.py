@@ -4,6 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,19 +50,22 @@ def run(
     """Build the vocabulary of a text for `llm train --vocab`. Without it, train builds one from its own corpus."""
     pin_numpy_threads(1)  # there are no matrix products, and starting threads takes time
     from quickfox.text.corpus import open_corpus
-    from quickfox.text.jsonl import iter_texts
     from quickfox.text.vocabulary import count_characters
     from quickfox.tokenizers.build import build_tokenizer
     from quickfox.tokenizers.serialization import save_tokenizer
 
     opened = open_corpus(corpus, notify)
     with _open_progress() as start_progress:
-        counts = count_characters(iter_texts(opened.with_progress(start_progress("characters", opened.size))))
-        read = opened.with_progress(start_progress("vocabulary", opened.size))
-        built = build_tokenizer(tokenizer, iter_texts(read), vocabulary_size, min_count, counts)
-        rows = list(_tabulate(opened.with_progress(start_progress("measuring", opened.size)), counts, built))
+        counts = count_characters(_read(opened, start_progress("characters", opened.size)))
+        text = _read(opened, start_progress("vocabulary", opened.size))
+        built = build_tokenizer(tokenizer, text, vocabulary_size, min_count, counts)
+        rows = list(_tabulate(_read(opened, start_progress("measuring", opened.size)), counts, built))
     save_tokenizer(built, output)
     write_stderr(format_table([*rows, ("saved", escape_unprintable(str(output)))]))
+
+
+def _read(corpus: "Corpus", on_read: Callable[[int], None]) -> Iterator[str]:
+    return chain.from_iterable(corpus.with_progress(on_read).iter_spans())
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def _open_progress() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
         yield bar.start_progress
 
 
-def _tabulate(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") -> Iterator[tuple[str, str]]:
+def _tabulate(text: Iterator[str], counts: Counter[str], tokenizer: "Tokenizer") -> Iterator[tuple[str, str]]:
     from quickfox.tokenizers.character import CharacterTokenizer
 
     yield "characters", f"{counts.total():,}"
@@ -89,10 +93,9 @@ def _tabulate(corpus: "Corpus", counts: Counter[str], tokenizer: "Tokenizer") ->
         yield "rarest", ", ".join(f"{character!r} {counts[character]:,}" for character in rarest)
         yield "coverage", "100%" if covered == 1 else f"{min(100 * covered, 99.9999):.4f}%"  # never rounded to 100%
     else:
-        from quickfox.text.jsonl import iter_texts
         from quickfox.text.segmentation import align_chunks
 
-        tokens = sum(len(tokenizer.encode(chunk)) for chunk in align_chunks(iter_texts(corpus)))
+        tokens = sum(len(tokenizer.encode(chunk)) for chunk in align_chunks(text))
         yield "in the vocabulary", f"{tokenizer.vocabulary_size:,}"
         yield "tokens", f"{tokens:,}"
         yield "characters per token", f"{counts.total() / tokens:.2f}"

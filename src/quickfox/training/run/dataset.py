@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
@@ -24,7 +25,6 @@ from quickfox.errors import DataError, NoInputError
 from quickfox.files.atomic import sync
 from quickfox.files.errors import translate_write_errors
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.jsonl import count_units, has_documents, iter_texts
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.text.vocabulary import count_characters, describe_characters
 from quickfox.tokenizers.base import Tokenizer
@@ -70,7 +70,7 @@ def choose_tokenizer(
 
     def read(units: int | None = None) -> Iterator[str]:
         on_read = run_context.start_progress("vocabulary", corpus.size)
-        return iter_texts(corpus.with_progress(on_read), units)
+        return chain.from_iterable(corpus.with_progress(on_read).iter_spans(units))
 
     counts = count_characters(read()) if kind == "char" and vocabulary_path is None else None
     units = _count_training_units(corpus, counts, resolved.validation_split, run_context)
@@ -79,7 +79,7 @@ def choose_tokenizer(
         tokenizer = build_tokenizer(kind, text, request.vocabulary_size, character_counts=counts)
     else:
         tokenizer = given if counts is None else extend_vocabulary(given, set(counts))
-    return tokenizer.with_end_of_text() if has_documents(corpus) else tokenizer, units
+    return tokenizer.with_end_of_text() if corpus.has_documents else tokenizer, units
 
 
 def _count_training_units(
@@ -91,11 +91,11 @@ def _count_training_units(
     """
     if validation_split == 0.0:
         return None
-    if character_counts is not None and not has_documents(corpus):
+    if character_counts is not None and not corpus.has_documents:
         return training_share(character_counts.total(), validation_split)
-    units = count_units(corpus.with_progress(run_context.start_progress("counting", corpus.size)))
+    units = corpus.with_progress(run_context.start_progress("counting", corpus.size)).count_units()
     training_units = training_share(units, validation_split)
-    if has_documents(corpus) and units and not training_units:
+    if corpus.has_documents and units and not training_units:
         count = "the only document" if units == 1 else f"all {units} documents"
         raise DataError(
             f"validation_split {validation_split:g} holds out {count} of the corpus: add documents, or choose "
@@ -133,7 +133,7 @@ def encode_corpus_checked(
     if encoded.tokens == 0:
         raise NoInputError("the corpus is empty")
     split = resolved.validation_split
-    if training_units not in (None, training_share(encoded.characters, split)) and not has_documents(corpus):
+    if training_units not in (None, training_share(encoded.characters, split)) and not corpus.has_documents:
         raise DataError("the corpus changed while it was read: start the run again")
     _check_length(encoded, tokenizer, resolved)
     return encoded
@@ -165,7 +165,8 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus) -> CorpusRecord:
         tokens=encoded.tokens,
         training_tokens=encoded.training_tokens,
         sha256=encoded.digest,
-        has_documents=has_documents(corpus),
+        has_documents=corpus.has_documents,
+        options=corpus.options,
         tokens_sha256=encoded.tokens_digest,
     )
 
@@ -222,7 +223,7 @@ def _encode_again(run: Path, record: RunRecord, tokenizer: Tokenizer, path: Path
         if not found.exists():
             raise NoInputError(f"{found} is missing, and the text came from standard input: start a new run")
         raise DataError(f"{found} is damaged, and the text came from standard input: start a new run")
-    corpus = open_corpus(record.corpus.files, run_context.notify)
+    corpus = open_corpus(record.corpus.files, run_context.notify, options=record.corpus.reading, is_recorded=True)
     corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
     if encode_corpus(corpus, tokenizer, path, record.training_characters).digest != record.corpus.sha256:
         remove_tokens(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from quickfox.checkpoints.run_directory import RUN_FILE
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.schema import MAX_INTEGER, check_settings, from_dict, setting
 from quickfox.config.training import MAX_SECONDS, MAX_STEPS, TrainingConfig
@@ -81,7 +82,8 @@ class CorpusRecord:
         training_tokens: number of tokens before the validation text; None in runs of earlier versions, which split the
             tokens instead of the characters or documents.
         sha256: of the text.
-        has_documents: whether it is JSON lines, so that its tokens have a loss mask.
+        has_documents: whether it consists of documents, so that its tokens have a loss mask.
+        options: how the files are read; None in runs of earlier versions, see `reading`.
         tokens_sha256: of the token files; None in runs of earlier versions.
 
     Raises:
@@ -95,11 +97,19 @@ class CorpusRecord:
     sha256: str
     tokens_sha256: str | None = None
     has_documents: bool = setting(default=False, added_later=True)
+    options: CorpusOptions | None = setting(default=None, added_later=True)
 
     def __post_init__(self) -> None:
         check_settings(self)
         if self.training_tokens is not None and self.training_tokens > self.tokens:
             raise UsageError(f"training_tokens {self.training_tokens} is above tokens {self.tokens}", "training_tokens")
+
+    @property
+    def reading(self) -> CorpusOptions:
+        """The options with which the files are read again; earlier versions knew two formats, and no separator."""
+        if self.options is not None:
+            return self.options
+        return CorpusOptions(format="jsonl") if self.has_documents else CorpusOptions(format="text", separator="")
 
     def count_training_tokens(self, validation_split: float) -> int:
         """Number of training tokens of a run with this `validation_split`, which has no effect if it is recorded."""
@@ -216,6 +226,9 @@ def read_record(path: Path) -> RunRecord:
     if type(found) is not int or found != FORMAT_VERSION:
         newer = type(found) is int and found > FORMAT_VERSION
         raise DataError(f"{where}: format version {reprlib.repr(found)}; {'upgrade quickfox' if newer else 'damaged'}")
+    corpus = values.get("corpus")
+    if isinstance(corpus, dict) and corpus.get("options") is not None:
+        corpus["options"] = from_dict(CorpusOptions, corpus["options"], f"{where}: corpus options")
     parts = {"model": ModelConfig, "training": TrainingConfig, "corpus": CorpusRecord, "init_from": PretrainedRecord}
     for name, kind in parts.items():
         if values.get(name) is not None or (name in values and name != "init_from"):

@@ -106,7 +106,7 @@ def _continue_training(
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
     check_disk_space(directory, record.model, record.training, training_tokens=record.training_tokens)
-    send_tokenizer(control, tokenizer, record.training_characters, record.corpus.files)
+    send_tokenizer(control, tokenizer, record.training_characters, record.corpus)
     ngrams = _restore_ngrams(directory, record, tokenizer, point)
     cluster = None
     if record.model.has_network:

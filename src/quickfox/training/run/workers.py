@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import from_dict
 from quickfox.config.training import TrainingConfig, TrainingRequest
@@ -28,7 +29,6 @@ from quickfox.data.dataset import Tokens, encode_corpus, open_corpus_tokens
 from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.jsonl import has_documents
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, parse_tokenizer
@@ -36,7 +36,7 @@ from quickfox.training.distributed.cluster_spec import ClusterSpec
 from quickfox.training.distributed.messaging import Control, Message
 from quickfox.training.distributed.rendezvous import connect_workers
 from quickfox.training.engine.events import Event, RunContext, RunInterrupted, WorkerFinished, WorkerStarted
-from quickfox.training.run.record import RunRecord, current_versions
+from quickfox.training.run.record import CorpusRecord, RunRecord, current_versions
 from quickfox.training.tensorflow_runtime import num_gpus, start_tensorflow, vector_extensions
 
 if TYPE_CHECKING:
@@ -136,13 +136,18 @@ def check_peers_while_reading(run_context: RunContext, control: Control) -> RunC
 
 
 def send_tokenizer(
-    control: Control, tokenizer: Tokenizer, training_units: int | None, files: tuple[str, ...] | None = None
+    control: Control, tokenizer: Tokenizer, training_units: int | None, corpus: CorpusRecord | None = None
 ) -> None:
     """Sends the workers what they encode the text with: see `encode_corpus`.
 
-    `files` are those of the text, if the workers' command lines do not name them.
+    `corpus` is the record of the text, if the workers' command lines do not name it.
     """
-    control.send(tokenizer=format_tokenizer(tokenizer).decode(), training_units=training_units, files=files)
+    control.send(
+        tokenizer=format_tokenizer(tokenizer).decode(),
+        training_units=training_units,
+        files=corpus and corpus.files,
+        options=corpus and dataclasses.asdict(corpus.reading),
+    )
 
 
 def start_tensorflow_on_all(control: Control, spec: ClusterSpec, digest: str, threads: int) -> "Cluster":
@@ -211,7 +216,8 @@ def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext
         return
     tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
     if corpus is None:
-        corpus = open_corpus(text["files"], run_context.notify)
+        options = from_dict(CorpusOptions, text["options"], spec.describe(0))
+        corpus = open_corpus(text["files"], run_context.notify, options=options, is_recorded=True)
     corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
     tokens = _encode(corpus, tokenizer, text["training_units"], control)
     [runtime] = control.receive()
@@ -252,4 +258,4 @@ def _encode(corpus: Corpus, tokenizer: Tokenizer, training_units: int | None, co
     with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
         path = Path(folder, "tokens.bin")
         control.send(text=encode_corpus(corpus, tokenizer, path, training_units).digest)
-        return open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=has_documents(corpus))
+        return open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=corpus.has_documents)

@@ -1,4 +1,4 @@
-"""Corpora of JSON lines: documents, invalid lines, and the loss mask."""
+"""Corpora of documents as JSON: documents, invalid lines, and the loss mask."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from quickfox.data.dataset import Tokens, encode_corpus, encode_corpus_chunks, o
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES
 from quickfox.text.corpus import Corpus, open_corpus
-from quickfox.text.jsonl import Document, _iter_lines, count_units, has_documents, iter_documents, iter_texts
+from quickfox.text.documents import Document, iter_lines
 from quickfox.text.sources import CHUNK_BYTES
 from quickfox.tokenizers.byte_level import ByteTokenizer
 
 TOKENIZER = ByteTokenizer(has_end_of_text=True)
 END = 256
-LINES = '{"prompt": "1+1=", "completion": "2"}\n\n{"text": "a\\u2028b", "id": 7}\r\n{"prompt": "", "completion": ""}'
+LINES = '{"prompt": "1+1=", "completion": "2"}\n\n{"text": "a\\u2028b", "id": 7}\r\n{"prompt": "?", "completion": ""}'
 
 
 def corpus_of(folder: Path, content: str, name: str = "pairs.jsonl") -> Corpus:
@@ -26,39 +26,46 @@ def corpus_of(folder: Path, content: str, name: str = "pairs.jsonl") -> Corpus:
     return open_corpus([str(folder / name)], print)
 
 
+def spans(corpus: Corpus, units: int | None = None) -> list[str]:
+    return ["".join(chunks) for chunks in corpus.iter_spans(units)]
+
+
 def test_documents_worked_example(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, LINES)
-    assert has_documents(corpus)
-    assert list(iter_documents(corpus)) == [Document("1+1=", "2"), Document("", "a\u2028b"), Document("", "")]
-    assert "".join(iter_texts(corpus)) == "1+1=2a\u2028b"
+    assert corpus.has_documents
+    assert list(corpus.iter_documents()) == [
+        Document((("1+1=", False), ("2", True))),
+        Document((("a\u2028b", True),)),
+        Document((("?", False), ("", True))),
+    ]
+    assert spans(corpus) == ["1+1=", "2", "a\u2028b", "?"]
 
 
 def test_plain_text_has_no_documents(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, LINES, "pairs.txt")
-    assert not has_documents(corpus)
-    assert "".join(iter_texts(corpus)) == LINES
+    assert not corpus.has_documents
+    assert spans(corpus) == [LINES]
 
 
 def test_the_units_are_documents_or_characters(tmp_path: Path) -> None:
     documents, text = corpus_of(tmp_path, LINES), corpus_of(tmp_path, LINES, "pairs.txt")
-    assert (count_units(documents), count_units(text)) == (3, len(LINES))
-    assert ["".join(iter_texts(documents, units)) for units in range(4)] == ["", "1+1=2", *["1+1=2a\u2028b"] * 2]
-    assert ["".join(iter_texts(text, units)) for units in (0, 9, 999)] == ["", LINES[:9], LINES]
+    assert (documents.count_units(), text.count_units()) == (3, len(LINES))
+    assert [spans(documents, units) for units in range(3)] == [[], ["1+1=", "2"], ["1+1=", "2", "a\u2028b"]]
+    assert [spans(text, units) for units in (0, 9, 999)] == [[""], [LINES[:9]], [LINES]]
 
 
-@pytest.mark.parametrize(("documents", "training"), [(0, 1), (1, 7), (2, 13), (3, 14)])
+@pytest.mark.parametrize(("documents", "training"), [(0, 1), (1, 7), (2, 13), (3, 15)])
 def test_a_split_is_between_documents(tmp_path: Path, documents: int, training: int) -> None:
     """After the end-of-text token at the start, and that of the last document."""
     encoded = encode_corpus(corpus_of(tmp_path, LINES), TOKENIZER, tmp_path / "tokens.bin", documents)
-    assert (encoded.training_tokens, encoded.tokens) == (training, 14)
+    assert (encoded.training_tokens, encoded.tokens) == (training, 15)
 
 
 def test_json_lines_and_plain_text_cannot_be_mixed(tmp_path: Path) -> None:
     corpus_of(tmp_path, LINES)
-    corpus_of(tmp_path, LINES, "plain.txt")
-    mixed = open_corpus([str(tmp_path / "pairs.jsonl"), str(tmp_path / "plain.txt")], print)
-    with pytest.raises(DataError, match=r"pairs\.jsonl is JSON lines and .*plain\.txt is plain text"):
-        has_documents(mixed)
+    corpus_of(tmp_path, "plain", "plain.txt")
+    with pytest.raises(DataError, match=r"pairs\.jsonl is JSON, and .*plain\.txt is plain text"):
+        open_corpus([str(tmp_path / "pairs.jsonl"), str(tmp_path / "plain.txt")], print)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +73,20 @@ def test_json_lines_and_plain_text_cannot_be_mixed(tmp_path: Path) -> None:
     [
         ("no JSON", "not valid JSON"),
         ('"text"', "expected"),
-        ("{}", "expected"),
-        ('{"prompt": "a"}', "expected"),
-        ('{"completion": "a"}', "expected"),
-        ('{"text": "a", "completion": "b"}', "expected"),
-        ('{"text": "a", "prompt": "b", "completion": "c"}', "expected"),
+        ("{}", "expected the key 'text', but it has no keys"),
+        (
+            '{"title": "a", "body": "b"}',
+            "its keys are 'title', 'body': name one with column",
+        ),
+        ('{"prompt": "a"}', "expected the key 'completion', but its keys are 'prompt'"),
+        ('{"completion": "a"}', "expected the key 'prompt'"),
+        (
+            '{"text": "a", "completion": "b"}',
+            "it is beside 'completion': choose column text",
+        ),
+        ('{"text": "a", "prompt": "b", "completion": "c"}', "it is beside 'prompt' and 'completion'"),
+        ('{"text": ""}', "the document is empty"),
+        ('{"prompt": "", "completion": ""}', "the document is empty"),
         ('{"text": 3}', "'text' must be a string"),
         ('{"prompt": "a", "completion": null}', "'completion' must be a string"),
     ],
@@ -78,26 +94,26 @@ def test_json_lines_and_plain_text_cannot_be_mixed(tmp_path: Path) -> None:
 def test_invalid_lines_are_reported_with_their_number(tmp_path: Path, line: str, message: str) -> None:
     corpus = corpus_of(tmp_path, '{"text": "fine"}\n' + line + "\n")
     with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: .*{message}"):
-        list(iter_documents(corpus))
+        list(corpus.iter_documents())
 
 
 @given(parts=st.lists(st.text(st.sampled_from("a\n\r\u2028"))))
 def test_lines_do_not_depend_on_the_chunks(parts: list[str]) -> None:
-    assert list(_iter_lines("a", parts)) == list(enumerate("".join(parts).split("\n"), start=1))
+    assert list(iter_lines(parts, "a")) == list(enumerate("".join(parts).split("\n"), start=1))
 
 
 def test_a_line_longer_than_a_chunk(tmp_path: Path) -> None:
     text = "quick brown fox " * (5 * CHUNK_BYTES // 16)
     content = f'{{"text": "{text}"}}\n{{"text": "end"}}'
-    assert list(iter_documents(corpus_of(tmp_path, content))) == [Document("", text), Document("", "end")]
+    assert spans(corpus_of(tmp_path, content)) == [text, "end"]
 
 
 def test_too_long_a_line_is_refused_before_its_end(tmp_path: Path) -> None:
     """The line ends with invalid UTF-8, which is not reached."""
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(b'{"text": "fine"}\n{"text": "' + b"a" * (MAX_JSON_BYTES + CHUNK_BYTES) + b"\xff")
-    documents = iter_documents(open_corpus([str(path)], print))
-    assert next(documents) == Document("", "fine")
+    documents = open_corpus([str(path)], print).iter_documents()
+    assert next(documents).text == "fine"
     with pytest.raises(DataError, match=rf"pairs\.jsonl, line 2: larger than the limit of {MAX_JSON_BYTES} bytes"):
         next(documents)
 
@@ -105,7 +121,7 @@ def test_too_long_a_line_is_refused_before_its_end(tmp_path: Path) -> None:
 def test_the_limit_of_a_line_is_in_bytes(tmp_path: Path) -> None:
     content = f'{{"text": "{"ä" * (MAX_JSON_BYTES // 2)}"}}'
     with pytest.raises(DataError, match=rf"pairs\.jsonl, line 1: larger than the limit of {MAX_JSON_BYTES} bytes"):
-        list(iter_documents(corpus_of(tmp_path, content)))
+        list(corpus_of(tmp_path, content).iter_documents())
 
 
 def test_progress_of_encoding_counts_each_byte_once(tmp_path: Path) -> None:
@@ -124,10 +140,10 @@ def test_completions_and_their_end_are_targets_and_prompts_are_not(tmp_path: Pat
     assert encoded.digest == corpus.digest()
     tokens = open_corpus_tokens(path, TOKENIZER.token_dtype, has_loss_mask=True)
     assert tokens.loss_mask is not None
-    text = [END, *b"1+1=2", END, *"a\u2028b".encode(), END, END]
+    text = [END, *b"1+1=2", END, *"a\u2028b".encode(), END, *b"?", END]
     assert tokens.ids[:].tolist() == text
-    assert tokens.loss_mask[:].tolist() == [False] * 5 + [True] * (len(text) - 5)
-    assert tokens.num_targets == len(text) - 5
+    assert tokens.loss_mask[:].tolist() == [False] * 5 + [True] * (len(text) - 7) + [False, True]
+    assert tokens.num_targets == len(text) - 6
     first, rest = tokens.split(6)
     assert (first.num_targets, len(rest)) == (1, len(text) - 6)
 

@@ -1,0 +1,169 @@
+"""Documents: texts with an end, of which a model learns some parts and reads the others; as lines and as JSON.
+
+    {"text": "..."}
+    {"prompt": "...", "completion": "..."}
+
+are objects of JSON lines or of a JSON array; other members are ignored. Tables have the same in their columns.
+Independent of files and tokens.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from quickfox.errors import DataError
+from quickfox.files.json import MAX_JSON_BYTES, iter_json_array, parse_json
+
+MAX_LINE_CHARACTERS = MAX_JSON_BYTES
+
+Part = tuple[str, bool]
+"""A text, and whether it is learned."""
+
+Columns = tuple[str, ...]
+"""The column or key of the text, or those of the prompt and the completion."""
+
+TEXT: Columns = ("text",)
+PAIR: Columns = ("prompt", "completion")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with an end, which is learned if its last part is.
+
+    Attributes:
+        parts: texts, each with whether it is a training target; one of them is not empty.
+    """
+
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(text for text, _ in self.parts)
+
+    @property
+    def is_end_learned(self) -> bool:
+        return self.parts[-1][1]
+
+
+def iter_lines(chunks: Iterable[str], name: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text with their numbers, in memory bounded by a chunk and the longest line allowed.
+
+    Only a line feed ends a line: JSON strings may contain other line ends.
+
+    Raises:
+        DataError: a line is too long.
+    """
+    unfinished: list[str] = []  # parts of the last line
+    length = 0
+    number = 1
+    for chunk in chunks:
+        first, *others = chunk.split("\n")
+        unfinished.append(first)
+        length += len(first)
+        if length > MAX_LINE_CHARACTERS:  # of which a line has at most as many as bytes; parse_json counts those
+            raise DataError(f"{name}, line {number}: larger than the limit of {MAX_LINE_CHARACTERS} bytes")
+        if others:
+            for line in ("".join(unfinished), *others[:-1]):
+                yield number, line
+                number += 1
+            unfinished, length = others[-1:], len(others[-1])
+    yield number, "".join(unfinished)
+
+
+def read_lines(chunks: Iterable[str], name: str) -> Iterator[Document]:
+    """A document for each line that is not blank, without its line end."""
+    for _, line in iter_lines(chunks, name):
+        if line and not line.isspace():
+            yield Document(((line.removesuffix("\r"), True),))
+
+
+def iter_json_values(chunks: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
+    """The values of JSON lines or of a JSON array, each after its file and line; blank lines are skipped.
+
+    Raises:
+        DataError: a line is not JSON, or too long.
+    """
+    source = iter(chunks)
+    head = ""
+    while not head.strip() and (chunk := next(source, None)) is not None:
+        head += chunk
+    whole = chain([head], source)
+    if head.lstrip().startswith("["):
+        yield from iter_json_array(whole, name)
+        return
+    for number, line in iter_lines(whole, name):
+        if line.strip():
+            where = f"{name}, line {number}"
+            yield where, parse_json(line.encode(), where)
+
+
+def parse_object(value: Any, columns: Columns | None, where: str) -> Document:
+    """The document of a decoded JSON object.
+
+    Args:
+        value: the object.
+        columns: its keys; None: `text`, or `prompt` and `completion`.
+        where: its file and line.
+
+    Raises:
+        DataError: not an object, or a key is missing, or its value is not a string, or all are empty.
+    """
+    if not isinstance(value, dict):
+        raise DataError(f'{where}: expected an object such as {{"text": "..."}}')
+    columns = columns or find_columns(value, where)
+    if missing := [column for column in columns if column not in value]:
+        raise missing_column(missing[0], value, "key", where)
+    texts = [value[column] for column in columns]
+    for column, text in zip(columns, texts, strict=True):
+        if not isinstance(text, str):
+            raise DataError(f"{where}: {column!r} must be a string")
+    return make_document(texts, where)
+
+
+def find_columns(names: Iterable[str], where: str, kind: str = "key") -> Columns:
+    """The columns among the names of a record: `text`, or `prompt` and `completion`.
+
+    Raises:
+        DataError: it has neither, or both; the message lists the names.
+    """
+    names = list(names)
+    members = [name for name in (*TEXT, *PAIR) if name in names]
+    if members in (list(TEXT), list(PAIR)):
+        return tuple(members)
+    if "text" in members:
+        others = " and ".join(map(repr, members[1:]))
+        raise DataError(
+            f"{where}: expected 'text' alone, but it is beside {others}: choose column text, or a prompt_column and a "
+            f"completion_column",
+            *("column", "prompt_column", "completion_column"),
+        )
+    absent = next(name for name in PAIR if name not in members) if members else "text"
+    raise missing_column(absent, names, kind, where)
+
+
+def missing_column(missing: str, names: Iterable[str], kind: str, where: str) -> DataError:
+    """The error of a column or key that is not there, with those that are."""
+    shown = [repr(name[:40]) for name in names]
+    listed = ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else "")
+    has = f"its {kind}s are {listed}" if shown else f"it has no {kind}s"
+    return DataError(
+        f"{where}: expected the {kind} {missing!r}, but {has}: name one with column, or two with prompt_column and "
+        f"completion_column",
+        *("column", "prompt_column", "completion_column"),
+    )
+
+
+def make_document(texts: Sequence[str], where: str) -> Document:
+    """The document of a text, or of a prompt and its completion; raises DataError if all are empty."""
+    if not any(texts):
+        raise DataError(f"{where}: the document is empty: remove it")
+    if len(texts) == 1:
+        return Document(((texts[0], True),))
+    return Document(((texts[0], False), (texts[1], True)))
+
+
+def read_json(chunks: Iterable[str], name: str, columns: Columns | None) -> Iterator[Document]:
+    """The documents of JSON lines or of a JSON array."""
+    for where, value in iter_json_values(chunks, name):
+        yield parse_object(value, columns, where)
