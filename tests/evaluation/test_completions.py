@@ -14,7 +14,7 @@ from quickfox.evaluation.completions import (
     generate_completions,
     measure,
 )
-from quickfox.text.jsonl import Document
+from quickfox.text.documents import Document
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 from toy_models import random_lstm
@@ -97,7 +97,7 @@ def test_the_edit_distance_is_that_of_dynamic_programming(first: str, second: st
 
 def test_a_document_without_a_prompt_is_not_completed() -> None:
     tokenizer = CharacterTokenizer(Vocabulary(("a", "b"))).with_end_of_text()
-    documents = [Document("", "ab"), Document("a€", "b")]
+    documents = [Document((("", False), ("ab", True))), Document((("a€", False), ("b", True)))]
     unknown: Counter[str] = Counter()
     ((hypothesis, reference),) = generate_completions(random_lstm(3), tokenizer, documents, unknown)
     assert reference == "b"

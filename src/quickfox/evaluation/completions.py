@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from quickfox.generation.greedy import complete_greedily
 from quickfox.models.language_model import LanguageModel
-from quickfox.text.jsonl import Document
+from quickfox.text.documents import Document
 from quickfox.tokenizers.base import Tokenizer, start_of_text
 
 Counts = npt.NDArray[np.int64]

@@ -32,7 +32,7 @@ class Document:
     """A text with an end, which is learned if its last part is.
 
     Attributes:
-        parts: texts, each with whether it is a training target; one of them is not empty.
+        parts: texts, each with whether it is a training target, as one of them is.
     """
 
     parts: tuple[Part, ...]
@@ -40,6 +40,20 @@ class Document:
     @property
     def text(self) -> str:
         return "".join(text for text, _ in self.parts)
+
+    @property
+    def prompt(self) -> str:
+        """The text before the last part that is learned."""
+        return "".join(text for text, _ in self.parts[: self._last_learned])
+
+    @property
+    def completion(self) -> str:
+        """The last part that is learned."""
+        return self.parts[self._last_learned][0]
+
+    @property
+    def _last_learned(self) -> int:
+        return max(index for index, (_, is_learned) in enumerate(self.parts) if is_learned)
 
     @property
     def is_end_learned(self) -> bool:

@@ -69,11 +69,10 @@ def _estimate_completions(model: "Model", corpus: "Corpus") -> dict[str, "Estima
     """The measures of the generated completions; empty for a corpus without prompts."""
     from quickfox.evaluation.bootstrap import estimate
     from quickfox.evaluation.completions import count_all_matches, generate_completions, measure
-    from quickfox.text.jsonl import has_documents, iter_documents
 
-    if not has_documents(corpus):
+    if not corpus.has_documents:
         return {}
-    pairs = generate_completions(model.language_model, model.bundle.tokenizer, iter_documents(corpus), Counter())
+    pairs = generate_completions(model.language_model, model.bundle.tokenizer, corpus.iter_documents(), Counter())
     counts = count_all_matches(pairs)
     return estimate(counts, measure) if len(counts) else {}
 
