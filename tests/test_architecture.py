@@ -29,6 +29,7 @@ THIRD_PARTY = {
         "generation",
         "models",
         "report",
+        "serving",
         "text",
         "tokenizers",
         "training",
@@ -36,9 +37,11 @@ THIRD_PARTY = {
     "pyarrow": ("text/tables",),
     "rich": ("cli/live_display",),
     "safetensors": ("checkpoints/tensors",),
+    "starlette": ("serving",),
     "tensorflow": ("training",),
     "tokenizers": ("export/tokenizer_json", "tokenizers/bpe"),
     "typer": ("cli",),
+    "uvicorn": ("serving/server",),
 }
 """Packages that are neither ours nor Python's -> the packages or modules that may import them."""
 

@@ -32,9 +32,14 @@ from quickfox.errors import DataError, DivergedError
 from quickfox.files.atomic import commit_directory
 from quickfox.files.json import MAX_JSON_BYTES, format_json, parse_json
 from quickfox.models.ngram.tables import check_tables
-from quickfox.models.parameters import TensorSpec, tensor_specs
+from quickfox.models.parameters import TensorSpec, parameter_count, tensor_specs
 from quickfox.tokenizers.base import Tokenizer
-from quickfox.tokenizers.serialization import MAX_TOKENIZER_BYTES, format_tokenizer, parse_tokenizer
+from quickfox.tokenizers.serialization import (
+    MAX_TOKENIZER_BYTES,
+    describe_tokenizer,
+    format_tokenizer,
+    parse_tokenizer,
+)
 
 _MAX_CONFIG_BYTES = 2**16
 
@@ -209,3 +214,24 @@ def _check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise DivergedError(f"training diverged: at step {step} {name} is no longer finite; not saved")
+
+
+NGRAM_SETTINGS = ("architecture", "vocabulary_size", "threads", "ngram_order")
+"""The settings of a model and of its training that an n-gram model alone has; the others are those of a network."""
+
+
+def describe_model(bundle: ModelBundle) -> dict[str, Any]:
+    """What a model is, ready for JSON: its settings, size, losses, recommended sampling settings and tokenizer."""
+    config = bundle.config
+    settings = {name: value for name, value in to_dict(config).items() if config.has_network or name in NGRAM_SETTINGS}
+    settings.pop("ngrams", None)  # the numbers of n-grams are no setting
+    return {
+        "settings": settings,
+        "ngrams": list(config.ngrams),
+        "parameters": parameter_count(config) if config.has_network else None,
+        "steps": bundle.step if config.has_network else None,
+        "validation_loss": bundle.validation_loss,
+        "network_loss": bundle.network_loss if config.ngrams and config.has_network else None,
+        "sampling": dict(bundle.sampling),
+        "tokenizer": describe_tokenizer(bundle.tokenizer),
+    }

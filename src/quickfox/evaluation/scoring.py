@@ -10,6 +10,7 @@ segments, each processed after the WARM_UP tokens before it, whose final state i
 from its start, as in `perplexity`. Independent of files and lines.
 """
 
+import dataclasses
 import itertools
 import math
 import threading
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +77,44 @@ class Score:
     def peak(self) -> int | None:
         """Index of the character with the highest surprisal; None if none was predicted."""
         return int(np.argmax(self.bits)) if self.characters else None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The character of highest surprisal of a text.
+
+    Attributes:
+        line, column: its position, from 1.
+        character: the character.
+        bits: its surprisal.
+    """
+
+    line: int
+    column: int
+    character: str
+    bits: float
+
+
+def find_peak(text: str, score: Score, first_line: int = 1) -> Peak | None:
+    """The character of highest surprisal; None if no character is predicted. `first_line`: number of the first line."""
+    index = score.peak
+    if index is None:
+        return None
+    line = first_line + text.count("\n", 0, index)
+    return Peak(line, index - text.rfind("\n", 0, index), text[index], float(score.bits[index]))
+
+
+def describe_score(text: str, score: Score, first_line: int = 1) -> dict[str, Any]:
+    """The score of a text, ready for JSON; an infinite perplexity is None."""
+    peak = find_peak(text, score, first_line)
+    return {
+        "characters": score.characters,
+        "tokens": score.tokens,
+        "unknown_characters": score.unknown_characters,
+        "bits_per_character": score.bits_per_character,
+        "perplexity": None if score.perplexity == math.inf else score.perplexity,
+        "most_surprising": peak and dataclasses.asdict(peak),
+    }
 
 
 def score(

@@ -3,6 +3,7 @@
 Independent of tokenizers and text.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -70,6 +71,8 @@ class TokenSelector:
     ) -> None:
         self.samples = list(samples)
         """The number of the text in each row."""
+        self._config = config
+        self._logit_bias = logit_bias
         self._history = TokenHistory(prompt_ids, len(self.samples), vocabulary_size, config)
         self._processors = build_processors(config, self._history, logit_bias)
         self._truncations = build_truncations(config, vocabulary_size)
@@ -103,6 +106,14 @@ class TokenSelector:
         self.samples = [self.samples[row] for row in rows]
         self._uniforms = [self._uniforms[row] for row in rows]
         self._history.select_rows(rows)
+
+    def split(self, row: int) -> "TokenSelector":
+        """A selector of the text in `row` alone, which must then be removed from this one before the next step."""
+        part = copy.copy(self)
+        part._history = copy.copy(self._history)
+        part.select_rows([row])
+        part._processors = build_processors(self._config, part._history, self._logit_bias)
+        return part
 
     def extend(self, other: "TokenSelector") -> None:
         """Add the texts of another selector, whose configuration differs in the random seed only, as the last rows."""

@@ -122,3 +122,12 @@ def _check_members(value: dict[str, Any], expected: set[str]) -> None:
         raise DataError(f"unknown member {reprlib.repr(unknown[0])}")
     if missing := sorted(expected - value.keys()):
         raise DataError(f"member {missing[0]!r} is missing")
+
+
+def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a tokenizer is, ready for JSON: its kind, its characters if they are its tokens, its end-of-text token."""
+    description: dict[str, Any] = {"kind": tokenizer.kind}
+    if isinstance(tokenizer, CharacterTokenizer):
+        description["min_count"] = tokenizer.vocabulary.min_count
+        description["characters"] = list(tokenizer.vocabulary.characters)
+    return description | {"end_of_text": tokenizer.end_of_text}

@@ -1,6 +1,6 @@
 """`llm info`: shows a model, a run or a vocabulary; without a path, the runs under ./runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,6 @@ from quickfox.files.errors import translate_read_errors
 
 if TYPE_CHECKING:
     from quickfox.checkpoints.run_directory import Checkpoint
-    from quickfox.tokenizers.base import Tokenizer
 
 EXAMPLES = """\b
 Examples:
@@ -26,9 +25,6 @@ Rows = Iterator[tuple[str, ...]]
 
 MAX_LIST_ITEMS = 3
 MAX_CHARACTERS = 100
-
-_NGRAM_SETTINGS = ("architecture", "vocabulary_size", "threads", "ngram_order")
-"""The settings of a model and of its training that an n-gram model alone has; the others are those of a network."""
 
 
 def run(
@@ -112,48 +108,41 @@ def _find_ngrams(checkpoints: "list[Checkpoint]") -> tuple[int, ...]:
 
 
 def _tabulate_model(directory: Path) -> Rows:
-    from quickfox.checkpoints.checkpoint import load_model
+    from quickfox.checkpoints.checkpoint import describe_model, load_model
     from quickfox.checkpoints.manifest import read_manifest
-    from quickfox.config.schema import to_dict
-    from quickfox.models.parameters import parameter_count
 
-    bundle = load_model(directory)
-    config = bundle.config
+    description = describe_model(load_model(directory))
     yield "model", str(directory)
-    for name, value in _flatten(to_dict(config)):
-        if _is_shown(name, has_network=config.has_network):
-            yield name, value
-    if config.ngrams:
-        yield "n-grams", _format_ngrams(config.ngrams)
-    if config.has_network:
-        yield "parameters", f"{parameter_count(config):,}"
-        yield "trained for", f"{bundle.step:,} steps"
-    yield "validation loss", _format_loss(bundle.validation_loss)
-    if config.ngrams and config.has_network:
-        yield "network alone", _format_loss(bundle.network_loss)
+    yield from _flatten(description["settings"])
+    if description["ngrams"]:
+        yield "n-grams", _format_ngrams(description["ngrams"])
+    if description["parameters"] is not None:
+        yield "parameters", f"{description['parameters']:,}"
+        yield "trained for", f"{description['steps']:,} steps"
+    yield "validation loss", _format_loss(description["validation_loss"])
+    if description["ngrams"] and description["parameters"] is not None:
+        yield "network alone", _format_loss(description["network_loss"])
     yield "training state", "yes" if read_manifest(directory).training else "no"
-    yield from _flatten(dict(bundle.sampling), "sampling")
-    yield from _tabulate_tokenizer(bundle.tokenizer)
+    yield from _flatten(description["sampling"], "sampling")
+    yield from _tabulate_tokenizer(description["tokenizer"])
 
 
 def _tabulate_vocabulary(path: Path) -> Rows:
-    from quickfox.tokenizers.serialization import load_tokenizer
+    from quickfox.tokenizers.serialization import describe_tokenizer, load_tokenizer
 
     tokenizer = load_tokenizer(path)
     yield "vocabulary", str(path)
     yield "size", f"{tokenizer.vocabulary_size:,}"
-    yield from _tabulate_tokenizer(tokenizer)
+    yield from _tabulate_tokenizer(describe_tokenizer(tokenizer))
 
 
-def _tabulate_tokenizer(tokenizer: "Tokenizer") -> Rows:
-    from quickfox.tokenizers.character import CharacterTokenizer
-
-    yield "tokenizer", tokenizer.kind
-    if isinstance(tokenizer, CharacterTokenizer):
-        yield "min_count", str(tokenizer.vocabulary.min_count)
-        yield "characters", _format_characters(tokenizer.vocabulary.characters)
-    if tokenizer.end_of_text is not None:
-        yield "end of text", f"token {tokenizer.end_of_text:,}"
+def _tabulate_tokenizer(description: dict[str, Any]) -> Rows:
+    yield "tokenizer", description["kind"]
+    if "characters" in description:
+        yield "min_count", str(description["min_count"])
+        yield "characters", _format_characters(description["characters"])
+    if description["end_of_text"] is not None:
+        yield "end of text", f"token {description['end_of_text']:,}"
 
 
 def _flatten(value: Any, name: str = "") -> Rows:
@@ -170,10 +159,12 @@ def _flatten(value: Any, name: str = "") -> Rows:
 
 def _is_shown(setting: str, *, has_network: bool) -> bool:
     """Whether a setting of a model or of its training has a row; the numbers of n-grams have one of their own."""
-    return setting != "ngrams" and (has_network or setting in _NGRAM_SETTINGS)
+    from quickfox.checkpoints.checkpoint import NGRAM_SETTINGS
+
+    return setting != "ngrams" and (has_network or setting in NGRAM_SETTINGS)
 
 
-def _format_ngrams(ngrams: tuple[int, ...]) -> str:
+def _format_ngrams(ngrams: Sequence[int]) -> str:
     return f"{len(ngrams)}-gram model, {sum(ngrams):,} n-grams"
 
 
@@ -181,7 +172,7 @@ def _format_loss(loss: float | None) -> str:
     return "not measured" if loss is None else f"{loss:.4f}"
 
 
-def _format_characters(characters: tuple[str, ...]) -> str:
+def _format_characters(characters: Sequence[str]) -> str:
     """The characters in one line, unprintable ones escaped; long lists are truncated."""
     more = f" and {len(characters) - MAX_CHARACTERS} more" if len(characters) > MAX_CHARACTERS else ""
     return "".join(map(escape_unprintable, characters[:MAX_CHARACTERS])) + more

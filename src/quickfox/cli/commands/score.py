@@ -1,9 +1,7 @@
 """`llm score`: the surprisal of each line or document of a text; a filter, like `grep`."""
 
-import dataclasses
 import heapq
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from quickfox.system.threads import available_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.cli.score_inputs import InputText
-    from quickfox.evaluation.scoring import Score
+    from quickfox.evaluation.scoring import Peak, Score
     from quickfox.model import Model
 
 EXAMPLES = """\b
@@ -46,22 +44,6 @@ UNDEFINED = "-"
 
 
 @dataclass(frozen=True)
-class Peak:
-    """The character of highest surprisal of a text.
-
-    Attributes:
-        line, column: its position in the file, from 1.
-        character: the character.
-        bits: its surprisal.
-    """
-
-    line: int
-    column: int
-    character: str
-    bits: float
-
-
-@dataclass(frozen=True)
 class ScoredText:
     """A line or document with its score."""
 
@@ -69,14 +51,11 @@ class ScoredText:
     score: "Score"
 
     @property
-    def peak(self) -> Peak | None:
+    def peak(self) -> "Peak | None":
         """The character of highest surprisal; None if no character is predicted."""
-        index = self.score.peak
-        if index is None:
-            return None
-        text = self.text.text
-        line = (self.text.line or 1) + text.count("\n", 0, index)  # only documents contain line ends
-        return Peak(line, index - text.rfind("\n", 0, index), text[index], float(self.score.bits[index]))
+        from quickfox.evaluation.scoring import find_peak
+
+        return find_peak(self.text.text, self.score, self.text.line or 1)
 
 
 FilesArgument = Annotated[
@@ -186,18 +165,11 @@ def _format_row(scored: ScoredText, *, with_files: bool) -> str:
 
 
 def _format_json(scored: ScoredText) -> str:
-    text, score = scored.text, scored.score
+    from quickfox.evaluation.scoring import describe_score
+
+    text = scored.text
     line = {} if text.line is None else {"line": text.line, "text": text.text}
-    values = {
-        "file": text.file,
-        **line,
-        "characters": score.characters,
-        "tokens": score.tokens,
-        "unknown_characters": score.unknown_characters,
-        "bits_per_character": score.bits_per_character,
-        "perplexity": None if score.perplexity == math.inf else score.perplexity,
-        "most_surprising": scored.peak and dataclasses.asdict(scored.peak),
-    }
+    values = {"file": text.file, **line, **describe_score(text.text, scored.score, text.line or 1)}
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 

@@ -1,0 +1,142 @@
+"""The endpoints that generate no text: models, scores, tokens, health, metrics and the page."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+
+from quickfox.checkpoints.checkpoint import describe_model
+from quickfox.errors import DataError
+from quickfox.evaluation.scoring import describe_score
+from quickfox.model import Model, Unknown
+from quickfox.serving.http import RequestError, read_body, run_until_gone
+from quickfox.serving.models import LoadedModel, ServedModel
+from quickfox.serving.parameters import check_token_ids, encode_text
+from quickfox.serving.service import Service
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of the page: one file, which loads nothing and speaks with this server only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreBody:
+    """The body of a request to /v1/score; `unknown` "skip" leaves characters out that the model does not know."""
+
+    model: str | None = None
+    input: str | tuple[str, ...]
+    unknown: Unknown = "skip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeBody:
+    """The body of a request to /tokenize."""
+
+    model: str | None = None
+    prompt: str
+    unknown: Unknown = "fold"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetokenizeBody:
+    """The body of a request to /detokenize."""
+
+    model: str | None = None
+    tokens: tuple[int, ...]
+
+
+async def list_models(request: Request) -> Response:
+    """`GET /v1/models`."""
+    service: Service = request.app.state.service
+    return JSONResponse({"object": "list", "data": [_model_object(service.find(name)) for name in service.models]})
+
+
+async def show_model(request: Request) -> Response:
+    """`GET /v1/models/NAME`, with what `llm info` tells."""
+    served = request.app.state.service.find(request.path_params["name"])
+    return JSONResponse(_model_object(served) | describe_model(served.loaded.model.bundle))
+
+
+def _model_object(served: ServedModel) -> dict[str, Any]:
+    return {"id": served.name, "object": "model", "created": int(served.loaded.loaded), "owned_by": "quickfox"}
+
+
+async def score(request: Request) -> Response:
+    """`POST /v1/score`: what `llm score --json` tells of each text."""
+    service: Service = request.app.state.service
+    body = await read_body(request, ScoreBody)
+    texts = (body.input,) if isinstance(body.input, str) else body.input
+    served = service.find(body.model)
+    with served.accept() as loaded:
+        work = asyncio.get_running_loop().run_in_executor(
+            served.executor, _score, loaded, texts, body.unknown, service.max_length
+        )
+        data = await run_until_gone(request, _await(work))
+    return JSONResponse({"object": "list", "model": served.name, "data": data})
+
+
+async def _await(future: "asyncio.Future[Any]") -> Any:
+    return await future
+
+
+def _score(loaded: LoadedModel, texts: tuple[str, ...], unknown: Unknown, max_length: int) -> list[dict[str, Any]]:
+    model: Model = loaded.model
+    unknown_counts = None if unknown == "error" else Counter[str]()
+    if unknown == "fold":
+        texts = tuple(model.read_prompt(text).text for text in texts)
+    longest = max(map(len, texts), default=0)
+    if longest > max_length:
+        raise RequestError(f"a text has {longest} characters, more than the limit of {max_length}", param="input")
+    try:
+        scores = model.score(texts, unknown_counts, threads=model.threads)
+    except DataError as error:
+        raise RequestError(str(error), param="input") from None
+    return [
+        {"index": index, **describe_score(text, each)}
+        for index, (text, each) in enumerate(zip(texts, scores, strict=True))
+    ]
+
+
+async def tokenize(request: Request) -> Response:
+    """`POST /tokenize`: the token ids of a text as `llm generate` reads it, in the shape of vLLM's server."""
+    service: Service = request.app.state.service
+    body = await read_body(request, TokenizeBody)
+    model = service.find(body.model).loaded.model
+    prompt = await asyncio.to_thread(encode_text, body.prompt, body.unknown, model, service.max_length)
+    response = {
+        "tokens": prompt.token_ids.tolist(),
+        "count": len(prompt.token_ids),
+        "max_model_len": service.max_length,
+    }
+    return JSONResponse(response | ({"warnings": [prompt.warning]} if prompt.warning else {}))
+
+
+async def detokenize(request: Request) -> Response:
+    """`POST /detokenize`: the text of token ids, in the shape of vLLM's server."""
+    body = await read_body(request, DetokenizeBody)
+    model = request.app.state.service.find(body.model).loaded.model
+    check_token_ids(body.tokens, model, "tokens")
+    return JSONResponse({"prompt": model.bundle.tokenizer.decode(body.tokens)})
+
+
+async def health(_request: Request) -> Response:
+    """`GET /health`."""
+    return JSONResponse({"status": "ok"})
+
+
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`, in the text format of Prometheus."""
+    text = request.app.state.metrics.format(request.app.state.service.models.values())
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+async def page(_request: Request) -> Response:
+    """`GET /`: the page to try the models."""
+    html = resources.files("quickfox.serving").joinpath("page.html").read_text(encoding="utf-8")
+    return HTMLResponse(html, headers={"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"})
