@@ -1,6 +1,6 @@
 """A headless Chromium for tests of pages: what a page logs, requests, violates of the rules of accessibility.
 
-Tests that use it are skipped where Chromium, its driver or the packages of the extra `browser` are missing.
+Tests that use it are skipped where Chromium, its driver or the packages of the extra `dev` are missing.
 """
 
 import json

@@ -15,6 +15,9 @@ GAP = 0.15
 DROP = 0.01
 """Relative fall of the validation loss within the last fifth of the steps that counts as still learning."""
 
+MANY_EPOCHS = 10
+"""Passes over the text below which a run with a single validation is probably under-trained."""
+
 JUMP = 1.25
 """Factor by which a training loss above its lowest so far counts as divergence."""
 
@@ -97,7 +100,6 @@ def _overfitting(run: ReportedRun, validations: list[Validation]) -> Finding | N
 
 
 def _under_training(run: ReportedRun, validations: list[Validation]) -> Finding | None:
-    steps = run.history.steps
     if run.record.training.steps <= 1:
         return None
     advice = "Training longer (--budget, --epochs or --steps) would lower it."
@@ -116,7 +118,7 @@ def _under_training(run: ReportedRun, validations: list[Validation]) -> Finding 
                 f"{last.validation_loss:.4f} at the end. {advice}"
             )
             return Finding("warning", "Under-training", text)
-    elif validations and len(steps) > 10 and validations[-1].epoch < 10:
+    elif validations and validations[-1].epoch < MANY_EPOCHS:
         text = (
             f"There is one validation only, after {validations[-1].epoch:.1f} passes over the text, so that it is not "
             f"known whether the loss has stopped falling. {advice}"
