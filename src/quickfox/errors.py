@@ -55,6 +55,10 @@ class DataError(QuickfoxError):
     exit_status = ExitStatus.BAD_DATA
 
 
+class NewerFormatError(DataError):
+    """A file was written by another version of the program, which this one cannot read; it is not damaged."""
+
+
 class NoInputError(QuickfoxError):
     """A file, model or text is missing or empty."""
 

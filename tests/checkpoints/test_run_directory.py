@@ -94,7 +94,7 @@ def test_a_run_needs_a_new_or_empty_directory(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_run_killed_before_its_record_count_as_empty(tmp_path: Path) -> None:
-    for name in ("lock", "tokens.bin", "tokens.bin.1", "tokens.mask", ".quickfox-0123.tmp"):
+    for name in ("lock", "tokens.bin", "tokens.bin.1", "tokens.mask", "tokenizer.json", ".quickfox-0123.tmp"):
         (tmp_path / name).touch()
     make_run_directory(tmp_path)
     (tmp_path / "run.json").touch()

@@ -179,7 +179,17 @@ def verify_model(directory: Path) -> None:
     Raises:
         NoInputError, DataError, StorageError: as `load_model`.
     """
-    files = read_manifest(directory).model
+    _verify_files(directory, read_manifest(directory).model)
+
+
+def verify_checkpoint(directory: Path) -> None:
+    """Checks all files of the checkpoint in `directory`, as `verify_model` does those of the model."""
+    manifest = read_manifest(directory)
+    _verify_files(directory, manifest.model)
+    _verify_files(directory, manifest.training)
+
+
+def _verify_files(directory: Path, files: Mapping[str, FileDigest]) -> None:
     for name, expected in files.items():
         read_verified(directory, name, files, expected.size)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from quickfox.config.schema import MAX_INTEGER, from_dict, to_dict
-from quickfox.errors import DataError, NoInputError
-from quickfox.files.json import format_json, parse_json, read_bounded
+from quickfox.errors import DataError, NewerFormatError, NoInputError
+from quickfox.files.json import check_digest, format_json_with_digest, parse_json, read_bounded
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
@@ -67,26 +67,22 @@ def digest(data: bytes) -> FileDigest:
 
 def format_manifest(manifest: Manifest) -> bytes:
     """The content of the manifest file."""
-    return _format_manifest(manifest, FORMAT_VERSION)
-
-
-def _format_manifest(manifest: Manifest, version: int) -> bytes:
-    values = {"format_version": version, **to_dict(manifest)}
-    body = {name: values[name] for name in _MEMBERS[version][:-1]}
-    return format_json({**body, "sha256": digest(format_json(body)).sha256})
+    values = {"format_version": FORMAT_VERSION, **to_dict(manifest)}
+    return format_json_with_digest({name: values[name] for name in _MEMBERS[FORMAT_VERSION][:-1]})
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
     """Parses the content of the manifest file `where`; the inverse of `format_manifest`.
 
     Raises:
-        DataError: damaged, newer than this program, or not a manifest.
+        NewerFormatError: newer than this program.
+        DataError: damaged, or not a manifest.
     """
     body = parse_json(data, where, _MAX_BYTES)
     if not isinstance(body, dict) or type(version := body.get("format_version")) is not int:
         raise DataError(f"{where}: not a model's manifest")
     if version > FORMAT_VERSION:
-        raise DataError(
+        raise NewerFormatError(
             f"{where}: format_version {reprlib.repr(version)} is newer than this program: upgrade it to use this model"
         )
     if list(body) != _MEMBERS.get(version):
@@ -97,8 +93,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     model = _parse_digests(body["model"], MODEL_FILES, where)
     training = _parse_digests(body["training"], TRAINING_FILES if body["training"] else (), where)
     manifest = Manifest(step, losses[0], model, training, network_loss=losses[1])
-    if data != _format_manifest(manifest, version):
-        raise DataError(f"{where}: damaged: its sha256 does not match its content")
+    check_digest(body, data, where)
     return manifest
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from quickfox.checkpoints.checkpoint import verify_model
 from quickfox.checkpoints.manifest import MANIFEST_NAME, Manifest, read_manifest
-from quickfox.errors import CannotCreateError, DataError, NoInputError
-from quickfox.files.atomic import remove_directory
+from quickfox.errors import CannotCreateError, DataError, NoInputError, QuickfoxError
+from quickfox.files.atomic import make_directory, remove_directory, sync
 from quickfox.files.errors import translate_read_errors, translate_write_errors
 
 RUNS_DIRECTORY = "runs"
 RUN_FILE = "run.json"
+TOKENIZER_FILE = "tokenizer.json"
 LOCK_FILE = "lock"
 TOKENS_FILE = "tokens.bin"
 CHECKPOINTS_DIRECTORY = "checkpoints"
@@ -33,7 +34,7 @@ FORMER_MODEL_VARIABLE = "LLM_MODEL"
 _LONGEST_NAME = 64
 _RECENT_CHECKPOINTS_KEPT = 2
 
-_LEFTOVERS = (LOCK_FILE, "tokens.*", ".quickfox-*.tmp")
+_LEFTOVERS = (LOCK_FILE, "tokens.*", TOKENIZER_FILE, ".quickfox-*.tmp")
 """Files that a new run has before its record, the lock first; encoding a long text takes some time."""
 
 
@@ -56,12 +57,13 @@ def new_run_directory(name: str, parent: Path = Path(RUNS_DIRECTORY)) -> Path:
         CannotCreateError, StorageError: it cannot be created.
     """
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:_LONGEST_NAME] or "run"
+    make_directory(parent)
     with translate_write_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             directory = parent / (stem if number == 1 else f"{stem}-{number}")
             with suppress(FileExistsError):
                 directory.mkdir()
+                sync(parent)
                 return directory
     raise AssertionError("unreachable")
 
@@ -75,8 +77,8 @@ def make_run_directory(directory: Path) -> None:
         CannotCreateError: it is not empty, or cannot be created.
         StorageError: the storage failed.
     """
+    make_directory(directory)
     with translate_write_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in directory.iterdir()}
         foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in _LEFTOVERS)]
         if RUN_FILE in names:
@@ -166,9 +168,18 @@ def find_best_model(run: Path) -> tuple[Path, str | None]:
     raise NoInputError(f"{run}: no checkpoint was saved in this run; train it again with `llm train`")
 
 
-def list_runs(parent: Path) -> list[Path]:
-    """The runs in `parent` with a committed checkpoint, ordered by their newest one, newest first."""
-    runs = {run: list_checkpoints(run) for run in parent.glob("*")}
+def list_runs(parent: Path, unreadable: list[QuickfoxError] | None = None) -> list[Path]:
+    """The runs in `parent` with a committed checkpoint, ordered by their newest one, newest first.
+
+    The errors of those that cannot be read are appended to `unreadable`, if given.
+    """
+    runs = {}
+    for run in parent.glob("*"):
+        try:
+            runs[run] = list_checkpoints(run)
+        except QuickfoxError as error:
+            if unreadable is not None:
+                unreadable.append(error)
     newest = {run: max(each.saved_ns for each in checkpoints) for run, checkpoints in runs.items() if checkpoints}
     return sorted(newest, key=lambda run: (newest[run], run), reverse=True)
 
@@ -184,11 +195,12 @@ def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple
 
     Returns:
         The model directory; lines for the user that name a default model or a variable that is not read; and a warning
-        if a damaged checkpoint was skipped.
+        if a damaged checkpoint or a run that cannot be read was skipped.
 
     Raises:
         NoInputError: there is no such path, or no run.
-        DataError: the path is not a model, or is damaged. Only a run falls back on another checkpoint.
+        DataError: the path is not a model, or is damaged. Only a run falls back on another checkpoint, and only the
+            default on another run.
         StorageError: reading failed.
     """
     if path is not None:
@@ -198,12 +210,20 @@ def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple
         model, warning = _model_at(cwd / variable)
         return model, f"model: {model} (from ${MODEL_VARIABLE})", warning
     hint = _former_variable_hint(environ.get(FORMER_MODEL_VARIABLE), cwd)
-    runs = list_runs(cwd / RUNS_DIRECTORY)
-    if not runs:
-        advice = hint or "train one with `llm train corpus.txt`"
-        raise NoInputError(f"no model in ./{RUNS_DIRECTORY}: {advice}, or name one with --model")
-    model, warning = find_best_model(runs[0])
-    return model, "\n".join(filter(None, [hint, f"model: {model} (the newest run)"])), warning
+    skipped: list[QuickfoxError] = []
+    for run in list_runs(cwd / RUNS_DIRECTORY, skipped):
+        try:
+            model, warning = find_best_model(run)
+        except QuickfoxError as error:
+            skipped.append(error)
+            continue
+        warnings = [*(f"{error}; this run is skipped" for error in skipped), *([warning] if warning else [])]
+        note = "\n".join(filter(None, [hint, f"model: {model} (the newest run)"]))
+        return model, note, "; ".join(warnings) or None
+    if skipped:
+        raise skipped[0]
+    advice = hint or "train one with `llm train corpus.txt`"
+    raise NoInputError(f"no model in ./{RUNS_DIRECTORY}: {advice}, or name one with --model")
 
 
 def prune_checkpoints(run: Path) -> None:

@@ -150,8 +150,22 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 """Field name -> parser of its text; Typer parses all other fields."""
 
 
+_PATH_METAVARS = ("CORPUS", "DIR", "FILE")
+
+
 class GroupedCommand(typer.core.TyperCommand):
-    """A command whose help shows the options of each group under a heading."""
+    """A command whose help shows the options of each group under a heading, and whose path options may start with ~."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the command line; in the values of options that are paths, a leading ~ is replaced.
+
+        A shell replaces it in `--output ~/run`, but not in `--output=~/run`.
+        """
+        rest: list[str] = super().parse_args(ctx, args)
+        for parameter in self.get_params(ctx):
+            if parameter.param_type_name == "option" and str(parameter.metavar).startswith(_PATH_METAVARS):
+                ctx.params[parameter.name] = _expand_home(ctx.params[parameter.name])
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the arguments and then the options, all names in one column."""
@@ -163,6 +177,13 @@ class GroupedCommand(typer.core.TyperCommand):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(name.ljust(width), help) for name, help in rows], col_max=MAX_NAME_COLUMN)
+
+
+def _expand_home(value: Any) -> Any:
+    """A path, or a list of paths, with the home directory for a leading ~; None stays None."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_expand_home, value))
+    return value if value is None else type(value)(os.path.expanduser(value))  # noqa: PTH111 - text or a path
 
 
 MAX_NAME_COLUMN = 30

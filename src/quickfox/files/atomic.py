@@ -86,11 +86,8 @@ def new_directory(target: Path) -> Iterator[Path]:
         CannotCreateError: `target` is not empty, or cannot be created there.
         StorageError: the disk is full or failed; the temporary directory is removed.
     """
+    make_directory(target.parent)
     with translate_write_errors(target):
-        missing = [directory for directory in target.parents if not directory.exists()]
-        for directory in reversed(missing):
-            directory.mkdir(exist_ok=True)
-            sync(directory.parent)
         temporary = temporary_sibling(target)
         temporary.mkdir()
         try:
@@ -103,6 +100,20 @@ def new_directory(target: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)  # report the first failure
             raise
         sync(target.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Creates a directory and its missing parents, unless it exists, and flushes those that they are created in.
+
+    Raises:
+        CannotCreateError: it cannot be created there.
+        StorageError: the disk is full or failed.
+    """
+    with translate_write_errors(path):
+        missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+        for directory in reversed(missing):
+            directory.mkdir(exist_ok=True)
+            sync(directory.parent)
 
 
 def remove_directory(path: Path) -> None:

@@ -1,9 +1,10 @@
 """Read and write JSON, and refuse what the standard library's reader accepts silently.
 
 A key given twice, NaN, infinity and a number too large for a float are errors (RFC 8259 leaves them to the reader).
-Independent of what the values mean.
+Files whose damage must be noticed end with the sha256 of what precedes it. Independent of what the values mean.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -18,6 +19,8 @@ from quickfox.errors import DataError
 from quickfox.files.errors import translate_read_errors
 
 MAX_JSON_BYTES = 16 * 2**20
+DIGEST = "sha256"
+"""The last member of an object with a digest of its own."""
 
 _SHOWN_CHARACTERS = 40
 
@@ -27,13 +30,15 @@ _LONGEST_LITERAL = 16
 """Characters at the end of a cut text in which a decoder may report an error: the longest is -Infinity."""
 
 
-def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES, *, allow_surrogates: bool = False) -> Any:
     """Decodes a JSON text.
 
     Args:
         data: the text in UTF-8.
         where: name of its file, which begins error messages.
         max_bytes: size limit, checked before parsing.
+        allow_surrogates: whether strings may have unpaired surrogates, by which Python represents the bytes of a file
+            name that is not UTF-8 (PEP 383).
 
     Raises:
         DataError: too large, not UTF-8, not JSON, a key given twice, a number that is not finite, an unpaired
@@ -46,7 +51,8 @@ def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
         if text.startswith("\ufeff"):
             raise DataError("not valid JSON: a byte-order mark (BOM) at its start")
         value = _DECODER.decode(text)
-        json.dumps(value, ensure_ascii=False).encode()  # fails on an unpaired surrogate
+        if not allow_surrogates:
+            json.dumps(value, ensure_ascii=False).encode()  # fails on an unpaired surrogate
     return value
 
 
@@ -163,9 +169,9 @@ def _translate_json_errors(where: str) -> Iterator[None]:
         raise DataError(f"{where}: an integer has too many digits") from None
 
 
-def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Decodes the JSON file `path`; raises the errors of `parse_json` and `read_bounded`."""
-    return parse_json(read_bounded(path, max_bytes), str(path), max_bytes)
+def read_json(path: Path, *, allow_surrogates: bool = False) -> Any:
+    """Decodes the JSON file `path`; arguments and errors are those of `parse_json` and `read_bounded`."""
+    return parse_json(read_bounded(path, MAX_JSON_BYTES), str(path), allow_surrogates=allow_surrogates)
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:
@@ -189,6 +195,17 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
 def format_json(value: Mapping[str, Any]) -> bytes:
     """Encodes an object as indented ASCII JSON, always the same bytes for the same value."""
     return (json.dumps(dict(value), ensure_ascii=True, allow_nan=False, indent=2) + "\n").encode("ascii")
+
+
+def format_json_with_digest(value: Mapping[str, Any]) -> bytes:
+    """Encodes an object as `format_json` does, with a last member `sha256`: that of the object without it."""
+    return format_json({**value, DIGEST: hashlib.sha256(format_json(value)).hexdigest()})
+
+
+def check_digest(value: Mapping[str, Any], data: bytes, where: str) -> None:
+    """Raises DataError unless `data` are the bytes that `format_json_with_digest` made of the parsed object `value`."""
+    if data != format_json_with_digest({name: member for name, member in value.items() if name != DIGEST}):
+        raise DataError(f"{where}: damaged: its sha256 does not match its content")
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from quickfox.errors import DataError
+from quickfox.errors import DataError, NewerFormatError
 from quickfox.files.atomic import write_file
 from quickfox.files.json import parse_json, read_bounded
 from quickfox.text.vocabulary import Vocabulary
@@ -55,7 +55,7 @@ def parse_tokenizer(data: bytes, where: str) -> Tokenizer:
     try:
         return BpeTokenizer(value) if is_definition(value) else _parse_own(value)
     except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -86,7 +86,9 @@ def _parse_own(value: Any) -> Tokenizer:
     if type(version) is not int or version < 1:
         raise DataError(f"format_version cannot be {reprlib.repr(version)}")
     if version > FORMAT_VERSION:
-        raise DataError(f"written by a newer version of quickfox (format {reprlib.repr(version)}): upgrade quickfox")
+        raise NewerFormatError(
+            f"written by a newer version of quickfox (format {reprlib.repr(version)}): upgrade quickfox"
+        )
     has_end_of_text = members.pop(_END_OF_TEXT, False)
     if not isinstance(has_end_of_text, bool):
         raise DataError(f"{_END_OF_TEXT} cannot be {reprlib.repr(has_end_of_text)}")

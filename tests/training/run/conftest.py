@@ -1,11 +1,12 @@
 """Fixtures of the tests of runs: short epochs, fake training, and runs that were or were not interrupted."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_driver import STEPS, at_step, start, start_ngram_model
+from run_driver import STEPS, at_step, start, start_ngram_model, write_run_json
 
 from quickfox.training.engine.events import RunFinished, RunInterrupted
 from quickfox.training.planning import auto_config
@@ -64,5 +65,5 @@ def stopped(stopped_once: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "copy"
     shutil.copytree(stopped_once, folder)
     record = folder / "run" / "run.json"
-    record.write_text(record.read_text().replace(str(stopped_once), str(folder)))
+    write_run_json(record, json.loads(record.read_text().replace(str(stopped_once), str(folder))))
     return folder

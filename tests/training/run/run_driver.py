@@ -10,6 +10,7 @@ from typing import Any
 
 from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.config.training import TrainingRequest
+from quickfox.files.json import DIGEST, format_json_with_digest
 from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.training.engine.events import Event, NgramsEstimated, RunContext, RunRequest, RunStarted, StepsCompleted
 from quickfox.training.run import start as start_module
@@ -141,10 +142,11 @@ def standard_input(text: str = TEXT) -> Corpus:
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The lines of history.jsonl, without the seconds."""
+    """The lines of history.jsonl, without the seconds and the checksum."""
     lines = [json.loads(line) for line in (folder / "run" / "history.jsonl").read_text().splitlines()]
     for line in lines:
-        line.pop("seconds", None)
+        for name in ("seconds", "crc32"):
+            line.pop(name, None)
     return lines
 
 
@@ -170,6 +172,11 @@ def outcome(folder: Path) -> dict[str, Any]:
 def sha256(path: Path) -> str:
     """Of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_run_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes the members of a `run.json` with a digest that matches them."""
+    path.write_bytes(format_json_with_digest({name: value for name, value in values.items() if name != DIGEST}))
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_driver import SMALL, TEXT, at_step, outcome, resume, standard_input, start, start_ngram_model
+from run_driver import (
+    SMALL,
+    TEXT,
+    at_step,
+    outcome,
+    resume,
+    standard_input,
+    start,
+    start_ngram_model,
+    write_run_json,
+)
 
 import quickfox
 from quickfox.config.corpus import CorpusOptions
@@ -200,7 +210,7 @@ def as_earlier_version(folder: Path) -> None:
     corpus = open_corpus(values["corpus"]["files"], pytest.fail)
     values["corpus"]["tokens"] = encode_corpus(corpus, load_tokenizer(folder / "run" / "tokenizer.json"), tokens).tokens
     values["corpus"]["tokens_sha256"] = tokens_digest(tokens, has_loss_mask=False)
-    path.write_text(json.dumps(values))
+    write_run_json(path, values)
 
 
 @pytest.mark.usefixtures("fake_training")
@@ -246,7 +256,7 @@ def test_repeating_a_run_of_an_earlier_version_gives_a_notice_if_it_differs(
     path = first / "run" / "run.json"
     values = json.loads(path.read_text())
     del values["corpus"]["training_tokens"]
-    path.write_text(json.dumps(values | {"validation_split": 0.1}))  # the tokenizer is that of the whole text
+    write_run_json(path, values | {"validation_split": 0.1})  # the tokenizer is that of the whole text
     notices: list[str] = []
     start(again, text=text, config_from=path, settings={}, notices=notices)
     assert [notice for notice in notices if "an earlier version" in notice] == notices

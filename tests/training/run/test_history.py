@@ -1,6 +1,7 @@
 """history.jsonl: written events are read back, an incomplete line is dropped, a wrong one is refused."""
 
 import json
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def test_history_has_a_line_per_event_without_speed(tmp_path: Path) -> None:
     record_event(tmp_path, Replanned(step=10, total_steps=40))
     record_event(tmp_path, VALIDATED)
     replan, validation = map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines())
+    assert replan.pop("crc32") == f"{zlib.crc32(json.dumps(replan).encode()):08x}"
     assert replan == {"event": "replan", "step": 10, "total_steps": 40}
     assert (validation["event"], validation["step"], validation["validation_loss"]) == ("validation", 20, None)
     assert "tokens_per_second" not in validation
@@ -76,6 +78,19 @@ def test_a_complete_line_that_is_not_an_event_is_refused(tmp_path: Path, line: b
     assert (tmp_path / "history.jsonl").read_bytes() == line + b"\n"
 
 
+def test_every_changed_bit_is_noticed(tmp_path: Path) -> None:
+    record_event(tmp_path, VALIDATED)
+    path = tmp_path / "history.jsonl"
+    line = path.read_bytes()[:-1]
+    for position in range(len(line)):
+        changed = bytearray(line)
+        changed[position] ^= 1 << position % 8
+        if changed[position] != ord("\n"):  # which makes two lines, the last of them incomplete
+            path.write_bytes(bytes(changed) + b"\n")
+            with pytest.raises(DataError, match="line 1"):
+                read_validations(tmp_path)
+
+
 def test_truncating_a_missing_history_creates_no_file(tmp_path: Path) -> None:
     truncate_history(tmp_path, 30)
     assert list(tmp_path.iterdir()) == []
@@ -100,7 +115,7 @@ def test_a_validation_of_an_earlier_version_has_no_samples(tmp_path: Path) -> No
     record_event(tmp_path, VALIDATED)
     path = tmp_path / "history.jsonl"
     values = json.loads(path.read_text())
-    del values["samples"], values["network_loss"]
+    del values["samples"], values["network_loss"], values["crc32"]
     path.write_text(json.dumps(values) + "\n")
     assert [validation.samples for validation in read_history(tmp_path).validations] == [()]
 
@@ -111,7 +126,9 @@ def test_a_validation_of_an_earlier_version_has_no_samples(tmp_path: Path) -> No
 def test_a_validation_with_a_wrong_value_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     record_event(tmp_path, VALIDATED)
     path = tmp_path / "history.jsonl"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}) + "\n")
+    values = {**json.loads(path.read_text()), **change}
+    del values["crc32"]
+    path.write_text(json.dumps(values) + "\n")
     with pytest.raises(DataError, match="line 1"):
         read_history(tmp_path)
 

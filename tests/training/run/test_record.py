@@ -2,14 +2,20 @@
 
 import dataclasses
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from run_driver import write_run_json
 
 from quickfox.config.model import ModelConfig
 from quickfox.errors import DataError, NoInputError, UsageError
+from quickfox.files.json import format_json
 from quickfox.training.run.record import (
     DEFAULT_CHECKPOINT_SECONDS,
     CheckpointInterval,
@@ -41,13 +47,41 @@ def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
         assert read_record(tmp_path) == read_record(tmp_path / "run.json") == record
 
 
+FILE_NAMES = st.binary(min_size=1, max_size=20).map(os.fsdecode)
+
+
+@given(files=st.lists(FILE_NAMES, max_size=3).map(tuple), versions=st.dictionaries(st.text(), st.text(), max_size=2))
+def test_any_file_name_and_text_is_read_back(files: tuple[str, ...], versions: dict[str, str]) -> None:
+    record = dataclasses.replace(RECORD, corpus=dataclasses.replace(RECORD.corpus, files=files), versions=versions)
+    with tempfile.TemporaryDirectory() as folder:
+        write_record(Path(folder), record)
+        assert read_record(Path(folder)) == record
+
+
+def test_every_changed_bit_is_noticed(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    path = tmp_path / "run.json"
+    data = path.read_bytes()
+    for position in range(len(data)):
+        changed = bytearray(data)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match=str(path)):
+            read_record(tmp_path)
+
+
+def test_a_record_of_format_version_1_has_no_digest(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(format_json({"format_version": 1, **dataclasses.asdict(RECORD)}))
+    assert read_record(tmp_path) == RECORD
+
+
 def test_training_tokens_are_those_recorded_or_else_a_share_of_the_tokens(tmp_path: Path) -> None:
     for training_tokens, expected in ((5, 5), (8, 8), (None, 7)):
         corpus = dataclasses.replace(RECORD.corpus, training_tokens=training_tokens)
         assert dataclasses.replace(RECORD, corpus=corpus).training_tokens == expected
     write_record(tmp_path, RECORD)
     path = tmp_path / "run.json"
-    path.write_text(path.read_text().replace('"training_tokens": 7', '"training_tokens": 9'))
+    write_run_json(path, json.loads(path.read_text().replace('"training_tokens": 7', '"training_tokens": 9')))
     with pytest.raises(DataError, match=r"run\.json: corpus: training_tokens 9 is above tokens 8"):
         read_record(tmp_path)
 
@@ -74,7 +108,7 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], Any]:
     [
         (lambda _: [1], "not the record of a run"),
         (lambda record: {name: record[name] for name in record if name != "format_version"}, "not the record of a run"),
-        (changed(format_version=2), "upgrade"),
+        (changed(format_version=3), "upgrade"),
         (changed(format_version=True), "format version"),
         (changed(format_version="1"), "format version"),
         (changed(unknown=1), "unknown setting 'unknown'"),
@@ -89,7 +123,11 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], Any]:
 def test_an_invalid_record_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
     write_record(tmp_path, RECORD)
     path = tmp_path / "run.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    changed_record = change(json.loads(path.read_text()))
+    if isinstance(changed_record, dict):
+        write_run_json(path, changed_record)
+    else:
+        path.write_text(json.dumps(changed_record))
     with pytest.raises(DataError, match=message) as caught:
         read_record(tmp_path)
     assert str(path) in str(caught.value)

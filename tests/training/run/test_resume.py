@@ -20,6 +20,7 @@ from run_driver import (
     read_validations,
     resume,
     start,
+    write_run_json,
 )
 
 from quickfox.checkpoints.run_directory import list_checkpoint_directories
@@ -196,7 +197,7 @@ def test_other_versions_give_a_notice(stopped: Path) -> None:
     record = stopped / "run" / "run.json"
     values = json.loads(record.read_text())
     values["versions"]["tensorflow"] = "1.0"
-    record.write_text(json.dumps(values))
+    write_run_json(record, values)
     notices: list[str] = []
     resume(stopped, notices=notices, kill=is_start)
     assert any("versions" in notice for notice in notices)

@@ -1,5 +1,6 @@
 """Which run and checkpoint a resumed run continues from, which settings may change, and how a run is extended."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -19,9 +20,11 @@ from run_driver import (
     start,
 )
 
+from quickfox.checkpoints.manifest import MANIFEST_NAME, digest, format_manifest, parse_manifest
 from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.config.training import TrainingRequest
-from quickfox.errors import NoInputError, UsageError
+from quickfox.errors import NewerFormatError, NoInputError, UsageError
+from quickfox.files.json import format_json
 from quickfox.training.engine.events import Event
 from quickfox.training.run.resume import resume_run
 
@@ -64,6 +67,37 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(stopped: Path, name: str
     warning = next(notice for notice in notices if notice.startswith("warning: "))
     assert str(newest) in warning
     assert str(older) in warning
+
+
+def test_a_checkpoint_of_another_version_is_neither_replaced_nor_removed(stopped: Path) -> None:
+    newest = list_checkpoint_directories(stopped / "run")[-1]
+    contents = {path.name: path.read_bytes() for path in newest.iterdir()}
+    state = {**json.loads(contents["state.json"]), "new_member": 1}
+    manifest = parse_manifest(contents[MANIFEST_NAME], "manifest")
+    changed = format_json(state)
+    training = {**manifest.training, "state.json": digest(changed)}
+    (newest / "state.json").write_bytes(changed)
+    (newest / MANIFEST_NAME).write_bytes(format_manifest(dataclasses.replace(manifest, training=training)))
+    before = read_files(stopped)
+    with pytest.raises(NewerFormatError, match=r"another version of quickfox wrote them"):
+        resume(stopped)
+    assert read_files(stopped) == before
+
+
+def test_a_run_that_cannot_be_read_is_named_and_skipped(
+    stopped: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (stopped / "run").rename(tmp_path / "runs" / "good")
+    shutil.copytree(uninterrupted / "run", tmp_path / "runs" / "bad")
+    flip_bit(tmp_path / "runs" / "bad" / "run.json")
+    notices: list[str] = []
+    (first,) = collect_events(
+        lambda run_context: resume_run(None, TrainingRequest(), run_context=run_context), notices=notices, kill=is_start
+    )
+    assert first.directory == Path("runs/good")
+    assert notices[0].startswith("warning: runs/bad/run.json: ")
 
 
 # Settings

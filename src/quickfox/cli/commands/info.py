@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quickfox.cli.formatting import format_table
-from quickfox.cli.streams import escape_unprintable, write_output
-from quickfox.errors import DataError, NoInputError
+from quickfox.cli.streams import escape_unprintable, notify, write_output
+from quickfox.errors import DataError, NoInputError, QuickfoxError
 from quickfox.files.errors import translate_read_errors
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def run(
 def _tabulate_runs() -> Rows:
     from quickfox.checkpoints.run_directory import RUNS_DIRECTORY, list_checkpoints, list_runs, sort_by_loss
 
-    runs = list_runs(Path(RUNS_DIRECTORY))
+    unreadable: list[QuickfoxError] = []
+    runs = list_runs(Path(RUNS_DIRECTORY), unreadable)
+    for error in unreadable:
+        notify(f"warning: {error}; this run is skipped")
     if not runs:
         raise NoInputError(f"no runs in ./{RUNS_DIRECTORY}: train a model with `llm train corpus.txt`")
     yield "run", "steps", "best validation loss", "saved"
@@ -72,7 +75,7 @@ def _tabulate_run(run_directory: Path) -> Rows:
 
     yield "run", str(run_directory)
     try:
-        rows = list(_flatten(read_json(run_directory / RUN_FILE)))
+        rows = list(_flatten(read_json(run_directory / RUN_FILE, allow_surrogates=True)))
     except RecursionError:  # Python 3.13 parses deeper nesting than it can traverse
         raise DataError(f"{run_directory / RUN_FILE}: nested too deeply") from None
     has_network = ("model.architecture", "ngram") not in rows

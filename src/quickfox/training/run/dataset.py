@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 
-from quickfox.checkpoints.run_directory import TOKENS_FILE
+from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE
 from quickfox.config.schema import exclusive_error
 from quickfox.data.dataset import (
     EncodedCorpus,
@@ -35,8 +35,6 @@ from quickfox.training.engine.events import RunContext
 from quickfox.training.planning.auto_config import choose_window
 from quickfox.training.run.record import CorpusRecord, RunRecord
 from quickfox.training.run.transfer import ResolvedRequest, extend_vocabulary
-
-TOKENIZER_FILE = "tokenizer.json"
 
 
 def choose_tokenizer(

@@ -11,6 +11,7 @@ from quickfox.checkpoints.run_directory import (
     LOCK_FILE,
     RUN_FILE,
     RUNS_DIRECTORY,
+    TOKENIZER_FILE,
     TOKENS_FILE,
     make_run_directory,
     new_run_directory,
@@ -19,7 +20,6 @@ from quickfox.data.dataset import remove_tokens
 from quickfox.errors import BusyError
 from quickfox.files.atomic import remove_temporaries
 from quickfox.files.errors import translate_write_errors
-from quickfox.training.run.dataset import TOKENIZER_FILE
 
 
 @contextmanager

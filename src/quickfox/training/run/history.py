@@ -1,7 +1,11 @@
-"""`history.jsonl`: a line for each validation of a run, for each change of its plan, and for some of its steps."""
+"""`history.jsonl`: a line for each validation of a run, for each change of its plan, and for some of its steps.
+
+Lines are appended and flushed; each ends with a checksum of its content.
+"""
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +21,7 @@ HISTORY_FILE = "history.jsonl"
 
 _MAX_HISTORY_BYTES = 2**26  # about 300,000 lines
 _PER_DOUBLING = 16
+_CHECKSUM = "crc32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +58,22 @@ class History:
     validations: list[Validation]
 
 
+_FORMER_MEMBERS = {"event", *(field.name for kind in (Validated, Replanned) for field in dataclasses.fields(kind))}
+"""The members of lines of earlier versions, which have no checksum."""
+
+
 def record_event(run: Path, event: Validated | Replanned) -> None:
     """Appends a line to `history.jsonl`; of its fields only `seconds` depends on the speed of the machine."""
     kind = "validation" if isinstance(event, Validated) else "replan"
     values = dataclasses.asdict(event)
     values.pop("tokens_per_second", None)
-    append_line(run / HISTORY_FILE, json.dumps({"event": kind, **values}))
+    append_line(run / HISTORY_FILE, _format_event({"event": kind, **values}))
 
 
 def record_steps(run: Path, steps: Iterable[CompletedStep], seconds: float) -> None:
     """Appends a line for each of these steps that `is_recorded`; `seconds` are those of the run after the last."""
     lines = [
-        json.dumps({"event": "step", **dataclasses.asdict(step), "seconds": seconds})
+        _format_event({"event": "step", **dataclasses.asdict(step), "seconds": seconds})
         for step in steps
         if is_recorded(step.step)
     ]
@@ -127,10 +136,20 @@ def _read_events(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
         *lines, _ = read_bounded(path, _MAX_HISTORY_BYTES).split(b"\n")
     except NoInputError:
         return []
-    events = []
-    for number, line in enumerate(lines, start=1):
-        event = parse_json(line, f"{path}, line {number}")
-        if not isinstance(event, dict) or type(event.get("step")) is not int:
-            raise DataError(f"{path}, line {number}: not an event of a run")
-        events.append((line, event))
-    return events
+    return [(line, _parse_event(line, f"{path}, line {number}")) for number, line in enumerate(lines, start=1)]
+
+
+def _format_event(event: dict[str, Any]) -> str:
+    """The line of an event, without its end: a JSON object whose last member is the CRC-32 of the others."""
+    return json.dumps({**event, _CHECKSUM: f"{zlib.crc32(json.dumps(event).encode()):08x}"})
+
+
+def _parse_event(line: bytes, where: str) -> dict[str, Any]:
+    """The event in a line, without its checksum; raises DataError if the line is damaged."""
+    event = parse_json(line, where)
+    if not isinstance(event, dict) or type(event.get("step")) is not int:
+        raise DataError(f"{where}: not an event of a run")
+    has_checksum = event.pop(_CHECKSUM, None) is not None
+    if line != _format_event(event).encode() if has_checksum else not event.keys() <= _FORMER_MEMBERS:
+        raise DataError(f"{where}: damaged: its checksum does not match its content; delete the line to go on")
+    return event

@@ -1,6 +1,7 @@
-"""`run.json`, everything that determines a run, which is read back strictly.
+"""The record of a run, `run.json`: everything that determines it.
 
-The interval between checkpoints, which it holds as text, is parsed here too.
+It is read back strictly, and ends with the sha256 of its content. Format version 1 has no digest; it is read, but not
+written. The interval between checkpoints, which the record holds as text, is parsed here too.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import reprlib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from quickfox.checkpoints.run_directory import RUN_FILE
 from quickfox.config.corpus import CorpusOptions
@@ -18,15 +19,22 @@ from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.schema import MAX_INTEGER, check_settings, from_dict, setting
 from quickfox.config.training import MAX_SECONDS, MAX_STEPS, TrainingConfig
 from quickfox.data.dataset import training_share
-from quickfox.errors import DataError, NoInputError, UsageError
+from quickfox.errors import DataError, NewerFormatError, NoInputError, UsageError
 from quickfox.files.atomic import write_file
 from quickfox.files.errors import translate_read_errors
-from quickfox.files.json import MAX_JSON_BYTES, format_json, read_json
+from quickfox.files.json import (
+    DIGEST,
+    MAX_JSON_BYTES,
+    check_digest,
+    format_json_with_digest,
+    parse_json,
+    read_bounded,
+)
 from quickfox.system.units import parse_duration
 from quickfox.training.distributed.cluster_spec import MAX_WORKERS
 from quickfox.version import __version__
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULT_CHECKPOINT_SECONDS = 180.0
 
 _MIN_CHECKPOINT_SECONDS = 1e-3
@@ -199,7 +207,7 @@ def write_record(run: Path, record: RunRecord) -> None:
         UsageError: the corpus has too many files to record.
         CannotCreateError, StorageError: writing failed.
     """
-    data = format_json({"format_version": FORMAT_VERSION, **dataclasses.asdict(record)})
+    data = format_json_with_digest({"format_version": FORMAT_VERSION, **dataclasses.asdict(record)})
     if len(data) > MAX_JSON_BYTES:  # `read_record` would refuse it
         raise UsageError(f"the corpus has {len(record.corpus.files):,} files, too many to record: concatenate some")
     write_file(run / RUN_FILE, data)
@@ -210,7 +218,8 @@ def read_record(path: Path) -> RunRecord:
 
     Raises:
         NoInputError: the file is missing.
-        DataError: it is damaged, or was written by a newer version of the program.
+        NewerFormatError: it was written by a newer version of the program.
+        DataError: it is damaged, or was changed by hand.
         StorageError: reading failed.
     """
     with translate_read_errors(path):
@@ -219,13 +228,7 @@ def read_record(path: Path) -> RunRecord:
         if not path.exists():
             raise NoInputError(f"{path}: no such file; name a run or its {RUN_FILE}")
     where = str(path)
-    values = read_json(path)
-    if not isinstance(values, dict) or "format_version" not in values:
-        raise DataError(f"{where}: not the record of a run")
-    found = values.pop("format_version")
-    if type(found) is not int or found != FORMAT_VERSION:
-        newer = type(found) is int and found > FORMAT_VERSION
-        raise DataError(f"{where}: format version {reprlib.repr(found)}; {'upgrade quickfox' if newer else 'damaged'}")
+    values = _parse_record(read_bounded(path, MAX_JSON_BYTES), where)
     corpus = values.get("corpus")
     if isinstance(corpus, dict) and corpus.get("options") is not None:
         corpus["options"] = from_dict(CorpusOptions, corpus["options"], f"{where}: corpus options")
@@ -234,3 +237,19 @@ def read_record(path: Path) -> RunRecord:
         if values.get(name) is not None or (name in values and name != "init_from"):
             values[name] = from_dict(kind, values[name], f"{where}: {name}")
     return from_dict(RunRecord, values, where)
+
+
+def _parse_record(data: bytes, where: str) -> dict[str, Any]:
+    """The members of `run.json` but its format version and digest, which are checked."""
+    values = parse_json(data, where, allow_surrogates=True)  # in the names of files
+    if not isinstance(values, dict) or "format_version" not in values:
+        raise DataError(f"{where}: not the record of a run")
+    found = values.pop("format_version")
+    if type(found) is int and found > FORMAT_VERSION:
+        raise NewerFormatError(f"{where}: format version {reprlib.repr(found)}: upgrade quickfox")
+    if type(found) is not int or found < 1:
+        raise DataError(f"{where}: damaged: format version {reprlib.repr(found)}")
+    if found > 1:
+        check_digest({"format_version": found, **values}, data, where)
+        del values[DIGEST]
+    return values

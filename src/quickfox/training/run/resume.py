@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.training import TrainingRequest
+from quickfox.data.dataset import remove_tokens
 from quickfox.errors import DataError
 from quickfox.models.parameters import ngram_specs
 from quickfox.tokenizers.base import Tokenizer
@@ -89,6 +91,8 @@ def _resume_chief(
             if progress.is_finished(record.training.patience):
                 run_context.notify(f"{directory} is finished: resume it with more epochs, steps or budget")
                 control.send(no_training=True)
+                if not run_context.keep_tokens:  # it may have been killed before it removed them
+                    remove_tokens(directory / TOKENS_FILE)
                 yield run_finished(directory, record, progress)
                 return
         if record.versions != current_versions():

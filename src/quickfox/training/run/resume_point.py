@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quickfox.checkpoints.checkpoint import ModelBundle, load_model, load_training_state
+from quickfox.checkpoints.checkpoint import ModelBundle, load_model, load_training_state, verify_checkpoint
 from quickfox.checkpoints.run_directory import (
     CHECKPOINTS_DIRECTORY,
     RUN_FILE,
@@ -17,11 +18,11 @@ from quickfox.checkpoints.run_directory import (
 )
 from quickfox.config.schema import from_dict
 from quickfox.config.training import TrainingRequest
-from quickfox.errors import DataError, NoInputError, UsageError
+from quickfox.errors import DataError, NewerFormatError, NoInputError, QuickfoxError, UsageError
 from quickfox.files.atomic import remove_directory, remove_temporaries
 from quickfox.files.errors import translate_read_errors
 from quickfox.training.engine.progress import Progress
-from quickfox.training.run.record import RunRecord
+from quickfox.training.run.record import RunRecord, read_record
 
 _LENGTH_SETTINGS = ("steps", "epochs", "budget")
 """The settings that may change when a run is resumed."""
@@ -42,7 +43,7 @@ def find_run(run: Path | None, notify: Callable[[str], None]) -> Path:
     """Returns the directory of the run to resume: `run`, or if None the run under `runs` that was written last.
 
     Raises:
-        NoInputError: there is no such run.
+        NoInputError: there is no such run, or none under `runs` can be read; those that cannot are skipped.
     """
     if run is not None:
         with translate_read_errors(run):
@@ -50,17 +51,25 @@ def find_run(run: Path | None, notify: Callable[[str], None]) -> Path:
         if not is_run:
             raise NoInputError(f"{run}: no {RUN_FILE} there, so no run to resume: start one with `llm train CORPUS`")
         return run
-    runs = [path.parent for path in Path(RUNS_DIRECTORY).glob(f"*/{RUN_FILE}")]
-    if not runs:
-        raise NoInputError(f"no run under ./{RUNS_DIRECTORY} to resume; start one with `llm train CORPUS`")
-    newest = max(runs, key=_last_written)
-    notify(f"run: {newest} (the newest)")
-    return newest
+    written = {path.parent: _last_written(path.parent) for path in Path(RUNS_DIRECTORY).glob(f"*/{RUN_FILE}")}
+    for newest in sorted(written, key=lambda run: written[run], reverse=True):
+        try:
+            read_record(newest)
+        except QuickfoxError as error:
+            notify(f"warning: {error}; this run is skipped")
+            continue
+        notify(f"run: {newest} (the newest)")
+        return newest
+    raise NoInputError(f"no run under ./{RUNS_DIRECTORY} to resume; start one with `llm train CORPUS`")
 
 
 def _last_written(run: Path) -> int:
-    paths = [run / RUN_FILE, run / CHECKPOINTS_DIRECTORY]
-    return max(path.stat().st_mtime_ns for path in paths if path.exists())
+    """When the record or a checkpoint of a run was written, in ns since 1970; 0: it was removed meanwhile."""
+    times = [0]
+    for path in (run / RUN_FILE, run / CHECKPOINTS_DIRECTORY):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime_ns)
+    return max(times)
 
 
 def check_unchanged(request: TrainingRequest, record: RunRecord) -> None:
@@ -91,6 +100,8 @@ def load_resume_point(run: Path, record: RunRecord, notify: Callable[[str], None
     """Loads the newest undamaged checkpoint of `run`; None if no checkpoint was ever committed.
 
     Raises:
+        NewerFormatError: the newest was written by another version of the program. An earlier one is not used
+            instead, because resuming removes what follows the checkpoint that it continues from.
         DataError: all checkpoints are damaged.
         StorageError: reading failed.
     """
@@ -98,7 +109,13 @@ def load_resume_point(run: Path, record: RunRecord, notify: Callable[[str], None
     for directory in reversed(list_checkpoint_directories(run)):
         try:
             point = _load_checkpoint(directory, record)
+        except NewerFormatError:
+            raise
         except DataError as error:
+            if _is_intact(directory):
+                raise NewerFormatError(
+                    f"{error}; its files are undamaged, so another version of quickfox wrote them: resume with that one"
+                ) from None
             damaged.append(error)
             continue
         if damaged:
@@ -108,6 +125,15 @@ def load_resume_point(run: Path, record: RunRecord, notify: Callable[[str], None
         raise DataError(f"{run}: no checkpoint is undamaged: {damaged[0]}")
     notify(f"{run}: no checkpoint was committed yet; starting at step 0")
     return None
+
+
+def _is_intact(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint have the size and sha256 of its manifest."""
+    try:
+        verify_checkpoint(checkpoint)
+    except (DataError, NoInputError):
+        return False
+    return True
 
 
 def _load_checkpoint(directory: Path, record: RunRecord) -> ResumePoint:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quickfox.checkpoints.run_directory import TOKENS_FILE
+from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE
 from quickfox.config.model import ngram_config
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
@@ -31,7 +31,6 @@ from quickfox.training.planning.ngrams import (
     ngram_training,
 )
 from quickfox.training.run.dataset import (
-    TOKENIZER_FILE,
     choose_tokenizer,
     describe_corpus,
     encode_corpus_checked,
