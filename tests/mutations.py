@@ -74,6 +74,8 @@ HISTORY = b"".join(
     json.dumps({"event": "validation", "step": step, "train_loss": 2.5, "validation_loss": None}).encode() + b"\n"
     for step in (3, 5, 8)
 )
+RECORD_VERSION_1 = format_json({"format_version": 1, **dataclasses.asdict(RECORD)})
+"""Without a digest, which would refuse every change."""
 
 HOSTILE_VALUES = (
     b"-1", b"0", b"1e999", b"-0.0", b"0.5", b"NaN", b"-Infinity", b"true", b"null", b"[]", b"{}", b'""',
@@ -169,7 +171,7 @@ def readers(run: Path) -> list[Reader]:
             Reader(f"vocabulary file, {tokenizer.kind}", format_tokenizer(tokenizer), read_vocabulary)
             for tokenizer in tokenizers
         ),
-        Reader("run.json", record, in_file(run / "run.json", read_record)),
+        Reader("run.json", RECORD_VERSION_1, in_file(run / "run.json", read_record)),
         Reader("history.jsonl", HISTORY, in_file(run / HISTORY_FILE, lambda path: truncate_history(path.parent, STEP))),
     ]
 

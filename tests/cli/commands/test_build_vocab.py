@@ -1,10 +1,13 @@
 """`llm build-vocab`: the file it writes and the table it shows."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
@@ -33,6 +36,17 @@ def test_min_count_omits_rare_characters_and_coverage_is_shown(llm: Llm, tmp_pat
     result = llm("build-vocab", "-", "--min-count", "2", input="aaab")
     assert json.loads((tmp_path / "vocab.json").read_text())["characters"] == ["a"]
     assert "75.0000%" in result.stderr
+
+
+@pytest.mark.parametrize("option", [["--output=~/v.json"], ["--output", "~/v.json"], ["-o", "~/v.json"]])
+def test_a_leading_tilde_in_an_option_is_the_home_directory(llm: Llm, tmp_path: Path, option: list[str]) -> None:
+    (tmp_path / "corpus.txt").write_text("fox")
+    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    assert llm("build-vocab", "corpus.txt", *option, env=environment).returncode == 73  # there is no such directory
+    (tmp_path / "home").mkdir()
+    assert llm("build-vocab", "corpus.txt", *option, env=environment).returncode == 0
+    assert (tmp_path / "home" / "v.json").exists()
+    assert not (tmp_path / "~").exists()
 
 
 def test_an_error_leaves_no_file(llm: Llm, tmp_path: Path) -> None:
