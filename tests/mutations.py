@@ -126,9 +126,6 @@ def readers(run: Path) -> list[Reader]:
     """All readers. They use the same run directory `run`, which must not exist, one after the other."""
     checkpoint = build_run(run)
     contents = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
-    record = format_json(
-        {"format_version": 1, **dataclasses.asdict(RECORD)}
-    )  # version 1 has no digest to refuse a change
 
     def load_training() -> object:
         training = load_training_state(checkpoint)

@@ -88,7 +88,7 @@ def test_every_changed_bit_is_noticed(tmp_path: Path) -> None:
         if changed[position] != ord("\n"):  # which makes two lines, the last of them incomplete
             path.write_bytes(bytes(changed) + b"\n")
             with pytest.raises(DataError, match="line 1"):
-                read_validations(tmp_path)
+                read_history(tmp_path)
 
 
 def test_truncating_a_missing_history_creates_no_file(tmp_path: Path) -> None:
