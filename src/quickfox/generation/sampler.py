@@ -210,8 +210,8 @@ def iter_prefill(model: LanguageModel, prompt_ids: np.ndarray) -> Iterator[tuple
     """Read a prompt, (n,) token ids, in parts of at most PREFILL_TOKENS.
 
     Yields:
-        After each part the logits after each of its tokens, (T, V) float32, and the state of the text, whose last is for
-        sampled tokens: see `mixture.fix_exponents`.
+        After each part the logits after each of its tokens, (T, V) float32, and the state of the text; the last state
+        is for sampled tokens: see `mixture.fix_exponents`.
 
     Raises:
         UsageError: the prompt is empty.

@@ -82,9 +82,9 @@ def initial_mixing(batch_size: int, vocabulary_size: int) -> LayerState:
     """The state of the mixture before any token.
 
     Returns:
-        (a, b) (B, 2); the number of tokens read, or FIXED, (B,); x of each possible next token, log p_network up to a constant and
-        log p_ngram, (B, V) each; E[x] (B, 2); all float32. x and E[x] are zeros, so that the first token read, which
-        was not predicted, does not move a and b.
+        (a, b) (B, 2); the number of tokens read, or FIXED, (B,); x of each possible next token, log p_network up to a
+        constant and log p_ngram, (B, V) each; E[x] (B, 2); all float32. x and E[x] are zeros, so that the first token
+        read, which was not predicted, does not move a and b.
     """
     exponents = np.full((batch_size, 2), 0.5, np.float32)
     zeros = np.zeros((batch_size, 2), np.float32)

@@ -48,7 +48,7 @@ class _Order:
 
     @cached_property
     def gammas(self) -> np.ndarray:
-        """gamma of each context, and 1 at the index ABSENT, the last: (m + 1,) float32; on first use, as it takes time."""
+        """gamma of each context, and 1 at the index ABSENT, the last: (m + 1,) float32; computed on first use."""
         gammas = 1.0 - context_sums(self.offsets, self.alphas)
         return np.append(np.maximum(gammas, MIN_GAMMA), 1.0).astype(np.float32)
 
