@@ -13,10 +13,11 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.training import TrainingRequest
 from quickfox.model import Model, load, load_directory
 from quickfox.text.corpus import open_corpus
-from quickfox.text.sources import STANDARD_INPUT
+from quickfox.text.sources import STANDARD_INPUT, uncompressed_name
 from quickfox.training.engine.events import Event, RunContext, RunFinished, RunRequest
 
 __all__ = ["Model", "iter_resumed_training", "iter_training", "load", "resume", "run_name", "train"]
@@ -39,7 +40,8 @@ def train(
         vocab: a vocabulary file; None: the vocabulary is built from the training text.
         init_from: a run or model that provides the initial weights; None: random weights.
         on_event: called with each event of quickfox.training.engine.events.
-        options: fields of TrainingRequest, such as `budget` (seconds), `epochs`, `steps` or `hidden_dim`.
+        options: fields of TrainingRequest, such as `budget` (seconds), `epochs`, `steps` or `hidden_dim`, and of
+            CorpusOptions, such as `lines` or `column`.
 
     Raises:
         QuickfoxError: any subclass.
@@ -50,6 +52,7 @@ def train(
         iter_training(
             names,
             RunRequest(
+                corpus=CorpusOptions.take(options),  # before the others: it removes its own
                 training=TrainingRequest(**options),
                 output=None if output is None else Path(output),
                 vocabulary_path=None if vocab is None else Path(vocab),
@@ -86,10 +89,13 @@ def iter_training(sources: Sequence[str], request: RunRequest, *, run_context: R
     Closing the generator ends the run without another checkpoint.
     """
     from quickfox.training.run.start import start_run  # imports TensorFlow when it runs
+    from quickfox.training.run.transfer import resolve_corpus_options
     from quickfox.training.run.workers import check_sources
 
     check_sources(run_context.cluster, sources)
-    yield from start_run(open_corpus(sources, run_context.notify), run_name(sources[0]), request, run_context)
+    options = resolve_corpus_options(request)
+    corpus = open_corpus(sources, run_context.notify, options=options)
+    yield from start_run(corpus, run_name(sources[0]), request, run_context)
 
 
 def iter_resumed_training(
@@ -115,7 +121,7 @@ def run_name(source: str) -> str:
     if glob.has_magic(source) and not path.exists():
         folders = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
         return Path(*folders).resolve().name
-    return Path(path.name.removesuffix(".gz")).stem
+    return Path(uncompressed_name(path.name)).stem
 
 
 def _best_model(events: Generator[Event], on_event: Callable[[Event], None] | None) -> Model:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -12,6 +13,7 @@ import typer
 import typer.core
 
 from quickfox.cli.streams import notify
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.schema import Group, choices
 from quickfox.errors import UsageError
 from quickfox.system.units import parse_duration
@@ -33,8 +35,8 @@ def option(names: str, help: str, group: Group = "", **attributes: Any) -> Any:
 
 
 CORPUS_HELP = (
-    "Text files, folders (every *.txt in them), globs, or - for standard input. UTF-8; .gz is decompressed; "
-    "*.jsonl holds one JSON document per line."
+    "Files, folders (*.txt and *.md in them), globs, zip archives, or - for standard input: text, JSON lines, CSV, "
+    "TSV, HTML, EPUB, Parquet; .gz, .bz2 and .xz are decompressed."
 )
 
 CorpusArgument = Annotated[list[str], typer.Argument(metavar="CORPUS...", help=CORPUS_HELP, show_default=False)]
@@ -90,6 +92,20 @@ def options_from(config: type) -> Callable[[Callable[..., None]], Callable[..., 
     return decorate
 
 
+def with_corpus_options(run: Callable[..., None]) -> Callable[..., None]:
+    """A decorator that gives a command the options of `CorpusOptions`, which it receives as `corpus_options`."""
+
+    @functools.wraps(run)
+    def command(**values: Any) -> None:
+        options = CorpusOptions.take(values)
+        run(**values, corpus_options=options)
+
+    signature = inspect.signature(run)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "corpus_options"]
+    command.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    return options_from(CorpusOptions)(command)
+
+
 def _annotation(field: "dataclasses.Field[Any]") -> Any:
     """The type of an option for this field; None, which every option has in common, stands for the field's default."""
     hint: Any = field.type
@@ -139,6 +155,12 @@ def _parse_ngram(text: str) -> int | str:
     return int(text) if is_number else text
 
 
+def _parse_separator(text: str) -> str:
+    r"""The text with its escapes \n, \r, \t and \\ replaced."""
+    escapes = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+    return re.sub(r"\\([nrt\\])", lambda match: escapes[match[1]], text)
+
+
 _MAX_DIGITS = 19
 """Python refuses to convert texts of several thousand digits."""
 
@@ -146,6 +168,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "budget": _parse_budget,
     "logit_bias": parse_logit_bias,
     "ngram": _parse_ngram,
+    "separator": _parse_separator,
 }
 """Field name -> parser of its text; Typer parses all other fields."""
 

@@ -1,9 +1,9 @@
 """How the files of a corpus are read: format, columns, encoding, and which files of a folder."""
 
 import codecs
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from quickfox.config.schema import check_exclusive, check_settings, setting
 from quickfox.errors import UsageError
@@ -12,6 +12,15 @@ Format = Literal["text", "lines", "jsonl", "chat", "csv", "tsv", "html", "epub",
 
 TABLES = ("csv", "tsv", "parquet")
 """The formats with columns."""
+
+_GROUPS = (
+    ("format", "lines"),
+    ("column", "prompt_column", "completion_column"),
+    ("encoding",),
+    ("include",),
+    ("separator",),
+)
+"""Options for the same purpose."""
 
 _corpus = partial(setting, group="Corpus and tokenizer", default=None)
 
@@ -59,6 +68,22 @@ class CorpusOptions:
         if self.encoding is not None:
             _check_encoding(self.encoding)
 
+    @classmethod
+    def take(cls, settings: dict[str, Any]) -> "CorpusOptions":
+        """The options among the settings, which are removed from them; raises UsageError."""
+        return cls(**{name: settings.pop(name) for name in [field.name for field in fields(cls)] if name in settings})
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that do not have their defaults, by name."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+    def fill_from(self, other: "CorpusOptions") -> "CorpusOptions":
+        """The options with those of `other` where neither they nor others for the same purpose are given."""
+        missing = [group for group in _GROUPS if not any(name in self.given for name in group)]
+        return replace(self, **{name: getattr(other, name) for group in missing for name in group})
+
     @property
     def requested_format(self) -> Format | None:
         """The format of all files; None: it is recognized."""
@@ -68,7 +93,7 @@ class CorpusOptions:
 def _check_encoding(name: str) -> None:
     """Raises UsageError unless it is the name of a character encoding that Python can decode piece by piece."""
     try:
-        b"".decode(name)  # fails for codecs that are not of characters, such as base64
+        b"a".decode(name, "replace")  # fails for codecs that are not of characters, such as base64
         codecs.getincrementaldecoder(name)
     except (LookupError, ValueError):
         raise UsageError(f"encoding {name[:40]!r} is unknown: name one such as cp1252 or utf-16", "encoding") from None

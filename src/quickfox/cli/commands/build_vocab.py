@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from quickfox.cli.formatting import format_table
-from quickfox.cli.options import CorpusArgument, option
+from quickfox.cli.options import CorpusArgument, option, with_corpus_options
 from quickfox.cli.streams import can_show_progress, escape_unprintable, notify, write_stderr
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import TokenizerKind
 from quickfox.config.training import TrainingRequest
 from quickfox.system.threads import pin_numpy_threads
@@ -31,8 +32,11 @@ MAX_RAREST = 8
 _HELP = {field.name: field.metadata["help"] for field in dataclasses.fields(TrainingRequest)}
 
 
+@with_corpus_options
 def run(
     corpus: CorpusArgument,
+    *,
+    corpus_options: CorpusOptions,
     output: Annotated[
         Path, option("--output -o", "The vocabulary file to write. Default: vocab.json.", metavar="FILE")
     ] = Path("vocab.json"),
@@ -54,7 +58,7 @@ def run(
     from quickfox.tokenizers.build import build_tokenizer
     from quickfox.tokenizers.serialization import save_tokenizer
 
-    opened = open_corpus(corpus, notify)
+    opened = open_corpus(corpus, notify, options=corpus_options)
     with _open_progress() as start_progress:
         counts = count_characters(_read(opened, start_progress("characters", opened.size)))
         text = _read(opened, start_progress("vocabulary", opened.size))

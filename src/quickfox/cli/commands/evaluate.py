@@ -14,8 +14,10 @@ from quickfox.cli.options import (
     StrictOption,
     ThreadsOption,
     load_selected_model,
+    with_corpus_options,
 )
 from quickfox.cli.streams import notify, write_output
+from quickfox.config.corpus import CorpusOptions
 from quickfox.system.threads import available_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
@@ -30,8 +32,11 @@ Examples:
   llm evaluate questions.jsonl  # prompts with completions: exact match, error rates and chrF too"""
 
 
+@with_corpus_options
 def run(
     corpus: CorpusArgument,
+    *,
+    corpus_options: CorpusOptions,
     model: ModelOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
@@ -47,7 +52,7 @@ def run(
     from quickfox.text.corpus import open_corpus
 
     loaded = dataclasses.replace(load_selected_model(model), threads=threads or available_threads())
-    opened = open_corpus(corpus, notify)
+    opened = open_corpus(corpus, notify, options=corpus_options)
     unknown: Counter[str] = Counter()
     evaluation = loaded.evaluate_corpus(opened, None if strict else unknown)
     estimates = _estimate_completions(loaded, opened)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quickfox.cli import STARTED
-from quickfox.cli.options import CORPUS_HELP, JsonOption, option, options_from
+from quickfox.cli.options import CORPUS_HELP, JsonOption, option, options_from, with_corpus_options
 from quickfox.cli.signals import StopRequest, exit_immediately, exit_on_second_signal
 from quickfox.cli.streams import can_show_progress, format_error, format_failure, notify, program_name, write_output
 from quickfox.cli.training_log import PlainDisplay, format_plan, format_result
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.schema import Group, to_dict
 from quickfox.config.training import TrainingRequest
 from quickfox.errors import UsageError
@@ -41,6 +42,8 @@ EXAMPLES = """\b
 Examples:
   llm train corpus.txt
   llm train books/ --budget 10m --output runs/books
+  llm train names.txt --lines --budget 30s
+  llm train reviews.csv --column review
   llm train corpus.txt --epochs 5 --hidden-dim 256 --random-seed 1
   zcat logs.gz | llm train - --quiet --json | jq .best_validation_loss
   llm train --resume runs/books
@@ -109,9 +112,11 @@ QuietOption = Annotated[bool, option("--quiet -q", "Show no progress.")]
 
 
 @options_from(TrainingRequest)
+@with_corpus_options
 def run(
     sources: Sources = None,
     *,
+    corpus_options: CorpusOptions,
     vocab: VocabOption = None,
     init_from: InitFromOption = None,
     resume: ResumeOption = False,
@@ -128,6 +133,7 @@ def run(
     """Train a language model on a text. Settings that are not given are chosen for the text, time and machine."""
     request = RunRequest(
         training=TrainingRequest(**settings),
+        corpus=corpus_options,
         output=output,
         vocabulary_path=vocab,
         config_from=config,
@@ -195,15 +201,16 @@ def _resume(sources: list[str], request: RunRequest, run_context: RunContext) ->
 
     if request.dry_run:
         raise UsageError("--dry-run plans a new run, and cannot be given with --resume")
-    paths = {
-        "--output": request.output,
-        "--vocab": request.vocabulary_path,
-        "--config": request.config_from,
-        "--init-from": request.init_from,
+    given = {
+        "output": request.output,
+        "vocab": request.vocabulary_path,
+        "config": request.config_from,
+        "init_from": request.init_from,
+        **request.corpus.given,
     }
-    for name, path in paths.items():
-        if path is not None:
-            raise UsageError(f"{name} cannot be given with --resume: a resumed run keeps its own")
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"{name} cannot be given with --resume: a resumed run keeps its own", name)
     if len(sources) > 1:
         raise UsageError(f"--resume takes one run, not {len(sources)}: {' '.join(sources)}")
     return iter_resumed_training(

@@ -5,9 +5,10 @@ of the run's clock.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig, TrainingRequest
 from quickfox.errors import QuickfoxError
@@ -160,6 +161,7 @@ class RunRequest:
 
     Attributes:
         training: the settings; those that are None are chosen automatically.
+        corpus: how the corpus is read.
         output: the run directory; None: `runs/NAME`, or `runs/NAME-2` and so on if that exists.
         vocabulary_path: a vocabulary file; None: build the tokenizer from the corpus.
         config_from: a run or its `run.json`, whose settings are used where `training` has None.
@@ -169,6 +171,7 @@ class RunRequest:
     """
 
     training: TrainingRequest
+    corpus: CorpusOptions = field(default_factory=CorpusOptions)
     output: Path | None = None
     vocabulary_path: Path | None = None
     config_from: Path | None = None

@@ -13,6 +13,7 @@ import numpy as np
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.manifest import read_manifest
 from quickfox.checkpoints.run_directory import find_model
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import exclusive_error
 from quickfox.config.training import TrainingRequest
@@ -86,6 +87,14 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
             "freeze_embeddings needs init_from: random embeddings must be trained", "freeze_embeddings", "init_from"
         )
     return ResolvedRequest(training, DEFAULT_VALIDATION_SPLIT if split is None else split, config_run, pretrained)
+
+
+def resolve_corpus_options(request: RunRequest) -> CorpusOptions:
+    """How the corpus is read: as requested, and else as that of the run `config_from`; raises as `read_record`."""
+    if request.config_from is None:
+        return request.corpus
+    recorded = read_record(request.config_from).corpus.options
+    return request.corpus.fill_from(recorded or CorpusOptions(separator=""))  # earlier versions had no separator
 
 
 def open_pretrained(path: Path) -> PretrainedModel:
