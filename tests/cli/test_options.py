@@ -21,6 +21,7 @@ Llm = Callable[..., CompletedProcess[str]]
 
 PROGRAM: Any = typer.main.get_command(app.build_app([]))
 HEADINGS = {
+    **dict.fromkeys(("evaluate", "build-vocab"), ["Arguments", "Corpus and tokenizer", "Options"]),
     "train": [
         "Arguments",
         "Corpus and tokenizer",

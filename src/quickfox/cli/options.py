@@ -218,7 +218,8 @@ def parameters_by_heading(command: Any, context: Any) -> dict[str, list[Any]]:
     headings = ("Arguments", *filter(None, get_args(Group)), "Options")
     sections: dict[str, list[Any]] = {heading: [] for heading in headings}
     parameters = command.get_params(context)
-    default = "Output" if any(parameter.rich_help_panel for parameter in parameters) else "Options"
+    panels = {parameter.rich_help_panel for parameter in parameters} - {None, "Corpus and tokenizer"}
+    default = "Output" if panels else "Options"
     for parameter in parameters:
         is_argument = parameter.param_type_name == "argument"
         sections["Arguments" if is_argument else parameter.rich_help_panel or default].append(parameter)
