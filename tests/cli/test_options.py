@@ -21,7 +21,8 @@ Llm = Callable[..., CompletedProcess[str]]
 
 PROGRAM: Any = typer.main.get_command(app.build_app([]))
 HEADINGS = {
-    **dict.fromkeys(("evaluate", "build-vocab"), ["Arguments", "Corpus and tokenizer", "Options"]),
+    "evaluate": ["Arguments", "Corpus and tokenizer", "Options"],
+    "build-vocab": ["Arguments", "Corpus and tokenizer", "Options"],
     "train": [
         "Arguments",
         "Corpus and tokenizer",
