@@ -55,7 +55,8 @@ def _baselines(found: dict[str, float], measures: TextMeasures) -> Markup:
     highest = max(value for _, value in rows)
     body = [[name, f"{value:.3f}", bar(value / highest)] for name, value in rows]
     return section(
-        "Against simple models", table("Bits per byte of the held-out text; lower is better", ["", "bits", ""], body)
+        "Against simple models",
+        table("Bits per byte of the held-out text; lower is better", ["model", "bits", "relative"], body),
     )
 
 
@@ -89,18 +90,18 @@ def heat(passage: Passage) -> Markup:
 
 def _groups(measures: TextMeasures) -> Markup:
     tables = [
-        ("By class of character", by_class(measures)),
-        ("By position in the word", by_word_position(measures)),
-        ("By position in the line", by_line_position(measures)),
+        ("By class of character", "class", by_class(measures)),
+        ("By position in the word", "position", by_word_position(measures)),
+        ("By position in the line", "position", by_line_position(measures)),
     ]
-    parts = [_group_table(caption, groups) for caption, groups in tables if groups]
+    parts = [_group_table(caption, name, groups) for caption, name, groups in tables if groups]
     return section("Which characters are hard", element("div", *parts, class_="columns three"))
 
 
-def _group_table(caption: str, groups: Sequence[Group]) -> Markup:
+def _group_table(caption: str, name: str, groups: Sequence[Group]) -> Markup:
     highest = max(group.bits for group in groups) or 1.0
     rows = [[each.label, f"{each.bits:.2f}", bar(each.bits / highest), f"{each.characters:,}"] for each in groups]
-    return table(caption, ["", "bits", "", "characters"], rows)
+    return table(caption, [name, "bits", "relative", "characters"], rows)
 
 
 def _calibration(measures: TextMeasures) -> Markup:
