@@ -1,0 +1,48 @@
+"""Records docs/report.png, the report of a run in a browser, and docs/heat.svg, a text colored by `llm score --heat`.
+
+usage: python docs/record_report.py RUN TEXT
+RUN is a run, TEXT a text file of about 20 lines. The browser is that of the tests: Chromium, with Selenium.
+"""
+
+import argparse
+import base64
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from record_session import FONTS, ROOT, run
+from rich.console import Console
+from rich.text import Text
+
+sys.path.insert(0, str(ROOT / "tests"))
+from browser import chromium  # noqa: E402
+
+WIDTH, HEIGHT = 1200, 1130  # pixels of the top of the report
+SCALE = 0.75
+COLUMNS = 80
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("text", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        page = Path(name) / "report.html"
+        run(f"llm report '{options.run}' -o {page}", ROOT)
+        with chromium() as browser:
+            browser.open(page.as_uri(), WIDTH)
+            clip = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": SCALE}
+            settings = {"clip": clip, "captureBeyondViewport": True}
+            picture = browser.driver.execute_cdp_cmd("Page.captureScreenshot", settings)
+    (ROOT / "docs" / "report.png").write_bytes(base64.b64decode(picture["data"]))
+    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123
+    colored = run(f"llm score --heat '{options.text}' --model '{options.run}'", ROOT)
+    console.print(Text.from_ansi(colored.replace("\r\n", "\n")))
+    svg = FONTS.sub("", console.export_svg(title="llm score --heat", unique_id="heat"))
+    (ROOT / "docs" / "heat.svg").write_text(svg.replace("Fira Code, ", ""), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
