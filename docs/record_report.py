@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 sys.path.insert(0, str(ROOT / "tests"))
-from browser import chromium  # noqa: E402
+from browser import chromium
 
 WIDTH, HEIGHT = 1200, 1130  # pixels of the top of the report
 SCALE = 0.75
