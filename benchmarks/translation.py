@@ -1,6 +1,7 @@
 """Translation of short strings: pairs from gettext catalogues, a training run, and two baselines beside it.
 
-usage: python benchmarks/translation.py LANGUAGE --output DIR [--locale DIR] [--budget 15m] [--packages]
+usage: python benchmarks/translation.py LANGUAGE --output DIR [--locale DIR] [--budget 15m] [OPTION OF LLM TRAIN ...]
+       python benchmarks/translation.py --packages
 
 Fetches nothing: the catalogues are those of the Debian packages that `--packages` lists, installed, or unpacked with
 `dpkg-deb -x` and named by `--locale ROOT/usr/share/locale`. A catalogue is a document: the held-out pairs are those of
@@ -29,7 +30,7 @@ PACKAGES = (
     "coreutils binutils-common gcc-12-locales nautilus-data epiphany-browser-data darktable pidgin-data "
     "digikam-data kate5-data krita-data gramps"
 )
-MAX_SOURCE = 60
+MAX_SOURCE = 40
 """Characters of the longest source string."""
 HELD_OUT_SHARE = 0.1
 MAX_HELD_OUT = 1000
@@ -122,8 +123,7 @@ def main() -> None:
     parser.add_argument("--locale", type=Path, default=Path("/usr/share/locale"))
     parser.add_argument("--output", type=Path, help="directory for the pairs and the run")
     parser.add_argument("--budget", default="15m")
-    parser.add_argument("options", nargs="*", help="further options of llm train, after --")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()  # further options are those of llm train
     if arguments.packages:
         sys.exit(f"apt-get install {PACKAGES}")
     if arguments.language is None or arguments.output is None:
@@ -153,8 +153,8 @@ def main() -> None:
         report(name=name, **{measured: dataclasses.asdict(value) for measured, value in estimates.items()})
     run = arguments.output / "run"
     files = {name: str(arguments.output / f"{name}.jsonl") for name in ("training", "held_out")}
-    options = ["--budget", arguments.budget, "--random-seed", str(RANDOM_SEED), "--output", str(run), "--json"]
-    report(name="train", **run_json(["llm", "train", files["training"], *options, *arguments.options]))
+    options += ["--budget", arguments.budget, "--random-seed", str(RANDOM_SEED), "--output", str(run), "--json"]
+    report(name="train", **run_json(["llm", "train", files["training"], *options]))
     report(name="run", **run_json(["llm", "evaluate", files["held_out"], "--model", str(run), "--json"]))
 
 

@@ -19,17 +19,25 @@ LAYERS = layers()
 TRAINING_LAYERS = layers("layers training")
 
 THIRD_PARTY = {
+    "ftfy": ("diagnosis/repair",),
     "gguf": ("export/gguf",),
     "keras": ("export/keras", "training"),
     "numpy": (
         "checkpoints",
         "data",
+<<<<<<< HEAD
+=======
+        "diagnosis",
+>>>>>>> 923c753 (llm check: faults of a corpus, its statistics, advice, overlap with held-out text, cleaned copies)
         "evaluation",
         "export",
         "generation",
         "models",
+<<<<<<< HEAD
         "report",
         "serving",
+=======
+>>>>>>> 923c753 (llm check: faults of a corpus, its statistics, advice, overlap with held-out text, cleaned copies)
         "text",
         "tokenizers",
         "training",

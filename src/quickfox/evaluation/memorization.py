@@ -6,21 +6,13 @@ pattern-matching algorithms"). Independent of models, tokenizers and files.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
-from quickfox.text.vocabulary import code_points
-
-Hashes = npt.NDArray[np.uint64]
-Indices = npt.NDArray[np.int64]
-
-_BASE = 0x9E3779B97F4A7C15
-_INVERSE = pow(_BASE, -1, 1 << 64)
-"""The base of the polynomials and its inverse modulo 2^64; an arbitrary odd number, as only those have an inverse."""
+from quickfox.text.hashing import Hashes, Indices, SubstringHasher
 
 _FIRST_CHUNK = 1 << 12
 _CHUNK = 1 << 18
@@ -42,7 +34,7 @@ class CopyIndex:
     def __init__(self, chunks: Iterable[str], max_copy: int) -> None:
         self.max_copy = max_copy
         overlapping = _iter_overlapping(chunks, max_copy, _CHUNK)
-        self._hashes = np.concatenate([_SubstringHasher(chunk).hash_all(max_copy + 1) for _, chunk in overlapping])
+        self._hashes = np.concatenate([SubstringHasher(chunk).hash_all(max_copy + 1) for _, chunk in overlapping])
         self._hashes.sort()
 
     def would_copy(self, text: str, token_text: str) -> bool:
@@ -51,7 +43,7 @@ class CopyIndex:
         Of the text, the last `max_copy` characters matter; the token has one or more characters.
         """
         new = text[max(0, len(text) - self.max_copy) :] + token_text
-        return bool(_is_in(_SubstringHasher(new).hash_all(self.max_copy + 1), self._hashes).any())
+        return bool(_is_in(SubstringHasher(new).hash_all(self.max_copy + 1), self._hashes).any())
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ def longest_copies(samples: Sequence[str], chunks: Iterable[str]) -> list[Copy]:
     overlap = max(map(len, samples), default=0)  # so that every possible copy is within one chunk
     # Most chunks have no longer copy than the earlier ones, which is quickly seen; the first ones have, and are short.
     for offset, chunk in _iter_overlapping(chunks, overlap, max(_FIRST_CHUNK, overlap)):
-        hasher = _SubstringHasher(chunk)
+        hasher = SubstringHasher(chunk)
         unfinished = [search for search in searches if search.length < len(search.sample)]
         unfinished.sort(key=attrgetter("length"))
         for length, equal in groupby(unfinished, key=attrgetter("length")):
@@ -97,7 +89,7 @@ class _CopySearch:
 
     def __init__(self, sample: str) -> None:
         self.sample = sample
-        self.hasher = _SubstringHasher(sample)
+        self.hasher = SubstringHasher(sample)
         self.longest = Copy("")
 
     @property
@@ -105,7 +97,7 @@ class _CopySearch:
         """Number of characters of the longest copy found so far."""
         return len(self.longest.text)
 
-    def extend(self, chunk: str, offset: int, hasher: "_SubstringHasher", starts: Indices) -> None:
+    def extend(self, chunk: str, offset: int, hasher: "SubstringHasher", starts: Indices) -> None:
         """Find a longer copy in the chunk at index `offset` of the corpus, if there is one.
 
         Args:
@@ -126,35 +118,6 @@ class _CopySearch:
             self.longest = Copy(text, self.sample.index(text), offset + longer)
             starts = matching
             step *= 2
-
-
-class _SubstringHasher:
-    """Hashes the substrings of a text; that of the characters c, d, e is c + d b + e b^2.
-
-    With the prefix sums of c b + d b^2 + ... over the whole text, the hash of a substring is the difference of two of
-    them, scaled.
-    """
-
-    def __init__(self, text: str) -> None:
-        codes = code_points(text).astype(np.uint64)  # (n,)
-        self._sums = np.zeros(len(codes) + 1, np.uint64)
-        np.cumsum(codes * _powers(_BASE, len(codes)), out=self._sums[1:])
-        self._scales = _powers(_INVERSE, len(codes))
-
-    def hash_all(self, length: int) -> Hashes:
-        """The hashes of the n - length + 1 substrings of `length` characters, >= 1, in the order of the text; 1-d."""
-        differences = self._sums[length:] - self._sums[:-length]
-        return differences * self._scales[: len(differences)]
-
-    def hash_at(self, starts: Indices, length: int) -> Hashes:
-        """The hashes of the substrings of `length` characters at the indices `starts`, all within the text."""
-        return (self._sums[starts + length] - self._sums[starts]) * self._scales[starts]
-
-
-@lru_cache(maxsize=4)  # saves a third of the time of `would_copy`, whose arguments hardly vary
-def _powers(base: int, count: int) -> Hashes:
-    """b, b^2, ..., b^count modulo 2^64; must not be changed."""
-    return np.multiply.accumulate(np.full(count, base, np.uint64))
 
 
 def _is_in(hashes: Hashes, sorted_hashes: Hashes) -> npt.NDArray[np.bool_]:

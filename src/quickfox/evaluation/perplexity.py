@@ -4,13 +4,10 @@ The rule is that of validation in training: every token but the first is predict
 the state zero at the start and then carried. As a baseline, the text is also compressed by gzip and xz.
 """
 
-import lzma
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +17,7 @@ from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
 from quickfox.models.language_model import LanguageModel, replace_first
 from quickfox.models.losses import cross_entropy
+from quickfox.text.compression import CompressionBaseline
 from quickfox.tokenizers.base import Tokenizer
 
 SEGMENTS = 64
@@ -33,8 +31,6 @@ WARM_UP = 256
 
 MIN_BINS = 30
 """Bins of losses for the standard error, if the text is long enough; more improve it little (Schmeiser 1982)."""
-
-_GZIP_FORMAT = 31  # zlib's window of 2**15 bytes, with the header and trailer of a gzip file
 
 
 @dataclass(frozen=True)
@@ -212,6 +208,7 @@ def standard_error(bin_sums: np.ndarray, bin_counts: np.ndarray) -> float | None
         return None
     deviations = bin_sums - bin_sums.sum() / n * bin_counts
     return float(np.sqrt(bins / (bins - 1) * np.square(deviations).sum()) / n)
+<<<<<<< HEAD
 
 
 class CompressionBaseline:
@@ -234,3 +231,5 @@ class CompressionBaseline:
         """Of gzip and of xz; to be called once, after the last chunk."""
         sizes = [size + len(each.flush()) for size, each in zip(self._sizes, self._compressors, strict=True)]
         return [8 * size / self.characters for size in sizes]
+=======
+>>>>>>> 923c753 (llm check: faults of a corpus, its statistics, advice, overlap with held-out text, cleaned copies)
