@@ -25,19 +25,13 @@ THIRD_PARTY = {
     "numpy": (
         "checkpoints",
         "data",
-<<<<<<< HEAD
-=======
         "diagnosis",
->>>>>>> 923c753 (llm check: faults of a corpus, its statistics, advice, overlap with held-out text, cleaned copies)
         "evaluation",
         "export",
         "generation",
         "models",
-<<<<<<< HEAD
         "report",
         "serving",
-=======
->>>>>>> 923c753 (llm check: faults of a corpus, its statistics, advice, overlap with held-out text, cleaned copies)
         "text",
         "tokenizers",
         "training",

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quickfox.text.jsonl import Document
 
 from quickfox.evaluation.completions import (
     count_all_matches,
@@ -15,10 +14,7 @@ from quickfox.evaluation.completions import (
     generate_completions,
     measure,
 )
-<<<<<<< HEAD
 from quickfox.text.documents import Document
-=======
->>>>>>> 923c753 (llm check: faults of a corpus, its statistics, advice, overlap with held-out text, cleaned copies)
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 from toy_models import random_lstm

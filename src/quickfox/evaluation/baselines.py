@@ -9,9 +9,9 @@ import numpy as np
 
 from quickfox.config.model import ngram_config
 from quickfox.data.dataset import Tokens
-from quickfox.evaluation.perplexity import CompressionBaseline
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.models.ngram.model import NgramLanguageModel
+from quickfox.text.compression import CompressionBaseline
 
 NGRAM_ORDERS = (1, 6)
 """Of a model with no context, and of one with a context of five tokens."""

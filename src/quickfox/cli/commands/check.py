@@ -36,7 +36,11 @@ def run(
     ] = None,
     fail_on: Annotated[
         list[str] | None,
-        option("--fail-on", f"Exit with status 65 if there is such a fault; repeatable: {ANY}, {', '.join(KINDS)}."),
+        option(
+            "--fail-on",
+            f"Exit with status 65 if there is such a fault; repeatable: {ANY}, {', '.join(KINDS)}.",
+            metavar="KIND",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

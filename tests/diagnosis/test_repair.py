@@ -1,0 +1,68 @@
+"""Cleaned copies: what is removed and what is kept, the list of changes, and that the originals are never touched."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from quickfox.diagnosis.repair import Change, repair
+from quickfox.errors import CannotCreateError
+from quickfox.text.corpus import ignore_notice, open_corpus
+
+BOOK = (
+    "The Project Gutenberg eBook of Foxes\n*** START OF THE PROJECT GUTENBERG EBOOK FOXES ***\nA fox.\nTwo foxes.\n"
+    "*** END OF THE PROJECT GUTENBERG EBOOK FOXES ***\nLicense\n"
+)
+
+
+def test_files_are_cleaned_and_the_changes_listed(tmp_path: Path) -> None:
+    source = tmp_path / "books"
+    (source / "old").mkdir(parents=True)
+    contents = {
+        "a.txt": b"one\r\ntwo\x07\n\xef\xbf\xbd",
+        "b.txt": BOOK.encode(),
+        "old/c.txt": b"one\r\ntwo\x07\n\xef\xbf\xbd",
+    }
+    for name, content in contents.items():
+        (source / name).write_bytes(content)
+    changes = repair(open_corpus([str(source)], ignore_notice, is_recorded=True), tmp_path / "clean")
+    assert (tmp_path / "clean/a.txt").read_bytes() == b"one\ntwo\n\xef\xbf\xbd"
+    assert (tmp_path / "clean/b.txt").read_text() == "A fox.\nTwo foxes.\n"
+    assert not (tmp_path / "clean/old").exists()
+    assert {name: (source / name).read_bytes() for name in contents} == contents
+    assert changes == [
+        Change(f"{source}/a.txt", "mixed-line-ends", 1),
+        Change(f"{source}/a.txt", "control-character", 1),
+        Change(f"{source}/b.txt", "boilerplate", len(BOOK) - len("A fox.\nTwo foxes.\n")),
+        Change(f"{source}/old/c.txt", "duplicate", 1),
+    ]
+    listed = [json.loads(line) for line in (tmp_path / "clean/changes.jsonl").read_text().splitlines()]
+    assert [Change(**values) for values in listed] == changes
+
+
+def test_documents_become_one_file_of_json_lines(tmp_path: Path) -> None:
+    lines = [{"prompt": "a\r\n", "completion": "b"}, {"prompt": "a\n", "completion": "b"}, {"text": "ä\x1b"}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    changes = repair(open_corpus([str(tmp_path / "pairs.jsonl")], ignore_notice), tmp_path / "clean")
+    written = [json.loads(line) for line in (tmp_path / "clean/documents.jsonl").read_text().splitlines()]
+    assert written == [{"prompt": "a\n", "completion": "b"}, {"text": "ä"}]
+    assert {change.kind: change.count for change in changes} == {
+        "mixed-line-ends": 1,
+        "duplicate": 1,
+        "control-character": 1,
+    }
+
+
+def test_mojibake_is_repaired_by_ftfy(tmp_path: Path) -> None:
+    pytest.importorskip("ftfy")
+    (tmp_path / "a.txt").write_text("dÃ©jÃ\xa0 vu â€” itâ€™s\nÄ plain line\n", encoding="utf-8")
+    (change,) = repair(open_corpus([str(tmp_path / "a.txt")], ignore_notice), tmp_path / "clean")
+    assert (tmp_path / "clean/a.txt").read_text(encoding="utf-8") == "déjà vu — it’s\nÄ plain line\n"
+    assert (change.kind, change.count) == ("mojibake", 1)
+
+
+def test_a_directory_with_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\r\n")
+    with pytest.raises(CannotCreateError):
+        repair(open_corpus([str(tmp_path / "a.txt")], ignore_notice), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
