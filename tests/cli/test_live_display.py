@@ -34,6 +34,7 @@ STARTED = RunStarted(
     parameters=1_219_201,
     training_tokens=102_400,
     validation_tokens=10_000,
+    held_out_tokens=10_000,
 )
 STEPS = StepsCompleted(
     step=25,

@@ -33,7 +33,15 @@ from quickfox.cli.training_log import (
     format_settings,
     format_validation,
 )
-from quickfox.training.engine.events import Event, NgramsEstimated, Replanned, RunStarted, StepsCompleted, Validated
+from quickfox.training.engine.events import (
+    Event,
+    NgramsEstimated,
+    Replanned,
+    RunStarted,
+    StepsCompleted,
+    Validated,
+    WaitingForNgrams,
+)
 
 REFRESHES_PER_SECOND = 5
 MIN_COLUMNS_FOR_DETAILS = 60
@@ -124,7 +132,9 @@ class LiveDisplay:
                 for line in format_settings(event):
                     self._console.print(Text(line))
                 self._progress.update(self._run, total=event.training.planned_steps)
-                self._status.plain = "compiling the first step"
+                self._status.plain = "compiling the first step" if event.model.has_network else "counting n-grams"
+            case WaitingForNgrams():
+                self._status.plain = "waiting for the n-gram tables"
             case NgramsEstimated():
                 for line in format_ngrams(event):
                     self._console.print(Text(line))

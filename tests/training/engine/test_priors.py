@@ -13,7 +13,7 @@ from quickfox.data.batching import StreamBatches
 from quickfox.errors import StorageError
 from quickfox.models.language_model import Prior
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
-from quickfox.models.ngram.leave_out import LeaveOutModel, block_bounds
+from quickfox.models.ngram.leave_out import LeaveOutModel, block_bounds, estimate_leave_out
 from quickfox.training.engine import priors
 from quickfox.training.engine.priors import PriorBatches
 
@@ -28,7 +28,7 @@ def text_of(n: int) -> np.ndarray:
 def leave_out_model(n: int, order: int) -> LeaveOutModel:
     ids = text_of(n)
     estimate = estimate_ngrams(ids, VOCABULARY_SIZE, order, 1000)
-    return LeaveOutModel(ids, estimate.ngrams, estimate.tensors)
+    return LeaveOutModel(estimate.ngrams, estimate.tensors, estimate_leave_out(ids, estimate.ngrams, estimate.tensors))
 
 
 def prior_batches(

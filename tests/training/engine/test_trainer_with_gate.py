@@ -19,6 +19,7 @@ from quickfox.models.registry import build_language_model
 from quickfox.training.engine import ngrams as ngrams_module
 from quickfox.training.engine.events import NgramsEstimated, Validated
 from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
+from quickfox.training.engine.priors import PriorBatches
 from quickfox.training.engine.progress import Progress
 from quickfox.training.engine.trainer import Trainer
 from toy_models import markov_text, training_config
@@ -141,9 +142,9 @@ def test_number_of_microbatches_affects_rounding_only() -> None:
 def test_the_distributions_of_a_step_are_those_without_the_block_of_its_targets() -> None:
     """The training loss of the first step, in which the gate is open: less the n-gram term's dropout, by hand."""
     trainer = make_trainer(steps=1, validation_interval=1, learning_rate=0.0, dropout=0.0, threads=1)
-    assert trainer.priors is not None
+    assert trainer.ngrams is not None
     x, y = trainer.batches.batch(0)
-    prior = trainer.priors.batch(0)
+    prior = PriorBatches(TRAINING.ids, trainer.batches, trainer.ngrams.leave_out).batch(0)
     logits, _ = trainer.network.forward(x, trainer.network.initial_state(len(x)))  # (T, B, V)
     alone = logits.numpy().transpose(1, 0, 2)
     gated = alone + prior.log_probs
@@ -159,6 +160,6 @@ def test_an_error_in_the_tables_of_the_blocks_ends_the_run(monkeypatch: pytest.M
     def fail(*_arguments: Any) -> None:
         raise StorageError("cannot read the tokens")
 
-    monkeypatch.setattr(ngrams_module, "LeaveOutModel", fail)
+    monkeypatch.setattr(ngrams_module, "estimate_leave_out", fail)
     with pytest.raises(StorageError, match="cannot read the tokens"):
-        make_trainer()
+        list(make_trainer().run())

@@ -37,31 +37,40 @@ def block_bounds(num_tokens: int) -> np.ndarray:
     return np.array([block * num_tokens // BLOCKS for block in range(BLOCKS + 1)], np.int64)
 
 
+class LeaveOutTables(NamedTuple):
+    """The probabilities of the n-grams of a text without each of its blocks.
+
+    Attributes:
+        unigrams: (BLOCKS, V) float32, the distributions without context.
+        alphas: (BLOCKS, n) float32 of each order above 1, alpha of each n-gram.
+        min_counts: of each order, the smallest count of an n-gram that is not left out; 1: none are.
+    """
+
+    unigrams: np.ndarray
+    alphas: list[np.ndarray]
+    min_counts: tuple[int, ...]
+
+
 class LeaveOutModel:
     """The n-gram models of a text without each of its blocks.
 
     Attributes:
         vocabulary_size: V.
         context: number of tokens before a window that are needed as context of its first.
-        min_counts: of each order, the smallest count of an n-gram that is not left out; 1: none are.
+        min_counts: as in LeaveOutTables.
 
     Args:
-        ids: (N,) token ids of the text, N >= 1.
-        ngrams: number of n-grams of each order in the tables of the text, as `ModelConfig.ngrams`.
-        tensors: the tables, name -> array, as `parameters.ngram_specs` lists them.
-        threads: number of chunks of the text processed at the same time.
+        ngrams, tensors: the tables of the text, as in `kneser_ney.NgramEstimate`.
+        leave_out: as `estimate_leave_out` returns it.
     """
 
-    def __init__(
-        self, ids: np.ndarray, ngrams: tuple[int, ...], tensors: Mapping[str, np.ndarray], threads: int = 1
-    ) -> None:
+    def __init__(self, ngrams: tuple[int, ...], tensors: Mapping[str, np.ndarray], leave_out: LeaveOutTables) -> None:
         self._model = NgramLanguageModel(ngram_config(ngrams[0], ngrams), tensors)
         self.vocabulary_size = ngrams[0]
         self.context = max(0, len(ngrams) - 2)
-        orders = range(2, len(ngrams) + 1)
-        self._offsets = [tensors[f"ngram.{order}.offsets"] for order in orders]
-        self._tokens = [tensors[f"ngram.{order}.tokens"] for order in orders]
-        self._unigrams, self._alphas, self.min_counts = _estimate(ids, ngrams, self._offsets, self._tokens, threads)
+        orders, names = range(2, len(ngrams) + 1), ("offsets", "tokens")
+        self._offsets, self._tokens = ([tensors[f"ngram.{order}.{name}"] for order in orders] for name in names)
+        self._unigrams, self._alphas, self.min_counts = leave_out
         self._cache: np.ndarray | None = None  # (BLOCKS, n, V) float32, after each context of two tokens
         if len(ngrams) > 2 and 0 < BLOCKS * ngrams[1] * self.vocabulary_size <= _MAX_CACHED:
             contexts = np.full((BLOCKS, ngrams[1], len(ngrams) - 1), ABSENT, np.int32)
@@ -142,10 +151,18 @@ class _Order(NamedTuple):
     min_count: int
 
 
-def _estimate(
-    ids: np.ndarray, ngrams: tuple[int, ...], offsets: list[np.ndarray], tokens: list[np.ndarray], threads: int
-) -> tuple[np.ndarray, list[np.ndarray], tuple[int, ...]]:
-    """The unigram distributions (BLOCKS, V), and alpha (BLOCKS, n) of each order above 1, float32; `min_counts`."""
+def estimate_leave_out(
+    ids: np.ndarray, ngrams: tuple[int, ...], tensors: Mapping[str, np.ndarray], threads: int = 1
+) -> LeaveOutTables:
+    """Estimates the probabilities without each block of a text.
+
+    Args:
+        ids: (N,) token ids of the text, N >= 1.
+        ngrams, tensors: the tables of the text, as for `LeaveOutModel`.
+        threads: number of chunks of the text processed at the same time.
+    """
+    orders = range(2, len(ngrams) + 1)
+    offsets, tokens = ([tensors[f"ngram.{order}.{name}"] for order in orders] for name in ("offsets", "tokens"))
     n, vocabulary_size = len(ids), ngrams[0]
     padded = np.append(ids, ids[:1])  # contexts[i + 1] is the n-gram that ends at i: one more than the positions
     contexts = np.empty(n + 1, np.int32)
@@ -171,7 +188,7 @@ def _estimate(
         if longer is not None:
             before[0], before[1:] = ABSENT, order.entries[:-1]
             order = longer
-    return np.maximum(unigrams, np.float32(MIN_UNIGRAM)), estimated, tuple(min_counts)
+    return LeaveOutTables(np.maximum(unigrams, np.float32(MIN_UNIGRAM)), estimated, tuple(min_counts))
 
 
 def _read_order(size: int, parents: np.ndarray, index: np.ndarray, shorter: np.ndarray) -> _Order:

@@ -30,7 +30,8 @@ class RunStarted(Event):
     budget_seconds: float | None  # wall time; if set, `training.steps` is a first estimate
     parameters: int
     training_tokens: int
-    validation_tokens: int
+    validation_tokens: int  # on which the loss is measured
+    held_out_tokens: int  # more, if there are very many
     step: int = 0  # optimizer steps done in earlier parts of a resumed run
     workers: int = 1
 
@@ -62,6 +63,13 @@ class CompletedStep:
     step: int
     train_loss: float
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class WaitingForNgrams(Event):
+    """The run cannot go on until the n-gram tables are estimated; yielded several times a second."""
+
+    step: int
 
 
 @dataclass(frozen=True)

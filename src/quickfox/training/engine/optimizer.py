@@ -1,6 +1,6 @@
 """The optimizer: Muon for the hidden matrices, AdamW for all other parameters; and the learning-rate schedule.
 
-Independent of the network that the parameters belong to.
+Except for `build_optimizer`, independent of the network that the parameters belong to.
 """
 
 from typing import Any
@@ -8,7 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from quickfox.config.training import TrainingConfig
+from quickfox.models.parameters import EMBEDDING, hidden_kernels
 from quickfox.training.networks.matmul import Tensor, transpose
+from quickfox.training.networks.network import Network
 
 BETA_1, BETA_2 = 0.9, 0.99
 EPSILON = 1e-8
@@ -16,6 +18,10 @@ EPSILON = 1e-8
 MUON_RATE = 7.0  # Muon's learning rate as a multiple of AdamW's
 MUON_DECAY = 0.5  # Muon's weight decay as a multiple of AdamW's, each relative to its own learning rate
 MOMENTUM = 0.9
+MIN_FUSED_ELEMENTS = 2**17
+"""Elements of a parameter from which its AdamW update is one XLA cluster, in one pass over memory. Each cluster takes
+0.1 s to compile before the first step, more than a long run saves with smaller parameters."""
+
 NEWTON_SCHULZ = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
@@ -104,7 +110,8 @@ class Optimizer:
             decay = self._weight_decay if is_matrix else 0.0
             # Values, not variables: a traced function does not distinguish mirrored variables of the same shape.
             values = (tf.convert_to_tensor(target) for target in (variable, first, second))
-            updated = _adamw(*values, gradient, scale, rate, t, decay)
+            update: Any = _fused_adamw if variable.shape.num_elements() >= MIN_FUSED_ELEMENTS else _adamw
+            updated = update(*values, gradient, scale, rate, t, decay)
             for target, value in zip((variable, first, second), updated, strict=True):
                 target.assign(value)
 
@@ -113,10 +120,19 @@ class Optimizer:
         momentum = MOMENTUM * slot + (1 - MOMENTUM) * gradient
         update = tf.cast(MOMENTUM * momentum + (1 - MOMENTUM) * gradient, self._compute_dtype)
         parts = tf.split(update, projections, axis=1)  # (D, G*N) -> G of (D, N)
-        direction = tf.concat([orthogonalize(part) for part in parts], axis=1)
+        direction = tf.concat([_traced_orthogonalize(part) for part in parts], axis=1)
         decay = MUON_DECAY * self._weight_decay * variable
         slot.assign(momentum)
         variable.assign(variable - MUON_RATE * rate * (tf.cast(direction, tf.float32) + decay))
+
+
+def build_optimizer(network: Network, training: TrainingConfig) -> Optimizer:
+    """The optimizer of the parameters of a network that are not frozen."""
+    parameters = network.parameters()
+    if training.freeze_embeddings:
+        del parameters[EMBEDDING]
+    kernels = hidden_kernels(network.config)
+    return Optimizer(parameters, kernels, training.weight_decay, training.clip_norm, network.compute_dtype)
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
@@ -143,7 +159,6 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     return x
 
 
-@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
 def _adamw(
     weight: Tensor,
     first: Tensor,
@@ -154,9 +169,13 @@ def _adamw(
     t: Tensor,
     decay: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """New weight and moments of one parameter, in one pass over memory; for the equations see `Optimizer`."""
+    """New weight and moments of one parameter; for the equations see `Optimizer`."""
     gradient = gradient * scale
     first = BETA_1 * first + (1 - BETA_1) * gradient
     second = BETA_2 * second + (1 - BETA_2) * gradient * gradient
     direction = (first / (1 - BETA_1**t)) / (tf.sqrt(second / (1 - BETA_2**t)) + EPSILON)
     return weight - rate * (direction + decay * weight), first, second
+
+
+_fused_adamw: Any = tf.function(_adamw, jit_compile=True, autograph=False)
+_traced_orthogonalize: Any = tf.function(orthogonalize, autograph=False)  # traced once for all projections of a shape

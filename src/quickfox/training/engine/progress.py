@@ -4,8 +4,14 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from quickfox.errors import DivergedError
+from quickfox.training.distributed.messaging import LOST_SECONDS
+
 LOSS_HORIZON = 50  # steps, the time constant of the displayed training loss
 RECENT_CALLS = 8
+HANGING_CALLS = 20  # a call hangs if it takes this many times as long as the longest recent call
+CALL_SECONDS = 0.25  # target duration of one TensorFlow call
+MAX_STEPS_PER_CALL = 64
 
 
 @dataclass(kw_only=True)
@@ -70,9 +76,16 @@ class Progress:
         return False
 
     def is_finished(self, patience: int | None) -> bool:
-        """Whether all steps are made, or the last `patience` validations brought no improvement (early stopping)."""
+        """Whether all steps are made and the last is validated, or early stopping applies.
+
+        It applies if the last `patience` validations brought no improvement.
+        """
         is_out_of_patience = patience is not None and self.validations_without_improvement >= patience
-        return self.step >= self.total_steps or is_out_of_patience
+        return (self.step >= self.total_steps and self.loss_count == 0) or is_out_of_patience
+
+    def is_validation_due(self, interval: int) -> bool:
+        """Whether the last step ends an interval of steps, or the run, and is not validated yet."""
+        return self.loss_count > 0 and (self.step % interval == 0 or self.step >= self.total_steps)
 
     @property
     def timed_steps_per_second(self) -> float:
@@ -81,14 +94,24 @@ class Progress:
 
 
 class CallTimer:
-    """Durations of the recent TensorFlow calls, several steps each."""
+    """Durations of the recent TensorFlow calls, several steps each.
+
+    Attributes:
+        is_compiled: whether there was a call; the first, which traces and compiles, is not among the recent ones.
+        steps_per_call: number of steps of the next call, so that it takes about CALL_SECONDS.
+    """
 
     def __init__(self) -> None:
         self._calls: deque[tuple[int, float]] = deque(maxlen=RECENT_CALLS)  # steps, seconds
+        self.is_compiled = False
+        self.steps_per_call = 1
 
     def record(self, steps: int, seconds: float) -> None:
         """Records one call."""
-        self._calls.append((steps, seconds))
+        self.steps_per_call = max(1, min(MAX_STEPS_PER_CALL, round(CALL_SECONDS * steps / seconds)))
+        if self.is_compiled:
+            self._calls.append((steps, seconds))
+        self.is_compiled = True
 
     @property
     def seconds_per_step(self) -> float:
@@ -98,6 +121,16 @@ class CallTimer:
         return sum(seconds for _, seconds in self._calls) / sum(steps for steps, _ in self._calls)
 
     @property
-    def longest_call(self) -> float:
-        """Seconds; 0 before the first call."""
-        return max((seconds for _, seconds in self._calls), default=0.0)
+    def deadline(self) -> float:
+        """Seconds after which a call must be blocked by a worker that does not respond."""
+        if not self.is_compiled:
+            return math.inf  # tracing and compilation take any time
+        return max(LOST_SECONDS, HANGING_CALLS * max((seconds for _, seconds in self._calls), default=0.0))
+
+
+def check_finite(loss: float, step: int, learning_rate: float) -> None:
+    """Raises DivergedError if the loss of a step is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"training diverged: the loss is {loss} at step {step}; try a learning rate below {learning_rate:g}"
+        )

@@ -3,9 +3,9 @@
 One TensorFlow call makes several steps in at most about half a second: signals are handled only between calls.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,26 +15,30 @@ from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
 from quickfox.data.batching import StreamBatches
 from quickfox.data.dataset import Tokens
-from quickfox.errors import DataError, DivergedError
-from quickfox.models.parameters import EMBEDDING, hidden_kernels, parameter_shapes
-from quickfox.training.distributed.messaging import LOST_SECONDS
+from quickfox.errors import DataError
+from quickfox.models.parameters import parameter_shapes
 from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
-from quickfox.training.engine.events import CompletedStep, Event, Replanned, StepsCompleted, Validated
+from quickfox.training.engine.events import (
+    CompletedStep,
+    Event,
+    Replanned,
+    StepsCompleted,
+    Validated,
+    WaitingForNgrams,
+)
 from quickfox.training.engine.ngrams import NgramEstimation
-from quickfox.training.engine.optimizer import Optimizer, learning_rate
+from quickfox.training.engine.optimizer import build_optimizer, learning_rate
 from quickfox.training.engine.priors import PriorBatches
-from quickfox.training.engine.progress import CallTimer, Progress
+from quickfox.training.engine.progress import CallTimer, Progress, check_finite
 from quickfox.training.engine.train_step import TrainStep, name_state, threads_of_process
 from quickfox.training.engine.validation import Validation
-from quickfox.training.networks.network import Network
 from quickfox.training.networks.registry import build_network
 from quickfox.training.planning.time_budget import StepPlan, make_budget
+from quickfox.training.tensorflow_runtime import paused_garbage_collection
 
 Array = np.ndarray[Any, Any]
 
-CALL_SECONDS = 0.25  # target duration of one TensorFlow call
-MAX_STEPS_PER_CALL = 64
-HANGING_CALLS = 20  # a call hangs if it takes this many times as long as the longest recent call
+POLLING_SECONDS = 0.25  # between two events while the n-gram tables are waited for
 
 
 class Trainer:
@@ -83,22 +87,22 @@ class Trainer:
         with self.cluster.collective(), self.cluster.strategy.scope():
             self.network = build_network(model, training.random_seed, training.precision)
             self.parameters = self.network.parameters()
-            self.optimizer = _build_optimizer(self.network, training)
+            self.optimizer = build_optimizer(self.network, training)
         self.train_step = TrainStep(
             self.network, self.optimizer, training, self.cluster, has_ignored=training_tokens.loss_mask is not None
         )
         self.ngrams = ngrams
         if model.ngram_gate:
-            self.train_step.trace()  # while the n-gram tables are still estimated
-        leave_out = ngrams.leave_out if ngrams and model.ngram_gate else None
-        self.priors = PriorBatches(training_tokens.ids, self.batches, leave_out) if leave_out else None
+            with paused_garbage_collection():
+                self.train_step.trace()  # while the n-gram tables are still estimated
+        self._training_ids = training_tokens.ids
+        self.priors: PriorBatches | None = None  # of the n-gram gate, once its tables are estimated
         threads = threads_of_process(training, self.cluster)
         self.validation = Validation(self.network, validation_tokens, training.window, threads, ngrams)
         self._start_state = self.network.initial_state(training.batch_size)
         self.state = self.cluster.scatter(self._start_state)
         self.last_steps: list[CompletedStep] = []  # of the last TensorFlow call
         self._timer = CallTimer()
-        self._is_compiled = False
 
     def run(self) -> Iterator[Event]:
         """Trains to the end and yields events; at each of them the trainer's attributes are consistent.
@@ -109,25 +113,38 @@ class Trainer:
             DivergedError: a loss is NaN or infinite; the weights are then useless.
         """
         self._broadcast_start()
-        progress, steps_per_call = self.progress, 1
+        progress = self.progress
+        if self.ngrams and self.model.ngram_gate:
+            while not self.ngrams.wait_for_leave_out(POLLING_SECONDS):
+                yield WaitingForNgrams(progress.step)
+            self.priors = PriorBatches(self._training_ids, self.batches, self.ngrams.leave_out)
         while not self.is_finished:
-            count = min(steps_per_call, self._plan.steps_to_next_stop(progress.step, progress.total_steps))
-            self.cluster.control.send(do="steps", first=progress.step, count=count, total_steps=progress.total_steps)
-            seconds = self._make_steps(count)
-            steps_per_call = max(1, min(MAX_STEPS_PER_CALL, round(CALL_SECONDS * count / seconds)))
-            total = self._plan.replan(progress.step, progress.total_steps, self._timer.seconds_per_step)
-            if total is not None:
-                progress.total_steps = total
-                yield Replanned(progress.step, total)
-            is_validation_due = progress.step % self.config.validation_interval == 0 or self.is_finished
-            if self.ngrams and (is_validation_due or self.ngrams.is_ready) and (report := self.ngrams.take_report()):
-                yield report
-            if is_validation_due:
+            if not self._is_validation_due:  # it is due in a run that was stopped while it waited for its tables
+                yield from self._make_call()
+            if self.ngrams:
+                while self._is_validation_due and not self.ngrams.wait(POLLING_SECONDS):
+                    yield WaitingForNgrams(progress.step)
+                if self.ngrams.is_ready and (report := self.ngrams.take_report()):
+                    yield report
+            if self._is_validation_due:
                 started = time.perf_counter()
                 yield self._validate()
                 if self.budget:  # includes the caller's saving of a checkpoint
                     self.budget.validation_seconds = time.perf_counter() - started
             yield self._steps_completed()
+
+    def _make_call(self) -> Iterator[Event]:
+        """Makes the steps of one TensorFlow call, and corrects the plan if a correction is due."""
+        progress = self.progress
+        count = min(self._timer.steps_per_call, self._plan.steps_to_next_stop(progress.step, progress.total_steps))
+        self.cluster.control.send(do="steps", first=progress.step, count=count, total_steps=progress.total_steps)
+        self._make_steps(count)
+        if self.budget and self.budget.is_validation_unmeasured and (self.ngrams is None or self.ngrams.is_ready):
+            self.budget.validation_seconds = self.validation.estimate_seconds()
+        total = self._plan.replan(progress.step, progress.total_steps, self._timer.seconds_per_step)
+        if total is not None:
+            progress.total_steps = total
+            yield Replanned(progress.step, total)
 
     def run_as_worker(self, on_idle: Callable[[], None]) -> bool:
         """Makes the steps that the chief's trainer makes until its run ends; returns whether it was interrupted.
@@ -164,18 +181,23 @@ class Trainer:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all steps are made, or early stopping applies."""
+        """Whether all steps are made and validated, or early stopping applies."""
         return self.progress.is_finished(self.config.patience)
 
-    def _make_steps(self, count: int) -> float:
-        """Makes `count` steps in one TensorFlow call; returns its duration in seconds."""
+    @property
+    def _is_validation_due(self) -> bool:
+        return self.progress.is_validation_due(self.config.validation_interval)
+
+    def _make_steps(self, count: int) -> None:
+        """Makes `count` steps in one TensorFlow call."""
         progress = self.progress
         batches = [self.batches.batch(progress.step + k) for k in range(count)]
         xs, ys = (np.stack(arrays) for arrays in zip(*batches, strict=True))  # (count, B, T) each
         priors = tuple(map(tf.constant, self.priors.batches(progress.step, count))) if self.priors else ()
         rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
         started = time.perf_counter()
-        with self.cluster.collective(self._call_deadline()):
+        pause = nullcontext() if self._timer.is_compiled else paused_garbage_collection()  # the first call traces
+        with self.cluster.collective(self._timer.deadline), pause:
             losses, self.state = self.train_step.run(
                 *map(tf.constant, (xs, ys, rates)), tf.constant(progress.step, tf.int64), self.state, priors
             )
@@ -183,32 +205,17 @@ class Trainer:
         seconds = time.perf_counter() - started
         self.last_steps = list(map(CompletedStep, range(progress.step + 1, progress.step + count + 1), values, rates))
         for completed in self.last_steps:
-            self._check_finite(completed.train_loss, completed.step)
-        if self._is_compiled:
+            check_finite(completed.train_loss, completed.step, self.config.learning_rate)
+        if self._timer.is_compiled:
             progress.record_speed(count, seconds)
-            self._timer.record(count, seconds)
-        self._is_compiled = True
+        self._timer.record(count, seconds)
         progress.record_losses(values)
-        return seconds
-
-    def _call_deadline(self) -> float:
-        """Seconds after which a TensorFlow call must be blocked by a worker that does not respond."""
-        if not self._is_compiled:
-            return math.inf  # tracing and compilation take any time
-        return max(LOST_SECONDS, HANGING_CALLS * self._timer.longest_call)
-
-    def _check_finite(self, loss: float, step: int) -> None:
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"training diverged: the loss is {loss} at step {step}; "
-                f"try a learning rate below {self.config.learning_rate:g}"
-            )
 
     def _validate(self) -> Validated:
         progress = self.progress
         measured = self.validation.loss()
         if measured is not None:
-            self._check_finite(measured.network_loss, progress.step)
+            check_finite(measured.network_loss, progress.step, self.config.learning_rate)
         is_best = progress.record_validation(measured.loss if measured else None)
         return Validated(
             **self._status(),
@@ -290,11 +297,3 @@ class Trainer:
             for variable in (*self.parameters.values(), *self.optimizer.slots.values()):
                 variable.assign(self.cluster.broadcast(tf.convert_to_tensor(variable)))
             self.state = self.cluster.scatter(tf.nest.map_structure(self.cluster.broadcast, self._start_state))
-
-
-def _build_optimizer(network: Network, training: TrainingConfig) -> Optimizer:
-    parameters = network.parameters()
-    if training.freeze_embeddings:
-        del parameters[EMBEDDING]
-    kernels = hidden_kernels(network.config)
-    return Optimizer(parameters, kernels, training.weight_decay, training.clip_norm, network.compute_dtype)

@@ -5,6 +5,9 @@ text's start and then carried. For speed, the text is divided into segments that
 tables, the loss is that of the mixture (see `models/mixture.py`).
 """
 
+import itertools
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,14 +68,40 @@ class Validation:
 
     def loss(self) -> ValidationLoss | None:
         """The validation loss; None without a validation text. Waits for the n-gram tables."""
-        tokens, window = self.tokens, self._window
-        if tokens.num_targets == 0:
+        if self.tokens.num_targets == 0:
             return None
-        warm_up = -(-max(VALIDATION_WARM_UP, self._network.config.context or 0) // window) * window
-        segments = count_validation_segments(len(tokens), VALIDATION_SEGMENTS, warm_up)
+        *_, (total, mixture_total) = self._running_sums()
+        network_loss = total / self.tokens.num_targets
+        return ValidationLoss(mixture_total / self.tokens.num_targets if self._ngrams else network_loss, network_loss)
+
+    def estimate_seconds(self) -> float:
+        """An estimate of the seconds that `loss` takes, from its second and third window, as the first one is slower.
+
+        0 if there are fewer windows. Waits for the n-gram tables.
+        """
+        if self.tokens.num_targets == 0:
+            return 0.0
+        sums = self._running_sums()
+        next(sums)
+        started = time.perf_counter()
+        measured = sum(1 for _ in itertools.islice(sums, 2))
+        seconds = time.perf_counter() - started
+        return sum(1 for _ in self._windows()) * seconds / measured if measured else 0.0
+
+    def _windows(self) -> Iterator[ValidationWindow]:
+        tokens = self.tokens
+        return iter_validation_windows(tokens.ids, VALIDATION_SEGMENTS, self._window, self._warm_up(), tokens.loss_mask)
+
+    def _warm_up(self) -> int:
+        """A multiple of the window."""
+        return -(-max(VALIDATION_WARM_UP, self._network.config.context or 0) // self._window) * self._window
+
+    def _running_sums(self) -> Iterator[tuple[float, float]]:
+        """After each window, the sums of the losses of the network and of the mixture so far."""
+        segments = count_validation_segments(len(self.tokens), VALIDATION_SEGMENTS, self._warm_up())
         mixture = _Mixture(self._ngrams.tables.model, self._network.config, segments) if self._ngrams else None
         state, total, mixture_total = self._network.initial_state(segments), 0.0, 0.0
-        for part in iter_validation_windows(tokens.ids, VALIDATION_SEGMENTS, window, warm_up, tokens.loss_mask):
+        for part in self._windows():
             if part.reset_first:
                 state = self._network.reset_rows(state, tf.range(segments) == 0)
             prior = mixture.read(part) if mixture else None
@@ -81,8 +110,7 @@ class Validation:
             total += _weighted_sum(losses.numpy(), part)
             if mixture and prior:
                 mixture_total += _weighted_sum(mixture.losses(part, logits.numpy(), prior), part)
-        network_loss = total / tokens.num_targets
-        return ValidationLoss(mixture_total / tokens.num_targets if mixture else network_loss, network_loss)
+            yield total, mixture_total
 
     def _window_losses(self, x: Tensor, y: Tensor, prior: PriorTensors, state: State) -> tuple[Tensor, Tensor, State]:
         """Processes one window of S segments.

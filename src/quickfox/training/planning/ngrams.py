@@ -26,6 +26,10 @@ MAX_NGRAMS = 2**21
 MAX_COUNTED_TOKENS = 2**27
 """Tokens counted; of a longer text, segments at equal distances."""
 
+COUNTED_TOKENS_PER_SECOND = 400_000
+"""Tokens counted for each second of a time budget, so that the tables are ready in about half of it: a core counts
+about a million tokens a second, and trains the network too."""
+
 _ENTROPY_TOKENS = 2**22  # the entropy is that of the first tokens
 
 GATE_ARCHITECTURES: tuple[Architecture, ...] = ("lstm", "gru", "rnn", "attention-rnn")
@@ -97,6 +101,13 @@ def allows_gate(request: TrainingRequest, ngram_order: int, vocabulary_size: int
         and vocabulary_size <= MAX_GATE_VOCABULARY
         and training_tokens <= max_tokens
     )
+
+
+def max_counted_tokens(budget_seconds: float | None) -> int:
+    """Tokens counted in a run with a network; None: without a time budget, or with one that is long enough."""
+    if budget_seconds is None:
+        return MAX_COUNTED_TOKENS
+    return min(MAX_COUNTED_TOKENS, round(COUNTED_TOKENS_PER_SECOND * budget_seconds))
 
 
 def check_ngram_request(request: TrainingRequest) -> None:

@@ -33,6 +33,7 @@ from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
 from quickfox.training.engine.events import RunContext
 from quickfox.training.planning.auto_config import choose_window
+from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
 from quickfox.training.run.record import CorpusRecord, RunRecord
 from quickfox.training.run.transfer import ResolvedRequest, extend_vocabulary
 
@@ -67,8 +68,15 @@ def choose_tokenizer(
         check_tokenizer_settings(kind, request.vocabulary_size)
 
     def read(units: int | None = None) -> Iterator[str]:
-        on_read = run_context.start_progress("vocabulary", corpus.size)
-        return chain.from_iterable(corpus.with_progress(on_read).iter_spans(units))
+        on_read, rest = run_context.start_progress("vocabulary", corpus.size), corpus.size
+
+        def advance(count: int) -> None:
+            nonlocal rest
+            rest -= count
+            on_read(count)
+
+        yield from chain.from_iterable(corpus.with_progress(advance).iter_spans(units))
+        on_read(rest)  # the held-out text, which is not read
 
     counts = count_characters(read()) if kind == "char" and vocabulary_path is None else None
     units = _count_training_units(corpus, counts, resolved.validation_split, run_context)
@@ -231,13 +239,16 @@ def _encode_again(run: Path, record: RunRecord, tokenizer: Tokenizer, path: Path
 
 
 def open_split(run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, training_tokens: int) -> tuple[Tokens, Tokens]:
-    """The first `training_tokens` tokens of a run, in its token files, and the others, for validation.
+    """The first `training_tokens` tokens of a run, in its token files, and those after them for validation.
+
+    Of a very long held-out text, its first MAX_VALIDATION_TOKENS are used.
 
     Raises:
         NoInputError, DataError, StorageError: the files are missing, damaged or cannot be opened.
     """
     tokens = open_corpus_tokens(run / TOKENS_FILE, tokenizer.token_dtype, has_loss_mask=corpus.has_documents)
-    return tokens.split(training_tokens)
+    training, held_out = tokens.split(training_tokens)
+    return training, held_out.split(min(len(held_out), MAX_VALIDATION_TOKENS))[0]
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

@@ -12,6 +12,7 @@ from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import Event, RunContext, RunFinished, RunInterrupted, RunStarted
 from quickfox.training.engine.ngram_trainer import NgramTrainer
 from quickfox.training.engine.ngrams import NgramEstimation
+from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
 from quickfox.training.run.dataset import open_split
 from quickfox.training.run.record import CheckpointInterval, RunRecord
 from quickfox.training.run.recorder import Recorder
@@ -100,6 +101,7 @@ def _build_trainer(
 
 def run_started(directory: Path, record: RunRecord, step: int = 0) -> RunStarted:
     """The first event of a run that starts at step `step`."""
+    held_out = record.corpus.tokens - record.training_tokens
     return RunStarted(
         directory=directory,
         model=record.model,
@@ -107,7 +109,8 @@ def run_started(directory: Path, record: RunRecord, step: int = 0) -> RunStarted
         budget_seconds=record.budget_seconds,
         parameters=parameter_count(record.model),
         training_tokens=record.training_tokens,
-        validation_tokens=record.corpus.tokens - record.training_tokens,
+        validation_tokens=min(held_out, MAX_VALIDATION_TOKENS),
+        held_out_tokens=held_out,
         step=step,
         workers=record.workers,
     )

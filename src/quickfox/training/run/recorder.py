@@ -18,6 +18,7 @@ from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import to_dict
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError
+from quickfox.files.atomic import remove_directory
 from quickfox.generation.sampler import generate
 from quickfox.models.parameters import parameter_count
 from quickfox.models.registry import build_language_model
@@ -30,6 +31,7 @@ from quickfox.training.engine.events import (
     Sample,
     StepsCompleted,
     Validated,
+    WaitingForNgrams,
 )
 from quickfox.training.engine.ngram_trainer import NgramTrainer
 from quickfox.training.engine.progress import Progress
@@ -92,6 +94,10 @@ class Recorder:
                 case Replanned():
                     self._record_plan()
                     record_event(self._directory, event)
+                case WaitingForNgrams() if stop_requested():
+                    self._save(None)
+                    yield RunInterrupted(self._directory, progress.step)
+                    return
                 case StepsCompleted():
                     seconds = time.monotonic() - self._saved_at
                     if self._interval.is_due(event.step, seconds) or stop_requested():
@@ -112,8 +118,11 @@ class Recorder:
         If the n-gram tables are not reported yet, it has none, and a run that is resumed from it estimates them again.
         """
         trainer, progress = self._trainer, self._trainer.progress
+        directory = checkpoint_directory(self._directory, progress.step)
         if self._saved_step == progress.step:
-            return
+            if validated is None or not directory.exists():
+                return
+            remove_directory(directory)  # of a run that was stopped before this validation
         trainer.compare_weights()
         progress.seconds = time.monotonic() - trainer.started
         config, tensors = self._model()
@@ -127,7 +136,7 @@ class Recorder:
             sampling=GENERATION_DEFAULTS,
         )
         state = TrainingState(trainer.training_tensors(), to_dict(progress))
-        save_checkpoint(checkpoint_directory(self._directory, progress.step), bundle, state)
+        save_checkpoint(directory, bundle, state)
         self._saved_step, self._saved_at = progress.step, time.monotonic()
         prune_checkpoints(self._directory)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from quickfox.training.engine.events import Event, RunContext
 from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
-from quickfox.training.planning.ngrams import check_ngram_workers
+from quickfox.training.planning.ngrams import check_ngram_workers, max_counted_tokens
 from quickfox.training.run.dataset import ensure_tokens, open_split
 from quickfox.training.run.directory import run_lock
 from quickfox.training.run.execute import execute_run
@@ -113,14 +114,16 @@ def _continue_training(
     send_tokenizer(control, tokenizer, record.training_characters, record.corpus)
     ngrams = _restore_ngrams(directory, record, tokenizer, point)
     cluster = None
-    if record.model.has_network:
-        cluster = start_tensorflow_on_all(control, run_context.cluster, record.corpus.sha256, record.training.threads)
-        check_batch_divides_devices(cluster, record.training.batch_size)
-    step = point.progress.step if point else 0
-    discard_checkpoints_after(directory, step)
-    write_record(directory, record)
-    truncate_history(directory, step)
-    yield from execute_run(directory, record, tokenizer, point, run_context, cluster, ngrams)
+    with ngrams or nullcontext():
+        if record.model.has_network:
+            threads = record.training.threads
+            cluster = start_tensorflow_on_all(control, run_context.cluster, record.corpus.sha256, threads)
+            check_batch_divides_devices(cluster, record.training.batch_size)
+        step = point.progress.step if point else 0
+        discard_checkpoints_after(directory, step)
+        write_record(directory, record)
+        truncate_history(directory, step)
+        yield from execute_run(directory, record, tokenizer, point, run_context, cluster, ngrams)
 
 
 def _restore_ngrams(
@@ -134,7 +137,7 @@ def _restore_ngrams(
     if point and point.bundle.config.ngrams:
         config, parameters = point.bundle.config, point.bundle.parameters
         tables = NgramTables(config.ngrams, {name: parameters[name] for name in ngram_specs(config)})
-        return NgramEstimation.restore(tables, training_tokens, has_gate=has_gate)
+        return NgramEstimation.restore(tables, training_tokens, has_gate=has_gate, in_own_process=True)
     return NgramEstimation.start(
         record.training.ngram_order,
         tokenizer.vocabulary_size,
@@ -142,4 +145,6 @@ def _restore_ngrams(
         validation_tokens,
         threads=1 if record.model.has_network else record.training.threads,
         has_gate=has_gate,
+        in_own_process=record.model.has_network,
+        max_tokens=max_counted_tokens(record.budget_seconds if record.model.has_network else None),
     )

@@ -7,6 +7,7 @@ finished, tokens.bin and lock.
 import math
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +29,10 @@ from quickfox.training.planning.ngrams import (
     check_ngram_request,
     check_ngram_workers,
     choose_ngram_order,
+    max_counted_tokens,
     ngram_training,
 )
+from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
 from quickfox.training.run.dataset import (
     choose_tokenizer,
     describe_corpus,
@@ -77,7 +80,7 @@ def _run_chief(
     tokenizer, training_units = choose_tokenizer(corpus, request.vocabulary_path, resolved, run_context)
     threads = resolved.training.threads or total_threads(run_context.cluster)
     send_tokenizer(control, tokenizer, training_units)
-    with new_run(request.output, name) as directory:
+    with new_run(request.output, name) as directory, ExitStack() as stack:
         corpus_record = _encode(corpus, tokenizer, training_units, directory, request, resolved, run_context)
         training_tokens = corpus_record.count_training_tokens(resolved.validation_split)
         tokens = open_split(directory, tokenizer, corpus_record, training_tokens)
@@ -86,8 +89,16 @@ def _run_chief(
         has_network = resolved.training.architecture != "ngram"
         ngrams, cluster = None, None
         if order and not request.dry_run:
-            ngrams = NgramEstimation.start(
-                order, tokenizer.vocabulary_size, *tokens, 1 if has_network else threads, has_gate=max_gate_epochs > 0
+            ngrams = stack.enter_context(
+                NgramEstimation.start(
+                    order,
+                    tokenizer.vocabulary_size,
+                    *tokens,
+                    1 if has_network else threads,
+                    has_gate=max_gate_epochs > 0,
+                    in_own_process=has_network,
+                    max_tokens=max_counted_tokens(resolved.training.budget if has_network else None),
+                )
             )
         if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
@@ -184,7 +195,7 @@ def _plan_run(
             request,
             vocabulary_size=tokenizer.vocabulary_size,
             training_tokens=training_tokens,
-            validation_tokens=corpus.tokens - training_tokens,
+            validation_tokens=min(corpus.tokens - training_tokens, MAX_VALIDATION_TOKENS),
             threads=threads,
             precision=precision,
             flops=flops,
