@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quickfox.cli.signals import interrupt_blocking_read
 from quickfox.cli.streams import escape_unprintable, notify
+from quickfox.config.corpus import CorpusOptions
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors
 from quickfox.text.corpus import open_corpus
@@ -17,8 +18,16 @@ from quickfox.text.sources import CHUNK_BYTES, STANDARD_INPUT
 BATCH_CHARACTERS = 2**18
 """Minimum size of a batch: enough texts for efficient batches of similar length, in little memory."""
 
-Source = tuple[str, Iterator[str]]
-"""The name of a file, "-" for standard input, and its text in chunks, which can be read once."""
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a file of JSON lines, a table and the like; can be read once."""
+
+    texts: Iterator[str]
+
+
+Source = tuple[str, Iterator[str] | Documents]
+"""The name of a file, "-" for standard input, and its text in chunks, which can be read once, or its documents."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class InputText:
 
     Attributes:
         file: printable name of the file; "-" for standard input.
-        line: line number, from 1; None for a document.
+        line: number of the line, or of the document in its file, from 1; None for a whole file.
         text: the text; a line without its line end.
         end: the line end: "\\n", "\\r\\n", or empty at the end of a file.
     """
@@ -38,7 +47,7 @@ class InputText:
     end: str = ""
 
 
-def open_sources(names: Sequence[str]) -> list[Source]:
+def open_sources(names: Sequence[str], options: CorpusOptions | None = None) -> list[Source]:
     """Opens files, the files in folders and those that match globs, in this order; an empty file has no chunks.
 
     Raises:
@@ -48,19 +57,26 @@ def open_sources(names: Sequence[str]) -> list[Source]:
     """
     sources: list[Source] = []
     for name in names:
-        if name == STANDARD_INPUT:
+        is_file = os.path.isfile(name)  # noqa: PTH113 - false, not an error, for a name that is too long
+        if name == STANDARD_INPUT and options in (None, CorpusOptions()):
             sources.append((name, _iter_standard_input()))
-        elif not os.path.isfile(name):  # noqa: PTH113 - false, not an error, for a name that is too long
-            sources += open_corpus([name], notify).iter_files()  # of a folder, a glob or a pipe
-        elif Path(name).stat().st_size == 0:  # not an error, so that `llm score *.log` works
+        elif is_file and Path(name).stat().st_size == 0:  # not an error, so that `llm score *.log` works
             sources.append((name, iter(())))
         else:
-            sources.append((name, open_corpus([name], notify).iter_text()))
+            sources += _open_files(name, options)
     return sources
 
 
+def _open_files(name: str, options: CorpusOptions | None) -> list[Source]:
+    """The files of an argument, or the documents in them."""
+    corpus = open_corpus([name], notify, options=options)
+    if not corpus.has_documents:
+        return list(corpus.iter_files())
+    return [(name, Documents(document.text for document in corpus.iter_documents()))]
+
+
 def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]]:
-    """The lines (`by` "line") or documents (`by` "document") of the sources, in batches that are not empty.
+    """The lines (`by` "line") or whole files (`by` "document") of the sources, or their documents, in batches.
 
     Raises:
         DataError: not UTF-8, or damaged gzip data. Complete lines of standard input before the error are given first.
@@ -68,9 +84,8 @@ def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]
     """
     batch: list[InputText] = []
     size = 0
-    for name, chunks in sources:
-        file = escape_unprintable(name)
-        for texts in _iter_lines(file, chunks) if by == "line" else [[InputText(file, None, "".join(chunks))]]:
+    for name, text in sources:
+        for texts in _iter_texts(escape_unprintable(name), text, by):
             batch += texts
             size += sum(len(text.text) for text in texts)
             if size >= BATCH_CHARACTERS or (batch and name == STANDARD_INPUT):  # its writer may wait for the result
@@ -78,6 +93,12 @@ def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def _iter_texts(file: str, source: Iterator[str] | Documents, by: str) -> Iterable[list[InputText]]:
+    if isinstance(source, Documents):
+        return ([InputText(file, number, text, "\n")] for number, text in enumerate(source.texts, start=1))
+    return _iter_lines(file, source) if by == "line" else [[InputText(file, None, "".join(source))]]
 
 
 def _iter_lines(file: str, chunks: Iterable[str]) -> Iterator[list[InputText]]:

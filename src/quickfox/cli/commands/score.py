@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from quickfox.cli.formatting import color_by_surprisal
-from quickfox.cli.options import JsonOption, ModelOption, StrictOption, ThreadsOption, load_selected_model, option
+from quickfox.cli.options import (
+    JsonOption,
+    ModelOption,
+    StrictOption,
+    ThreadsOption,
+    load_selected_model,
+    option,
+    with_corpus_options,
+)
 from quickfox.cli.streams import escape_unprintable, notify, stream_output
+from quickfox.config.corpus import CorpusOptions
 from quickfox.config.schema import exclusive_error
 from quickfox.system.threads import available_threads, pin_numpy_threads
 
@@ -87,8 +96,11 @@ TopOption = Annotated[
 HeatOption = Annotated[bool, option("--heat", "Print the text with a background color by surprisal, yellow to red.")]
 
 
+@with_corpus_options
 def run(
     files: FilesArgument = None,
+    *,
+    corpus_options: CorpusOptions,
     model: ModelOption = None,
     by: ByOption = "line",
     above: AboveOption = None,
@@ -101,7 +113,8 @@ def run(
 ) -> None:
     """Measure the surprisal of each line in bits per character, and its maximum.
 
-    Each line is scored independently, as the beginning of a text. Its line end is not scored.
+    Each line is scored independently, as the beginning of a text. Its line end is not scored. Of JSON lines, tables and
+    other documents, each document is scored.
     """
     if heat and as_json:
         raise exclusive_error("heat", "json")
@@ -110,7 +123,7 @@ def run(
     from quickfox.model import describe_unknown_characters
 
     loaded = load_selected_model(model)
-    sources = open_sources(files or ["-"])
+    sources = open_sources(files or ["-"], corpus_options)
     unknown: Counter[str] = Counter()
     scored = _score(loaded, iter_batches(sources, by), None if strict else unknown, threads or available_threads())
     batches = ([text for text in batch if _passes_filters(text, above, below)] for batch in scored)
