@@ -21,6 +21,7 @@ ROUTES = (
     Route("/", endpoints.page),
     Route("/health", endpoints.health),
     Route("/metrics", endpoints.metrics),
+    Route("/tokenizer_info", endpoints.show_tokenizer),
     Route("/tokenize", endpoints.tokenize, methods=["POST"]),
     Route("/detokenize", endpoints.detokenize, methods=["POST"]),
     Route("/v1/completions", create_completion, methods=["POST"]),

@@ -17,6 +17,8 @@ from quickfox.serving.http import RequestError, read_body, run_until_gone
 from quickfox.serving.models import LoadedModel, ServedModel
 from quickfox.serving.parameters import check_token_ids, encode_text
 from quickfox.serving.service import Service
+from quickfox.tokenizers.base import start_of_text
+from quickfox.tokenizers.bpe import END_OF_TEXT
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
@@ -36,10 +38,11 @@ class ScoreBody:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeBody:
-    """The body of a request to /tokenize."""
+    """The body of a request to /tokenize; `add_special_tokens`: begin with the token that a text starts with."""
 
     model: str | None = None
     prompt: str
+    add_special_tokens: bool = True
     unknown: Unknown = "fold"
 
 
@@ -104,17 +107,39 @@ def _score(loaded: LoadedModel, texts: tuple[str, ...], unknown: Unknown, max_le
 
 
 async def tokenize(request: Request) -> Response:
-    """`POST /tokenize`: the token ids of a text as `llm generate` reads it, in the shape of vLLM's server."""
+    """`POST /tokenize`: the token ids of a text as `llm generate` reads it, in the shape of vLLM's server.
+
+    The name of the end-of-text token, alone, is that token, which evaluation programs find its id by.
+    """
     service: Service = request.app.state.service
     body = await read_body(request, TokenizeBody)
     model = service.find(body.model).loaded.model
-    prompt = await asyncio.to_thread(encode_text, body.prompt, body.unknown, model, service.max_length)
-    response = {
-        "tokens": prompt.token_ids.tolist(),
-        "count": len(prompt.token_ids),
-        "max_model_len": service.max_length,
-    }
-    return JSONResponse(response | ({"warnings": [prompt.warning]} if prompt.warning else {}))
+    end_of_text = model.bundle.tokenizer.end_of_text
+    warning = None
+    if body.prompt == END_OF_TEXT and end_of_text is not None:
+        token_ids = [end_of_text]
+    elif not body.prompt and not body.add_special_tokens:
+        token_ids = []
+    else:
+        prompt = await asyncio.to_thread(encode_text, body.prompt, body.unknown, model, service.max_length)
+        start = 0 if body.add_special_tokens else prompt.num_start_tokens
+        token_ids, warning = prompt.token_ids[start:].tolist(), prompt.warning
+    response = {"tokens": token_ids, "count": len(token_ids), "max_model_len": service.max_length}
+    return JSONResponse(response | ({"warnings": [warning]} if warning else {}))
+
+
+async def show_tokenizer(request: Request) -> Response:
+    """`GET /tokenizer_info`: the tokens that begin and end a text, in the shape of vLLM's server."""
+    tokenizer = request.app.state.service.find(request.query_params.get("model")).loaded.model.bundle.tokenizer
+    has_end = tokenizer.end_of_text is not None
+    start = tokenizer.decode(start_of_text(tokenizer)) or None
+    return JSONResponse(
+        {
+            "tokenizer_class": f"quickfox {tokenizer.kind}",
+            "bos_token": END_OF_TEXT if has_end else start,
+            "eos_token": END_OF_TEXT if has_end else None,
+        }
+    )
 
 
 async def detokenize(request: Request) -> Response:
