@@ -25,6 +25,7 @@ ROUTES = (
     Route("/tokenize", endpoints.tokenize, methods=["POST"]),
     Route("/detokenize", endpoints.detokenize, methods=["POST"]),
     Route("/v1/completions", create_completion, methods=["POST"]),
+    Route("/v1/chat/completions", endpoints.create_chat_completion, methods=["POST"]),
     Route("/v1/score", endpoints.score, methods=["POST"]),
     Route("/v1/models", endpoints.list_models),
     Route("/v1/models/{name}", endpoints.show_model),

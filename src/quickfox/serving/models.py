@@ -23,7 +23,7 @@ Log = Callable[[str], None]
 """Receives a line for the operator of the server."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedModel:
     """A model in memory and its engine; requests keep the one they began with.
 
@@ -31,11 +31,13 @@ class LoadedModel:
         model: the model.
         engine: generates its texts.
         loaded: time at which it was loaded, in seconds since 1970.
+        num_requests: number of requests that use it.
     """
 
     model: Model
     engine: Engine
     loaded: float
+    num_requests: int = 0
 
 
 class ServedModel:
@@ -83,33 +85,46 @@ class ServedModel:
         if self.num_requests >= self._max_requests:
             message = f"{self.num_requests} requests to {self.name} are in hand already: try again later"
             raise RequestError(message, 429, headers={"Retry-After": "1"})
+        loaded = self.loaded
         self.num_requests += 1
+        loaded.num_requests += 1
         try:
-            yield self.loaded
+            yield loaded
         finally:
             self.num_requests -= 1
+            loaded.num_requests -= 1
+            self._close_if_unused(loaded)
 
     def check_for_better(self) -> None:
         """Loads a better checkpoint in the background if the run has changed; called before each request."""
         if self.is_run and self._read_time_of_change() != self._changed:
-            asyncio.get_running_loop().run_in_executor(None, self.reload)
+            loop = asyncio.get_running_loop()
+            threading.Thread(target=self._reload, args=(loop,), name="quickfox-reload", daemon=True).start()
 
-    def reload(self) -> None:
-        """Loads the best checkpoint of the run if it is better than the one in memory; blocks."""
+    def _reload(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Loads the best checkpoint of the run, and lets the event loop replace the model if it is better."""
         with self._reload_lock:
             changed = self._read_time_of_change()
             if changed == self._changed:
                 return
-            self._changed, former = changed, self.loaded
+            self._changed = changed
             try:
                 better = self._load_better()
             except QuickfoxError as error:
-                self._log(f"warning: {self.name}: still serves {former.model.path}: {error}")
+                self._log(f"warning: {self.name}: still serves {self.loaded.model.path}: {error}")
                 return
             if better is not None:
-                self.loaded = better
-                former.engine.close(when_idle=True)
-                self._log(f"{self.name}: now serves {better.model.path}")
+                loop.call_soon_threadsafe(self._replace, better)
+
+    def _replace(self, better: LoadedModel) -> None:
+        """Serves another model from now on; runs in the event loop, as `accept` does."""
+        former, self.loaded = self.loaded, better
+        self._close_if_unused(former)
+        self._log(f"{self.name}: now serves {better.model.path}")
+
+    def _close_if_unused(self, loaded: LoadedModel) -> None:
+        if loaded is not self.loaded and loaded.num_requests == 0:
+            loaded.engine.close(when_idle=True)
 
     def _load_better(self) -> LoadedModel | None:
         """The best checkpoint of the run, if it is better than the one in memory."""

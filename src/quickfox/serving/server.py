@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -125,6 +126,7 @@ async def _serve(
     on_ready: Callable[[], None],
 ) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))  # encodes prompts
 
     def deliver(events: list[tuple[Generation, list[Event]]]) -> None:
         loop.call_soon_threadsafe(_call_listeners, events)
