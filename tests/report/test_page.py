@@ -104,7 +104,7 @@ def test_any_writing_system_is_shown_in_its_direction(make_run: MakeRun, text: s
 def test_ten_thousand_validations_are_thinned(make_run: MakeRun) -> None:
     run = make_run(losses=(2.0,), samples=())
     history = run / "history.jsonl"
-    line = history.read_text().splitlines()[-1]
+    line = re.sub(', "crc32": "[^"]*"', "", history.read_text().splitlines()[-1])  # as in earlier versions
     lines = [line.replace('"step": 10,', f'"step": {10 * number},') for number in range(1, 10_001)]
     history.write_text("\n".join(lines) + "\n")
     html = render_report([run])
