@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import quickfox
 from quickfox.checkpoints.checkpoint import load_model, save_checkpoint
@@ -102,3 +103,18 @@ def test_completions_are_generated_and_measured(llm: Llm, model_directory: Path,
     assert measured["exact_match_interval"] == [0.0, 1.0]
     table = llm("evaluate", "pairs.jsonl", "--model", "empty").stdout
     assert "exact match              0.5000  95 % interval 0.0000 to 1.0000\n" in table
+
+
+def test_two_models_are_compared_on_the_same_text(llm: Llm, model_directory: Path, mixture_directory: Path) -> None:
+    names = (model_directory, mixture_directory)
+    compared = json.loads(llm("evaluate", "-", "--compare", *names, "--json", input=TEXT).stdout)
+    assert compared["runs"] == [str(name) for name in names]
+    values = [quickfox.load(name).evaluate(TEXT).bits_per_byte for name in names]
+    loss = compared["bits_per_byte"]
+    assert [loss["first"], loss["second"]] == pytest.approx(values, abs=1e-4)
+    assert loss["difference"] == pytest.approx(values[1] - values[0], abs=1e-4)
+    assert loss["difference_interval"][0] < loss["difference"] < loss["difference_interval"][1]
+    table = llm("evaluate", "-", "--compare", *names, input=TEXT).stdout
+    assert table.splitlines()[1].split()[:5] == ["bits", "per", "byte", f"{values[0]:.4f}", f"{values[1]:.4f}"]
+    refused = llm("evaluate", "-", "--compare", *names, "--model", model_directory, input=TEXT)
+    assert refused.returncode == 2

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from quickfox.cli.formatting import format_table
-from quickfox.cli.options import CorpusArgument, JsonOption, option
+from quickfox.cli.options import CorpusArgument, JsonOption, option, with_corpus_options
 from quickfox.cli.streams import escape_unprintable, notify, write_output
+from quickfox.config.corpus import CorpusOptions
 from quickfox.diagnosis.findings import KINDS
 from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import pin_numpy_threads
@@ -25,8 +26,11 @@ Examples:
 ANY = "any"
 
 
+@with_corpus_options
 def run(
     corpus: CorpusArgument,
+    *,
+    corpus_options: CorpusOptions,
     against: Annotated[
         list[str] | None,
         option("--against", "Held-out text, which should not be in the corpus; repeatable.", metavar="CORPUS"),
@@ -53,8 +57,11 @@ def run(
     from quickfox.diagnosis.repair import repair
     from quickfox.text.corpus import open_corpus
 
-    opened = open_corpus(corpus, notify, is_recorded=True)  # equal files are faults, and not left out
-    diagnosis = diagnose(opened, open_corpus(against, notify) if against else None)
+    opened = open_corpus(
+        corpus, notify, options=corpus_options, is_recorded=True
+    )  # equal files are faults, and not left out
+    held_out = open_corpus(against, notify, options=corpus_options) if against else None
+    diagnosis = diagnose(opened, held_out)
     changes = repair(opened, fix) if fix is not None else None
     if as_json:
         values = dataclasses.asdict(diagnosis)

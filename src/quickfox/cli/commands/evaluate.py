@@ -4,7 +4,8 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from quickfox.cli.formatting import format_table
 from quickfox.cli.options import (
@@ -14,14 +15,17 @@ from quickfox.cli.options import (
     StrictOption,
     ThreadsOption,
     load_selected_model,
+    option,
     with_corpus_options,
 )
 from quickfox.cli.streams import notify, write_output
 from quickfox.config.corpus import CorpusOptions
+from quickfox.config.schema import exclusive_error
 from quickfox.system.threads import available_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
-    from quickfox.evaluation.bootstrap import Estimate
+    from quickfox.evaluation.bootstrap import Comparison, Estimate
+    from quickfox.evaluation.completions import Counts
     from quickfox.model import Model
     from quickfox.text.corpus import Corpus
 
@@ -29,7 +33,8 @@ EXAMPLES = """\b
 Examples:
   llm evaluate new.txt
   llm evaluate chapters/ --model runs/corpus --json | jq .perplexity
-  llm evaluate questions.jsonl  # prompts with completions: exact match, error rates and chrF too"""
+  llm evaluate questions.jsonl  # prompts with completions: exact match, error rates and chrF too
+  llm evaluate new.txt --compare runs/first runs/second"""
 
 
 @with_corpus_options
@@ -38,6 +43,10 @@ def run(
     *,
     corpus_options: CorpusOptions,
     model: ModelOption = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        option("--compare", "Two runs or models, in place of --model: show what differs.", metavar="RUN RUN"),
+    ] = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
@@ -51,8 +60,14 @@ def run(
     from quickfox.model import describe_unknown_characters
     from quickfox.text.corpus import open_corpus
 
-    loaded = dataclasses.replace(load_selected_model(model), threads=threads or available_threads())
+    if compare and model is not None:
+        raise exclusive_error("compare", "model")
     opened = open_corpus(corpus, notify, options=corpus_options)
+    threads = threads or available_threads()
+    if compare:
+        _show_comparisons(compare, _compare(compare, opened, threads, strict=strict), as_json=as_json)
+        return
+    loaded = dataclasses.replace(load_selected_model(model), threads=threads)
     unknown: Counter[str] = Counter()
     evaluation = loaded.evaluate_corpus(opened, None if strict else unknown)
     estimates = _estimate_completions(loaded, opened)
@@ -73,13 +88,56 @@ def run(
 def _estimate_completions(model: "Model", corpus: "Corpus") -> dict[str, "Estimate"]:
     """The measures of the generated completions; empty for a corpus without prompts."""
     from quickfox.evaluation.bootstrap import estimate
-    from quickfox.evaluation.completions import count_all_matches, generate_completions, measure
+    from quickfox.evaluation.completions import measure
+
+    counts = _count_completions(model, corpus)
+    return estimate(counts, measure) if len(counts) else {}
+
+
+def _count_completions(model: "Model", corpus: "Corpus") -> "Counts":
+    from quickfox.evaluation.completions import count_all_matches, generate_completions
 
     if not corpus.has_documents:
-        return {}
-    pairs = generate_completions(model.language_model, model.bundle.tokenizer, corpus.iter_documents(), Counter())
-    counts = count_all_matches(pairs)
-    return estimate(counts, measure) if len(counts) else {}
+        return count_all_matches([])
+    return count_all_matches(
+        generate_completions(model.language_model, model.bundle.tokenizer, corpus.iter_documents(), Counter())
+    )
+
+
+def _compare(names: Sequence[str], corpus: "Corpus", threads: int, *, strict: bool) -> dict[str, "Comparison"]:
+    """The loss, and the measures of the generated completions, of two models on the same text."""
+    from quickfox.data.dataset import encode_corpus_chunks
+    from quickfox.evaluation.bootstrap import compare
+    from quickfox.evaluation.comparison import bits_per_byte, block_losses
+    from quickfox.evaluation.completions import measure
+    from quickfox.model import describe_unknown_characters
+
+    losses, counts = [], []
+    for name in names:
+        model = dataclasses.replace(load_selected_model(name), threads=threads)
+        unknown: Counter[str] = Counter()
+        chunks = encode_corpus_chunks(corpus, model.bundle.tokenizer, None if strict else unknown)
+        losses.append(block_losses(model.language_model, model.bundle.tokenizer, chunks))
+        counts.append(_count_completions(model, corpus))
+        if unknown:
+            notify(f"warning: {name}: {describe_unknown_characters(unknown)}")
+    comparisons = compare(*losses, bits_per_byte)
+    return comparisons | (compare(*counts, measure) if len(counts[0]) else {})
+
+
+def _show_comparisons(names: Sequence[str], comparisons: dict[str, "Comparison"], *, as_json: bool) -> None:
+    if as_json:
+        members: dict[str, Any] = {"runs": list(names)}
+        for name, each in comparisons.items():
+            difference = {"difference": each.difference.value, "difference_interval": each.difference.interval}
+            members[name] = {"first": each.first, "second": each.second, **difference}
+        write_output(json.dumps(members) + "\n")
+        return
+    rows = [("", *names, "difference")]
+    for name, each in comparisons.items():
+        shown = f"{each.first:.4f}", f"{each.second:.4f}", _format_estimate(each.difference)
+        rows.append((name.replace("_", " "), *shown))
+    write_output(format_table(rows))
 
 
 def _format_estimate(estimate: "Estimate") -> str:
