@@ -121,8 +121,8 @@ def _compare(names: Sequence[str], corpus: "Corpus", threads: int, *, strict: bo
         counts.append(_count_completions(model, corpus))
         if unknown:
             notify(f"warning: {name}: {describe_unknown_characters(unknown)}")
-    comparisons = compare(*losses, bits_per_byte)
-    return comparisons | (compare(*counts, measure) if len(counts[0]) else {})
+    comparisons = compare(losses[0], losses[1], bits_per_byte)
+    return comparisons | (compare(counts[0], counts[1], measure) if len(counts[0]) else {})
 
 
 def _show_comparisons(names: Sequence[str], comparisons: dict[str, "Comparison"], *, as_json: bool) -> None:
