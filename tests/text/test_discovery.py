@@ -1,0 +1,62 @@
+"""What is read of folders and archives, and what is passed over and told."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from corpora import make_file
+from quickfox.config.corpus import CorpusOptions
+from quickfox.errors import NoInputError
+from quickfox.text.corpus import open_corpus
+
+
+def test_each_kind_that_is_passed_over_has_one_line(tmp_path: Path) -> None:
+    contents = {
+        "A.TXT": b"END",
+        "same.txt": b"END",
+        "x.jsonl": b"x",
+        "y.csv": b"y",
+        "empty.md": b"",
+        "sub/empty.txt": b"",
+    }
+    for name, content in contents.items():
+        make_file(tmp_path / name, content)
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "sub" / "up").symlink_to("..")
+    (tmp_path / "broken.txt").symlink_to("nowhere")
+    (tmp_path / "link.txt").symlink_to("A.TXT")
+    lines: list[str] = []
+    corpus = open_corpus([str(tmp_path), str(tmp_path / "A.TXT")], lines.append)
+    assert corpus.names == (f"{tmp_path}/A.TXT",)
+    assert [line.replace(f"{tmp_path}/", "") for line in lines] == [
+        "passed over 2 files, which --include does not name: x.jsonl, y.csv",
+        "passed over 1 file, not regular: pipe.txt",
+        "passed over 1 file, a link to a folder that is read already: sub/up",
+        "passed over 1 file, unreadable: broken.txt",
+        "passed over 2 files, empty: empty.md, sub/empty.txt",
+        "passed over 3 files, of the same content as another: link.txt (as A.TXT), same.txt (as A.TXT), A.TXT",
+    ]
+
+
+def test_files_of_other_names_are_included(tmp_path: Path) -> None:
+    for name in ("a.py", "b.rst", "c.txt"):
+        make_file(tmp_path / name, name.encode())
+    options = CorpusOptions(include=("*.PY", "b*"))
+    assert "".join(open_corpus([str(tmp_path)], print, options=options).iter_text()) == "a.py\nb.rst"
+
+
+def test_a_folder_has_the_files_of_the_requested_format(tmp_path: Path) -> None:
+    make_file(tmp_path / "a.csv", b"text\na\n")
+    make_file(tmp_path / "a.txt", b"no")
+    corpus = open_corpus([str(tmp_path)], print, options=CorpusOptions(format="csv"))
+    assert [document.text for document in corpus.iter_documents()] == ["a"]
+    with pytest.raises(NoInputError, match=r"no \*\.parquet file in it, but \*\.csv, \*\.txt: read them with include"):
+        open_corpus([str(tmp_path)], print, options=CorpusOptions(format="parquet"))
+
+
+def test_the_files_of_a_record_are_all_read(tmp_path: Path) -> None:
+    names = [str(make_file(tmp_path / name, b"END")) for name in ("a.txt", "b.txt")]
+    options = CorpusOptions(separator="")
+    corpus = open_corpus([*names, names[0]], pytest.fail, options=options, is_recorded=True)
+    assert "".join(corpus.iter_text()) == "ENDENDEND"
