@@ -1,5 +1,6 @@
 """The texts of a request as one response, or as a stream of server-sent events."""
 
+import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,9 @@ from quickfox.generation.stopping import Completion, FinishReason, Token
 from quickfox.serving.generation import NewTokens, PromptRead
 from quickfox.serving.http import ClientGoneError, RequestError, format_error, run_until_gone
 from quickfox.serving.service import GenerationJob
+
+SEND_INTERVAL = 0.02
+"""Seconds between two events of a stream: about one frame of a display, and far less work than one for each token."""
 
 FINISH_REASONS: dict[FinishReason, str] = {
     "length": "length",
@@ -158,6 +162,8 @@ class EventStream(Response):
                 parts = [_format_event(self._head | {"choices": [choice]}) for choice in choices]
                 if parts:
                     await send({"type": "http.response.body", "body": b"".join(parts), "more_body": True})
+                if missing:
+                    await asyncio.sleep(SEND_INTERVAL)
         usage = record_usage(self._request, self._job, self._token_count)
         last = [_format_event(self._head | {"choices": [], "usage": usage})] if self._with_usage else []
         await send({"type": "http.response.body", "body": b"".join([*last, b"data: [DONE]\n\n"])})
