@@ -23,6 +23,7 @@ from quickfox.checkpoints.manifest import (
     format_manifest,
     read_manifest,
     read_verified,
+    verified_meanwhile,
 )
 from quickfox.checkpoints.tensors import MAX_OVERHEAD_BYTES, format_tensors, parse_tensors
 from quickfox.config.model import ModelConfig
@@ -206,9 +207,9 @@ def _load_parameters(directory: Path, files: Mapping[str, FileDigest], config: M
         )
     specs = tensor_specs(config)
     max_bytes = MAX_OVERHEAD_BYTES + sum(spec.nbytes for spec in specs.values())
-    data = read_verified(directory, "model.safetensors", files, max_bytes)
-    tensors = parse_tensors(data, str(directory / "model.safetensors"), specs)
-    check_tables(config, tensors, str(directory / "model.safetensors"))
+    with verified_meanwhile(directory, "model.safetensors", files, max_bytes) as data:
+        tensors = parse_tensors(data, str(directory / "model.safetensors"), specs)
+        check_tables(config, tensors, str(directory / "model.safetensors"))
     return tensors
 
 

@@ -11,7 +11,9 @@ detected. Independent of the content of the files.
 import hashlib
 import reprlib
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,38 @@ def read_verified(directory: Path, name: str, files: Mapping[str, FileDigest], m
         DataError: missing, of another size or sha256, or larger than `max_bytes` (then it is not read).
         StorageError: reading failed.
     """
+    data = _read_sized(directory, name, files, max_bytes)
+    _check_digest(directory, name, files, data)
+    return data
+
+
+@contextmanager
+def verified_meanwhile(directory: Path, name: str, files: Mapping[str, FileDigest], max_bytes: int) -> Iterator[bytes]:
+    """`read_verified` for a large file, whose content is checked on a thread while the body of `with` parses it.
+
+    That of damaged content is not an error of the body's, so it is raised in place of one that the body raises. What
+    the body makes of the content must not be used before its end.
+    """
+    data = _read_sized(directory, name, files, max_bytes)
+    failures: list[DataError] = []
+
+    def check() -> None:
+        try:
+            _check_digest(directory, name, files, data)
+        except DataError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=check)
+    thread.start()
+    try:
+        yield data
+    finally:
+        thread.join()
+        if failures:
+            raise failures[0] from None
+
+
+def _read_sized(directory: Path, name: str, files: Mapping[str, FileDigest], max_bytes: int) -> bytes:
     path, expected = directory / name, files[name]
     try:
         data = read_bounded(path, max_bytes)
@@ -131,9 +165,12 @@ def read_verified(directory: Path, name: str, files: Mapping[str, FileDigest], m
         raise DataError(f"{path}: missing, although the manifest lists it") from None
     if len(data) != expected.size:
         raise DataError(f"{path}: damaged: it has {len(data)} bytes, but the manifest says {expected.size}")
-    if digest(data) != expected:
-        raise DataError(f"{path}: damaged: its sha256 does not match the manifest")
     return data
+
+
+def _check_digest(directory: Path, name: str, files: Mapping[str, FileDigest], data: bytes) -> None:
+    if digest(data) != files[name]:
+        raise DataError(f"{directory / name}: damaged: its sha256 does not match the manifest")
 
 
 def _is_loss(value: Any) -> bool:

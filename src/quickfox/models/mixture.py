@@ -59,7 +59,7 @@ class MixtureLanguageModel:
 
 
 def fix_exponents(model: LanguageModel, state: State, rows: np.ndarray | slice = slice(None)) -> State:
-    """The state in which the exponents of a mixture no longer change; of another model, the same state.
+    """The state in which the exponents of a mixture no longer change; of another model, the same.
 
     Sampled tokens say nothing about which of both models is right: at temperature 1 they would move the exponents at
     random, and below 1, where tokens are more probable than the mixture says, upwards, so that a text would become

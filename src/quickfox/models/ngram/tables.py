@@ -84,5 +84,5 @@ def context_sums(offsets: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """The sum of the probabilities of each context: offsets (m + 1,), probs (n,) -> (m,) float64."""
     cumulative = np.zeros(len(probs) + 1)
     np.cumsum(probs, out=cumulative[1:])
-    sums: np.ndarray = cumulative[offsets[1:]] - cumulative[offsets[:-1]]
+    sums: np.ndarray = np.diff(cumulative.take(offsets))
     return sums
