@@ -28,7 +28,7 @@ ENCODE = """
 import json, sys, time
 from pathlib import Path
 from quickfox.text.corpus import open_corpus
-from quickfox.data.dataset import encode_corpus
+from quickfox.data.corpus_writer import encode_corpus
 from quickfox.tokenizers.serialization import load_tokenizer
 tokenizer = load_tokenizer(Path(sys.argv[2]))
 started = time.perf_counter()

@@ -6,7 +6,9 @@ from typing import Any
 from quickfox.checkpoints.checkpoint import ModelBundle, save_checkpoint
 from quickfox.checkpoints.run_directory import TOKENS_FILE, checkpoint_directory
 from quickfox.config.model import ModelConfig
-from quickfox.data.dataset import encode_corpus, remove_tokens, training_share
+from quickfox.data.corpus_writer import encode_corpus
+from quickfox.data.dataset import remove_tokens
+from quickfox.data.encoding import Split
 from quickfox.text.corpus import open_corpus
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
@@ -31,23 +33,24 @@ def write_run(
 ) -> Path:
     """Writes a run with these validation losses, one for each ten steps, and a checkpoint at its last step."""
     run = folder / name
+    steps = 10 * max(1, len(losses))
     run.mkdir()
     source = folder / "corpus <em>.txt"
     source.write_text(text, encoding="utf-8")
     tokenizer = CharacterTokenizer(Vocabulary(tuple(sorted(set(text)))))
     model = ModelConfig(vocabulary_size=tokenizer.vocabulary_size, embedding_dim=4, hidden_dim=hidden_dim)
     corpus = open_corpus([str(source)], [].append)
-    units = training_share(len(text), split) if split else None
-    encoded = encode_corpus(corpus, tokenizer, run / TOKENS_FILE, units)
+    training = training_config(steps=steps, validation_interval=10)
+    held_out = Split.of(corpus, split, training.random_seed) if split else None
+    encoded = encode_corpus(corpus, tokenizer, run / TOKENS_FILE, held_out)
     remove_tokens(run / TOKENS_FILE)
     (run / TOKENIZER_FILE).write_bytes(format_tokenizer(tokenizer))
-    steps = 10 * max(1, len(losses))
     record = RunRecord(
         model=model,
-        training=training_config(steps=steps, validation_interval=10),
+        training=training,
         budget_seconds=None,
         validation_split=split,
-        corpus=describe_corpus(corpus, encoded),
+        corpus=describe_corpus(corpus, encoded, None),
         vocabulary_sha256=tokenizer_digest(tokenizer),
         checkpoint_every="3m",
         versions=current_versions(),

@@ -15,6 +15,7 @@ from typing import Any
 
 from quickfox.config.corpus import CorpusOptions
 from quickfox.config.training import TrainingRequest
+from quickfox.errors import UsageError
 from quickfox.model import Model, load, load_directory
 from quickfox.text.corpus import open_corpus
 from quickfox.text.sources import STANDARD_INPUT, uncompressed_name
@@ -27,6 +28,7 @@ def train(
     sources: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
     output: str | PathLike[str] | None = None,
+    validation: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     vocab: str | PathLike[str] | None = None,
     init_from: str | PathLike[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -37,6 +39,7 @@ def train(
     Args:
         sources: one or more files, folders or globs.
         output: the run directory, new or empty; None: `runs/NAME`.
+        validation: files, folders or globs of the text to validate on, instead of a part of the corpus.
         vocab: a vocabulary file; None: the vocabulary is built from the training text.
         init_from: a run or model that provides the initial weights; None: random weights.
         on_event: called with each event of quickfox.training.engine.events.
@@ -47,7 +50,10 @@ def train(
         QuickfoxError: any subclass.
         TypeError: an option does not exist.
     """
-    names = [fspath(sources)] if isinstance(sources, str | PathLike) else [fspath(source) for source in sources]
+    names, validation_names = (
+        [fspath(each)] if isinstance(each, str | PathLike) else [fspath(source) for source in each]
+        for each in (sources, validation)
+    )
     return _best_model(
         iter_training(
             names,
@@ -55,6 +61,7 @@ def train(
                 corpus=CorpusOptions.take(options),  # before the others: it removes its own
                 training=TrainingRequest(**options),
                 output=None if output is None else Path(output),
+                validation=tuple(validation_names),
                 vocabulary_path=None if vocab is None else Path(vocab),
                 init_from=None if init_from is None else Path(init_from),
             ),
@@ -92,10 +99,13 @@ def iter_training(sources: Sequence[str], request: RunRequest, *, run_context: R
     from quickfox.training.run.transfer import resolve_corpus_options
     from quickfox.training.run.workers import check_sources
 
-    check_sources(run_context.cluster, sources)
+    check_sources(run_context.cluster, (*sources, *request.validation))
+    if STANDARD_INPUT in sources and STANDARD_INPUT in request.validation:
+        raise UsageError("standard input ('-') can be read only once: name a file for validation", "validation")
     options = resolve_corpus_options(request)
     corpus = open_corpus(sources, run_context.notify, options=options)
-    yield from start_run(corpus, run_name(sources[0]), request, run_context)
+    validation = open_corpus(request.validation, run_context.notify, options=options) if request.validation else None
+    yield from start_run(corpus, run_name(sources[0]), request, run_context, validation)
 
 
 def iter_resumed_training(

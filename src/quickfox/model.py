@@ -3,6 +3,7 @@
 Parameters are named as the options of the command line. Nothing is printed. Only an export to Keras imports TensorFlow.
 """
 
+import math
 import secrets
 import warnings
 from collections import Counter
@@ -17,7 +18,7 @@ from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import find_model
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import exclusive_error, from_dict, to_dict
-from quickfox.data.dataset import encode_chunks, encode_corpus_chunks
+from quickfox.data.encoding import encode_chunks, encode_corpus_chunks
 from quickfox.errors import UsageError
 from quickfox.evaluation.memorization import CopyIndex
 from quickfox.evaluation.perplexity import Evaluation, evaluate
@@ -29,8 +30,8 @@ from quickfox.models.language_model import LanguageModel
 from quickfox.models.registry import build_language_model
 from quickfox.text.corpus import Corpus
 from quickfox.text.transliteration import describe_transliteration, transliterate
-from quickfox.text.vocabulary import describe_characters
-from quickfox.tokenizers.base import start_of_text
+from quickfox.text.vocabulary import describe_characters, leave_out_unknown
+from quickfox.tokenizers.base import UnknownToken, start_of_text
 
 RANDOM_SEED_BITS = 32
 """Bits of a random seed that is not given; few enough to type it again."""
@@ -125,11 +126,12 @@ class Model:
 
         Args:
             text: the text, as a string or in chunks.
-            unknown: if given, characters that the model does not know are left out and counted here.
+            unknown: if given, characters that the model does not know are counted here. They are left out if the
+                model has no unknown token.
 
         Raises:
             NoInputError: the text is empty.
-            DataError: fewer than two characters are known; or one is unknown, and `unknown` is not given.
+            DataError: no token can be predicted; or a character is unknown, and `unknown` is not given.
         """
         chunks = encode_chunks([text] if isinstance(text, str) else text, self.bundle.tokenizer, unknown)
         return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
@@ -206,7 +208,9 @@ class Model:
         unknown_counts: Counter[str] = Counter()
         if unknown == "fold":
             seed, transliterated = transliterate(seed, tokenizer.known_characters)
-        token_ids = tokenizer.encode(seed, None if unknown == "error" else unknown_counts).tolist()
+        if unknown != "error":
+            seed, unknown_counts = leave_out_unknown(seed, tokenizer.known_characters)
+        token_ids = tokenizer.encode(seed).tolist()
         start = start_of_text(tokenizer).tolist() if not token_ids or tokenizer.end_of_text is not None else []
         return Prompt(tokenizer.decode(token_ids), start + token_ids, unknown_counts, transliterated)
 
@@ -235,7 +239,10 @@ class Model:
     @cached_property
     def language_model(self) -> LanguageModel:
         """The language model in NumPy, built on first use."""
-        return build_language_model(self.bundle.config, self.bundle.parameters, self.threads)
+        unknown = self.bundle.tokenizer.unknown_token
+        return build_language_model(
+            self.bundle.config, self.bundle.parameters, self.threads, unknown.token_id if unknown else None
+        )
 
 
 def load(path: str | PathLike[str]) -> Model:
@@ -268,11 +275,13 @@ def describe_prompt_changes(transliterated: Counter[tuple[str, str]], unknown: C
     return "; ".join(changes) or None
 
 
-def describe_unknown_characters(unknown: Counter[str]) -> str:
-    """The warning that characters were left out because the model does not know them."""
+def describe_unknown_characters(unknown: Counter[str], token: UnknownToken | None = None) -> str:
+    """The warning that the model does not know characters of a text; without a `token` for them, they are left out."""
     characters = describe_characters(character for character, _ in unknown.most_common())
     count = unknown.total()
     what = "1 character" if count == 1 else f"{count:,} characters"
+    if token is not None:
+        return f"{what} that the model does not know: {characters}; each costs {token.nats / math.log(2):.1f} bits"
     return f"left out {what} that the model does not know: {characters}"
 
 

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickfox.data import dataset
+from quickfox.data.corpus_writer import EncodedCorpus, encode_corpus
 from quickfox.data.dataset import (
-    EncodedCorpus,
     Tokens,
     collect_tokens,
-    encode_corpus,
     open_corpus_tokens,
     remove_tokens,
+    split_tokens,
     token_paths,
     tokens_digest,
-    training_share,
 )
+from quickfox.data.encoding import Split, training_share
 from quickfox.data.token_file import TokenFile
 from quickfox.errors import CannotCreateError, DataError, ExitStatus, NoInputError, StorageError
 from quickfox.text.corpus import Corpus, open_corpus
@@ -46,7 +46,16 @@ def test_encode_worked_example(tmp_path: Path):
     corpus = corpus_of("abcab", tmp_path)
     encoded = encode_corpus(corpus, tokenizer_of("ab"), tmp_path / "tokens.bin")
     tokens_sha256 = hashlib.sha256(bytes([0, 1, 0, 1])).hexdigest()
-    assert encoded == EncodedCorpus(4, 4, 5, Counter("c"), digest=corpus.digest(), tokens_digest=tokens_sha256)
+    assert encoded == EncodedCorpus(
+        tokens=4,
+        training_tokens=4,
+        characters=5,
+        documents=0,
+        unknown=Counter("c"),
+        held_out_unknown=Counter(),
+        digest=corpus.digest(),
+        tokens_digest=tokens_sha256,
+    )
     assert (tmp_path / "tokens.bin").read_bytes() == bytes([0, 1, 0, 1])
 
 
@@ -88,7 +97,7 @@ def test_shards_contain_the_same_tokens_and_the_digest_detects_damage(tmp_path: 
     path = tmp_path / "tokens.bin"
     encoded = encode_corpus(corpus_of(text, tmp_path), tokenizer, path, shard_bytes=shard_bytes)
     assert len(token_paths(path)) == -(-20 // shard_bytes)
-    tokens = open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=False)
+    tokens = open_corpus_tokens(path, tokenizer, has_documents=False)
     assert tokenizer.decode(tokens.ids[:]) == text
     assert tokens_digest(path, has_loss_mask=False) == encoded.tokens_digest
     whole = encode_corpus(corpus_of(text, tmp_path), tokenizer, path)
@@ -168,7 +177,7 @@ def test_a_full_disk(tmp_path: Path):
 )
 def test_the_validation_tokens_are_the_last_ones(n, fraction, expected):
     ids = np.arange(n, dtype=np.uint8)
-    train, validation = Tokens(ids).split(training_share(len(ids), fraction))
+    train, validation = split_tokens(Tokens(ids), tokenizer_of("ab"), training_share(len(ids), fraction), 0)
     assert len(validation) == expected
     assert [*train.ids, *validation.ids] == list(range(n))
 
@@ -182,22 +191,25 @@ def test_no_token_belongs_to_both_parts_of_a_text(tmp_path_factory: Any, kind: A
     folder = tmp_path_factory.mktemp("split")
     tokenizer = build_tokenizer(kind, [text], min_count=None if kind == "byte" else 1)
     characters = int(share * len(text))
-    encoded = encode_corpus(corpus_of(text, folder), tokenizer, folder / "tokens.bin", characters)
-    tokens = open_corpus_tokens(folder / "tokens.bin", tokenizer.token_dtype, has_loss_mask=False)
+    split = Split(characters, None, 0)
+    encoded = encode_corpus(corpus_of(text, folder), tokenizer, folder / "tokens.bin", split)
+    tokens = open_corpus_tokens(folder / "tokens.bin", tokenizer, has_documents=False)
     assert (encoded.tokens, encoded.characters) == (len(tokens), len(text))
-    training, held_out = tokens.split(encoded.training_tokens)
+    training, held_out = split_tokens(tokens, tokenizer, encoded.training_tokens, 0)
     assert training.ids[:].tolist() == tokenizer.encode(text[:characters]).tolist()
     assert held_out.ids[:].tolist() == tokenizer.encode(text[characters:]).tolist()
 
 
 def test_unknown_characters_count_in_the_length_of_the_training_text(tmp_path: Path) -> None:
-    encoded = encode_corpus(corpus_of("azzab", tmp_path), tokenizer_of("ab"), tmp_path / "tokens.bin", 3)
+    encoded = encode_corpus(
+        corpus_of("azzab", tmp_path), tokenizer_of("ab"), tmp_path / "tokens.bin", Split(3, None, 0)
+    )
     assert (encoded.training_tokens, encoded.tokens) == (1, 3)
 
 
 def test_a_split_returns_views():
     ids = np.arange(10, dtype=np.uint8)
-    assert all(np.shares_memory(part.ids, ids) for part in Tokens(ids).split(5))
+    assert all(np.shares_memory(part.ids, ids) for part in split_tokens(Tokens(ids), tokenizer_of("ab"), 5, 0))
 
 
 CHUNKS = [np.array(chunk, dtype=np.uint16) for chunk in ([1, 2, 3], [], [65535])]
@@ -205,7 +217,7 @@ CHUNKS = [np.array(chunk, dtype=np.uint16) for chunk in ([1, 2, 3], [], [65535])
 
 @pytest.mark.parametrize("bytes_in_memory", [0, 7, 8, 1000])
 def test_collect_tokens_in_memory_and_in_a_file(monkeypatch: pytest.MonkeyPatch, bytes_in_memory: int) -> None:
-    monkeypatch.setattr(dataset, "_BYTES_IN_MEMORY", bytes_in_memory)
+    monkeypatch.setattr(dataset, "BYTES_IN_MEMORY", bytes_in_memory)
     ids = collect_tokens(CHUNKS, np.uint16)
     assert ids.tolist() == [1, 2, 3, 65535]
     assert ids.dtype == np.uint16

@@ -8,7 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from quickfox.data.dataset import encode_chunks
+from quickfox.data.dataset import Tokens
+from quickfox.data.encoding import encode_chunks
 from quickfox.errors import DataError, NoInputError
 from quickfox.evaluation.perplexity import SEGMENTS, WARM_UP, Evaluation, evaluate, measure_loss, standard_error
 from quickfox.models.language_model import LanguageModel
@@ -84,7 +85,7 @@ def test_a_text_without_targets_is_an_error(text: str) -> None:
 @pytest.mark.parametrize("length", [2, 3, WARM_UP, WARM_UP + 2, 3 * WARM_UP + 5, (SEGMENTS + 3) * WARM_UP + 7])
 def test_the_loss_equals_that_of_one_pass(length: int) -> None:
     model, ids = random_lstm(9), np.random.default_rng(1).integers(0, 9, size=length).astype(np.uint8)
-    assert measure_loss(model, ids)[0] == pytest.approx(carried_loss(model, ids), abs=1e-5)
+    assert measure_loss(model, Tokens(ids))[0] == pytest.approx(carried_loss(model, ids), abs=1e-5)
 
 
 def test_an_impossible_text_has_infinite_perplexity() -> None:
@@ -114,14 +115,14 @@ def test_the_standard_error_of_correlated_losses() -> None:
     runs, run_length = 1500, 20
     model, deviation = fixed_distribution(0.9, 0.1), np.log(9) / 2
     texts = [np.repeat(random.integers(0, 2, size=runs), run_length).astype(np.uint8) for _ in range(10)]
-    errors = [measure_loss(model, ids)[1] for ids in texts]
+    errors = [measure_loss(model, Tokens(ids))[1] for ids in texts]
     assert np.mean(errors) == pytest.approx(deviation / math.sqrt(runs), rel=0.1)
 
 
 @pytest.mark.parametrize(("tokens", "has_error"), [(17, False), (18, True), (600, True)])
 def test_a_text_of_one_window_has_no_standard_error(tokens: int, has_error: bool) -> None:
     ids = np.random.default_rng(5).integers(0, 4, size=tokens).astype(np.uint8)
-    _, error = measure_loss(fixed_distribution(0.5, 0.25, 0.125, 0.125), ids)
+    _, error = measure_loss(fixed_distribution(0.5, 0.25, 0.125, 0.125), Tokens(ids))
     assert (error is not None) == has_error
 
 

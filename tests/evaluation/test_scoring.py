@@ -91,7 +91,8 @@ def test_the_bits_of_a_token_are_distributed_over_its_characters() -> None:
         vocabulary_size = 4
         tokens = ("\n", "bé", "see", "s")
         token_dtype = np.dtype(np.uint8)
-        end_of_text = None
+        end_of_text = unknown_token = None
+        known_characters = ("\n",)
 
         def encode(self, text: str, unknown: Counter[str] | None = None) -> np.ndarray:
             return np.array([self.tokens.index(token) for token in re.findall("\n|bé|see|s", text)], np.uint8)

@@ -1,5 +1,6 @@
 """An exported tokenizer.json, loaded by the `tokenizers` library, gives the same token ids."""
 
+from collections import Counter
 from typing import get_args
 
 import pytest
@@ -9,7 +10,9 @@ from random_models import TEXT, tokenizer_for_text
 
 from quickfox.config.model import TokenizerKind
 from quickfox.export.tokenizer_json import end_of_text_name, format_tokenizer_definition
+from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.base import Tokenizer
+from quickfox.tokenizers.character import CharacterTokenizer
 from tokenizers import Tokenizer as Encoder
 
 KINDS: tuple[TokenizerKind, ...] = get_args(TokenizerKind)
@@ -42,9 +45,18 @@ def test_any_text_has_equal_ids_and_round_trips(kind: TokenizerKind, text: str) 
     assert encoder.decode(ids) == text
 
 
-def test_unknown_characters_are_left_out() -> None:
-    _, encoder = PAIRS["char"]
-    assert encoder.decode(encoder.encode("The €fox→").ids) == "The fox"
+@pytest.mark.parametrize("end_of_text", [False, True])
+def test_unknown_characters_become_the_unknown_token(end_of_text: bool) -> None:
+    tokenizer, encoder = pair("char", end_of_text=end_of_text)
+    expected = tokenizer.encode("The €fox→→", Counter()).tolist()
+    assert expected.count(tokenizer.vocabulary_size - 1) == 3
+    assert encoder.encode("The €fox→→").ids == [tokenizer.end_of_text] * end_of_text + expected
+
+
+def test_without_an_unknown_token_characters_are_left_out() -> None:
+    tokenizer = CharacterTokenizer(Vocabulary(("a", "b")))
+    encoder = Encoder.from_str(format_tokenizer_definition(tokenizer).decode())
+    assert encoder.decode(encoder.encode("a€b→").ids) == "ab"
 
 
 @pytest.mark.parametrize("kind", KINDS)

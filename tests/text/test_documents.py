@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickfox.data.batching import IGNORED, StreamBatches, iter_validation_windows
-from quickfox.data.dataset import Tokens, encode_corpus, encode_corpus_chunks, open_corpus_tokens
+from quickfox.data.corpus_writer import encode_corpus
+from quickfox.data.dataset import Tokens, open_corpus_tokens
+from quickfox.data.encoding import Split, encode_corpus_chunks
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES
 from quickfox.text.corpus import Corpus, open_corpus
@@ -54,11 +56,13 @@ def test_the_units_are_documents_or_characters(tmp_path: Path) -> None:
     assert [spans(text, units) for units in (0, 9, 999)] == [[""], [LINES[:9]], [LINES]]
 
 
-@pytest.mark.parametrize(("documents", "training"), [(0, 1), (1, 7), (2, 13), (3, 15)])
-def test_a_split_is_between_documents(tmp_path: Path, documents: int, training: int) -> None:
-    """After the end-of-text token at the start, and that of the last document."""
-    encoded = encode_corpus(corpus_of(tmp_path, LINES), TOKENIZER, tmp_path / "tokens.bin", documents)
-    assert (encoded.training_tokens, encoded.tokens) == (training, 15)
+@pytest.mark.parametrize("documents", range(4))
+def test_a_split_is_between_documents(tmp_path: Path, documents: int) -> None:
+    """Of 6, 6 and 2 tokens with their ends; one more comes before those that are held out."""
+    split = Split(documents, 3, random_seed=1)
+    encoded = encode_corpus(corpus_of(tmp_path, LINES), TOKENIZER, tmp_path / "tokens.bin", split)
+    assert encoded.training_tokens == sum(np.array([6, 6, 2])[~split.held_out_documents])
+    assert encoded.tokens == 14 + (documents < 3)
 
 
 def test_json_lines_and_plain_text_cannot_be_mixed(tmp_path: Path) -> None:
@@ -138,14 +142,13 @@ def test_completions_and_their_end_are_targets_and_prompts_are_not(tmp_path: Pat
     corpus = corpus_of(tmp_path, LINES)
     encoded = encode_corpus(corpus, TOKENIZER, path)
     assert encoded.digest == corpus.digest()
-    tokens = open_corpus_tokens(path, TOKENIZER.token_dtype, has_loss_mask=True)
+    tokens = open_corpus_tokens(path, TOKENIZER, has_documents=True)
     assert tokens.loss_mask is not None
-    text = [END, *b"1+1=2", END, *"a\u2028b".encode(), END, *b"?", END]
+    text = [*b"1+1=2", END, *"a\u2028b".encode(), END, *b"?", END]
     assert tokens.ids[:].tolist() == text
-    assert tokens.loss_mask[:].tolist() == [False] * 5 + [True] * (len(text) - 7) + [False, True]
-    assert tokens.num_targets == len(text) - 6
-    first, rest = tokens.split(6)
-    assert (first.num_targets, len(rest)) == (1, len(text) - 6)
+    assert tokens.loss_mask[:].tolist() == [False] * 4 + [True] * (len(text) - 6) + [False, True]
+    assert tokens.num_targets == len(text) - 5
+    assert (tokens.part(0, 5).num_targets, len(tokens.part(5, len(text)))) == (1, len(text) - 5)
 
 
 def test_documents_require_an_end_of_text_token(tmp_path: Path) -> None:

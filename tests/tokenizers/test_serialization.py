@@ -70,8 +70,12 @@ GOOD = {"format_version": 1, "type": "char", "min_count": 1, "characters": ["a",
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, r"newer version of quickfox \(format 2\): upgrade"),
-        ({"format_version": 2, "extra": 1}, "upgrade"),  # other members of a newer format are not checked
+        ({"format_version": 3}, r"newer version of quickfox \(format 3\): upgrade"),
+        ({"format_version": 3, "extra": 1}, "upgrade"),  # other members of a newer format are not checked
+        ({"format_version": 2}, "member 'unknown_probability' is missing"),
+        ({"format_version": 2, "unknown_probability": 1}, "unknown_probability cannot be 1"),
+        ({"format_version": 2, "unknown_probability": 1.0}, "unknown_probability must be between 0 and 1, not 1.0"),
+        ({"unknown_probability": 0.5}, "unknown member 'unknown_probability'"),
         ({"format_version": 0}, "format_version cannot be 0"),
         ({"format_version": True}, "format_version cannot be True"),
         ({"format_version": 1.0}, "format_version cannot be 1.0"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from quickfox.config.model import TokenizerKind
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.text.segmentation import iter_segments
+from quickfox.tokenizers import bpe
 from quickfox.tokenizers.base import StreamingDecoder, Tokenizer, start_of_text
 from quickfox.tokenizers.build import build_tokenizer
 
@@ -70,7 +71,7 @@ def test_with_end_of_text_appends_a_token(tokenizer: Tokenizer) -> None:
     assert tokenizer.end_of_text is None
     ending = tokenizer.with_end_of_text()
     assert ending.vocabulary_size == tokenizer.vocabulary_size + 1
-    assert ending.end_of_text == tokenizer.vocabulary_size
+    assert ending.end_of_text == tokenizer.vocabulary_size - (tokenizer.unknown_token is not None)
     assert ending.token_bytes(ending.end_of_text) == b""
     assert ending.with_end_of_text() == ending
     assert start_of_text(ending).tolist() == [ending.end_of_text]
@@ -164,3 +165,17 @@ def test_invalid_min_count_and_empty_corpus() -> None:
         build_tokenizer("byte", [CORPUS], min_count=2)
     with pytest.raises(NoInputError):
         build_tokenizer("char", [])
+
+
+@pytest.mark.parametrize("alphabet", ["กขคงจฉช", "ACGT", "a", " "])
+def test_the_pieces_of_a_text_without_spaces_are_bounded(alphabet: str) -> None:
+    """So that the time to train byte-pair encoding does not take the square of its length; no character is lost."""
+    random = np.random.default_rng(0)
+    text = "fox " + "".join(random.choice(list(alphabet), 5000)) + " fox\n"
+    pieces = bpe._bound_pieces(text)
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) <= bpe.MAX_PIECE_CHARACTERS + len(" fox\n")
+    tokenizer = build_tokenizer("bpe", [text], 300)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode(text)) < len(text.encode()) / 1.5
+    assert bpe._bound_pieces("the quick brown fox " * 9) == ["the quick brown fox " * 9]

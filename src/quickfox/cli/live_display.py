@@ -129,7 +129,7 @@ class LiveDisplay:
         match event:
             case RunStarted():
                 self._live.update(Group(self._progress, self._status))
-                for line in format_settings(event):
+                for line in (*format_settings(event), *event.advice):
                     self._console.print(Text(line))
                 self._progress.update(self._run, total=event.training.planned_steps)
                 self._status.plain = "compiling the first step" if event.model.has_network else "counting n-grams"

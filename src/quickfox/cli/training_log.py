@@ -43,7 +43,7 @@ class PlainDisplay:
             return
         match event:
             case RunStarted():
-                notify("\n".join(format_settings(event)))
+                notify("\n".join([*format_settings(event), *event.advice]))
             case NgramsEstimated():
                 notify("\n".join(format_ngrams(event)))
             case Validated():
@@ -57,6 +57,11 @@ def format_settings(event: RunStarted) -> list[str]:
     text = f"{event.training_tokens:,} training tokens, {event.validation_tokens:,} validation tokens"
     if event.held_out_tokens > event.validation_tokens:
         text += f": the first of {event.held_out_tokens:,} held out; llm evaluate measures all"
+    if event.validation_targets and event.validation_targets != event.validation_tokens - 1:
+        text += f", of which {event.validation_targets:,} are predicted"
+    if event.documents is not None and event.training_documents is not None:
+        held_out = event.documents - event.training_documents
+        text += f"; documents {event.documents:,}: {event.training_documents:,} to train on, {held_out:,} held out"
     if not model.has_network:
         return [
             f"run       {event.directory}",
@@ -141,6 +146,8 @@ def format_result(event: RunFinished) -> list[str]:
         kind, loss = "training", event.train_loss
     if loss is not None:
         saved += f"; {kind} loss {loss:.4f}{_format_network_loss(event.network_loss)} nats per token"
+        if kind != "training" and event.validation_targets:
+            saved += f" of {event.validation_targets:,}"
     return [
         saved,
         f"next: {program_name()} generate --model {shlex.quote(str(event.directory))}",

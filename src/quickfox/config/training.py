@@ -102,7 +102,7 @@ class TrainingRequest:
         "Maximum vocabulary size of a word or bpe tokenizer, in tokens. Default: 4096.", None
     )
     validation_split: float | None = _corpus(
-        "Fraction of the text or documents, taken from the end, held out for validation; 0 disables validation. "
+        "Fraction held out for validation: the end of a text, or documents drawn at random; 0 disables validation. "
         "Default: 0.1.",
         None,
         (0.0, 0.9),

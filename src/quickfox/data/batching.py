@@ -9,15 +9,17 @@ advances T tokens per step, and its recurrent state is carried from one step to 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quickfox.data.token_file import TokenSource
+from quickfox.data.dataset import Tokens
+from quickfox.data.document_order import DocumentOrder, DocumentStreams
+from quickfox.data.token_file import TokenSource, gather
 from quickfox.errors import DataError
 
 Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 
 IGNORED = -1
@@ -25,11 +27,12 @@ IGNORED = -1
 
 
 class StreamBatches:
-    """Training batches over a text as a ring of n tokens.
+    """Training batches over a text of n tokens: documents in changing orders, or a plain text as a ring.
 
-    At each step, stream b (a row of the batch) is at token (phase + b * (n // B) + step * T) mod n. It continues from
-    the end of the text at its start, and its state is never reset here. After n / T steps every stream has read the
-    whole text; in n / (B * T) steps, an epoch, the B streams have read it once. The random seed determines the phase.
+    For documents see `DocumentStreams`. In a plain text, stream b (a row of the batch) is at each step at token
+    (phase + b * (n // B) + step * T) mod n. It continues from the end of the text at its start, and its state is never
+    reset here. After n / T steps every stream has read the whole text; in n / (B * T) steps, an epoch, the B streams
+    have read it once. The random seed determines the phase.
 
     Attributes:
         window: T.
@@ -41,6 +44,7 @@ class StreamBatches:
         random_seed: determines the phase; >= 0.
         loss_mask: (n,) bool, whether each token is a training target; None: all are.
         rows: the rows of each batch to return.
+        documents: the order of the documents; None: a plain text.
 
     Raises:
         DataError: the text is shorter than one window and its last target.
@@ -54,6 +58,7 @@ class StreamBatches:
         random_seed: int,
         loss_mask: TokenSource | None = None,
         rows: slice = slice(None),
+        documents: DocumentOrder | None = None,
     ) -> None:
         n = len(ids)
         if n < window + 1:
@@ -69,18 +74,36 @@ class StreamBatches:
         phase = int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0]) % n
         stream_starts = phase + np.arange(batch_size, dtype=np.int64) * (n // batch_size)  # (B,)
         self._stream_starts = stream_starts[rows]
+        self._rows = rows
+        self._documents = None if documents is None else DocumentStreams(documents, batch_size, window)
 
     @property
     def steps_per_epoch(self) -> float:
         """Steps whose batches contain as many tokens as the text."""
         return len(self._ids) / (self._batch_size * self.window)
 
-    def starts(self, step: int) -> list[int]:
-        """The position in the text of the first input of each of `rows` at a step; for its argument see `batch`."""
+    @property
+    def num_rows(self) -> int:
+        """The number of `rows`."""
+        return len(self._stream_starts)
+
+    def positions(self, step: int, num_context: int = 0) -> Int64Array:
+        """The positions in the text of the tokens of a step.
+
+        Args:
+            step: see `batch`.
+            num_context: number of tokens before the inputs whose positions are returned too.
+
+        Returns:
+            (B, num_context + T + 1), only `rows` of it; the last position of a row is that of a target only.
+        """
+        first, length = step * self.window - num_context, num_context + self.window + 1
+        if self._documents is not None:
+            return self._documents.positions(first, length, self._rows)
         n = len(self._ids)
-        advance = step * self.window % n  # a Python integer, which cannot overflow
-        starts: list[int] = ((self._stream_starts + advance) % n).tolist()
-        return starts
+        advance = first % n  # a Python integer, which cannot overflow
+        positions: Int64Array = (self._stream_starts[:, None] + (advance + np.arange(length))) % n
+        return positions
 
     def batch(self, step: int) -> tuple[Int32Array, Int32Array]:
         """Inputs and targets of a step.
@@ -92,26 +115,17 @@ class StreamBatches:
             x: (B, T) int32 token ids, only `rows` of it; each row continues that row of the step before.
             y: (B, T) int32, the token after each of x, or IGNORED.
         """
-        starts = self.starts(step)
-        length = self.window + 1  # the last token of a row is a target only
-        tokens = np.stack([read_ring(self._ids, start, length) for start in starts]).astype(np.int32)  # (B, T + 1)
+        positions = self.positions(step)
+        tokens = gather(self._ids, positions).astype(np.int32)  # (B, T + 1)
         x, y = np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
         if self._loss_mask is not None:
-            y[~np.stack([read_ring(self._loss_mask, start, length)[1:] for start in starts])] = IGNORED
+            y[~gather(self._loss_mask, positions)[:, 1:]] = IGNORED
         return x, y
 
 
-def read_ring(source: TokenSource, start: int, length: int) -> npt.NDArray[Any]:
-    """`length` elements of a text that is continued at its start after its end, from any position `start` on."""
-    n = len(source)
-    start %= n
-    parts = []
-    while start + length > n:
-        parts.append(source[start:n])
-        length -= n - start
-        start = 0
-    last = source[start : start + length]
-    return np.concatenate([*parts, last]) if parts else last
+def open_batches(tokens: Tokens, batch_size: int, window: int, random_seed: int, rows: slice) -> StreamBatches:
+    """The training batches over the tokens of a text; arguments and errors are those of `StreamBatches`."""
+    return StreamBatches(tokens.ids, batch_size, window, random_seed, tokens.loss_mask, rows, tokens.documents)
 
 
 @dataclass(frozen=True)

@@ -1,59 +1,25 @@
-"""Encode a corpus to token files, in bounded memory, and split it into training and validation tokens.
+"""The tokens of a text, in memory or in the files that `encoding.py` writes: open, divide, check and remove them."""
 
-The ids are in files of `token_file.py` in the tokenizer's `token_dtype`; if not all of them are training targets, the
-loss mask is in a second file, one byte per id. The files belong to one run on one machine. Their digest shows damage.
-"""
-
+import dataclasses
 import hashlib
-import math
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quickfox.data.token_file import (
-    SHARD_BYTES,
-    ShardWriter,
-    TokenFile,
-    TokenSource,
-    little_endian,
-    shard_paths,
-)
-from quickfox.errors import DataError, NoInputError
+from quickfox.data.document_order import MAX_UNITS, DocumentOrder, Permutation
+from quickfox.data.token_file import TokenFile, TokenSource, gather, shard_paths
+from quickfox.errors import NoInputError
 from quickfox.files.errors import translate_read_errors, translate_write_errors
-from quickfox.system.threads import map_ahead
-from quickfox.text.corpus import Corpus
-from quickfox.text.segmentation import align_chunks, limit_chunks, split_chunks
-from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_text
+from quickfox.tokenizers.base import TokenIds, Tokenizer, UnknownToken
 
-_BYTES_IN_MEMORY = 2**26
+BYTES_IN_MEMORY = 2**26
 _CHUNK_LENGTH = 2**20
-
-
-@dataclass(frozen=True)
-class EncodedCorpus:
-    """Counts and digests of an encoded corpus.
-
-    Attributes:
-        tokens: number of token ids written.
-        training_tokens: number of those before the held-out part.
-        characters: number of characters read, unknown ones included.
-        unknown: count of each character that is not in the vocabulary; these are skipped.
-        digest: hexadecimal sha256 of the text in UTF-8; equals `Corpus.digest()` unless a file changed.
-        tokens_digest: the result of `tokens_digest` for undamaged files.
-    """
-
-    tokens: int
-    training_tokens: int
-    characters: int
-    unknown: Counter[str]
-    digest: str
-    tokens_digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,21 +29,31 @@ class Tokens:
     Attributes:
         ids: (n,) token ids, an array or a file.
         loss_mask: (n,) bool, whether each is a training target; None: all are.
+        unknown_token: the one of them that stands for unknown characters; None: there is none.
+        documents: the order in which their documents are read in training; None: that of the text.
     """
 
     ids: TokenSource
     loss_mask: TokenSource | None = None
+    unknown_token: UnknownToken | None = None
+    documents: DocumentOrder | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def split(self, at: int) -> tuple["Tokens", "Tokens"]:
-        """Views of the first `at` tokens and of the rest."""
-        return self._part(0, at), self._part(at, len(self))
-
-    def _part(self, start: int, stop: int) -> "Tokens":
+    def part(self, start: int, stop: int) -> "Tokens":
+        """A view of the tokens from `start` up to `stop`, without an order of documents."""
         mask = None if self.loss_mask is None else _part(self.loss_mask, start, stop)
-        return Tokens(_part(self.ids, start, stop), mask)
+        return Tokens(_part(self.ids, start, stop), mask, self.unknown_token)
+
+    @property
+    def in_counting_order(self) -> TokenSource:
+        """The ids in the order in which n-grams are counted: that of the first pass, not that of the corpus."""
+        return self.ids if self.documents is None else _PermutedTokens(self.ids, self.documents.first)
+
+    def counting_positions(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The positions in `in_counting_order` of the tokens at `positions`."""
+        return positions if self.documents is None else self.documents.first.from_text(positions)
 
     @cached_property
     def num_targets(self) -> int:
@@ -89,113 +65,26 @@ class Tokens:
         return int(count) - int(self.loss_mask[:1][0])
 
 
+class _PermutedTokens:
+    """Token ids whose documents are in another order."""
+
+    def __init__(self, ids: TokenSource, permutation: Permutation) -> None:
+        self._ids = ids
+        self._permutation = permutation
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: slice) -> npt.NDArray[Any]:
+        start, stop, _ = index.indices(len(self))
+        firsts = range(start, max(start, stop), _CHUNK_LENGTH)
+        positions = (np.arange(first, min(first + _CHUNK_LENGTH, stop)) for first in firsts)
+        parts = [gather(self._ids, self._permutation.to_text(each)) for each in positions]
+        return np.concatenate([self._ids[0:0], *parts])
+
+
 def _part(source: TokenSource, start: int, stop: int) -> TokenSource:
     return source.part(start, stop) if isinstance(source, TokenFile) else source[start:stop]
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedChunk:
-    """A chunk of a text and its tokens; see `Tokens`."""
-
-    text: str
-    ids: TokenIds
-    loss_mask: LossMask | None
-
-
-def encode_chunks(
-    chunks: Iterable[str], tokenizer: Tokenizer, unknown: Counter[str] | None = None
-) -> Iterator[EncodedChunk]:
-    """Encodes a plain text; an unknown character is counted in `unknown` if given, else raises DataError."""
-    for chunk in limit_chunks(chunks) if tokenizer.kind in ("char", "byte") else align_chunks(chunks):
-        yield EncodedChunk(chunk, tokenizer.encode(chunk, unknown), None)
-
-
-def encode_corpus_chunks(
-    corpus: Corpus, tokenizer: Tokenizer, unknown: Counter[str] | None = None, training_units: int | None = None
-) -> Iterator[EncodedChunk]:
-    """Encodes a corpus, in chunks or documents.
-
-    Before the first document and after each one comes the end-of-text token. That first one and the parts that are only
-    read are not training targets. The held-out part of a plain text, after `training_units` characters, is encoded as a
-    text of its own, so that no token belongs to both parts.
-
-    Raises:
-        DataError: a character is unknown and `unknown` is not given; or the corpus is damaged or malformed.
-        NoInputError, StorageError: a file was removed, or reading failed.
-    """
-    if not corpus.has_documents:
-        for part in split_chunks(corpus.iter_text(), training_units):
-            yield from encode_chunks(part, tokenizer, unknown)
-        return
-    if tokenizer.end_of_text is None:
-        raise DataError("the tokenizer has no end-of-text token, which a corpus of documents requires")
-    end = start_of_text(tokenizer)
-    yield EncodedChunk("", end, np.zeros(1, np.bool_))
-    for document in corpus.iter_documents():
-        parts = [tokenizer.encode(text, unknown) for text, _ in document.parts]
-        is_target = [is_learned for _, is_learned in document.parts]
-        mask = np.repeat([*is_target, document.is_end_learned], [*map(len, parts), 1])
-        yield EncodedChunk(document.text, np.concatenate([*parts, end]), mask)
-
-
-def encode_corpus(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    path: Path,
-    training_units: int | None = None,
-    shard_bytes: int = SHARD_BYTES,
-) -> EncodedCorpus:
-    """Writes the token ids of a corpus to the file `path`, and its loss mask, if any, to `loss_mask_path(path)`.
-
-    On failure no file is left. The files are not flushed to the disk: a power failure can lose them.
-
-    Args:
-        corpus: plain text or documents.
-        tokenizer: its tokens.
-        path: of the first file.
-        training_units: number of characters of a plain text, or of documents, before the held-out part; None: no part
-            is held out.
-        shard_bytes: maximum size of a file, a multiple of the token size; more tokens are split into shards.
-
-    Raises:
-        CannotCreateError: `path` cannot be created.
-        StorageError: reading the corpus or writing failed.
-        DataError, NoInputError: the corpus is not readable text, or a file was removed.
-    """
-    tokens = training_tokens = characters = 0
-    unknown: Counter[str] = Counter()
-    file_dtype = little_endian(tokenizer.token_dtype)
-    with_mask = corpus.has_documents
-    sha256 = hashlib.sha256()
-    remove_tokens(path)  # of an earlier attempt, which may have more shards
-    ids, masks = ShardWriter(path, shard_bytes), ShardWriter(loss_mask_path(path), shard_bytes)
-    with translate_write_errors(path):
-
-        def write(chunk: EncodedChunk) -> EncodedChunk:
-            ids.write(chunk.ids.astype(file_dtype, copy=False).tobytes())
-            if chunk.loss_mask is not None:
-                masks.write(chunk.loss_mask.tobytes())
-            else:
-                sha256.update(chunk.text.encode())
-            return chunk
-
-        try:
-            with ids, masks:
-                ids.write(b"")  # creates the file of an empty text
-                chunks = encode_corpus_chunks(corpus, tokenizer, unknown, training_units)
-                for number, chunk in enumerate(map_ahead(write, chunks, threads=1)):
-                    tokens += len(chunk.ids)
-                    characters += len(chunk.text)
-                    units = number if with_mask else characters  # chunk 0 of documents is the first end of text
-                    if training_units is None or units <= training_units:
-                        training_tokens = tokens
-        except BaseException:
-            remove_tokens(path)
-            raise
-    if with_mask:
-        ids.sha256.update(masks.sha256.digest())
-    digest = corpus.digest() if with_mask else sha256.hexdigest()
-    return EncodedCorpus(tokens, training_tokens, characters, unknown, digest, ids.sha256.hexdigest())
 
 
 def tokens_digest(path: Path, *, has_loss_mask: bool) -> str | None:
@@ -249,23 +138,50 @@ def collect_tokens(chunks: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds
     """
     with (
         translate_write_errors(None, "write tokens to"),
-        tempfile.SpooledTemporaryFile(max_size=_BYTES_IN_MEMORY) as file,
+        tempfile.SpooledTemporaryFile(max_size=BYTES_IN_MEMORY) as file,
     ):
         for ids in chunks:
             file.write(ids.astype(dtype, copy=False).tobytes())
-        if file.tell() > _BYTES_IN_MEMORY:
+        if file.tell() > BYTES_IN_MEMORY:
             file.flush()
             return np.memmap(file, dtype=dtype, mode="r")
         file.seek(0)
         return np.frombuffer(file.read(), dtype=dtype)
 
 
-def open_corpus_tokens(path: Path, dtype: npt.DTypeLike, *, has_loss_mask: bool) -> Tokens:
-    """The tokens that `encode_corpus` wrote to `path`, of `dtype`; raises as `TokenFile`."""
-    mask = TokenFile(loss_mask_path(path), np.bool_) if has_loss_mask else None
-    return Tokens(TokenFile(path, dtype), mask)
+def open_corpus_tokens(path: Path, tokenizer: Tokenizer, *, has_documents: bool) -> Tokens:
+    """The tokens that `encode_corpus` wrote to `path`; raises as `TokenFile`."""
+    mask = TokenFile(loss_mask_path(path), np.bool_) if has_documents else None
+    return Tokens(TokenFile(path, tokenizer.token_dtype), mask, tokenizer.unknown_token)
 
 
-def training_share(length: int, validation_split: float) -> int:
-    """Number of characters, documents or tokens of `length` to train on, which come first; the rest are held out."""
-    return math.floor(round(length * (1.0 - validation_split), 6))  # rounded: 10 * (1 - 0.9) is slightly below 1
+def split_tokens(tokens: Tokens, tokenizer: Tokenizer, training_tokens: int, random_seed: int) -> tuple[Tokens, Tokens]:
+    """The first `training_tokens` tokens, for training, and the others, for validation.
+
+    Documents, whose tokens have a loss mask, are read in training in an order that `random_seed` determines.
+    """
+    training, held_out = tokens.part(0, training_tokens), tokens.part(training_tokens, len(tokens))
+    if tokens.loss_mask is not None and tokenizer.end_of_text is not None:
+        starts = find_documents(training.ids, tokenizer.end_of_text)
+        training = dataclasses.replace(training, documents=DocumentOrder(starts, random_seed))
+    return training, held_out
+
+
+def find_documents(ids: TokenSource, end_of_text: int) -> npt.NDArray[np.int64]:
+    """The start of each document of a text, and its length; of more than MAX_UNITS only of groups of neighbors.
+
+    Args:
+        ids: (n,) token ids, the last of which is `end_of_text`.
+        end_of_text: the token after each document.
+    """
+    starts, group = [np.zeros(1, np.int64)], 1
+    number = 0
+    for first in range(0, len(ids), _CHUNK_LENGTH):
+        ends = first + np.flatnonzero(ids[first : first + _CHUNK_LENGTH] == end_of_text) + 1
+        numbers = np.arange(number + 1, number + 1 + len(ends))
+        number += len(ends)
+        starts.append(ends[numbers % group == 0])
+        while sum(map(len, starts)) > MAX_UNITS:
+            starts, group = [np.concatenate(starts)[::2]], 2 * group
+    found = np.concatenate(starts)
+    return found if found[-1] == len(ids) else np.append(found, len(ids))

@@ -7,6 +7,7 @@ process, and a training run would soon map the whole corpus.
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
@@ -29,6 +30,20 @@ class TokenSource(Protocol):
 
     def __getitem__(self, index: slice, /) -> npt.NDArray[Any]:
         """The elements of a slice without a step."""
+
+
+def gather(source: TokenSource, positions: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """The elements at positions of any shape, which are read in runs of consecutive ones."""
+    if isinstance(source, np.ndarray):
+        return source[positions]
+    flat = positions.reshape(-1)
+    ends = np.append(np.flatnonzero(np.diff(flat) != 1) + 1, len(flat))
+    starts = flat[np.append(0, ends[:-1])]
+    lengths = np.diff(ends, prepend=0)
+    runs = zip(starts.tolist(), lengths.tolist(), strict=True)
+    if isinstance(source, TokenFile):
+        return source.read_runs(runs).reshape(positions.shape)
+    return np.concatenate([source[start : start + length] for start, length in runs]).reshape(positions.shape)
 
 
 class TokenFile:
@@ -74,6 +89,16 @@ class TokenFile:
             start += last - first
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self._dtype), *parts])
 
+    def read_runs(self, runs: Iterable[tuple[int, int]]) -> npt.NDArray[Any]:
+        """The elements of several runs, (first element, number of elements), of this part one after the other.
+
+        Raises:
+            StorageError: reading failed, or a file was truncated.
+        """
+        if len(self._shards) > 1:
+            return np.concatenate([self[start : start + length] for start, length in runs])
+        return self._shards[0].read_runs((self._start + start, length) for start, length in runs)
+
 
 class _Shard:
     """One open file."""
@@ -92,6 +117,18 @@ class _Shard:
         size = (stop - start) * self._dtype.itemsize
         with translate_read_errors(self._path):
             data = os.pread(self._file.fileno(), size, start * self._dtype.itemsize)
+        return self._to_array(data, size)
+
+    def read_runs(self, runs: Iterable[tuple[int, int]]) -> npt.NDArray[Any]:
+        descriptor, item_bytes = self._file.fileno(), self._dtype.itemsize
+        parts, size = [], 0
+        with translate_read_errors(self._path):
+            for start, length in runs:
+                parts.append(os.pread(descriptor, length * item_bytes, start * item_bytes))
+                size += length * item_bytes
+        return self._to_array(b"".join(parts), size)
+
+    def _to_array(self, data: bytes, size: int) -> npt.NDArray[Any]:
         if len(data) != size:
             raise StorageError(f"cannot read {self._path}: it was truncated")
         return np.frombuffer(data, self._dtype)

@@ -20,6 +20,7 @@ MAX_NGRAMS = 2**23
 """Of the counted tables, which take 100 MB."""
 
 _EVALUATION_TOKENS = 2**16  # evaluated at a time
+_MIN_KNOWN_PROBABILITY = 1e-6  # of all known characters together: a bound against rounding
 
 
 def baseline_bits(
@@ -56,8 +57,14 @@ def measure_ngram_loss(model: NgramLanguageModel, tokens: Tokens) -> float | Non
     state, total = model.initial_state(1), 0.0
     for start in range(0, len(tokens) - 1, _EVALUATION_TOKENS):
         ids = tokens.ids[start : start + _EVALUATION_TOKENS + 1][None].astype(np.int64)
-        probs, state = model.target_probs(ids[:, :-1], ids[:, 1:], state)
+        inputs, targets = ids[:, :-1], ids[:, 1:]
+        probs, next_state = model.target_probs(inputs, targets, state)
         losses = -np.log(probs[0], dtype=np.float64)
+        if tokens.unknown_token is not None:  # the model without it: its probability is distributed among the others
+            unknown_probs, _ = model.target_probs(inputs, np.full_like(targets, tokens.unknown_token.token_id), state)
+            losses += np.log(np.maximum(1.0 - unknown_probs[0], _MIN_KNOWN_PROBABILITY))
+            tokens.unknown_token.add_cost(losses, targets[0])
+        state = next_state
         if tokens.loss_mask is not None:
             losses = losses[tokens.loss_mask[start + 1 : start + 1 + len(losses)]]
         total += float(losses.sum())

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from quickfox.data.dataset import EncodedChunk, Tokens, collect_tokens
+from quickfox.data.dataset import Tokens, collect_tokens
+from quickfox.data.encoding import EncodedChunk
 from quickfox.evaluation.predictions import predict
 from quickfox.models.language_model import LanguageModel
 from quickfox.tokenizers.base import Tokenizer
@@ -40,7 +41,7 @@ def block_losses(model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[En
 
     ids = collect_tokens(read(), tokenizer.token_dtype)
     mask = np.concatenate(masks) if masks else None
-    bits = predict(model, Tokens(ids, mask)).bits
+    bits = predict(model, Tokens(ids, mask, tokenizer.unknown_token)).bits
     token_bytes = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary_size)])
     if mask is None:
         sizes = token_bytes[ids[1:]]

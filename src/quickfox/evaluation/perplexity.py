@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from quickfox.data.batching import ValidationWindow, count_validation_segments, iter_validation_windows
-from quickfox.data.dataset import EncodedChunk, Tokens, collect_tokens
+from quickfox.data.dataset import Tokens, collect_tokens
+from quickfox.data.encoding import EncodedChunk
 from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
 from quickfox.models.language_model import LanguageModel, replace_first
@@ -41,7 +42,8 @@ class Evaluation:
         tokens: number of predicted tokens: all but the first.
         characters: number of characters of these tokens.
         bytes: number of bytes of these characters in UTF-8.
-        unknown_characters: number of characters left out, because the model does not know them.
+        unknown_characters: number of characters that the model does not know. They are predicted as its unknown token;
+            a model of an earlier version, without that token, leaves them out.
         nats_per_token: mean cross-entropy.
         perplexity: exp(nats_per_token).
         bits_per_character: comparable between tokenizers.
@@ -73,7 +75,7 @@ def evaluate(
         model: the language model.
         tokenizer: its tokenizer.
         chunks: the text, encoded by that tokenizer.
-        unknown: counts the characters left out of `chunks` while these are read; None: none are.
+        unknown: counts the unknown characters of `chunks` while these are read; None: there are none.
 
     Raises:
         NoInputError: the text is empty.
@@ -83,10 +85,16 @@ def evaluate(
     previously_unknown = 0 if unknown is None else unknown.total()
     baseline = CompressionBaseline()
     masks: list[np.ndarray] = []
+    unknown_token = tokenizer.unknown_token
+    surplus_bytes = 0  # of the unknown token over the characters it stands for
 
     def read() -> Iterator[np.ndarray]:
+        nonlocal surplus_bytes
         for chunk in chunks:
             baseline.add(chunk.text)
+            if unknown_token is not None:
+                first_target = 1 if baseline.characters == len(chunk.text) else 0  # not the first token of the text
+                surplus_bytes += _count_surplus_bytes(chunk, tokenizer, unknown_token.token_id, first_target)
             if chunk.loss_mask is not None:
                 masks.append(chunk.loss_mask)
             yield chunk.ids
@@ -94,10 +102,11 @@ def evaluate(
     ids = collect_tokens(read(), tokenizer.token_dtype)
     if baseline.characters == 0:
         raise NoInputError("the text is empty: evaluation requires at least 2 tokens")
-    tokens = Tokens(ids, np.concatenate(masks) if masks else None)
-    nats_per_token, error = measure_loss(model, tokens.ids, tokens.loss_mask)
+    tokens = Tokens(ids, np.concatenate(masks) if masks else None, unknown_token)
+    nats_per_token, error = measure_loss(model, tokens)
     counts = np.bincount(ids[1:] if tokens.loss_mask is None else ids[1:][tokens.loss_mask[1:]])
     characters, num_bytes = _text_size(tokenizer, counts)
+    num_bytes -= surplus_bytes
     bits = nats_per_token * tokens.num_targets / math.log(2)
     with np.errstate(over="ignore"):  # infinite if the model is certain of wrong tokens
         perplexity = float(np.exp(nats_per_token))
@@ -124,15 +133,28 @@ def _text_size(tokenizer: Tokenizer, counts: np.ndarray) -> tuple[int, int]:
     return int(np.dot(counts, first_bytes)), int(np.dot(counts, [len(text) for text in texts]))
 
 
-def measure_loss(
-    model: LanguageModel, ids: TokenSource, loss_mask: TokenSource | None = None
-) -> tuple[float, float | None]:
-    """The mean cross-entropy, in nats per token, of every token of `ids` but the first, and its standard error.
+def _count_surplus_bytes(chunk: EncodedChunk, tokenizer: Tokenizer, unknown_token: int, first_target: int) -> int:
+    """By how many bytes more the unknown tokens of a chunk have than their characters in UTF-8.
+
+    Only of targets: from the token `first_target` of the chunk on.
+    """
+    is_unknown = chunk.ids == unknown_token
+    if not is_unknown.any():
+        return 0
+    is_target = np.arange(len(chunk.ids)) >= first_target
+    if chunk.loss_mask is not None:
+        is_target &= chunk.loss_mask
+    characters = (character for character in chunk.text if character not in tokenizer.known_characters)
+    sizes = np.array([len(character.encode()) for character in characters])  # in the order of the tokens
+    return int((len(tokenizer.token_bytes(unknown_token)) - sizes)[is_target[is_unknown]].sum())
+
+
+def measure_loss(model: LanguageModel, tokens: Tokens) -> tuple[float, float | None]:
+    """The mean cross-entropy, in nats per token, of every target of a text, and its standard error.
 
     Args:
-        model: the language model.
-        ids: (n,) token ids of the text.
-        loss_mask: (n,) bool, the tokens that count; None: all.
+        model: the language model; it never predicts the unknown token.
+        tokens: of the text.
 
     Returns:
         The mean; and its standard error, None if the text fills less than two bins.
@@ -140,17 +162,20 @@ def measure_loss(
     Raises:
         DataError: no token can be predicted.
     """
-    segments = count_validation_segments(len(ids), SEGMENTS, _warm_up(model))
+    segments = count_validation_segments(len(tokens), SEGMENTS, _warm_up(model))
     bins = math.ceil(MIN_BINS / segments)  # per segment
     bin_sums, bin_counts = np.zeros((2, bins, segments))
     total = 0.0
-    num_targets = Tokens(ids, loss_mask).num_targets
+    num_targets = tokens.num_targets
     if num_targets == 0:
         raise DataError(
-            f"a text of at least 2 tokens is required to measure a loss, one of them a target; this one has {len(ids)}"
+            f"a text of at least 2 tokens is required to measure a loss, one of them a target; this one has "
+            f"{len(tokens)}"
         )
-    for window, logits in iter_logits(model, ids, loss_mask):
+    for window, logits in iter_logits(model, tokens.ids, tokens.loss_mask):
         losses = cross_entropy(logits, window.y)  # (S, T)
+        if tokens.unknown_token is not None:
+            tokens.unknown_token.add_cost(losses, window.y)
         # The same in all segments; the last after all targets, when the rest of the text is not part of the loss mask.
         index = min(int(bin_counts.sum() * bins / num_targets), bins - 1)
         bin_sums[index] += np.einsum("st,st->s", losses, window.weight)

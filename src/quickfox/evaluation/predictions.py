@@ -62,7 +62,10 @@ def predict(model: LanguageModel, tokens: Tokens) -> Predictions:
         highest = logits.max(axis=-1)
         totals = np.exp(logits - highest[..., None]).sum(axis=-1)
         targets = np.take_along_axis(logits, window.y[..., None], axis=-1)[..., 0]
-        bits = (np.log(totals) + highest - targets) / math.log(2)
+        losses = np.log(totals) + highest - targets
+        if tokens.unknown_token is not None:
+            tokens.unknown_token.add_cost(losses, window.y)
+        bits = losses / math.log(2)
         columns.append((window.weight > 0, window.y, bits, 1 / totals, targets >= highest))
     is_target, *rest = (np.concatenate(column, axis=1) for column in zip(*columns, strict=True))
     ids, bits, confidences, is_right = (column[is_target] for column in rest)  # segment by segment

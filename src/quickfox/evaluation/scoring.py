@@ -2,8 +2,8 @@
 
 The surprisal of a token is -log2 p(token | the text before it), its information content in bits (Shannon 1948, "A
 mathematical theory of communication"), distributed evenly over the token's characters. Every text is scored
-independently: the state is zero, and the end-of-text token or else a line feed is read first, if the model has one, so
-that the first character is predicted too.
+independently: the state is zero, and the end-of-text token or else a line feed or the unknown token is read first, if
+the model has one, so that the first character is predicted too.
 
 Texts of similar length are processed as a batch, on several threads. A text of more than SEGMENT tokens is divided into
 segments, each processed after the WARM_UP tokens before it, whose final state is (very nearly) that of the text read
@@ -43,11 +43,12 @@ class Score:
     """The surprisal of a text.
 
     Attributes:
-        bits: (number of characters,) float32, the surprisal of each; 0 where it is not defined: for characters that the
-            model does not know, and, if no token is read before the text, for those of the first token.
+        bits: (number of characters,) float32, the surprisal of each; 0 where it is not defined: if no token is read
+            before the text, for the characters of the first token, and for unknown characters of a model of an earlier
+            version, which has no token for them.
         tokens: number of predicted tokens.
         characters: number of characters of these tokens.
-        unknown_characters: number of characters left out, because the model does not know them.
+        unknown_characters: number of characters that the model does not know.
     """
 
     bits: np.ndarray
@@ -130,13 +131,15 @@ def score(
         model: the language model.
         tokenizer: its tokenizer.
         texts: any number of them, of any length; lines without their line ends.
-        unknown: if given, characters that the tokenizer does not know are left out and counted here.
+        unknown: if given, characters that the tokenizer does not know are counted here.
         threads: number of batches processed at the same time, >= 1; if more than one, NumPy should use one thread.
 
     Raises:
         DataError: a character is unknown, and `unknown` is not given.
     """
     start = start_of_text(tokenizer)
+    if not len(start) and tokenizer.unknown_token is not None:
+        start = np.array([tokenizer.unknown_token.token_id], tokenizer.token_dtype)
     encoded = [_encode(tokenizer, text, unknown) for text in texts]
     surprisals = [np.zeros(len(start) + len(ids), np.float32) for ids, _ in encoded]
     warm_up = max(WARM_UP, model.context or 0)
@@ -146,12 +149,34 @@ def score(
         for first in range(1, len(all_ids), SEGMENT):
             end = min(first + SEGMENT, len(all_ids))
             segments.append(_Segment(all_ids[max(0, first - warm_up) : end], surprisal[first:end]))
-    _fill_surprisals(model, tokenizer.vocabulary_size, segments, threads)
+    _fill_surprisals(model, tokenizer, segments, threads)
     token_lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary_size)])
-    return [
-        _make_score(text, surprisal[len(start) :], token_lengths[ids], unknown_counts, predicts_first=len(start) > 0)
-        for text, (ids, unknown_counts), surprisal in zip(texts, encoded, surprisals, strict=True)
-    ]
+    scores = []
+    for text, (ids, unknown_counts), surprisal in zip(texts, encoded, surprisals, strict=True):
+        lengths = token_lengths[ids]
+        is_left_out = np.zeros(len(text), bool)
+        if unknown_counts:
+            is_unknown = np.isin(code_points(text), code_points("".join(unknown_counts)))
+            if tokenizer.unknown_token is None:
+                is_left_out = is_unknown
+            else:
+                characters = itertools.compress(text, is_unknown)
+                lengths[ids == tokenizer.unknown_token.token_id] = [len(_utf8(character)) for character in characters]
+        scores.append(
+            _make_score(
+                text,
+                surprisal[len(start) :],
+                lengths,
+                is_left_out,
+                unknown_characters=unknown_counts.total(),
+                predicts_first=len(start) > 0,
+            )
+        )
+    return scores
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 def _encode(tokenizer: Tokenizer, text: str, unknown: Counter[str] | None) -> tuple[TokenIds, Counter[str]]:
@@ -164,33 +189,37 @@ def _encode(tokenizer: Tokenizer, text: str, unknown: Counter[str] | None) -> tu
 
 
 def _make_score(
-    text: str, bits: np.ndarray, lengths: np.ndarray, unknown_counts: Counter[str], *, predicts_first: bool
+    text: str,
+    bits: np.ndarray,
+    lengths: np.ndarray,
+    is_left_out: np.ndarray,
+    *,
+    unknown_characters: int,
+    predicts_first: bool,
 ) -> Score:
     """The score of a text.
 
     Args:
         bits: (n,) float32, the surprisal of each token of `text`; distributed evenly over the token's bytes.
         lengths: (n,) number of bytes of each token.
-        unknown_counts: characters of the text that its tokens do not include.
+        is_left_out: (number of characters,) bool, whether each has no token.
+        unknown_characters: see `Score`.
         predicts_first: whether the first token was predicted.
     """
-    known, is_known = text, np.ones(len(text), bool)
-    if unknown_counts:
-        is_known = ~np.isin(code_points(text), code_points("".join(unknown_counts)))
-        known = "".join(itertools.compress(text, is_known))
-    data = np.frombuffer(known.encode(), np.uint8)
+    known = "".join(itertools.compress(text, ~is_left_out)) if is_left_out.any() else text
+    data = np.frombuffer(_utf8(known), np.uint8)
     first_bytes = np.flatnonzero(data & 0xC0 != 0x80)  # of each character; its other bytes are 10xxxxxx
     if len(first_bytes) < len(bits) or (lengths != 1).any():
         bits = np.repeat(bits / lengths, lengths)  # (n,) -> (bytes,)
         bits = np.add.reduceat(bits, first_bytes) if len(first_bytes) else bits  # (bytes,) -> (known characters,)
     character_bits = np.zeros(len(text), np.float32)
-    character_bits[is_known] = bits
+    character_bits[~is_left_out] = bits
     skipped = 0 if predicts_first else 1  # tokens
     return Score(
         bits=character_bits,
         tokens=len(lengths[skipped:]),
         characters=len(known) - int(np.searchsorted(first_bytes, lengths[:skipped].sum())),
-        unknown_characters=unknown_counts.total(),
+        unknown_characters=unknown_characters,
     )
 
 
@@ -207,7 +236,7 @@ class _Segment:
     surprisal: np.ndarray
 
 
-def _fill_surprisals(model: LanguageModel, vocabulary_size: int, segments: list[_Segment], threads: int) -> None:
+def _fill_surprisals(model: LanguageModel, tokenizer: Tokenizer, segments: list[_Segment], threads: int) -> None:
     """Fills the surprisal of all segments.
 
     Several threads with single-threaded NumPy are 25 % faster than one thread with multi-threaded NumPy, because the
@@ -216,18 +245,20 @@ def _fill_surprisals(model: LanguageModel, vocabulary_size: int, segments: list[
     longest_first = sorted(segments, key=lambda segment: -len(segment.ids))
     batch_size = min(BATCH_SIZE, math.ceil(len(segments) / threads)) or 1
     batches = [longest_first[first : first + batch_size] for first in range(0, len(segments), batch_size)]
-    window = max(1, min(WINDOW, _WINDOW_LOGITS // (batch_size * vocabulary_size)))
+    window = max(1, min(WINDOW, _WINDOW_LOGITS // (batch_size * tokenizer.vocabulary_size)))
     stopped = threading.Event()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for _ in pool.map(lambda batch: _fill_batch(model, batch, window, stopped), batches):
+            for _ in pool.map(lambda batch: _fill_batch(model, tokenizer, batch, window, stopped), batches):
                 pass
         except BaseException:  # a signal must not wait for the running batches
             stopped.set()
             raise
 
 
-def _fill_batch(model: LanguageModel, segments: list[_Segment], window: int, stopped: threading.Event) -> None:
+def _fill_batch(
+    model: LanguageModel, tokenizer: Tokenizer, segments: list[_Segment], window: int, stopped: threading.Event
+) -> None:
     """Fills the surprisal of segments sorted by descending length; the batch shrinks as shorter ones end."""
     lengths = np.array([len(segment.ids) - 1 for segment in segments])  # (B,) tokens to predict
     tokens = np.zeros((len(segments), lengths[0] + 1), np.int32)  # (B, longest)
@@ -243,6 +274,9 @@ def _fill_batch(model: LanguageModel, segments: list[_Segment], window: int, sto
         inputs = tokens[:active, start : min(start + window, lengths[0])]  # (active, T)
         targets = tokens[:active, start + 1 : start + 1 + window]
         logits, state = model.forward(inputs, state)
-        bits[:active, start : start + window] = cross_entropy(logits, targets) / math.log(2)
+        losses = cross_entropy(logits, targets)
+        if tokenizer.unknown_token is not None:
+            tokenizer.unknown_token.add_cost(losses, targets)
+        bits[:active, start : start + window] = losses / math.log(2)
     for row, segment, length in zip(bits, segments, lengths, strict=True):
         segment.surprisal[:] = row[length - len(segment.surprisal) : length]

@@ -20,7 +20,7 @@ from quickfox.checkpoints.checkpoint import ModelBundle
 from quickfox.config.model import ModelConfig
 from quickfox.errors import UnavailableError, UsageError
 from quickfox.export.llama import llama_tensors
-from quickfox.export.tokenizer_json import end_of_text_name
+from quickfox.export.tokenizer_json import UNKNOWN, end_of_text_name
 from quickfox.models.attention import RMS_NORM_EPSILON, ROTARY_BASE
 from quickfox.models.parameters import feed_forward_dim
 from quickfox.tokenizers.base import Tokenizer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "model.gguf"
 
-_NORMAL, _CONTROL = 1, 3  # token types
+_NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # token types
 
 
 def check_tokenizer(tokenizer: Tokenizer) -> None:
@@ -108,10 +108,16 @@ def _add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer) -> None:
         tokens = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocabulary_size)]
         names = [_escape(token) or str(end_of_text_name(tokenizer)) for token in tokens]
         writer.add_tokenizer_model("rwkv")
-        # llama.cpp cannot leave out unknown characters: each of their bytes becomes a space.
-        writer.add_unk_token_id(int(tokenizer.encode(" ")[0]) if " " in tokenizer.known_characters else 0)
+        if tokenizer.unknown_token is not None:
+            names[tokenizer.unknown_token.token_id] = UNKNOWN
+            writer.add_unk_token_id(tokenizer.unknown_token.token_id)  # one for each byte of an unknown character
+        else:  # llama.cpp cannot leave out unknown characters: each of their bytes becomes a space
+            writer.add_unk_token_id(int(tokenizer.encode(" ")[0]) if " " in tokenizer.known_characters else 0)
     writer.add_token_list(names)
-    writer.add_token_types([_NORMAL if tokenizer.token_bytes(token_id) else _CONTROL for token_id in range(len(names))])
+    types = [_NORMAL if tokenizer.token_bytes(token_id) else _CONTROL for token_id in range(len(names))]
+    if tokenizer.unknown_token is not None:
+        types[tokenizer.unknown_token.token_id] = _UNKNOWN
+    writer.add_token_types(types)
     if tokenizer.end_of_text is not None:
         writer.add_bos_token_id(tokenizer.end_of_text)
         writer.add_eos_token_id(tokenizer.end_of_text)

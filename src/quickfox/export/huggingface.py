@@ -7,7 +7,7 @@ from quickfox.checkpoints.checkpoint import ModelBundle
 from quickfox.checkpoints.tensors import format_tensors
 from quickfox.config.model import ModelConfig
 from quickfox.export.llama import llama_tensors
-from quickfox.export.tokenizer_json import end_of_text_name, format_tokenizer_definition
+from quickfox.export.tokenizer_json import UNKNOWN, end_of_text_name, format_tokenizer_definition
 from quickfox.files.json import format_json
 from quickfox.models.attention import RMS_NORM_EPSILON, ROTARY_BASE
 from quickfox.models.parameters import feed_forward_dim
@@ -32,9 +32,13 @@ def write_huggingface(bundle: ModelBundle, directory: Path) -> None:
     }
     if tokenizer.end_of_text is not None:
         tokenizer_config |= dict.fromkeys(("bos_token", "eos_token"), end_of_text_name(tokenizer))
+    generation_config: dict[str, Any] = _special_tokens(tokenizer.end_of_text)
+    if tokenizer.unknown_token is not None:
+        tokenizer_config["unk_token"] = UNKNOWN
+        generation_config["suppress_tokens"] = [tokenizer.unknown_token.token_id]  # an input only
     files = {
         "config.json": format_json(_model_config(config, tokenizer.end_of_text)),
-        "generation_config.json": format_json(_special_tokens(tokenizer.end_of_text)),
+        "generation_config.json": format_json(generation_config),
         "model.safetensors": format_tensors(tensors, {"format": "pt"}),
         "tokenizer.json": format_tokenizer_definition(tokenizer),
         "tokenizer_config.json": format_json(tokenizer_config),

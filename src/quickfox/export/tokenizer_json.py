@@ -17,6 +17,8 @@ from quickfox.tokenizers.word import WordTokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Encoder
 
+UNKNOWN = "<|unknown|>"
+
 _WORD_CHARACTER = r"[\p{L}\p{N}_]"
 _WHITE_SPACE = r"[\s\x1c-\x1f]"
 _PRE_TOKEN = rf" ?{_WORD_CHARACTER}+| ?[^\p{{L}}\p{{N}}_\s\x1c-\x1f]+|{_WHITE_SPACE}"
@@ -35,7 +37,7 @@ def end_of_text_name(tokenizer: Tokenizer) -> str | None:
 def format_tokenizer_definition(tokenizer: Tokenizer) -> bytes:
     """The content of a tokenizer.json, in UTF-8, that encodes and decodes as `tokenizer` does.
 
-    A character tokenizer leaves out characters that it does not know.
+    A character tokenizer without an unknown token leaves out characters that it does not know.
     """
     encoder = _build_encoder(tokenizer)
     name = end_of_text_name(tokenizer)
@@ -56,7 +58,13 @@ def _build_encoder(tokenizer: Tokenizer) -> "Encoder":
     if isinstance(tokenizer, BpeTokenizer):
         return Encoder.from_str(json.dumps(tokenizer.definition))
     if isinstance(tokenizer, CharacterTokenizer):
-        encoder = _build_lookup({text: token_id for token_id, text in enumerate(tokenizer.vocabulary.characters)})
+        vocabulary = {text: token_id for token_id, text in enumerate(tokenizer.vocabulary.characters)}
+        if tokenizer.unknown_token is None:
+            encoder = _build_lookup(vocabulary)
+        else:
+            if tokenizer.end_of_text is not None:  # its id is below that of the unknown token
+                vocabulary[END_OF_TEXT] = tokenizer.end_of_text
+            encoder = _build_lookup(vocabulary | {UNKNOWN: tokenizer.unknown_token.token_id}, UNKNOWN)
         encoder.decoder = decoders.Fuse()
         return encoder
     assert isinstance(tokenizer, ByteTokenizer | WordTokenizer), tokenizer.kind
@@ -71,9 +79,9 @@ def _build_encoder(tokenizer: Tokenizer) -> "Encoder":
     return encoder
 
 
-def _build_lookup(vocabulary: Mapping[str, int]) -> "Encoder":
-    """An encoder of pre-tokens: one token if it is in the vocabulary, else one token per character."""
+def _build_lookup(vocabulary: Mapping[str, int], unknown: str | None = None) -> "Encoder":
+    """An encoder of pre-tokens: one token if it is in the vocabulary, else one per character, or `unknown`."""
     from tokenizers import Tokenizer as Encoder
     from tokenizers import models
 
-    return Encoder(models.BPE(vocab=dict(vocabulary), merges=[], ignore_merges=True))
+    return Encoder(models.BPE(vocab=dict(vocabulary), merges=[], ignore_merges=True, unk_token=unknown))

@@ -4,7 +4,6 @@ Samples are generated as a batch and yielded one after the other. Independent of
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,9 +11,11 @@ import numpy as np
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import UsageError
 from quickfox.generation.beam_search import beam_search
+from quickfox.generation.healing import HealedPrompt, heal_prompt
 from quickfox.generation.sampler import NO_TOKEN, Sampler, log_softmax, prefill
 from quickfox.generation.stopping import Completion, PartialCompletion, Token
 from quickfox.models.language_model import LanguageModel
+from quickfox.text.vocabulary import leave_out_unknown
 from quickfox.tokenizers.base import StreamingDecoder, Tokenizer
 
 MAX_BATCH_SIZE = 64
@@ -74,8 +75,9 @@ def _bias_by_token_id(config: SamplingConfig, tokenizer: Tokenizer) -> np.ndarra
         return None
     bias = np.zeros(tokenizer.vocabulary_size)
     for text, value in config.logit_bias:
-        token_ids = tokenizer.encode(text, Counter())
-        if len(token_ids) != 1 or tokenizer.decode(token_ids) != text:
+        known, unknown = leave_out_unknown(text, tokenizer.known_characters)
+        token_ids = tokenizer.encode(known)
+        if unknown or len(token_ids) != 1:
             raise UsageError(f"logit_bias: {text!r} is not one token of this model", "logit_bias")
         bias[token_ids[0]] += value
     return bias
@@ -94,7 +96,9 @@ class GenerationRequest:
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._prompt_ids = prompt_ids
+        ids = np.asarray(prompt_ids, np.int64)
+        # The hypotheses of a beam search have no rest to spell: they continue the whole prompt.
+        self._prompt = heal_prompt(tokenizer, ids) if config.num_beams == 1 else HealedPrompt(ids)
         self._config = config
         self._is_banned = is_banned
         self._deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
@@ -108,10 +112,18 @@ class GenerationRequest:
 
     def _sample_batch(self, samples: Sequence[int]) -> Iterator[Token | Completion]:
         """Generate a batch; the tokens of its first unfinished sample are yielded at each step."""
-        texts = {sample: DecodedText(sample, self._config, self._tokenizer) for sample in samples}
+        rest = self._prompt.rest
+        texts = {sample: DecodedText(sample, self._config, self._tokenizer, rest) for sample in samples}
         is_banned = None if self._is_banned is None else _token_filter(self._is_banned, texts)
         sampler = Sampler(
-            self._model, self._prompt_ids, self._config, samples, logit_bias=self._logit_bias, is_banned=is_banned
+            self._model,
+            self._prompt.token_ids,
+            self._config,
+            samples,
+            logit_bias=self._logit_bias,
+            is_banned=is_banned,
+            rest=rest,
+            token_bytes=self._tokenizer.tokens,
         )
         if self._config.length == 0:
             for text in texts.values():
@@ -129,7 +141,7 @@ class GenerationRequest:
         """Generate one token of each unfinished sample."""
         token_ids = sampler.step()
         token_texts = [
-            "" if token_id == NO_TOKEN else texts[sample].decoder.add(token_id)
+            "" if token_id == NO_TOKEN else texts[sample].decode(token_id)
             for sample, token_id in zip(sampler.samples, token_ids, strict=True)
         ]
         logits = sampler.logits if self._has_logprobs else None
@@ -138,7 +150,7 @@ class GenerationRequest:
         for sample, token in zip(sampler.samples, tokens, strict=True):
             if token.token_id == NO_TOKEN:
                 texts[sample].finish("nothing_allowed")
-            else:
+            elif not texts[sample].is_in_prompt:
                 texts[sample].append(token, is_out_of_time=is_out_of_time)
         unfinished = [row for row, sample in enumerate(sampler.samples) if texts[sample].finish_reason is None]
         if len(unfinished) < len(token_ids):
@@ -148,7 +160,7 @@ class GenerationRequest:
         """The completions that beam search finds, the most probable first."""
         hypotheses = beam_search(
             self._model,
-            self._prompt_ids,
+            self._prompt.token_ids,
             self._config,
             has_ended=self._has_ended,
             is_out_of_time=self._is_out_of_time,
@@ -158,7 +170,7 @@ class GenerationRequest:
         for sample, hypothesis in enumerate(hypotheses):
             text = DecodedText(sample, self._config, self._tokenizer)
             token_ids = hypothesis.token_ids
-            token_texts = [text.decoder.add(token_id) for token_id in token_ids]
+            token_texts = list(map(text.decode, token_ids))
             logits = self._logits_before(token_ids) if self._has_logprobs else None
             for token in make_tokens(self._tokenizer, token_ids, token_texts, logits, self._config.logprobs):
                 text.append(token, is_out_of_time=False)
@@ -179,7 +191,7 @@ class GenerationRequest:
 
     def _logits_before(self, token_ids: Sequence[int]) -> np.ndarray:
         """The model's logits at each token of a continuation: (n,) -> (n, V)."""
-        first, state = prefill(self._model, np.asarray(self._prompt_ids, np.int64))  # (V,)
+        first, state = prefill(self._model, self._prompt.token_ids)  # (V,)
         if len(token_ids) < 2:
             return first[np.newaxis][: len(token_ids)]
         rest, _ = self._model.forward(np.array([token_ids[:-1]]), state)  # (1, n - 1, V)
@@ -215,20 +227,46 @@ def make_tokens(
             token_id,
             text,
             float(row[token_id]),
-            tuple((tokenizer.decode([other]), float(row[other])) for other in others),
+            tuple((tokenizer.decode([other]), float(row[other])) for other in others if row[other] > -np.inf),
         )
         for token_id, text, row, others in zip(token_ids, texts, logprobs, top_ids, strict=True)
     ]
 
 
 class DecodedText(PartialCompletion):
-    """A partial completion, and the decoder of its tokens."""
+    """A partial completion, and the decoder of its tokens, the first of which spell the rest of the prompt.
 
-    def __init__(self, sample: int, config: SamplingConfig, tokenizer: Tokenizer) -> None:
+    Args:
+        sample, config, tokenizer: see `complete`.
+        rest: the bytes of the rest of the prompt, which are not part of the completion.
+    """
+
+    def __init__(self, sample: int, config: SamplingConfig, tokenizer: Tokenizer, rest: bytes = b"") -> None:
         super().__init__(sample, config.stop, tokenizer.end_of_text, config.length)
-        self.decoder = StreamingDecoder(tokenizer)
+        self.is_in_prompt = False
+        """Whether the token that was decoded last adds nothing to the rest of the prompt."""
+        self._tokenizer = tokenizer
+        self._decoder = StreamingDecoder(tokenizer)
+        self._rest_bytes, self._rest_characters = len(rest), len(rest.decode())
+
+    def decode(self, token_id: int) -> str:
+        """The text that a token adds to the completion."""
+        text = self._decoder.add(token_id)
+        if self._rest_bytes == 0:
+            self.is_in_prompt = False
+            return text
+        size = len(self._tokenizer.token_bytes(token_id))
+        self.is_in_prompt = size <= self._rest_bytes
+        self._rest_bytes = max(0, self._rest_bytes - size)
+        added = text[self._rest_characters :]
+        self._rest_characters = max(0, self._rest_characters - len(text))
+        return added
+
+    def peek(self, token_id: int) -> str:
+        """The text that `decode` would return, without appending the token."""
+        return self._decoder.peek(token_id)[self._rest_characters :]
 
 
 def _token_filter(is_banned: TextFilter, texts: dict[int, DecodedText]) -> Callable[[int, int], bool]:
     """A filter of texts as a filter of (number of the sample, token id)."""
-    return lambda sample, token_id: is_banned(texts[sample].text, texts[sample].decoder.peek(token_id))
+    return lambda sample, token_id: is_banned(texts[sample].text, texts[sample].peek(token_id))

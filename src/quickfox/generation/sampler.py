@@ -11,6 +11,7 @@ import numpy as np
 
 from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import DataError, UsageError
+from quickfox.generation.healing import PromptRests
 from quickfox.generation.logits_processors import (
     build_processors,
     build_truncations,
@@ -57,6 +58,7 @@ class TokenSelector:
         logit_bias: (V,) float64 added to the logits; None: no bias.
         is_banned: (number of a text, token id) -> whether that token must not be its next one; called for each
             sampled token, and another is sampled if so. None: no token is banned.
+        rest, token_bytes: what the first tokens of each text must spell, see `healing.PromptRests`.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class TokenSelector:
         *,
         logit_bias: np.ndarray | None = None,
         is_banned: Callable[[int, int], bool] | None = None,
+        rest: bytes = b"",
+        token_bytes: Sequence[bytes] = (),
     ) -> None:
         self.samples = list(samples)
         """The number of the text in each row."""
@@ -79,6 +83,7 @@ class TokenSelector:
         self._is_greedy = config.temperature == 0
         self._uniforms = [iter_uniforms(config.random_seed, sample) for sample in self.samples]
         self._is_banned = is_banned
+        self._rests = PromptRests(rest, len(self.samples), token_bytes)
 
     def select(self, logits: np.ndarray) -> list[int]:
         """The next token of each text: logits (B, V) float32 -> B token ids, NO_TOKEN where every token is banned.
@@ -89,6 +94,7 @@ class TokenSelector:
         logits = logits.astype(np.float64)
         for process in self._processors:
             logits = process(logits)
+        logits = self._rests.mask(logits)
         token_ids = self._sample(logits, self._uniforms)
         if self._is_banned is not None:
             for row, sample in enumerate(self.samples):
@@ -100,17 +106,19 @@ class TokenSelector:
     def append(self, token_ids: list[int]) -> None:
         """Append one token to each text."""
         self._history.append(token_ids)
+        self._rests.append(token_ids)
 
     def select_rows(self, rows: Sequence[int]) -> None:
         """Keep only the texts `rows`, distinct and ascending."""
         self.samples = [self.samples[row] for row in rows]
         self._uniforms = [self._uniforms[row] for row in rows]
+        self._rests.select_rows(rows)
         self._history.select_rows(rows)
 
     def split(self, row: int) -> "TokenSelector":
         """A selector of the text in `row` alone, which must then be removed from this one before the next step."""
         part = copy.copy(self)
-        part._history = copy.copy(self._history)
+        part._history, part._rests = copy.copy(self._history), copy.copy(self._rests)
         part.select_rows([row])
         part._processors = build_processors(self._config, part._history, self._logit_bias)
         return part
@@ -119,6 +127,7 @@ class TokenSelector:
         """Add the texts of another selector, whose configuration differs in the random seed only, as the last rows."""
         self.samples += other.samples
         self._uniforms += other._uniforms
+        self._rests.extend(other._rests)
         self._history.extend(other._history)
 
     def _sample(self, logits: np.ndarray, uniforms: Sequence[Iterator[float]]) -> list[int]:
@@ -141,7 +150,7 @@ class Sampler:
     Args:
         model: the language model.
         prompt_ids: (n,) token ids to continue, n >= 1.
-        config, samples, logit_bias, is_banned: see `TokenSelector`.
+        config, samples, logit_bias, is_banned, rest, token_bytes: see `TokenSelector`.
 
     Raises:
         UsageError: the prompt is empty.
@@ -156,6 +165,8 @@ class Sampler:
         *,
         logit_bias: np.ndarray | None = None,
         is_banned: Callable[[int, int], bool] | None = None,
+        rest: bytes = b"",
+        token_bytes: Sequence[bytes] = (),
     ) -> None:
         prompt = np.asarray(prompt_ids, np.int64)
         logits, state = prefill(model, prompt)  # (V,)
@@ -164,7 +175,16 @@ class Sampler:
         """(B, V) float32 logits of the model at the position of the last sampled tokens, unprocessed."""
         self._model = model
         self._state = select_rows(state, rows)
-        self._selector = TokenSelector(prompt, config, samples, len(logits), logit_bias=logit_bias, is_banned=is_banned)
+        self._selector = TokenSelector(
+            prompt,
+            config,
+            samples,
+            len(logits),
+            logit_bias=logit_bias,
+            is_banned=is_banned,
+            rest=rest,
+            token_bytes=token_bytes,
+        )
         self._last_tokens: list[int] = []  # sampled, but not yet read by the model
 
     @property

@@ -65,6 +65,26 @@ class NetworkLanguageModel(LanguageModel, Protocol):
         """
 
 
+class TokenExclusion:
+    """A language model that never predicts one of its tokens, which has the logit -inf; the others keep theirs."""
+
+    def __init__(self, model: LanguageModel, token_id: int) -> None:
+        self.model = model
+        self._token_id = token_id
+
+    @property
+    def context(self) -> int | None:
+        return self.model.context
+
+    def initial_state(self, batch_size: int) -> State:
+        return self.model.initial_state(batch_size)
+
+    def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        logits, state = self.model.forward(token_ids, state)
+        logits[..., self._token_id] = -np.inf  # `forward` returns a new array
+        return logits, state
+
+
 def replace_first(state: State, source: State) -> State:
     """A copy of a state of B texts, with the state of the first replaced by `source`, the state of one text."""
     return tuple(

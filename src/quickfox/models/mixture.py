@@ -16,7 +16,7 @@ too, to compute p_network (see `ngram.gate`).
 
 import numpy as np
 
-from quickfox.models.language_model import LanguageModel, LayerState, NetworkLanguageModel, State
+from quickfox.models.language_model import LanguageModel, LayerState, NetworkLanguageModel, State, TokenExclusion
 from quickfox.models.ngram.model import NgramLanguageModel
 
 PRIOR_TOKENS = 64
@@ -70,6 +70,8 @@ def fix_exponents(model: LanguageModel, state: State, rows: np.ndarray | slice =
         state: of B texts; not changed.
         rows: which texts.
     """
+    if isinstance(model, TokenExclusion):  # has the state of its model
+        model = model.model
     if not isinstance(model, MixtureLanguageModel):
         return state
     *other_layers, (exponents, count, *features) = state

@@ -6,7 +6,7 @@ import numpy as np
 
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.models.attention_rnn import AttentionRNNLanguageModel
-from quickfox.models.language_model import LanguageModel, NetworkLanguageModel
+from quickfox.models.language_model import LanguageModel, NetworkLanguageModel, TokenExclusion
 from quickfox.models.mixture import MixtureLanguageModel
 from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.models.parallel import ParallelNetwork
@@ -22,18 +22,26 @@ _BUILDERS: dict[Architecture, Callable[[ModelConfig, Mapping[str, np.ndarray]], 
 }
 
 
-def build_language_model(config: ModelConfig, parameters: Mapping[str, np.ndarray], threads: int = 1) -> LanguageModel:
+def build_language_model(
+    config: ModelConfig, parameters: Mapping[str, np.ndarray], threads: int = 1, unknown_token: int | None = None
+) -> LanguageModel:
     """The language model that `config` describes.
 
     Args:
         config: fixes the architecture and all shapes.
         parameters: name -> array, as `parameters.tensor_specs(config)` lists them; not changed.
         threads: on which the network processes a batch of texts; if more than one, NumPy should use one thread.
+        unknown_token: a token id that the model reads but never predicts; None: there is none.
 
     Returns:
         The network, the n-gram model, or, if the config describes both, their mixture. Without n-gram tables, a network
         with an n-gram gate computes the logits of the network alone.
     """
+    model = _build_complete(config, parameters, threads)
+    return model if unknown_token is None else TokenExclusion(model, unknown_token)
+
+
+def _build_complete(config: ModelConfig, parameters: Mapping[str, np.ndarray], threads: int) -> LanguageModel:
     ngram = NgramLanguageModel(config, parameters) if config.ngrams else None
     if config.architecture == "ngram":
         assert ngram is not None, "an ngram model has tables"

@@ -36,6 +36,7 @@ class Text:
         logit_bias: added to the logits.
         state: of the model after the prompt, of one text.
         deadline: time of the monotonic clock at which the text ends; None: no limit.
+        rest: the bytes of the prompt after `prompt_ids`, which the first tokens must spell.
     """
 
     def __init__(
@@ -47,15 +48,24 @@ class Text:
         logit_bias: LogitBias,
         state: State,
         deadline: float | None,
+        rest: bytes = b"",
     ) -> None:
         bias = None
         if logit_bias:
             bias = np.zeros(tokenizer.vocabulary_size)
             for token_id, value in logit_bias:
                 bias[token_id] += value
-        self.partial = DecodedText(sample, config, tokenizer)
+        self.partial = DecodedText(sample, config, tokenizer, rest)
         self.key = selection_key(config, logit_bias)
-        self.selector = TokenSelector(prompt_ids, config, [sample], tokenizer.vocabulary_size, logit_bias=bias)
+        self.selector = TokenSelector(
+            prompt_ids,
+            config,
+            [sample],
+            tokenizer.vocabulary_size,
+            logit_bias=bias,
+            rest=rest,
+            token_bytes=tokenizer.tokens,
+        )
         """Of this text alone; used only while the text is not in a batch."""
         self.state = state
         """Of this text alone, before `last_token` is read; used only while the text is not in a batch."""
@@ -83,7 +93,9 @@ class Text:
             return
         self.last_token = token_id
         rows = logits[np.newaxis] if self.has_logprobs else None
-        texts = [self.partial.decoder.add(token_id)]
+        texts = [self.partial.decode(token_id)]
+        if self.partial.is_in_prompt:
+            return
         (token,) = make_tokens(self._tokenizer, [token_id], texts, rows, self._num_alternatives)
         is_out_of_time = self._deadline is not None and time.monotonic() >= self._deadline
         self.partial.append(token, is_out_of_time=is_out_of_time)

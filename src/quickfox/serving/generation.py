@@ -9,6 +9,7 @@ import numpy as np
 
 from quickfox.config.sampling import SamplingConfig
 from quickfox.generation.completion import make_tokens
+from quickfox.generation.healing import HealedPrompt, heal_prompt
 from quickfox.generation.sampler import iter_prefill
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.language_model import LanguageModel, State
@@ -85,7 +86,11 @@ class RunningGeneration:
         self.ready: deque[Text] = deque()  # texts that wait for a place in the batch
         self.events: list[Event] = []
         self._tokenizer = tokenizer
-        self._prefill = iter_prefill(model, generation.prompt_ids)
+        # Log-probabilities of the prompt are those of all its tokens.
+        is_healed = not generation.has_prompt_logprobs and generation.config.length > 0
+        prompt_ids = generation.prompt_ids
+        self._prompt = heal_prompt(tokenizer, prompt_ids) if is_healed else HealedPrompt(prompt_ids)
+        self._prefill = iter_prefill(model, self._prompt.token_ids)
         self._prompt_decoder = StreamingDecoder(tokenizer)
         self._prompt_tokens: list[Token] = []
         self._tokens_read = 0
@@ -107,7 +112,7 @@ class RunningGeneration:
 
     @property
     def is_prompt_read(self) -> bool:
-        return self._tokens_read == len(self.generation.prompt_ids)
+        return self._tokens_read == len(self._prompt.token_ids)
 
     def _append_prompt_tokens(self, logits: np.ndarray) -> None:
         """Append the tokens that `logits`, (T, V) after the last T tokens read, predict."""
@@ -128,7 +133,14 @@ class RunningGeneration:
         count = 0
         for sample in range(config.best_of or config.num_samples):
             text = Text(
-                self._tokenizer, generation.prompt_ids, config, sample, generation.logit_bias, state, self._deadline
+                self._tokenizer,
+                self._prompt.token_ids,
+                config,
+                sample,
+                generation.logit_bias,
+                state,
+                self._deadline,
+                self._prompt.rest,
             )
             if not text.is_finished:
                 text.start(logits[-1])

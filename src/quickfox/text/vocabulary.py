@@ -6,7 +6,7 @@ is in the corpus. Independent of files and token ids.
 
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -115,6 +115,12 @@ def build_vocabulary(counts: Counter[str], min_count: int = 1) -> Vocabulary:
             "min_count",
         )
     return Vocabulary(characters, min_count)
+
+
+def leave_out_unknown(text: str, known: Container[str]) -> tuple[str, Counter[str]]:
+    """The characters of a text that are in `known`, and the count of each of the others."""
+    unknown = Counter(character for character in text if character not in known)
+    return "".join(character for character in text if character not in unknown) if unknown else text, unknown
 
 
 def code_points(text: str) -> CodePoints:

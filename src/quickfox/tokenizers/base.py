@@ -4,9 +4,11 @@ Every token is a sequence of UTF-8 bytes, possibly a part of a character; the co
 """
 
 import codecs
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,6 +20,37 @@ from quickfox.errors import DataError
 TokenIds = npt.NDArray[np.unsignedinteger[Any]]
 LossMask = npt.NDArray[np.bool_]
 
+CODE_POINTS = 0x110000
+"""Number of Unicode code points, each of which a text may contain."""
+
+
+@dataclass(frozen=True)
+class UnknownToken:
+    """The token of the characters that a character tokenizer does not know: an input, never an output of a model.
+
+    With the probability e that the next character is unknown, each of the unknown characters has the probability
+    e / (CODE_POINTS - V), and each of the V known ones (1 - e) times that of the model without this token.
+
+    Attributes:
+        token_id: its id.
+        probability: e, in (0, 1).
+        num_known: V, the number of known characters.
+    """
+
+    token_id: int
+    probability: float
+    num_known: int
+
+    @property
+    def nats(self) -> float:
+        """The cross-entropy of an unknown character."""
+        return math.log((CODE_POINTS - self.num_known) / self.probability)
+
+    def add_cost(self, losses: npt.NDArray[np.floating[Any]], targets: npt.NDArray[np.integer[Any]]) -> None:
+        """Completes cross-entropies, (...) nats, of a model without this token, in place; `targets` has their shape."""
+        losses -= math.log1p(-self.probability)
+        losses[targets == self.token_id] = self.nats
+
 
 class Tokenizer(ABC):
     """Converts text to token ids and back: decode(encode(text)) == text for every text it can encode."""
@@ -27,7 +60,7 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def tokens(self) -> Sequence[bytes]:
-        """The UTF-8 bytes of each token, by id; those of the end-of-text token are empty."""
+        """The UTF-8 bytes of each token, by id: none of the end-of-text token, U+FFFD of the unknown token."""
 
     @property
     @abstractmethod
@@ -40,7 +73,8 @@ class Tokenizer(ABC):
 
         Args:
             text: any text; the name of the end-of-text token in it is ordinary text.
-            unknown: if given, characters that cannot be encoded are skipped and counted here.
+            unknown: if given, characters that cannot be encoded are counted here; they become the unknown token, or are
+                skipped if there is none.
 
         Returns:
             (number of tokens,) token ids, of `token_dtype`.
@@ -57,6 +91,10 @@ class Tokenizer(ABC):
     def to_json(self) -> dict[str, Any]:
         """The members of its file except the kind, as JSON values."""
 
+    def safe_length(self, text: str) -> int:
+        """The length of the longest part at the start of a text whose tokens do not depend on what follows the text."""
+        return len(text)
+
     @property
     def vocabulary_size(self) -> int:
         """Number of tokens; ids are 0 ... vocabulary_size - 1."""
@@ -71,6 +109,11 @@ class Tokenizer(ABC):
     def end_of_text(self) -> int | None:
         """The id of the end-of-text token; None: there is none."""
         return None if self.tokens[-1] else len(self.tokens) - 1
+
+    @property
+    def unknown_token(self) -> UnknownToken | None:
+        """The token of unknown characters; None: there is none."""
+        return None
 
     def token_bytes(self, token_id: int) -> bytes:
         """The UTF-8 bytes of a token; empty for the end-of-text token.
@@ -97,7 +140,7 @@ def start_of_text(tokenizer: Tokenizer) -> TokenIds:
     """The tokens a model reads before a text: the end-of-text token or a line feed; empty if it has neither."""
     if tokenizer.end_of_text is not None:
         return np.array([tokenizer.end_of_text], tokenizer.token_dtype)
-    return tokenizer.encode("\n", Counter())
+    return tokenizer.encode("\n" if "\n" in tokenizer.known_characters else "")
 
 
 class StreamingDecoder:

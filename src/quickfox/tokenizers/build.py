@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 from typing import get_args
 
 from quickfox.config.model import TokenizerKind
@@ -27,6 +28,8 @@ def build_tokenizer(
     vocabulary_size: int | None = None,
     min_count: int | None = None,
     character_counts: Counter[str] | None = None,
+    *,
+    are_independent: bool = False,
 ) -> Tokenizer:
     """Builds a tokenizer for a text.
 
@@ -37,6 +40,7 @@ def build_tokenizer(
         min_count: minimum number of occurrences of a character, word or pair of subwords, >= 1; None: 1 for
             characters, 2 for words and pairs.
         character_counts: the count of each character of the text, if known.
+        are_independent: whether the chunks are texts of their own, so that no token reaches from one to the next.
 
     Raises:
         UsageError: as `check_tokenizer_settings`, or no character occurs often enough.
@@ -45,11 +49,13 @@ def build_tokenizer(
     check_tokenizer_settings(kind, vocabulary_size, min_count)
     if kind == "char":
         counts = count_characters(chunks) if character_counts is None else character_counts
-        return CharacterTokenizer(build_vocabulary(counts, min_count or 1))
+        return CharacterTokenizer(build_vocabulary(counts, min_count or 1)).with_unknown_token(counts)
     if kind == "byte":
         return ByteTokenizer()
     build = build_word_tokenizer if kind == "word" else build_bpe_tokenizer
-    return build(iter_segments(chunks), vocabulary_size or DEFAULT_VOCABULARY_SIZE, min_count or _DEFAULT_MIN_COUNT)
+    texts = ([chunk] for chunk in chunks) if are_independent else [chunks]
+    segments = chain.from_iterable(map(iter_segments, texts))
+    return build(segments, vocabulary_size or DEFAULT_VOCABULARY_SIZE, min_count or _DEFAULT_MIN_COUNT)
 
 
 def check_tokenizer_settings(

@@ -1,9 +1,10 @@
 """Read and write tokenizer files: readable JSON.
 
-    {"format_version": 1, "type": "char", ...}
+    {"format_version": 2, "type": "char", ...}
 
 The other members are documented in the module of each type; `"end_of_text": true` is added if there is such a token.
-The file of `bpe` is the tokenizer.json of the `tokenizers` library.
+The format version is 2 for `char` with an unknown token, else 1. The file of `bpe` is the tokenizer.json of the
+`tokenizers` library.
 """
 
 import json
@@ -22,7 +23,7 @@ from quickfox.tokenizers.byte_level import ByteTokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.word import WordTokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_TOKENIZER_BYTES = 20 * 2**20
 """Enough for every Unicode character as an escape, and for the subwords of the largest models."""
 
@@ -35,7 +36,8 @@ def format_tokenizer(tokenizer: Tokenizer) -> bytes:
         value = tokenizer.to_json()
     else:
         end = {} if tokenizer.end_of_text is None else {_END_OF_TEXT: True}
-        value = {"format_version": FORMAT_VERSION, "type": tokenizer.kind, **tokenizer.to_json(), **end}
+        version = FORMAT_VERSION if tokenizer.unknown_token else 1  # earlier programs can read the others
+        value = {"format_version": version, "type": tokenizer.kind, **tokenizer.to_json(), **end}
     text = json.dumps(value, ensure_ascii=False, indent=1)
     printable = re.sub(r"[^\n -~]", lambda match: _escape_unprintable(match[0]), text)
     return f"{printable}\n".encode()
@@ -94,11 +96,11 @@ def _parse_own(value: Any) -> Tokenizer:
         raise DataError(f"{_END_OF_TEXT} cannot be {reprlib.repr(has_end_of_text)}")
     match kind:
         case "char":
-            _check_members(members, {"min_count", "characters"})
+            _check_members(members, {"min_count", "characters"} | ({"unknown_probability"} if version > 1 else set()))
             if type(members["min_count"]) is not int:
                 raise DataError(f"min_count cannot be {reprlib.repr(members['min_count'])}")
             vocabulary = Vocabulary(_strings(members, "characters"), members["min_count"])
-            return CharacterTokenizer(vocabulary, has_end_of_text)
+            return CharacterTokenizer(vocabulary, has_end_of_text, _probability(members.get("unknown_probability")))
         case "word":
             _check_members(members, {"words"})
             return WordTokenizer(_strings(members, "words"), has_end_of_text)
@@ -113,6 +115,12 @@ def _strings(members: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise DataError(f"{name} must be a list of strings")
     return tuple(value)
+
+
+def _probability(value: Any) -> float | None:
+    if value is not None and not isinstance(value, float):
+        raise DataError(f"unknown_probability cannot be {reprlib.repr(value)}")
+    return value
 
 
 def _escape_unprintable(character: str) -> str:

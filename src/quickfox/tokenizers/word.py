@@ -24,6 +24,9 @@ _WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")
 """Splits a text without loss into words, runs of punctuation and whitespace, each with the space before it."""
 
 
+_LONGEST_WORD = 2**12  # characters at the end of a text in which its last word begins
+
+
 @dataclass(frozen=True)
 class WordTokenizer(ByteLevelTokenizer):
     """Tokenizer of words; ids 0 to 255 are the single bytes, then come the words, then the end of text.
@@ -60,6 +63,12 @@ class WordTokenizer(ByteLevelTokenizer):
 
     def to_json(self) -> dict[str, Any]:
         return {"words": list(self.words)}
+
+    def safe_length(self, text: str) -> int:
+        last = ""
+        for last in _WORD.findall(text[-_LONGEST_WORD:]):  # noqa: B007 - the last is the result
+            pass
+        return len(text) if last.isspace() and last != " " else len(text) - len(last)
 
     @cached_property
     def _ids(self) -> dict[str, int]:

@@ -33,7 +33,7 @@ def test_prints_settings_and_cost_and_leaves_no_files(llm: Llm, fox: Path) -> No
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert list(lines) == ["run", "text", "model", "training", "machine", "memory", "time"]
     assert lines["run"] == "runs/fox"
-    assert "1 layer of 8, embedding 4, vocabulary 28" in lines["model"]
+    assert "1 layer of 8, embedding 4, vocabulary 29" in lines["model"]
     assert "GiB" in lines["memory"]
     assert "tokens/s" in lines["time"]
     assert names_in(fox) == ["fox.txt"]
@@ -56,6 +56,7 @@ def test_json_equals_the_settings_of_the_real_run(llm: Llm, fox: Path) -> None:
         "seconds_per_epoch",
         "seconds",
         "validation_tokens",
+        "validation_targets",
         "budget_seconds",
         "workers",
         "model",

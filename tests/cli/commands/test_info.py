@@ -23,7 +23,7 @@ def test_a_vocabulary_is_shown(llm: Llm) -> None:
     llm("build-vocab", "-", input="fox\n")
     result = llm("info", "vocab.json")
     assert (
-        result.stdout == "vocabulary  vocab.json\nsize        4\ntokenizer   char\nmin_count   1\ncharacters  \\nfox\n"
+        result.stdout == "vocabulary  vocab.json\nsize        5\ntokenizer   char\nmin_count   1\ncharacters  \\nfox\n"
     )
 
 

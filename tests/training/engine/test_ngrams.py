@@ -210,7 +210,7 @@ def test_the_loss_of_the_tables_alone_is_that_of_evaluation(length: int, masked:
     estimation = estimate(TEXT, validation)
     report = estimation.take_report()
     assert report is not None
-    assert report.loss == pytest.approx(measure_loss(estimation.tables.model, ids, validation.loss_mask)[0], abs=1e-5)
+    assert report.loss == pytest.approx(measure_loss(estimation.tables.model, validation)[0], abs=1e-5)
 
 
 @pytest.mark.parametrize("validation", [NOTHING, Tokens(TEXT[:1]), Tokens(TEXT[:9], np.arange(9) == 0)])

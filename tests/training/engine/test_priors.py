@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickfox.data.batching import StreamBatches
+from quickfox.data.dataset import Tokens
+from quickfox.data.document_order import DocumentOrder
 from quickfox.errors import StorageError
 from quickfox.models.language_model import Prior
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
@@ -35,7 +37,7 @@ def prior_batches(
     n: int = 100, batch_size: int = 3, window: int = 5, order: int = 3, rows: slice = slice(None)
 ) -> PriorBatches:
     ids = text_of(n)
-    return PriorBatches(ids, StreamBatches(ids, batch_size, window, 0, rows=rows), leave_out_model(n, order))
+    return PriorBatches(Tokens(ids), StreamBatches(ids, batch_size, window, 0, rows=rows), leave_out_model(n, order))
 
 
 def assert_equal(found: Prior, expected: Prior) -> None:
@@ -48,11 +50,11 @@ def test_the_distributions_are_those_of_each_position(n: int, order: int, window
     ids = text_of(n)
     batches = StreamBatches(ids, 2, window, 0)
     model = leave_out_model(n, order)
-    log_probs, lengths = PriorBatches(ids, batches, model).batch(step)
+    log_probs, lengths = PriorBatches(Tokens(ids), batches, model).batch(step)
     assert (log_probs.shape, log_probs.dtype) == ((2, window, VOCABULARY_SIZE), np.float32)
     assert (lengths.shape, lengths.dtype) == ((2, window), np.int32)
     _, targets = batches.batch(step)
-    for row, start in enumerate(batches.starts(step)):
+    for row, (start, *_) in enumerate(batches.positions(step).tolist()):
         for t in range(window):
             target = (start + t + 1) % n
             assert ids[target] == targets[row, t]
@@ -61,6 +63,29 @@ def test_the_distributions_are_those_of_each_position(n: int, order: int, window
             expected = model.prior(text[None], np.array([[block]]))
             assert np.allclose(log_probs[row, t], expected.log_probs[0, 0], atol=1e-5)
             assert lengths[row, t] == expected.lengths[0, 0]
+
+
+@given(st.integers(0, 40))
+def test_the_distributions_of_documents_are_those_of_their_streams(step: int) -> None:
+    """Without the block of the target in the order in which they were counted."""
+    ids, window, order = text_of(60), 4, 3
+    documents = DocumentOrder(np.arange(0, 61, 6), 5)
+    tokens = Tokens(ids, documents=documents)
+    counted = tokens.in_counting_order[0:60]
+    estimate = estimate_ngrams(counted, VOCABULARY_SIZE, order, 1000)
+    model = LeaveOutModel(counted, estimate.ngrams, estimate.tensors)
+    batches = StreamBatches(ids, 2, window, 0, documents=documents)
+    found = PriorBatches(tokens, batches, model).batch(step)
+    positions = batches.positions(step, model.context)
+    for row, stream in enumerate(positions.tolist()):
+        for t in range(window):
+            target = stream[model.context + t + 1]
+            assert counted[tokens.counting_positions(np.array([target]))[0]] == ids[target]
+            where = int(tokens.counting_positions(np.array([target]))[0])
+            block = next(j for j, end in enumerate(block_bounds(60)[1:]) if where < end)
+            text = ids[stream[t : t + model.context + 1]].astype(np.int64)
+            expected = model.prior(text[None], np.array([[block]]))
+            assert np.allclose(found.log_probs[row, t], expected.log_probs[0, 0], atol=1e-5)
 
 
 @settings(max_examples=40)
@@ -99,7 +124,7 @@ class CountingModel:
 
 def counting_batches(model: Any) -> PriorBatches:
     ids = text_of(100)
-    return PriorBatches(ids, StreamBatches(ids, 2, 5, 0), model)
+    return PriorBatches(Tokens(ids), StreamBatches(ids, 2, 5, 0), model)
 
 
 def join_all(threads: set[threading.Thread]) -> None:
@@ -150,7 +175,7 @@ def test_errors_are_raised_where_the_step_is_requested() -> None:
             return text_of(100)[index]
 
     source = Source()
-    batches = PriorBatches(source, StreamBatches(source, 2, 5, 0), leave_out_model(100, 3))
+    batches = PriorBatches(Tokens(source), StreamBatches(source, 2, 5, 0), leave_out_model(100, 3))
     expected = batches.batch(20)
     source.is_broken = True
     with pytest.raises(StorageError, match="it was truncated"):

@@ -130,7 +130,7 @@ def test_validation_loss_is_that_of_the_whole_text_with_carried_state(trained: T
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     expected = -log_probabilities[np.arange(len(ids) - 1), ids[1:]].mean()
     assert trainer.validation.loss().loss == pytest.approx(expected, abs=1e-5)
-    assert measure_loss(model, ids)[0] == pytest.approx(expected, abs=1e-5)  # `llm evaluate`
+    assert measure_loss(model, Tokens(ids))[0] == pytest.approx(expected, abs=1e-5)  # `llm evaluate`
 
 
 def test_steps_and_validation_are_traced_once(trained: Trained) -> None:

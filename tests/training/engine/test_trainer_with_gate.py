@@ -125,8 +125,8 @@ def test_the_losses_are_those_of_evaluation(trained: Trained) -> None:
     mixture = build_language_model(dataclasses.replace(MODEL, ngrams=tables.ngrams), parameters | tables.tensors)
     alone = build_language_model(MODEL, parameters)
     last = validations(trained.events)[-1]
-    assert last.validation_loss == pytest.approx(measure_loss(mixture, VALIDATION.ids)[0], abs=1e-4)
-    assert last.network_loss == pytest.approx(measure_loss(alone, VALIDATION.ids)[0], abs=1e-4)
+    assert last.validation_loss == pytest.approx(measure_loss(mixture, VALIDATION)[0], abs=1e-4)
+    assert last.network_loss == pytest.approx(measure_loss(alone, VALIDATION)[0], abs=1e-4)
 
 
 @pytest.mark.usefixtures("eagerly")

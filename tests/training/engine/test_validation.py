@@ -85,7 +85,7 @@ def test_one_segment_has_the_losses_of_the_whole_text(model: ModelConfig, length
     assert measured is not None
     mixture, network = numpy_model(model, tables), numpy_model(model, None)
     assert measured.loss == exactly(loss_with_carried_state(mixture, tokens))
-    assert measured.loss == exactly(measure_loss(mixture, tokens.ids, tokens.loss_mask)[0])
+    assert measured.loss == exactly(measure_loss(mixture, tokens)[0])
     assert measured.network_loss == exactly(loss_with_carried_state(network, tokens))
     assert measured.loss != exactly(measured.network_loss)
 
@@ -96,9 +96,7 @@ def test_several_segments_have_the_loss_of_evaluation(model: ModelConfig, masked
     tokens, tables = validation_text(SEVERAL_SEGMENTS, masked=masked), estimate()
     measured = measure(model, tokens, tables)
     assert measured is not None
-    mixture, network = (
-        measure_loss(numpy_model(model, each), tokens.ids, tokens.loss_mask)[0] for each in (tables, None)
-    )
+    mixture, network = (measure_loss(numpy_model(model, each), tokens)[0] for each in (tables, None))
     assert measured.loss == pytest.approx(mixture, abs=0.005)
     assert measured.network_loss == pytest.approx(network, abs=0.005)
     assert measured.loss < measured.network_loss - 0.05
@@ -130,7 +128,7 @@ def test_without_tables_the_loss_is_that_of_the_network(model: ModelConfig, leng
     tokens = validation_text(length, masked=masked)
     measured = measure(model, tokens, None)
     assert measured is not None
-    expected = measure_loss(numpy_model(model, None), tokens.ids, tokens.loss_mask)[0]
+    expected = measure_loss(numpy_model(model, None), tokens)[0]
     assert measured.loss == measured.network_loss
     assert measured.loss == pytest.approx(expected, abs=1e-4 if length <= ONE_SEGMENT else 0.005)
 

@@ -8,14 +8,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.config.training import TrainingRequest
+from quickfox.data.encoding import Split
 from quickfox.files.json import DIGEST, format_json_with_digest
 from quickfox.text.corpus import Corpus, open_corpus
+from quickfox.tokenizers.base import Tokenizer
 from quickfox.training.engine.events import Event, NgramsEstimated, RunContext, RunRequest, RunStarted, StepsCompleted
 from quickfox.training.run import start as start_module
+from quickfox.training.run.dataset import choose_tokenizer
 from quickfox.training.run.resume import resume_run
 from quickfox.training.run.start import start_run
+from quickfox.training.run.transfer import resolve_request
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 SMALL: dict[str, Any] = {
@@ -29,6 +35,9 @@ SMALL: dict[str, Any] = {
 NGRAM_ALONE: dict[str, Any] = {"architecture": "ngram", "random_seed": 1, "threads": 2}
 STEPS = 90
 VALIDATION_INTERVAL = 25  # steps; an epoch of TEXT
+
+CONTEXT = RunContext(notify=pytest.fail, started=0.0)
+SEED = 3
 
 LENGTHS = {"steps", "epochs", "budget"}
 
@@ -90,6 +99,7 @@ def start(
     *,
     text: str = TEXT,
     corpus: Corpus | None = None,
+    validation: Corpus | None = None,
     settings: dict[str, Any] = SMALL,
     options: dict[str, Any] | None = None,
     **more: Any,
@@ -100,6 +110,7 @@ def start(
         folder: created if it does not exist.
         text: the text.
         corpus: read instead of the text.
+        validation: the text to validate on.
         settings, options: the training settings requested; the options win.
         more: arguments of `collect_events`, and fields of `RunRequest`.
     """
@@ -111,10 +122,12 @@ def start(
     has_length = "config_from" in more or requested.get("architecture") == "ngram" or LENGTHS & requested.keys()
     if not has_length:
         requested["steps"] = STEPS
+    if validation is not None:
+        more["validation"] = validation.names
     request = RunRequest(training=TrainingRequest(**requested), output=folder / "run", **more)
     return collect_events(
         lambda run_context: start_run(
-            corpus or open_corpus([str(source)], run_context.notify), "corpus", request, run_context
+            corpus or open_corpus([str(source)], run_context.notify), "corpus", request, run_context, validation
         ),
         **collecting,
     )
@@ -134,6 +147,20 @@ def resume(folder: Path, checkpoint_every: str | None = None, **options: Any) ->
         ),
         **collecting,
     )
+
+
+def corpus_of(folder: Path, content: str | list[str]) -> Corpus:
+    """A plain text, or documents as JSON lines."""
+    path = folder / ("corpus.txt" if isinstance(content, str) else "corpus.jsonl")
+    lines = content if isinstance(content, str) else "".join(json.dumps({"text": text}) + "\n" for text in content)
+    path.write_text(lines, encoding="utf-8", newline="")
+    return open_corpus([str(path)], pytest.fail)
+
+
+def tokenizer_of(corpus: Corpus, **options: Any) -> tuple[Tokenizer, Split | None]:
+    """The tokenizer of a run on a corpus, and what is held out."""
+    options = {"random_seed": SEED, **options}
+    return choose_tokenizer(corpus, None, resolve_request(RunRequest(training=TrainingRequest(**options))), CONTEXT)
 
 
 def standard_input(text: str = TEXT) -> Corpus:

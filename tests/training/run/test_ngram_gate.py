@@ -81,7 +81,7 @@ def test_a_long_run_has_no_gate_and_a_short_one_has(gates: None, tmp_path: Path)
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_only_a_network_of_one_process_may_have_a_gate(workers: int) -> None:
-    resolved = ResolvedRequest(TrainingRequest(), 0.1, config_run=None, pretrained=None)
+    resolved = ResolvedRequest(TrainingRequest(), 1, 0.1, config_run=None, pretrained=None)
     tokenizer = CharacterTokenizer(Vocabulary(tuple("abc")))
     assert (start_module._max_gate_epochs(resolved, workers, 3, tokenizer, 1000) > 0) == (workers == 1)
 

@@ -95,7 +95,7 @@ def test_the_events_and_the_history_have_both_losses(tmp_path: Path) -> None:
 def test_the_model_of_a_run_is_the_mixture(tmp_path: Path) -> None:
     finished = start(tmp_path, options={"learning_rate": 1e-9})[-1]  # the fake network learns nothing
     model = quickfox.load(tmp_path / "run")
-    assert model.generate("the quick ", length=33, temperature=0) == "the quick brown fox jumps over the lazy dog"
+    assert model.generate("the quick ", length=20, temperature=0) == "the quick brown fox jumps over"
     assert finished.parameters == sum(
         tensor.size for name, tensor in models(tmp_path)[-1].parameters.items() if not name.startswith("ngram.")
     )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from run_driver import write_run_json
 
 from quickfox.config.model import ModelConfig
+from quickfox.data.encoding import Split
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.files.json import format_json
 from quickfox.training.run.record import (
@@ -87,10 +88,13 @@ def test_training_tokens_are_those_recorded_or_else_a_share_of_the_tokens(tmp_pa
 
 
 def test_a_plain_text_is_divided_at_a_character_unless_an_earlier_version_encoded_it() -> None:
-    assert RECORD.training_characters == 8
-    for changes in ({"training_tokens": None}, {"has_documents": True}):
-        corpus = dataclasses.replace(RECORD.corpus, **changes)
-        assert dataclasses.replace(RECORD, corpus=corpus).training_characters is None
+    seed = RECORD.training.random_seed
+    assert RECORD.split == Split(8, None, seed)
+    earlier = dataclasses.replace(RECORD.corpus, training_tokens=None)
+    assert dataclasses.replace(RECORD, corpus=earlier).split is None
+    documents = dataclasses.replace(RECORD.corpus, has_documents=True, documents=5)
+    assert dataclasses.replace(RECORD, corpus=documents).split == Split(4, 5, seed)
+    assert dataclasses.replace(RECORD, validation_split=0.0).split is None
 
 
 def test_a_missing_record_is_no_input(tmp_path: Path) -> None:

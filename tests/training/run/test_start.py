@@ -62,9 +62,12 @@ def test_a_vocabulary_that_lacks_characters_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_without_rare_characters_is_accepted(tmp_path: Path) -> None:
-    text = TEXT + "Q"
-    events = start(tmp_path, text=text, vocabulary_path=save_vocabulary(tmp_path, text, 2), options={"steps": 2})
-    assert events[0].training_tokens + events[0].validation_tokens == len(TEXT)
+    """They become the unknown token."""
+    text, notices = "Q" + TEXT, list[str]()
+    vocabulary = save_vocabulary(tmp_path, text, 2)
+    events = start(tmp_path, text=text, vocabulary_path=vocabulary, options={"steps": 2}, notices=notices)
+    assert events[0].training_tokens + events[0].validation_tokens == len(text)
+    assert "1 characters of the corpus are too rare for the vocabulary: 'Q' (U+0051)" in notices
 
 
 def test_an_output_directory_with_files_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.models.parameters import ngram_specs, parameter_shapes
 from quickfox.text.vocabulary import Vocabulary
-from quickfox.tokenizers.byte_level import ByteTokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.training.engine.events import RunStarted
 from quickfox.training.planning.auto_config import default_budget
@@ -84,12 +83,11 @@ def test_the_tables_are_those_of_the_new_text(uninterrupted: Path, tmp_path: Pat
         np.testing.assert_array_equal(bundle.parameters[name], tensor)
 
 
-def test_only_a_character_vocabulary_is_extended() -> None:
+def test_a_character_vocabulary_is_extended() -> None:
     tokenizer = CharacterTokenizer(Vocabulary(tuple("bd"), min_count=2), has_end_of_text=True)
     assert extend_vocabulary(tokenizer, set("abc")) == CharacterTokenizer(
         Vocabulary(tuple("abcd"), 2), has_end_of_text=True
     )
-    assert extend_vocabulary(ByteTokenizer(), set("abc")) == ByteTokenizer()
 
 
 def test_a_run_records_its_pretrained_model_and_adopts_its_sizes(uninterrupted: Path, tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def run(
     with _open_progress() as start_progress:
         counts = count_characters(_read(opened, start_progress("characters", opened.size)))
         text = _read(opened, start_progress("vocabulary", opened.size))
-        built = build_tokenizer(tokenizer, text, vocabulary_size, min_count, counts)
+        built = build_tokenizer(
+            tokenizer, text, vocabulary_size, min_count, counts, are_independent=opened.has_documents
+        )
         rows = list(_tabulate(_read(opened, start_progress("measuring", opened.size)), counts, built))
     save_tokenizer(built, output)
     write_stderr(format_table([*rows, ("saved", escape_unprintable(str(output)))]))

@@ -72,7 +72,7 @@ def run(
     evaluation = loaded.evaluate_corpus(opened, None if strict else unknown)
     estimates = _estimate_completions(loaded, opened)
     if unknown:
-        notify(f"warning: {describe_unknown_characters(unknown)}")
+        notify(f"warning: {describe_unknown_characters(unknown, loaded.bundle.tokenizer.unknown_token)}")
     values = dataclasses.asdict(evaluation)
     if as_json:  # infinity, which JSON does not have, is null
         values = {name: None if value == math.inf else value for name, value in values.items()}
@@ -106,7 +106,7 @@ def _count_completions(model: "Model", corpus: "Corpus") -> "Counts":
 
 def _compare(names: Sequence[str], corpus: "Corpus", threads: int, *, strict: bool) -> dict[str, "Comparison"]:
     """The loss, and the measures of the generated completions, of two models on the same text."""
-    from quickfox.data.dataset import encode_corpus_chunks
+    from quickfox.data.encoding import encode_corpus_chunks
     from quickfox.evaluation.bootstrap import compare
     from quickfox.evaluation.comparison import bits_per_byte, block_losses
     from quickfox.evaluation.completions import measure
@@ -120,7 +120,7 @@ def _compare(names: Sequence[str], corpus: "Corpus", threads: int, *, strict: bo
         losses.append(block_losses(model.language_model, model.bundle.tokenizer, chunks))
         counts.append(_count_completions(model, corpus))
         if unknown:
-            notify(f"warning: {name}: {describe_unknown_characters(unknown)}")
+            notify(f"warning: {name}: {describe_unknown_characters(unknown, model.bundle.tokenizer.unknown_token)}")
     comparisons = compare(losses[0], losses[1], bits_per_byte)
     return comparisons | (compare(counts[0], counts[1], measure) if len(counts[0]) else {})
 

@@ -138,7 +138,7 @@ def run(
     for batch in batches if top is None else [_select_top(batches, top)]:
         stream_output(["".join(map(format_text, batch))])  # flushed, because a reader of the pipe may wait for it
     if unknown:
-        notify(f"warning: {describe_unknown_characters(unknown)}")
+        notify(f"warning: {describe_unknown_characters(unknown, loaded.bundle.tokenizer.unknown_token)}")
 
 
 def _score(

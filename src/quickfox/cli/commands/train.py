@@ -83,6 +83,15 @@ OutputOption = Annotated[
     Path | None,
     option("--output", "Run directory, new or empty. Default: runs/NAME, named after the corpus.", RUN, metavar="DIR"),
 ]
+ValidationOption = Annotated[
+    list[str] | None,
+    option(
+        "--validation",
+        "Text to validate on, as CORPUS; repeatable. Default: a part of the corpus.",
+        "Corpus and tokenizer",
+        metavar="FILE",
+    ),
+]
 CheckpointEveryOption = Annotated[
     str | None,
     option("--checkpoint-every", "Steps (500) or time (5m) between checkpoints. Default: 3m.", RUN, metavar="N|TIME"),
@@ -117,6 +126,7 @@ def run(
     sources: Sources = None,
     *,
     corpus_options: CorpusOptions,
+    validation: ValidationOption = None,
     vocab: VocabOption = None,
     init_from: InitFromOption = None,
     resume: ResumeOption = False,
@@ -135,6 +145,7 @@ def run(
         training=TrainingRequest(**settings),
         corpus=corpus_options,
         output=output,
+        validation=tuple(validation or ()),
         vocabulary_path=vocab,
         config_from=config,
         init_from=init_from,
@@ -158,8 +169,11 @@ def run(
         return
     with exit_on_second_signal():
         finished = _show_events(events, stop, display)
-    if isinstance(finished, WorkerFinished):
-        return
+    if isinstance(finished, RunFinished):  # not a worker
+        _show_result(finished, as_json=as_json, quiet=quiet)
+
+
+def _show_result(finished: RunFinished, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         write_output(json.dumps(_summary(finished)) + "\n")
     elif not quiet:
@@ -204,6 +218,7 @@ def _resume(sources: list[str], request: RunRequest, run_context: RunContext) ->
         raise UsageError("--dry-run plans a new run, and cannot be given with --resume")
     given = {
         "output": request.output,
+        "validation": request.validation or None,
         "vocab": request.vocabulary_path,
         "config": request.config_from,
         "init_from": request.init_from,
@@ -260,6 +275,7 @@ def _plan(event: RunPlanned) -> dict[str, Any]:
         "run": str(settings.directory),
         **to_dict(event.cost),
         "validation_tokens": settings.validation_tokens,
+        "validation_targets": settings.validation_targets,
         "budget_seconds": settings.budget_seconds,
         "workers": settings.workers,
         "model": to_dict(settings.model),
@@ -280,6 +296,7 @@ def _summary(finished: RunFinished) -> dict[str, Any]:
         "train_loss": finished.train_loss,
         "validation_loss": finished.validation_loss,
         "best_validation_loss": finished.best_validation_loss,
+        "validation_targets": finished.validation_targets,  # number of tokens whose loss it is
         "network_loss": finished.network_loss,  # of the best checkpoint, without the n-grams
         "parameters": finished.parameters,
         "workers": finished.workers,

@@ -32,6 +32,10 @@ class RunStarted(Event):
     training_tokens: int
     validation_tokens: int  # on which the loss is measured
     held_out_tokens: int  # more, if there are very many
+    validation_targets: int | None = None  # those of them that are predicted; None: all but the first
+    documents: int | None = None  # of the corpus, if some of them are held out
+    training_documents: int | None = None  # the others
+    advice: tuple[str, ...] = ()  # what a person should know about the corpus, a line each
     step: int = 0  # optimizer steps done in earlier parts of a resumed run
     workers: int = 1
 
@@ -142,6 +146,7 @@ class RunFinished(Event):
     network_loss: float | None  # of the best checkpoint, see `Validated`
     parameters: int
     stopped_early: bool
+    validation_targets: int | None = None  # number of tokens whose loss it is
     workers: int = 1
 
 
@@ -171,6 +176,7 @@ class RunRequest:
         training: the settings; those that are None are chosen automatically.
         corpus: how the corpus is read.
         output: the run directory; None: `runs/NAME`, or `runs/NAME-2` and so on if that exists.
+        validation: files, folders or globs of the text to validate on, instead of a part of the corpus.
         vocabulary_path: a vocabulary file; None: build the tokenizer from the corpus.
         config_from: a run or its `run.json`, whose settings are used where `training` has None.
         init_from: a run or model that provides the initial weights; None: random weights.
@@ -181,6 +187,7 @@ class RunRequest:
     training: TrainingRequest
     corpus: CorpusOptions = field(default_factory=CorpusOptions)
     output: Path | None = None
+    validation: tuple[str, ...] = ()
     vocabulary_path: Path | None = None
     config_from: Path | None = None
     init_from: Path | None = None

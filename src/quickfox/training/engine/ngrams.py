@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from quickfox.evaluation.baselines import measure_ngram_loss
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.models.ngram.leave_out import LeaveOutModel, estimate_leave_out
 from quickfox.models.ngram.model import NgramLanguageModel
+from quickfox.tokenizers.base import UnknownToken
 from quickfox.training.engine.events import NgramsEstimated
 from quickfox.training.engine.ngram_process import EstimationProcess
 from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
@@ -61,6 +62,7 @@ class EstimationJob:
         has_gate: whether a network with an n-gram gate is trained, which needs the tables without each block too.
         max_tokens: maximum number of tokens that are counted.
         tables: the tables, if they are known.
+        unknown_token: of the validation text, see `Tokens`.
     """
 
     order: int
@@ -70,6 +72,7 @@ class EstimationJob:
     has_gate: bool = False
     max_tokens: int = MAX_COUNTED_TOKENS
     tables: NgramTables | None = None
+    unknown_token: UnknownToken | None = None
 
     def results(self, ids: np.ndarray, validation_tokens: Tokens) -> Iterator[Any]:
         """Estimates from the counted part of the text.
@@ -78,6 +81,7 @@ class EstimationJob:
             The tables and the event of their estimation, None if they were known; with a gate, a LeaveOutTables.
         """
         tables, report = self.tables, None
+        validation_tokens = replace(validation_tokens, unknown_token=self.unknown_token)
         if tables is None:
             started = time.perf_counter()
             estimate = estimate_ngrams(ids, self.vocabulary_size, self.order, MAX_NGRAMS, self.threads)
@@ -117,7 +121,7 @@ class NgramEstimation:
         self._result: Future[tuple[NgramTables, NgramsEstimated | None]] = Future()
         self._leave_out: Future[LeaveOutModel] = Future()
         self._job = job
-        self._training_ids = training_tokens.ids
+        self._training_ids = training_tokens.in_counting_order
         self._validation_tokens = validation_tokens
         self.is_reported = job.tables is not None
         self._process: EstimationProcess | None = None
@@ -142,7 +146,15 @@ class NgramEstimation:
         max_tokens: int = MAX_COUNTED_TOKENS,
     ) -> Self:
         """Starts to estimate tables; for the arguments see NgramEstimation and EstimationJob."""
-        job = EstimationJob(order, vocabulary_size, len(training_tokens.ids), threads, has_gate, max_tokens)
+        job = EstimationJob(
+            order,
+            vocabulary_size,
+            len(training_tokens.ids),
+            threads,
+            has_gate,
+            max_tokens,
+            unknown_token=validation_tokens.unknown_token,
+        )
         return cls(job, training_tokens, validation_tokens, in_own_process=in_own_process)
 
     @classmethod

@@ -10,8 +10,9 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from quickfox.data.batching import StreamBatches, read_ring
-from quickfox.data.token_file import TokenSource
+from quickfox.data.batching import StreamBatches
+from quickfox.data.dataset import Tokens
+from quickfox.data.token_file import gather
 from quickfox.models.language_model import Prior
 from quickfox.models.ngram.leave_out import LeaveOutModel, block_bounds
 
@@ -28,17 +29,17 @@ class PriorBatches:
     as there are any to compute.
 
     Args:
-        ids: (n,) token ids of the training text, from which `batches` reads.
+        tokens: n of them, of the training text, from which `batches` reads.
         batches: the batches.
-        leave_out: the n-gram models. If they count only a part of the text, the text of each of their blocks is in the
-            block of `ids` with the same number.
+        leave_out: the n-gram models of the text in its counting order (see `Tokens.in_counting_order`). If they count
+            only a part of it, the text of each of their blocks is in the block of the whole with the same number.
     """
 
-    def __init__(self, ids: TokenSource, batches: StreamBatches, leave_out: LeaveOutModel) -> None:
-        self._ids = ids
+    def __init__(self, tokens: Tokens, batches: StreamBatches, leave_out: LeaveOutModel) -> None:
+        self._tokens = tokens
         self._batches = batches
         self._leave_out = leave_out
-        self._last_bounds = block_bounds(len(ids))[1:-1]
+        self._last_bounds = block_bounds(len(tokens))[1:-1]
         self._max_steps_ahead = max(1, MAX_BYTES_AHEAD // self._step_bytes())
         self._pending: dict[int, Future[Prior]] = {}  # by step
         self._lock = threading.Lock()
@@ -96,12 +97,11 @@ class PriorBatches:
 
     def _compute(self, step: int) -> Prior:
         window, num_context = self._batches.window, self._leave_out.context
-        starts = self._batches.starts(step)
-        length = num_context + window
-        tokens = np.stack([read_ring(self._ids, start - num_context, length) for start in starts])  # (B, C + T)
-        targets = (np.array(starts)[:, None] + np.arange(1, window + 1)) % len(self._ids)  # their positions, (B, T)
+        positions = self._batches.positions(step, num_context)  # (B, C + T + 1)
+        tokens = gather(self._tokens.ids, positions[:, :-1])  # (B, C + T)
+        targets = self._tokens.counting_positions(positions[:, -window:])  # (B, T)
         blocks = np.searchsorted(self._last_bounds, targets, side="right")
         return self._leave_out.prior(tokens.astype(np.int64), blocks)
 
     def _step_bytes(self) -> int:
-        return 4 * len(self._batches.starts(0)) * self._batches.window * self._leave_out.vocabulary_size
+        return 4 * self._batches.num_rows * self._batches.window * self._leave_out.vocabulary_size

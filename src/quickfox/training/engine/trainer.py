@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
-from quickfox.data.batching import StreamBatches
+from quickfox.data.batching import open_batches
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError
 from quickfox.models.parameters import parameter_shapes
@@ -72,14 +72,8 @@ class Trainer:
         self.config = training
         self.model = model
         self.cluster = cluster or single_process()
-        self.batches = StreamBatches(
-            training_tokens.ids,
-            training.batch_size,
-            training.window,
-            training.random_seed,
-            training_tokens.loss_mask,
-            self.cluster.local_rows(training.batch_size),
-        )
+        rows = self.cluster.local_rows(training.batch_size)
+        self.batches = open_batches(training_tokens, training.batch_size, training.window, training.random_seed, rows)
         self.started = started
         self.budget = make_budget(budget_seconds, started, model, training, len(validation_tokens))
         self._plan = StepPlan(training, checkpoint_steps, self.budget)
@@ -95,7 +89,7 @@ class Trainer:
         if model.ngram_gate:
             with paused_garbage_collection():
                 self.train_step.trace()  # while the n-gram tables are still estimated
-        self._training_ids = training_tokens.ids
+        self._training_tokens = training_tokens
         self.priors: PriorBatches | None = None  # of the n-gram gate, once its tables are estimated
         threads = threads_of_process(training, self.cluster)
         self.validation = Validation(self.network, validation_tokens, training.window, threads, ngrams)
@@ -117,7 +111,7 @@ class Trainer:
         if self.ngrams and self.model.ngram_gate:
             while not self.ngrams.wait_for_leave_out(POLLING_SECONDS):
                 yield WaitingForNgrams(progress.step)
-            self.priors = PriorBatches(self._training_ids, self.batches, self.ngrams.leave_out)
+            self.priors = PriorBatches(self._training_tokens, self.batches, self.ngrams.leave_out)
         while not self.is_finished:
             if not self._is_validation_due:  # it is due in a run that was stopped while it waited for its tables
                 yield from self._make_call()

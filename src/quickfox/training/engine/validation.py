@@ -20,6 +20,7 @@ from quickfox.models.language_model import Prior, replace_first
 from quickfox.models.losses import cross_entropy as mixture_cross_entropy
 from quickfox.models.mixture import initial_mixing, mix
 from quickfox.models.ngram.model import NgramLanguageModel
+from quickfox.tokenizers.base import UnknownToken
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.train_step import concatenate_rows, cross_entropy, num_microbatches, split_rows
 from quickfox.training.networks.matmul import Tensor
@@ -101,15 +102,16 @@ class Validation:
         segments = count_validation_segments(len(self.tokens), VALIDATION_SEGMENTS, self._warm_up())
         mixture = _Mixture(self._ngrams.tables.model, self._network.config, segments) if self._ngrams else None
         state, total, mixture_total = self._network.initial_state(segments), 0.0, 0.0
+        unknown = self.tokens.unknown_token
         for part in self._windows():
             if part.reset_first:
                 state = self._network.reset_rows(state, tf.range(segments) == 0)
             prior = mixture.read(part) if mixture else None
             tensors = tuple(map(tf.constant, prior)) if prior and self._network.config.ngram_gate else ()
             losses, logits, state = self.window_losses(tf.constant(part.x), tf.constant(part.y), tensors, state)
-            total += _weighted_sum(losses.numpy(), part)
+            total += _weighted_sum(losses.numpy().astype(np.float64), part, unknown)
             if mixture and prior:
-                mixture_total += _weighted_sum(mixture.losses(part, logits.numpy(), prior), part)
+                mixture_total += _weighted_sum(mixture.losses(part, logits.numpy(), prior, unknown), part, unknown)
             yield total, mixture_total
 
     def _window_losses(self, x: Tensor, y: Tensor, prior: PriorTensors, state: State) -> tuple[Tensor, Tensor, State]:
@@ -124,14 +126,24 @@ class Validation:
         for x_part, y_part, prior_part, state_part in parts:
             hidden, new_state = self._network.hidden(x_part, state_part)
             alone = self._network.output(hidden)  # (T, S, V)
-            losses.append(cross_entropy(alone, y_part))
+            losses.append(cross_entropy(self._exclude_unknown(alone), y_part))
             logits.append(alone + self._network.prior_term(hidden, prior_part) if prior_part else alone)
             states.append(new_state)
         all_losses, all_logits = tf.concat(losses, axis=1), tf.concat(logits, axis=1)
         return tf.transpose(all_losses), tf.transpose(all_logits, [1, 0, 2]), concatenate_rows(states)
 
+    def _exclude_unknown(self, logits: Tensor) -> Tensor:
+        """The logits (T, S, V) of the network without the unknown token."""
+        unknown = self.tokens.unknown_token
+        if unknown is None:
+            return logits
+        return tf.where(tf.range(logits.shape[-1]) == unknown.token_id, logits.dtype.min, logits)
 
-def _weighted_sum(losses: np.ndarray, window: ValidationWindow) -> float:
+
+def _weighted_sum(losses: np.ndarray, window: ValidationWindow, unknown: UnknownToken | None) -> float:
+    """The sum over the targets of cross-entropies (S, T) float64 of a model without the unknown token."""
+    if unknown is not None:
+        unknown.add_cost(losses, window.y)
     return float((losses * window.weight).sum(dtype=np.float64))
 
 
@@ -152,7 +164,11 @@ class _Mixture:
         prior, self._ngram_state = self._ngram.prior(window.x, self._ngram_state)
         return prior
 
-    def losses(self, window: ValidationWindow, logits: np.ndarray, prior: Prior) -> np.ndarray:
+    def losses(
+        self, window: ValidationWindow, logits: np.ndarray, prior: Prior, unknown: UnknownToken | None
+    ) -> np.ndarray:
         """The cross-entropies (S, T) of the window that was read; `logits` (S, T, V) are those of the network."""
         mixed, self._mixing = mix(logits, prior.log_probs, window.x, self._mixing)
+        if unknown is not None:
+            mixed[..., unknown.token_id] = -np.inf
         return mixture_cross_entropy(mixed, window.y)

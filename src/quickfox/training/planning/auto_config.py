@@ -19,6 +19,7 @@ from quickfox.training.planning.presets import ARCHITECTURE_DEFAULTS, choose_mod
 BATCH_SIZE, SMALL_BATCH_SIZE = 64, 32
 FEW_STEPS = 400  # of BATCH_SIZE; below, twice the number of steps at SMALL_BATCH_SIZE gives a lower loss
 DEFAULT_VALIDATION_SPLIT = 0.1
+RANDOM_SEED_BITS = 32  # of a seed that is not given; few enough to type it again
 WARMUP_STEPS = 50
 WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
@@ -52,12 +53,14 @@ def fill_from_run(request: TrainingRequest, model: ModelConfig, training: Traini
     """Replaces the open settings of a request by those of an earlier run.
 
     Excepted are the number of steps, the vocabulary size, and the sizes if another size or architecture is requested.
-    Of an n-gram model, only the architecture and the order are taken.
+    Of an n-gram model, only the architecture, the order and the random seed are taken.
     """
     if request.ngram == "auto" and (training.ngram_order or request.architecture != "ngram"):
         request = dataclasses.replace(request, ngram=training.ngram_order or "off")
     if not model.has_network:
-        return dataclasses.replace(request, architecture=request.architecture or model.architecture)
+        random_seed = training.random_seed if request.random_seed is None else request.random_seed
+        architecture = request.architecture or model.architecture
+        return dataclasses.replace(request, architecture=architecture, random_seed=random_seed)
     filled: dict[str, Any] = {}
     excepted = ["steps", "epochs", "budget", "vocabulary_size"]
     if request.size is not None:
@@ -207,7 +210,7 @@ def _requested_settings(request: TrainingRequest, is_pretrained: bool) -> dict[s
     return {
         "learning_rate": request.learning_rate or default_rate * (PRETRAINED_RATE if is_pretrained else 1.0),
         "patience": request.patience,
-        "random_seed": secrets.randbits(32) if request.random_seed is None else request.random_seed,
+        "random_seed": secrets.randbits(RANDOM_SEED_BITS) if request.random_seed is None else request.random_seed,
         "freeze_embeddings": bool(request.freeze_embeddings),
     }
 

@@ -3,24 +3,16 @@
 import hashlib
 import math
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from pathlib import Path
 
 from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE
 from quickfox.config.schema import exclusive_error
-from quickfox.data.dataset import (
-    EncodedCorpus,
-    Tokens,
-    encode_corpus,
-    open_corpus_tokens,
-    remove_tokens,
-    token_paths,
-    tokens_digest,
-    training_share,
-)
+from quickfox.data.corpus_writer import EncodedCorpus, encode_corpus
+from quickfox.data.dataset import Tokens, open_corpus_tokens, remove_tokens, split_tokens, token_paths, tokens_digest
+from quickfox.data.encoding import Split, iter_training_texts, training_share
+from quickfox.data.overlap import measure_overlap
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.atomic import sync
 from quickfox.files.errors import translate_write_errors
@@ -37,18 +29,22 @@ from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
 from quickfox.training.run.record import CorpusRecord, RunRecord
 from quickfox.training.run.transfer import ResolvedRequest, extend_vocabulary
 
+MIN_VALIDATION_TARGETS = 1000
+OVERLAP_CHARACTERS = 64  # that must be the same in both texts, about
+MIN_OVERLAP = 0.05
+MAX_TOKENS_PER_CHARACTER = 0.8  # of words and subwords; a text with spaces has less than 0.5
+
 
 def choose_tokenizer(
     corpus: Corpus, vocabulary_path: Path | None, resolved: ResolvedRequest, run_context: RunContext
-) -> tuple[Tokenizer, int | None]:
+) -> tuple[Tokenizer, Split | None]:
     """Loads the tokenizer of a file, extends that of a pretrained model, or builds the requested one from the corpus.
 
-    It has an end-of-text token if the corpus consists of documents. A requested kind or size of tokenizer replaces the
-    pretrained tokenizer. Words and subwords are those of the training text; characters are those of the whole corpus,
-    because there is no token for unknown ones.
+    It is built from the training share alone. It has an end-of-text token if the corpus consists of documents, and an
+    unknown token if it is one of characters. A requested kind or size of tokenizer replaces the pretrained tokenizer.
 
     Returns:
-        The tokenizer, and the number of characters or documents to train on; None: no text is held out.
+        The tokenizer, and the split of the corpus; None: no part of it is held out.
 
     Raises:
         UsageError: both a file and a kind or size of tokenizer are requested.
@@ -66,68 +62,68 @@ def choose_tokenizer(
     kind = given.kind if given else request.tokenizer or "char"
     if given is None:
         check_tokenizer_settings(kind, request.vocabulary_size)
+    split = _split_corpus(corpus, resolved, run_context)
+    training = None if split is None or split.training_units == 0 else split  # too short a text is refused later
+    on_read, rest = run_context.start_progress("vocabulary", corpus.size), corpus.size
 
-    def read(units: int | None = None) -> Iterator[str]:
-        on_read, rest = run_context.start_progress("vocabulary", corpus.size), corpus.size
-
+    def read() -> Iterator[str]:
         def advance(count: int) -> None:
             nonlocal rest
             rest -= count
             on_read(count)
 
-        yield from chain.from_iterable(corpus.with_progress(advance).iter_spans(units))
+        yield from iter_training_texts(corpus.with_progress(advance), training)
         on_read(rest)  # the held-out text, which is not read
 
-    counts = count_characters(read()) if kind == "char" and vocabulary_path is None else None
-    units = _count_training_units(corpus, counts, resolved.validation_split, run_context)
     if given is None:
-        text = read(units) if counts is None else ()
-        tokenizer = build_tokenizer(kind, text, request.vocabulary_size, character_counts=counts)
+        tokenizer = build_tokenizer(kind, read(), request.vocabulary_size, are_independent=corpus.has_documents)
+    elif isinstance(given, CharacterTokenizer):
+        counts = count_characters(read())
+        if vocabulary_path is None:
+            given = extend_vocabulary(given, set(counts))
+        tokenizer = given.with_unknown_token(counts)
     else:
-        tokenizer = given if counts is None else extend_vocabulary(given, set(counts))
-    return tokenizer.with_end_of_text() if corpus.has_documents else tokenizer, units
+        tokenizer = given
+    return tokenizer.with_end_of_text() if corpus.has_documents else tokenizer, split
 
 
-def _count_training_units(
-    corpus: Corpus, character_counts: Counter[str] | None, validation_split: float, run_context: RunContext
-) -> int | None:
-    """The number of characters of a plain text, or of documents, to train on; None: no text is held out.
-
-    The corpus is read for it unless the count of each of its characters is known.
-    """
-    if validation_split == 0.0:
+def _split_corpus(corpus: Corpus, resolved: ResolvedRequest, run_context: RunContext) -> Split | None:
+    """The part of the corpus to hold out; None: no part. Raises DataError if no document is left to train on."""
+    if resolved.validation_split == 0.0:
         return None
-    if character_counts is not None and not corpus.has_documents:
-        return training_share(character_counts.total(), validation_split)
-    units = corpus.with_progress(run_context.start_progress("counting", corpus.size)).count_units()
-    training_units = training_share(units, validation_split)
-    if corpus.has_documents and units and not training_units:
-        count = "the only document" if units == 1 else f"all {units} documents"
+    text = corpus.with_progress(run_context.start_progress("counting", corpus.size))
+    split = Split.of(text, resolved.validation_split, resolved.random_seed)
+    if split.documents and not split.training_units:
+        count = "the only document" if split.documents == 1 else f"all {split.documents} documents"
         raise DataError(
-            f"validation_split {validation_split:g} holds out {count} of the corpus: add documents, or choose "
+            f"validation_split {resolved.validation_split:g} holds out {count} of the corpus: add documents, or choose "
             f"validation_split 0",
             "validation_split",
         )
-    return training_units
+    return split
 
 
 def encode_corpus_checked(
     corpus: Corpus,
     tokenizer: Tokenizer,
     path: Path,
-    training_units: int | None,
+    split: Split | None,
     resolved: ResolvedRequest,
     notify: Callable[[str], None],
+    validation: Corpus | None = None,
 ) -> EncodedCorpus:
     """Writes the token ids of a corpus to `path` if the tokenizer covers it and it is long enough to train on.
 
     Raises:
-        DataError: the tokenizer lacks characters other than rare ones, the training text is too short for the window,
-            or the corpus changed after its characters were counted.
+        DataError: the tokenizer lacks characters of the training share other than rare ones, that share is too short
+            for the window, or the corpus changed after its characters were counted.
         NoInputError: no tokens remain.
         QuickfoxError: any other subclass: reading or writing failed.
     """
-    encoded = encode_corpus(corpus, tokenizer, path, training_units)
+    if validation is not None and validation.has_documents != corpus.has_documents:
+        forms = ["documents" if each.has_documents else "plain text" for each in (corpus, validation)]
+        raise DataError(f"the corpus is {forms[0]} and validation is {forms[1]}: give both in one form", "validation")
+    encoded = encode_corpus(corpus, tokenizer, path, split, validation)
     if encoded.unknown:
         description = describe_characters(sorted(encoded.unknown))
         if not isinstance(tokenizer, CharacterTokenizer) or tokenizer.vocabulary.min_count == 1:
@@ -138,8 +134,8 @@ def encode_corpus_checked(
         notify(f"{encoded.unknown.total():,} characters of the corpus are too rare for the vocabulary: {description}")
     if encoded.tokens == 0:
         raise NoInputError("the corpus is empty")
-    split = resolved.validation_split
-    if training_units not in (None, training_share(encoded.characters, split)) and not corpus.has_documents:
+    units = encoded.documents or encoded.characters
+    if split is not None and split.training_units != training_share(units, resolved.validation_split):
         raise DataError("the corpus changed while it was read: start the run again")
     _check_length(encoded, tokenizer, resolved)
     return encoded
@@ -163,18 +159,54 @@ def _check_length(encoded: EncodedCorpus, tokenizer: Tokenizer, resolved: Resolv
     )
 
 
-def describe_corpus(corpus: Corpus, encoded: EncodedCorpus) -> CorpusRecord:
+def advise(encoded: EncodedCorpus, tokens: tuple[Tokens, Tokens], tokenizer: Tokenizer) -> Iterator[str]:
+    """What a person should know about a corpus and its held-out text; `tokens` are those of both parts."""
+    if tokenizer.kind in ("word", "bpe") and encoded.tokens > MAX_TOKENS_PER_CHARACTER * encoded.characters:
+        yield (
+            f"tokenizer {tokenizer.kind} does not suit this text: its {encoded.characters:,} characters are "
+            f"{encoded.tokens:,} tokens, most of them single bytes; choose tokenizer "
+            f"{'bpe or ' if tokenizer.kind == 'word' else ''}char"
+        )
+    if encoded.held_out_unknown:
+        description = describe_characters(character for character, _ in encoded.held_out_unknown.most_common())
+        count = encoded.held_out_unknown.total()
+        yield (
+            f"{count:,} character{'s' * (count > 1)} of the held-out text {'do' if count > 1 else 'does'} not occur in "
+            f"the training text: {description}"
+        )
+    targets = tokens[1].num_targets
+    if len(tokens[1]) > 0 and targets < MIN_VALIDATION_TARGETS:
+        yield (
+            f"the held-out text has only {targets:,} tokens to predict: the validation loss is a rough estimate, and "
+            f"so is the choice of the best checkpoint; hold out {MIN_VALIDATION_TARGETS:,} or more"
+        )
+    window = OVERLAP_CHARACTERS if tokenizer.kind in ("char", "byte") else OVERLAP_CHARACTERS // 4
+    share = measure_overlap(*tokens, window, tokenizer.end_of_text)
+    if share >= MIN_OVERLAP:
+        yield (
+            f"about {share:.0%} of the held-out text also occurs in the training text: the validation loss says little "
+            f"about other text; remove duplicates, or validate on another text"
+        )
+
+
+def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, validation: Corpus | None) -> CorpusRecord:
     """The entry of `run.json` for a corpus."""
     return CorpusRecord(
-        files=tuple(name if name == STANDARD_INPUT else str(Path(name).absolute()) for name in corpus.names),
+        files=_absolute_names(corpus),
         characters=encoded.characters,
         tokens=encoded.tokens,
         training_tokens=encoded.training_tokens,
         sha256=encoded.digest,
         has_documents=corpus.has_documents,
         options=corpus.options,
+        documents=encoded.documents or None,
+        validation_files=_absolute_names(validation) if validation else (),
         tokens_sha256=encoded.tokens_digest,
     )
+
+
+def _absolute_names(corpus: Corpus) -> tuple[str, ...]:
+    return tuple(name if name == STANDARD_INPUT else str(Path(name).absolute()) for name in corpus.names)
 
 
 def flush_tokens(path: Path) -> None:
@@ -213,7 +245,7 @@ def recorded_tokens(run: Path, record: RunRecord, run_context: RunContext) -> It
             with translate_write_errors(None, "write tokens to"):
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
-        yield open_split(folder, tokenizer, record.corpus, record.training_tokens)
+        yield open_split(folder, tokenizer, record.corpus, record.training_tokens, record.training.random_seed)
 
 
 def _has_tokens(run: Path, record: RunRecord) -> bool:
@@ -224,21 +256,29 @@ def _has_tokens(run: Path, record: RunRecord) -> bool:
 
 def _encode_again(run: Path, record: RunRecord, tokenizer: Tokenizer, path: Path, run_context: RunContext) -> None:
     """Writes the token files of a run to `path`; raises as `ensure_tokens`."""
-    if STANDARD_INPUT in record.corpus.files:
+    if STANDARD_INPUT in (*record.corpus.files, *record.corpus.validation_files):
         found = run / TOKENS_FILE
         if not found.exists():
             raise NoInputError(f"{found} is missing, and the text came from standard input: start a new run")
         raise DataError(f"{found} is damaged, and the text came from standard input: start a new run")
-    corpus = open_corpus(record.corpus.files, run_context.notify, options=record.corpus.reading, is_recorded=True)
+    corpus, validation = (
+        open_corpus(files, run_context.notify, options=record.corpus.reading, is_recorded=True) if files else None
+        for files in (record.corpus.files, record.corpus.validation_files)
+    )
+    assert corpus is not None, "a run has a corpus"
     corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-    if encode_corpus(corpus, tokenizer, path, record.training_characters).digest != record.corpus.sha256:
+    encoded = encode_corpus(corpus, tokenizer, path, record.split, validation)
+    digests = encoded.digest, encoded.tokens_digest
+    if digests != (record.corpus.sha256, record.corpus.tokens_sha256 or encoded.tokens_digest):
         remove_tokens(path)
         raise DataError(
             f"the text has changed since {run} started ({record.corpus.files[0]}): restore it, or start a new run"
         )
 
 
-def open_split(run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, training_tokens: int) -> tuple[Tokens, Tokens]:
+def open_split(
+    run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, training_tokens: int, random_seed: int
+) -> tuple[Tokens, Tokens]:
     """The first `training_tokens` tokens of a run, in its token files, and those after them for validation.
 
     Of a very long held-out text, its first MAX_VALIDATION_TOKENS are used.
@@ -246,9 +286,9 @@ def open_split(run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, training_t
     Raises:
         NoInputError, DataError, StorageError: the files are missing, damaged or cannot be opened.
     """
-    tokens = open_corpus_tokens(run / TOKENS_FILE, tokenizer.token_dtype, has_loss_mask=corpus.has_documents)
-    training, held_out = tokens.split(training_tokens)
-    return training, held_out.split(min(len(held_out), MAX_VALIDATION_TOKENS))[0]
+    tokens = open_corpus_tokens(run / TOKENS_FILE, tokenizer, has_documents=corpus.has_documents)
+    training, held_out = split_tokens(tokens, tokenizer, training_tokens, random_seed)
+    return training, held_out.part(0, min(len(held_out), MAX_VALIDATION_TOKENS))
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

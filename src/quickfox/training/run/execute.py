@@ -45,7 +45,7 @@ def execute_run(
         QuickfoxError: any subclass.
     """
     tokens_path = directory / TOKENS_FILE
-    tokens = open_split(directory, tokenizer, record.corpus, record.training_tokens)
+    tokens = open_split(directory, tokenizer, record.corpus, record.training_tokens, record.training.random_seed)
     yield run_started(directory, record, resume_point.progress.step if resume_point else 0)
     interval = CheckpointInterval.parse(record.checkpoint_every)
     control = cluster.control if cluster else Control([])
@@ -111,6 +111,9 @@ def run_started(directory: Path, record: RunRecord, step: int = 0) -> RunStarted
         training_tokens=record.training_tokens,
         validation_tokens=min(held_out, MAX_VALIDATION_TOKENS),
         held_out_tokens=held_out,
+        validation_targets=record.corpus.validation_targets,
+        documents=record.corpus.documents,
+        training_documents=record.split.training_units if record.corpus.documents and record.split else None,
         step=step,
         workers=record.workers,
     )

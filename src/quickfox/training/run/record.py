@@ -18,7 +18,7 @@ from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.schema import MAX_INTEGER, check_settings, from_dict, setting
 from quickfox.config.training import MAX_SECONDS, MAX_STEPS, TrainingConfig
-from quickfox.data.dataset import training_share
+from quickfox.data.encoding import Split, training_share
 from quickfox.errors import DataError, NewerFormatError, NoInputError, UsageError
 from quickfox.files.atomic import write_file
 from quickfox.files.errors import translate_read_errors
@@ -89,9 +89,12 @@ class CorpusRecord:
         characters, tokens: lengths of the whole text, validation text included.
         training_tokens: number of tokens before the validation text; None in runs of earlier versions, which split the
             tokens instead of the characters or documents.
+        validation_targets: number of predicted tokens of the validation text; None in runs of earlier versions.
         sha256: of the text.
         has_documents: whether it consists of documents, so that its tokens have a loss mask.
         options: how the files are read; None in runs of earlier versions, see `reading`.
+        documents: their number; None for a plain text, and in runs of earlier versions, which had another order.
+        validation_files: as `files`, of the text that is held out instead of a part of the corpus.
         tokens_sha256: of the token files; None in runs of earlier versions.
 
     Raises:
@@ -106,6 +109,9 @@ class CorpusRecord:
     tokens_sha256: str | None = None
     has_documents: bool = setting(default=False, added_later=True)
     options: CorpusOptions | None = setting(default=None, added_later=True)
+    documents: int | None = setting(default=None, bounds=(1, MAX_INTEGER), added_later=True)
+    validation_targets: int | None = setting(default=None, bounds=(0, MAX_INTEGER), added_later=True)
+    validation_files: tuple[str, ...] = setting(default=(), added_later=True)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -176,14 +182,14 @@ class RunRecord:
         return self.corpus.count_training_tokens(self.validation_split)
 
     @property
-    def training_characters(self) -> int | None:
-        """The argument `training_units` with which `encode_corpus` writes the tokens of a plain text again.
-
-        None if the tokens do not depend on it: in runs of earlier versions, and for documents, which are not divided.
-        """
-        if self.corpus.training_tokens is None or self.corpus.has_documents:
+    def split(self) -> Split | None:
+        """The split with which `encode_corpus` writes the tokens again; None: without one, as in early versions."""
+        corpus = self.corpus
+        if self.validation_split == 0.0 or corpus.training_tokens is None:
             return None
-        return training_share(self.corpus.characters, self.validation_split)
+        units = corpus.characters if corpus.documents is None else corpus.documents
+        training_units = training_share(units, self.validation_split)
+        return Split(training_units, corpus.documents, self.training.random_seed)
 
 
 def current_versions() -> dict[str, str]:

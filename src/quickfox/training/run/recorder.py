@@ -166,7 +166,8 @@ class Recorder:
 
     def _generate_samples(self) -> tuple[Sample, ...]:
         """Continues each prompt by the NumPy runtime, with the same random seed at each validation."""
-        model = build_language_model(*self._model())
+        unknown = self._tokenizer.unknown_token
+        model = build_language_model(*self._model(), unknown_token=unknown.token_id if unknown else None)
         samples: list[Sample] = []
         for prompt, length in zip(self._prompts, SAMPLE_LENGTHS, strict=False):
             random_seed = self._record.training.random_seed
@@ -243,5 +244,6 @@ def run_finished(directory: Path, record: RunRecord, progress: Progress) -> RunF
         network_loss=best.manifest.network_loss,
         parameters=parameter_count(record.model),
         stopped_early=progress.step < progress.total_steps,
+        validation_targets=record.corpus.validation_targets,
         workers=record.workers,
     )

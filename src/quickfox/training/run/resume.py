@@ -76,6 +76,11 @@ def _resume_chief(
     directory = find_run(run, run_context.notify)
     with run_lock(directory):
         record = read_record(directory)
+        if record.corpus.has_documents and record.corpus.documents is None:
+            raise DataError(
+                f"{directory} was started by an earlier version, which read documents in another order: start a new "
+                f"run from its weights: llm train CORPUS --init-from {directory}"
+            )
         check_unchanged(request, record)
         if not record.model.has_network:
             check_ngram_workers(run_context.cluster.size)
@@ -111,7 +116,7 @@ def _continue_training(
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
     check_disk_space(directory, record.model, record.training, training_tokens=record.training_tokens)
-    send_tokenizer(control, tokenizer, record.training_characters, record.corpus)
+    send_tokenizer(control, tokenizer, record.split, record.corpus)
     ngrams = _restore_ngrams(directory, record, tokenizer, point)
     cluster = None
     with ngrams or nullcontext():
@@ -132,7 +137,9 @@ def _restore_ngrams(
     """The n-gram tables of the checkpoint, or their new estimation if it has none; None if the run has none."""
     if record.training.ngram_order == 0:
         return None
-    training_tokens, validation_tokens = open_split(directory, tokenizer, record.corpus, record.training_tokens)
+    training_tokens, validation_tokens = open_split(
+        directory, tokenizer, record.corpus, record.training_tokens, record.training.random_seed
+    )
     has_gate = record.model.ngram_gate > 0
     if point and point.bundle.config.ngrams:
         config, parameters = point.bundle.config, point.bundle.parameters

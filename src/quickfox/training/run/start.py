@@ -4,9 +4,10 @@ A run directory holds run.json, tokenizer.json, history.jsonl, checkpoints/step-
 finished, tokens.bin and lock.
 """
 
+import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE
 from quickfox.config.model import ngram_config
+from quickfox.data.corpus_writer import EncodedCorpus
+from quickfox.data.dataset import Tokens
+from quickfox.data.encoding import Split
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
@@ -34,6 +38,7 @@ from quickfox.training.planning.ngrams import (
 )
 from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
 from quickfox.training.run.dataset import (
+    advise,
     choose_tokenizer,
     describe_corpus,
     encode_corpus_checked,
@@ -58,18 +63,26 @@ if TYPE_CHECKING:
     from quickfox.training.distributed.strategy import Cluster
 
 
-def start_run(corpus: Corpus, name: str, request: RunRequest, run_context: RunContext) -> Iterator[Event]:
+def start_run(
+    corpus: Corpus, name: str, request: RunRequest, run_context: RunContext, validation: Corpus | None = None
+) -> Iterator[Event]:
     """Trains a new model on `corpus`, yielding events; each `Validated` event follows a committed checkpoint.
 
-    The run directory is `runs/NAME` if `request.output` is None. Raises any QuickfoxError; invalid input leaves no
-    files behind.
+    The run directory is `runs/NAME` if `request.output` is None. The model is validated on the text `validation`; None:
+    on a part of the corpus. Raises any QuickfoxError; invalid input leaves no files behind.
     """
     check_batch_divides(run_context.cluster, request.training.batch_size)
-    yield from run_on_all_workers(request.training, corpus, run_context, partial(_run_chief, corpus, name, request))
+    run_chief = partial(_run_chief, corpus, validation, name, request)
+    yield from run_on_all_workers(request.training, corpus, run_context, run_chief)
 
 
 def _run_chief(
-    corpus: Corpus, name: str, request: RunRequest, run_context: RunContext, control: Control
+    corpus: Corpus,
+    validation: Corpus | None,
+    name: str,
+    request: RunRequest,
+    run_context: RunContext,
+    control: Control,
 ) -> Iterator[Event]:
     """`start_run` in the chief, or in the only process."""
     checkpoint_every = str(CheckpointInterval.parse(request.checkpoint_every))
@@ -77,13 +90,13 @@ def _run_chief(
     if resolved.training.architecture == "ngram":
         check_ngram_request(request.training)  # not the settings that were taken from another run
         check_ngram_workers(run_context.cluster.size)
-    tokenizer, training_units = choose_tokenizer(corpus, request.vocabulary_path, resolved, run_context)
+    tokenizer, split = choose_tokenizer(corpus, request.vocabulary_path, resolved, run_context)
     threads = resolved.training.threads or total_threads(run_context.cluster)
-    send_tokenizer(control, tokenizer, training_units)
+    send_tokenizer(control, tokenizer, split)
     with new_run(request.output, name) as directory, ExitStack() as stack:
-        corpus_record = _encode(corpus, tokenizer, training_units, directory, request, resolved, run_context)
-        training_tokens = corpus_record.count_training_tokens(resolved.validation_split)
-        tokens = open_split(directory, tokenizer, corpus_record, training_tokens)
+        texts = corpus, validation, split
+        corpus_record, tokens, encoded = _encode(texts, tokenizer, directory, request, resolved, run_context)
+        training_tokens = len(tokens[0])
         order = choose_ngram_order(resolved.training, tokens[0].ids)
         max_gate_epochs = _max_gate_epochs(resolved, run_context.cluster.size, order, tokenizer, training_tokens)
         has_network = resolved.training.architecture != "ngram"
@@ -113,29 +126,41 @@ def _run_chief(
         if request.dry_run:
             control.send(no_training=True)
             return
-        if STANDARD_INPUT in corpus.names:  # the text cannot be read again
+        if STANDARD_INPUT in (*corpus_record.files, *corpus_record.validation_files):  # the text cannot be read again
             flush_tokens(directory / TOKENS_FILE)
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
         write_record(directory, record)
-        yield from execute_run(directory, record, tokenizer, None, run_context, cluster, ngrams)
+        events = execute_run(directory, record, tokenizer, None, run_context, cluster, ngrams)
+        yield from _add_advice(events, partial(advise, encoded, tokens, tokenizer))
+
+
+def _add_advice(events: Iterator[Event], advise_person: Callable[[], Iterator[str]]) -> Iterator[Event]:
+    for event in events:
+        yield dataclasses.replace(event, advice=tuple(advise_person())) if isinstance(event, RunStarted) else event
 
 
 def _encode(
-    corpus: Corpus,
+    texts: tuple[Corpus, Corpus | None, Split | None],
     tokenizer: Tokenizer,
-    training_units: int | None,
     directory: Path,
     request: RunRequest,
     resolved: ResolvedRequest,
     run_context: RunContext,
-) -> CorpusRecord:
-    """Writes the token files; returns the record of the corpus."""
+) -> tuple[CorpusRecord, tuple[Tokens, Tokens], EncodedCorpus]:
+    """Writes the token files of a corpus, whose split or validation text is in `texts` too.
+
+    Returns the record of the corpus, the training and the validation tokens, and what was written.
+    """
+    corpus, validation, split = texts
     text = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
     path = directory / TOKENS_FILE
-    encoded = encode_corpus_checked(text, tokenizer, path, training_units, resolved, run_context.notify)
-    record, config_run = describe_corpus(corpus, encoded), resolved.config_run
+    encoded = encode_corpus_checked(text, tokenizer, path, split, resolved, run_context.notify, validation)
+    record, config_run = describe_corpus(corpus, encoded, validation), resolved.config_run
+    training_tokens = record.count_training_tokens(resolved.validation_split)
+    tokens = open_split(directory, tokenizer, record, training_tokens, resolved.random_seed)
+    record = dataclasses.replace(record, validation_targets=tokens[1].num_targets)
     if config_run is None:
-        return record
+        return record, tokens, encoded
     if config_run.corpus.sha256 != encoded.digest:
         run_context.notify(f"the text is not that of {request.config_from}: with its settings the run will differ")
     elif config_run.corpus.training_tokens is None and (
@@ -146,7 +171,7 @@ def _encode(
             f"{request.config_from} was written by an earlier version, which chose the tokenizer or the held-out text "
             f"differently: with its settings the run will differ"
         )
-    return record
+    return record, tokens, encoded
 
 
 def _max_gate_epochs(

@@ -5,6 +5,7 @@ are copied, and the optimizer starts from zero. The n-gram tables are estimated 
 """
 
 import dataclasses
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +24,12 @@ from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.training.engine.events import RunRequest
-from quickfox.training.planning.auto_config import DEFAULT_VALIDATION_SPLIT, fill_from_run, fill_tokenizer_from_run
+from quickfox.training.planning.auto_config import (
+    DEFAULT_VALIDATION_SPLIT,
+    RANDOM_SEED_BITS,
+    fill_from_run,
+    fill_tokenizer_from_run,
+)
 from quickfox.training.run.record import PretrainedRecord, RunRecord, read_record
 
 _ADOPTED = ("architecture", "embedding_dim", "hidden_dim", "num_layers", "num_heads")
@@ -46,12 +52,14 @@ class ResolvedRequest:
 
     Attributes:
         training: the settings; those that are still None are chosen automatically.
-        validation_split: fraction of the text to hold out.
+        random_seed: that of the settings, which is drawn if it is not given.
+        validation_split: fraction of the text to hold out; 0 if another text is.
         config_run: the run whose settings are used; None: none.
         pretrained: the model that provides the initial weights; None: random weights.
     """
 
     training: TrainingRequest
+    random_seed: int
     validation_split: float
     config_run: RunRecord | None
     pretrained: PretrainedModel | None
@@ -86,7 +94,18 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
         raise UsageError(
             "freeze_embeddings needs init_from: random embeddings must be trained", "freeze_embeddings", "init_from"
         )
-    return ResolvedRequest(training, DEFAULT_VALIDATION_SPLIT if split is None else split, config_run, pretrained)
+    if request.validation:
+        if request.training.validation_split:
+            raise exclusive_error("validation_split", "validation")
+        split = 0.0
+    random_seed = secrets.randbits(RANDOM_SEED_BITS) if training.random_seed is None else training.random_seed
+    return ResolvedRequest(
+        dataclasses.replace(training, random_seed=random_seed),
+        random_seed,
+        DEFAULT_VALIDATION_SPLIT if split is None else split,
+        config_run,
+        pretrained,
+    )
 
 
 def resolve_corpus_options(request: RunRequest) -> CorpusOptions:
@@ -143,13 +162,19 @@ def adopt_sizes(request: TrainingRequest, model: ModelConfig) -> TrainingRequest
     return dataclasses.replace(request, **{name: getattr(model, name) for name in _ADOPTED})
 
 
-def extend_vocabulary(tokenizer: Tokenizer, characters: set[str]) -> Tokenizer:
-    """Adds characters to a character tokenizer; the other kinds already cover every character."""
-    if not isinstance(tokenizer, CharacterTokenizer):
-        return tokenizer
+def extend_vocabulary(tokenizer: CharacterTokenizer, characters: set[str]) -> CharacterTokenizer:
+    """The tokenizer with more characters."""
     vocabulary = tokenizer.vocabulary
     union = tuple(sorted(characters.union(vocabulary.characters)))
     return dataclasses.replace(tokenizer, vocabulary=Vocabulary(union, vocabulary.min_count))
+
+
+def _distinct_tokens(tokenizer: Tokenizer) -> list[bytes | None]:
+    """The bytes of each token; None for the unknown token, whose bytes are those of U+FFFD."""
+    tokens: list[bytes | None] = list(tokenizer.tokens)
+    if tokenizer.unknown_token is not None:
+        tokens[tokenizer.unknown_token.token_id] = None
+    return tokens
 
 
 def transfer_weights(
@@ -162,13 +187,9 @@ def transfer_weights(
         tokenizer: of the new model.
         pretrained: the pretrained model.
     """
-    old_tokenizer = pretrained.tokenizer
-    old_ids = {old_tokenizer.token_bytes(token_id): token_id for token_id in range(old_tokenizer.vocabulary_size)}
-    pairs = [
-        (new_id, old_ids[token])
-        for new_id in range(tokenizer.vocabulary_size)
-        if (token := tokenizer.token_bytes(new_id)) in old_ids
-    ]
+    old_ids = {token: token_id for token_id, token in enumerate(_distinct_tokens(pretrained.tokenizer))}
+    tokens = enumerate(_distinct_tokens(tokenizer))
+    pairs = [(new_id, old_ids[token]) for new_id, token in tokens if token in old_ids]
     new_rows, old_rows = np.array(pairs, np.int64).reshape(-1, 2).T
     weights = {}
     for name, array in initial.items():

@@ -1,8 +1,8 @@
 """What the workers of a cluster exchange before training, and the run of a worker other than the chief.
 
     chief                            each other worker
-    tokenizer, length of the
-    training text, files         ->  encode the text
+    tokenizer, what is held out,
+    files                        ->  encode the text
     compare                      <-  digest of the text
     number of threads            ->  import TensorFlow
     compare                      <-  hardware
@@ -25,7 +25,9 @@ from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import from_dict
 from quickfox.config.training import TrainingConfig, TrainingRequest
-from quickfox.data.dataset import Tokens, encode_corpus, open_corpus_tokens
+from quickfox.data.corpus_writer import encode_corpus
+from quickfox.data.dataset import Tokens, open_corpus_tokens, split_tokens
+from quickfox.data.encoding import Split
 from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus, open_corpus
@@ -136,7 +138,7 @@ def check_peers_while_reading(run_context: RunContext, control: Control) -> RunC
 
 
 def send_tokenizer(
-    control: Control, tokenizer: Tokenizer, training_units: int | None, corpus: CorpusRecord | None = None
+    control: Control, tokenizer: Tokenizer, split: Split | None, corpus: CorpusRecord | None = None
 ) -> None:
     """Sends the workers what they encode the text with: see `encode_corpus`.
 
@@ -144,7 +146,7 @@ def send_tokenizer(
     """
     control.send(
         tokenizer=format_tokenizer(tokenizer).decode(),
-        training_units=training_units,
+        split=None if split is None else dataclasses.asdict(split),
         files=corpus and corpus.files,
         options=corpus and dataclasses.asdict(corpus.reading),
     )
@@ -219,7 +221,8 @@ def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext
         options = from_dict(CorpusOptions, text["options"], spec.describe(0))
         corpus = open_corpus(text["files"], run_context.notify, options=options, is_recorded=True)
     corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-    tokens = _encode(corpus, tokenizer, text["training_units"], control)
+    split = None if text["split"] is None else Split(**text["split"])
+    tokens = _encode(corpus, tokenizer, split, control)
     [runtime] = control.receive()
     start_tensorflow(runtime["threads"], is_distributed=True)
     from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
@@ -236,7 +239,7 @@ def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext
     trainer = Trainer(
         from_dict(ModelConfig, run["model"], spec.describe(0)),
         from_dict(TrainingConfig, run["training"], spec.describe(0)),
-        *tokens.split(run["training_tokens"]),
+        *split_tokens(tokens, tokenizer, run["training_tokens"], run["training"]["random_seed"]),
         time.monotonic(),
         cluster=cluster,
     )
@@ -250,12 +253,12 @@ def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext
     yield RunInterrupted(Path(run["directory"]), trainer.progress.step) if interrupted else WorkerFinished()
 
 
-def _encode(corpus: Corpus, tokenizer: Tokenizer, training_units: int | None, control: Control) -> Tokens:
+def _encode(corpus: Corpus, tokenizer: Tokenizer, split: Split | None, control: Control) -> Tokens:
     """Encodes a worker's copy of the text, and sends the chief its digest.
 
     The token files are unlinked once they are open, so that their space is freed however this process ends.
     """
     with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
         path = Path(folder, "tokens.bin")
-        control.send(text=encode_corpus(corpus, tokenizer, path, training_units).digest)
-        return open_corpus_tokens(path, tokenizer.token_dtype, has_loss_mask=corpus.has_documents)
+        control.send(text=encode_corpus(corpus, tokenizer, path, split).digest)
+        return open_corpus_tokens(path, tokenizer, has_documents=corpus.has_documents)

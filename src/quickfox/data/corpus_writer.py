@@ -1,0 +1,240 @@
+"""Write the tokens of a corpus to files, in bounded memory: first its training share, then its held-out part.
+
+The ids are in files of `token_file.py` in the tokenizer's `token_dtype`; if not all of them are training targets, the
+loss mask is in a second file, one byte per id. The files belong to one run on one machine. Their digest shows damage.
+Every document is followed by the end-of-text token, and one more comes before the first held-out document, so that its
+first token is predicted too.
+"""
+
+import hashlib
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from quickfox.data.dataset import BYTES_IN_MEMORY, loss_mask_path, remove_tokens
+from quickfox.data.encoding import (
+    EncodedChunk,
+    Split,
+    encode_chunks,
+    encode_corpus_chunks,
+    encode_document,
+    encode_start,
+)
+from quickfox.data.token_file import SHARD_BYTES, ShardWriter, little_endian
+from quickfox.files.errors import translate_write_errors
+from quickfox.system.threads import map_ahead
+from quickfox.text.corpus import Corpus
+from quickfox.text.segmentation import split_chunks
+from quickfox.tokenizers.base import Tokenizer
+
+_COPIED_TOKENS = 2**20
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """Counts and digests of an encoded corpus.
+
+    Attributes:
+        tokens: number of token ids written.
+        training_tokens: number of those before the held-out part.
+        characters: number of characters read, unknown ones included.
+        documents: number of documents read; 0 of plain text.
+        unknown: count of each character of the training share that is not in the vocabulary.
+        held_out_unknown: the same of the held-out part.
+        digest: hexadecimal sha256 of the text in UTF-8; equals `Corpus.digest()` unless a file changed.
+        tokens_digest: the result of `tokens_digest` for undamaged files.
+    """
+
+    tokens: int
+    training_tokens: int
+    characters: int
+    documents: int
+    unknown: Counter[str]
+    held_out_unknown: Counter[str]
+    digest: str
+    tokens_digest: str
+
+
+def encode_corpus(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    path: Path,
+    split: Split | None = None,
+    validation: Corpus | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> EncodedCorpus:
+    """Writes the token ids of a corpus to the file `path`, and its loss mask, if any, to `loss_mask_path(path)`.
+
+    On failure no file is left. The files are not flushed to the disk: a power failure can lose them.
+
+    Args:
+        corpus: plain text or documents.
+        tokenizer: its tokens.
+        path: of the first file.
+        split: the part of it that is held out; None: none.
+        validation: the held-out text instead, of the same kind as `corpus`; None: there is none.
+        shard_bytes: maximum size of a file, a multiple of the token size; more tokens are split into shards.
+
+    Raises:
+        CannotCreateError: `path` cannot be created.
+        StorageError: reading the corpus or writing failed.
+        DataError, NoInputError: the corpus is not readable text, or a file was removed.
+    """
+    remove_tokens(path)  # of an earlier attempt, which may have more shards
+    has_mask = corpus.has_documents
+    unknown: Counter[str] = Counter()
+    held_out_unknown: Counter[str] = Counter()
+    with translate_write_errors(path):
+        try:
+            with _TokenWriter(path, tokenizer, shard_bytes, has_loss_mask=has_mask) as writer:
+                write = _write_documents if has_mask else _write_text
+                training_tokens = write(writer, corpus, tokenizer, split, unknown, held_out_unknown)
+                characters = writer.characters
+                if validation is not None:
+                    writer.write(encode_corpus_chunks(validation, tokenizer, held_out_unknown))
+        except BaseException:
+            remove_tokens(path)
+            raise
+    return EncodedCorpus(
+        tokens=writer.tokens,
+        training_tokens=training_tokens,
+        characters=characters,
+        documents=writer.documents,
+        unknown=unknown,
+        held_out_unknown=held_out_unknown,
+        digest=corpus.digest() if has_mask else writer.text_sha256.hexdigest(),
+        tokens_digest=writer.tokens_digest(),
+    )
+
+
+class _TokenWriter:
+    """Context manager that writes chunks to token files, and counts them; raises OSError.
+
+    Attributes:
+        tokens, characters, documents: number of those written; documents are counted by `_write_documents`.
+        text_sha256: of the text of the chunks that were written with `is_hashed`.
+    """
+
+    def __init__(self, path: Path, tokenizer: Tokenizer, shard_bytes: int, *, has_loss_mask: bool) -> None:
+        self._dtype = little_endian(tokenizer.token_dtype)
+        self._ids = ShardWriter(path, shard_bytes)
+        self._masks = ShardWriter(loss_mask_path(path), shard_bytes) if has_loss_mask else None
+        self._stack = ExitStack()
+        self.tokens = self.characters = self.documents = 0
+        self.text_sha256 = hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        for writer in filter(None, (self._ids, self._masks)):
+            self._stack.enter_context(writer)
+        self._ids.write(b"")  # creates the file of an empty text
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
+
+    def write(self, chunks: Iterable[EncodedChunk], *, is_hashed: bool = False) -> None:
+        """Appends chunks, each of which is written while the next one is encoded."""
+
+        def write_chunk(chunk: EncodedChunk) -> EncodedChunk:
+            self._ids.write(chunk.ids.astype(self._dtype, copy=False).tobytes())
+            if self._masks is not None and chunk.loss_mask is not None:
+                self._masks.write(chunk.loss_mask.tobytes())
+            if is_hashed:
+                self.text_sha256.update(chunk.text.encode())
+            return chunk
+
+        for chunk in map_ahead(write_chunk, chunks, threads=1):
+            self.tokens += len(chunk.ids)
+            self.characters += len(chunk.text)
+
+    def tokens_digest(self) -> str:
+        """See `dataset.tokens_digest`."""
+        if self._masks is not None:
+            self._ids.sha256.update(self._masks.sha256.digest())
+        return self._ids.sha256.hexdigest()
+
+
+def _write_text(
+    writer: _TokenWriter,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    split: Split | None,
+    unknown: Counter[str],
+    held_out_unknown: Counter[str],
+) -> int:
+    """Writes a plain text, each part as a text of its own; returns the number of training tokens."""
+    training, held_out = split_chunks(corpus.iter_text(), None if split is None else split.training_units)
+    writer.write(encode_chunks(training, tokenizer, unknown), is_hashed=True)
+    training_tokens = writer.tokens
+    writer.write(encode_chunks(held_out, tokenizer, held_out_unknown), is_hashed=True)
+    return training_tokens
+
+
+def _write_documents(
+    writer: _TokenWriter,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    split: Split | None,
+    unknown: Counter[str],
+    held_out_unknown: Counter[str],
+) -> int:
+    """Writes the training documents and then the others; returns the number of training tokens."""
+    start = encode_start(tokenizer)
+    with _Spool(tokenizer.token_dtype) as held_out:
+
+        def training_chunks() -> Iterator[EncodedChunk]:
+            for number, document in enumerate(corpus.iter_documents()):
+                writer.documents += 1
+                if split is None or split.is_training(number):
+                    yield encode_document(document, tokenizer, unknown)
+                else:
+                    chunk = encode_document(document, tokenizer, held_out_unknown)
+                    writer.characters += len(chunk.text)
+                    held_out.append(chunk)
+
+        writer.write(training_chunks())
+        training_tokens = writer.tokens
+        if not held_out.is_empty:
+            writer.write(itertools.chain([start], held_out.chunks()))
+    return training_tokens
+
+
+class _Spool:
+    """Context manager that keeps encoded documents: above 64 MiB in unnamed temporary files. Raises OSError."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._stack = ExitStack()
+        self._ids, self._masks = (
+            self._stack.enter_context(tempfile.SpooledTemporaryFile(max_size=BYTES_IN_MEMORY))  # noqa: SIM115
+            for _ in range(2)
+        )
+        self.is_empty = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stack.close()
+
+    def append(self, chunk: EncodedChunk) -> None:
+        """Appends a document."""
+        assert chunk.loss_mask is not None
+        self._ids.write(chunk.ids.tobytes())
+        self._masks.write(chunk.loss_mask.tobytes())
+        self.is_empty = False
+
+    def chunks(self) -> Iterator[EncodedChunk]:
+        """The tokens of all documents, in chunks without their texts."""
+        self._ids.seek(0)
+        self._masks.seek(0)
+        while mask := self._masks.read(_COPIED_TOKENS):
+            ids = self._ids.read(_COPIED_TOKENS * self._dtype.itemsize)
+            yield EncodedChunk("", np.frombuffer(ids, self._dtype), np.frombuffer(mask, np.bool_))
