@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quickfox.data.dataset import EncodedChunk, encode_chunks
+from quickfox.data.encoding import EncodedChunk, encode_chunks
 from quickfox.evaluation.bootstrap import compare
 from quickfox.evaluation.comparison import BLOCKS, bits_per_byte, block_losses
 from quickfox.evaluation.perplexity import evaluate

@@ -18,7 +18,7 @@ def test_the_bits_are_those_of_the_loss_in_the_order_of_the_text(length: int) ->
     model = random_lstm(5)
     predictions = predict(model, Tokens(ids))
     np.testing.assert_array_equal(predictions.ids, ids[1:])
-    assert predictions.bits.mean() * math.log(2) == pytest.approx(measure_loss(model, ids)[0], rel=1e-5)
+    assert predictions.bits.mean() * math.log(2) == pytest.approx(measure_loss(model, Tokens(ids))[0], rel=1e-5)
 
 
 def test_only_targets_are_predicted() -> None:
@@ -26,7 +26,7 @@ def test_only_targets_are_predicted() -> None:
     model = random_lstm(5)
     predictions = predict(model, Tokens(ids, mask))
     np.testing.assert_array_equal(predictions.ids, ids[1:][mask[1:]])
-    assert predictions.bits.mean() * math.log(2) == pytest.approx(measure_loss(model, ids, mask)[0], rel=1e-5)
+    assert predictions.bits.mean() * math.log(2) == pytest.approx(measure_loss(model, Tokens(ids, mask))[0], rel=1e-5)
 
 
 def test_the_confidence_is_the_probability_of_the_most_probable_token() -> None:

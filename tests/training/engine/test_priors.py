@@ -73,7 +73,8 @@ def test_the_distributions_of_documents_are_those_of_their_streams(step: int) ->
     tokens = Tokens(ids, documents=documents)
     counted = tokens.in_counting_order[0:60]
     estimate = estimate_ngrams(counted, VOCABULARY_SIZE, order, 1000)
-    model = LeaveOutModel(counted, estimate.ngrams, estimate.tensors)
+    leave_out = estimate_leave_out(counted, estimate.ngrams, estimate.tensors)
+    model = LeaveOutModel(estimate.ngrams, estimate.tensors, leave_out)
     batches = StreamBatches(ids, 2, window, 0, documents=documents)
     found = PriorBatches(tokens, batches, model).batch(step)
     positions = batches.positions(step, model.context)

@@ -81,7 +81,8 @@ def _tabulate_run(run_directory: Path) -> Rows:
     has_network = ("model.architecture", "ngram") not in rows
     for path, value in rows:
         section, _, name = path.partition(".")
-        if section not in ("model", "training") or _is_shown(name, has_network=has_network):
+        is_shown = section not in ("model", "training") or _is_shown(name, has_network=has_network)
+        if value and is_shown:  # an empty list has no row
             yield path, value
     checkpoints = list_checkpoints(run_directory)
     by_loss = sort_by_loss(checkpoints)

@@ -85,12 +85,7 @@ OutputOption = Annotated[
 ]
 ValidationOption = Annotated[
     list[str] | None,
-    option(
-        "--validation",
-        "Text to validate on, as CORPUS; repeatable. Default: a part of the corpus.",
-        "Corpus and tokenizer",
-        metavar="FILE",
-    ),
+    option("--validation", "Text to validate on; repeatable. Default: a part of CORPUS.", RUN, metavar="FILE"),
 ]
 CheckpointEveryOption = Annotated[
     str | None,

@@ -102,17 +102,8 @@ def _run_chief(
         has_network = resolved.training.architecture != "ngram"
         ngrams, cluster = None, None
         if order and not request.dry_run:
-            ngrams = stack.enter_context(
-                NgramEstimation.start(
-                    order,
-                    tokenizer.vocabulary_size,
-                    *tokens,
-                    1 if has_network else threads,
-                    has_gate=max_gate_epochs > 0,
-                    in_own_process=has_network,
-                    max_tokens=max_counted_tokens(resolved.training.budget if has_network else None),
-                )
-            )
+            ngrams = _start_ngrams(order, tokenizer, tokens, resolved, threads, has_gate=max_gate_epochs > 0)
+            stack.enter_context(ngrams)
         if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
         plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs)
@@ -132,6 +123,27 @@ def _run_chief(
         write_record(directory, record)
         events = execute_run(directory, record, tokenizer, None, run_context, cluster, ngrams)
         yield from _add_advice(events, partial(advise, encoded, tokens, tokenizer))
+
+
+def _start_ngrams(
+    order: int,
+    tokenizer: Tokenizer,
+    tokens: tuple[Tokens, Tokens],
+    resolved: ResolvedRequest,
+    threads: int,
+    *,
+    has_gate: bool,
+) -> NgramEstimation:
+    has_network = resolved.training.architecture != "ngram"
+    return NgramEstimation.start(
+        order,
+        tokenizer.vocabulary_size,
+        *tokens,
+        1 if has_network else threads,
+        has_gate=has_gate,
+        in_own_process=has_network,
+        max_tokens=max_counted_tokens(resolved.training.budget if has_network else None),
+    )
 
 
 def _add_advice(events: Iterator[Event], advise_person: Callable[[], Iterator[str]]) -> Iterator[Event]:
