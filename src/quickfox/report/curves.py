@@ -107,13 +107,6 @@ def _format_count(value: float) -> str:
     return f"{value:.0f}"
 
 
-def sparse(items: Sequence[object], limit: int) -> list[int]:
-    """Indices of at most `limit` items at equal distances, the first and the last among them."""
-    if len(items) <= limit:
-        return list(range(len(items)))
-    return sorted({round(index * (len(items) - 1) / (limit - 1)) for index in range(limit)})
-
-
 def swatch(index: int, label: str) -> Markup:
     """A label with the color of a curve."""
     return join([element("i", class_=f"key line s{index % 6}"), label])

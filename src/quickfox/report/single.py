@@ -4,13 +4,14 @@ import math
 import shlex
 
 from quickfox.models.parameters import parameter_count
-from quickfox.report.curves import draw_curves, sparse
+from quickfox.report.curves import draw_curves
 from quickfox.report.diagnosis import diagnose
 from quickfox.report.loading import ReportedRun, RunText
 from quickfox.report.markup import Markup, element, join, paragraph, quote, section, table
 from quickfox.report.measures import NORMAL_97, TextMeasures
 from quickfox.report.text_sections import text_sections
 from quickfox.system.units import format_duration
+from quickfox.training.run.history import sparse
 
 SAMPLED_VALIDATIONS = 8
 

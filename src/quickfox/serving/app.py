@@ -15,10 +15,11 @@ from quickfox.serving.http import ClientGoneError, RequestError, error_response
 from quickfox.serving.metrics import Metrics
 from quickfox.serving.middleware import AccessLog, Guard
 from quickfox.serving.models import Log
+from quickfox.serving.page import load_page, show_history, show_page
 from quickfox.serving.service import Service
 
 ROUTES = (
-    Route("/", endpoints.page),
+    Route("/", show_page),
     Route("/health", endpoints.health),
     Route("/metrics", endpoints.metrics),
     Route("/tokenizer_info", endpoints.show_tokenizer),
@@ -29,6 +30,7 @@ ROUTES = (
     Route("/v1/score", endpoints.score, methods=["POST"]),
     Route("/v1/models", endpoints.list_models),
     Route("/v1/models/{name}", endpoints.show_model),
+    Route("/v1/models/{name}/history", show_history),
 )
 
 
@@ -47,6 +49,7 @@ def build_app(
         api_key, host_names, allowed_origins: see `Guard`.
         access_log: see `AccessLog`.
     """
+    load_page()
     metrics = Metrics()
     middleware = [Middleware(AccessLog, [route.path for route in ROUTES], metrics, access_log)]
     if allowed_origins:

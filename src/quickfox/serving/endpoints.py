@@ -3,11 +3,10 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from quickfox.checkpoints.checkpoint import describe_model
 from quickfox.errors import DataError
@@ -19,12 +18,6 @@ from quickfox.serving.parameters import check_token_ids, encode_text
 from quickfox.serving.service import Service
 from quickfox.tokenizers.base import start_of_text
 from quickfox.tokenizers.bpe import END_OF_TEXT
-
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""Content-Security-Policy of the page: one file, which loads nothing and speaks with this server only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +157,3 @@ async def metrics(request: Request) -> Response:
     """`GET /metrics`, in the text format of Prometheus."""
     text = request.app.state.metrics.format(request.app.state.service.models.values())
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
-
-
-async def page(_request: Request) -> Response:
-    """`GET /`: the page to try the models."""
-    html = resources.files("quickfox.serving").joinpath("page.html").read_text(encoding="utf-8")
-    return HTMLResponse(html, headers={"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"})

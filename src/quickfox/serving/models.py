@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from quickfox.checkpoints.checkpoint import ModelBundle
 from quickfox.checkpoints.run_directory import CHECKPOINTS_DIRECTORY, RUN_FILE, find_best_model, find_model
@@ -74,6 +75,8 @@ class ServedModel:
         if warning:
             log(f"warning: {warning}")
         self.loaded = self._start(load_directory(directory))
+        self._history: dict[str, Any] = {"steps": [], "validations": []}
+        self._first_reading = self.executor.submit(self._read_history)
 
     @contextmanager
     def accept(self) -> Iterator[LoadedModel]:
@@ -108,6 +111,7 @@ class ServedModel:
             if changed == self._changed:
                 return
             self._changed = changed
+            self._read_history()
             try:
                 better = self._load_better()
             except QuickfoxError as error:
@@ -136,6 +140,21 @@ class ServedModel:
             return None
         model = load_directory(directory)
         return self._start(model) if _rank(model.bundle) < _rank(current.bundle) else None
+
+    async def get_history(self) -> dict[str, Any]:
+        """The losses and samples of the run as they were when its model was looked for last; see `describe_history`."""
+        await asyncio.wrap_future(self._first_reading)
+        return self._history
+
+    def _read_history(self) -> None:
+        if not self.is_run:
+            return
+        from quickfox.training.run.history import describe_history, read_history
+
+        try:
+            self._history = describe_history(read_history(self._path))
+        except QuickfoxError as error:
+            self._log(f"warning: {self.name}: its history cannot be shown: {error}")
 
     def close(self) -> None:
         """Ends the threads; a running generation ends at the next token."""

@@ -6,7 +6,7 @@ Lines are appended and flushed; each ends with a checksum of its content.
 import dataclasses
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ HISTORY_FILE = "history.jsonl"
 _MAX_HISTORY_BYTES = 2**26  # about 300,000 lines
 _PER_DOUBLING = 16
 _CHECKSUM = "crc32"
+
+MAX_DESCRIBED = 400
+"""Of more steps or validations, `describe_history` has only some."""
+
+MAX_SAMPLED = 60
+"""Of more validations with samples, `describe_history` has only some in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +128,24 @@ def read_history(run: Path) -> History:
                 event["samples"] = tuple(from_dict(Sample, sample, where) for sample in samples)
             history.validations.append(_parse(Validation, event, where))
     return history
+
+
+def describe_history(history: History) -> dict[str, Any]:
+    """The losses and samples of a run, ready for JSON; of many, some at equal distances."""
+    steps = [history.steps[index] for index in sparse(history.steps, MAX_DESCRIBED)]
+    sampled = [index for index, validation in enumerate(history.validations) if validation.samples]
+    kept = {*sparse(history.validations, MAX_DESCRIBED), *(sampled[index] for index in sparse(sampled, MAX_SAMPLED))}
+    return {
+        "steps": [dataclasses.asdict(step) for step in steps],
+        "validations": [dataclasses.asdict(history.validations[index]) for index in sorted(kept)],
+    }
+
+
+def sparse(items: Sequence[object], limit: int) -> list[int]:
+    """Indices of at most `limit` items at equal distances, the first and the last among them."""
+    if len(items) <= limit:
+        return list(range(len(items)))
+    return sorted({round(index * (len(items) - 1) / (limit - 1)) for index in range(limit)})
 
 
 def _parse(kind: type[Config], event: dict[str, Any], where: str) -> Config:
