@@ -5,7 +5,6 @@ RUN is a run, TEXT a text file of about 20 lines. The browser is that of the tes
 """
 
 import argparse
-import base64
 import os
 import sys
 import tempfile
@@ -33,10 +32,8 @@ def main() -> None:
         run(f"llm report '{options.run}' -o {page}", ROOT)
         with chromium() as browser:
             browser.open(page.as_uri(), WIDTH)
-            clip = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": SCALE}
-            settings = {"clip": clip, "captureBeyondViewport": True}
-            picture = browser.driver.execute_cdp_cmd("Page.captureScreenshot", settings)
-    (ROOT / "docs" / "report.png").write_bytes(base64.b64decode(picture["data"]))
+            picture = browser.picture(WIDTH, HEIGHT, SCALE)
+    (ROOT / "docs" / "report.png").write_bytes(picture)
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123
     colored = run(f"llm score --heat '{options.text}' --model '{options.run}'", ROOT)
     console.print(Text.from_ansi(colored.replace("\r\n", "\n")))

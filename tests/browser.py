@@ -3,6 +3,7 @@
 Tests that use it are skipped where Chromium, its driver or the packages of the extra `dev` are missing.
 """
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -58,6 +59,12 @@ class Browser:
         """Number of pixels by which the page is wider than the window."""
         script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         return int(self.driver.execute_script(script))
+
+    def picture(self, width: int, height: int, scale: float) -> bytes:
+        """The top of the page, of this size in pixels, as a PNG file enlarged by `scale`."""
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
+        settings = {"clip": clip, "captureBeyondViewport": True}
+        return base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", settings)["data"])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The endpoints that generate no text: models, scores, tokens, health, metrics and the page."""
+"""The endpoints that generate no text: models, scores, tokens, health and metrics."""
 
 import asyncio
 from collections import Counter
