@@ -8,7 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from record_session import ROOT
+
 sys.path.insert(0, str(ROOT / "tests"))
 from browser import chromium
 from running_server import run_server
