@@ -17,6 +17,7 @@ from ngram_models import MIXTURE_LOSS, NETWORK_LOSS, NGRAM_LOSS, mix_with_ngrams
 from quickfox.checkpoints.checkpoint import ModelBundle, save_checkpoint
 from quickfox.export.registry import ExportFormat, extract_network
 from quickfox.model import Model
+from quickfox.models.mixture import fix_exponents
 
 Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
@@ -47,14 +48,16 @@ def records(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def stepwise_probs(model: Model, text: str) -> list[np.ndarray]:
-    """The distribution after each character of a text, read one by one."""
+def stepwise_probs(model: Model, text: str, prompt_length: int | None = None) -> list[np.ndarray]:
+    """The distribution after each character of a text, read one by one; those after the prompt are generated ones."""
     language_model = model.language_model
     state, rows = language_model.initial_state(1), []
-    for token in model.bundle.tokenizer.encode(text).tolist():
+    for position, token in enumerate(model.bundle.tokenizer.encode(text).tolist(), start=1):
         logits, state = language_model.forward(np.array([[token]]), state)
         weights = np.exp(logits[0, -1].astype(np.float64))
         rows.append(weights / weights.sum())
+        if position == prompt_length:
+            state = fix_exponents(language_model, state)
     return rows
 
 
@@ -118,7 +121,7 @@ def test_beam_search_finds_the_most_probable_text(generate: Llm, model: Model) -
     encode = model.bundle.tokenizer.encode
 
     def logprob(text: str) -> float:
-        rows = stepwise_probs(model, "e" + text)
+        rows = stepwise_probs(model, "e" + text, prompt_length=1)
         return sum(math.log(row[token]) for row, token in zip(rows, encode(text).tolist(), strict=False))
 
     best = max(logprob(first + second) for first in characters for second in characters)

@@ -156,7 +156,7 @@ def _flatten(value: Any, name: str = "") -> Rows:
             yield from _flatten(member, f"{name}.{key}" if name else key)
     elif isinstance(value, list):
         more = f" and {len(value) - MAX_LIST_ITEMS} more" if len(value) > MAX_LIST_ITEMS else ""
-        yield name, ", ".join(map(str, value[:MAX_LIST_ITEMS])) + more
+        yield name, ", ".join(map(str, value[:MAX_LIST_ITEMS])) + more if value else "none"
     else:
         yield name, "none" if value is None else str(value)
 
