@@ -144,7 +144,7 @@ def test_the_distributions_of_a_step_are_those_without_the_block_of_its_targets(
     trainer = make_trainer(steps=1, validation_interval=1, learning_rate=0.0, dropout=0.0, threads=1)
     assert trainer.ngrams is not None
     x, y = trainer.batches.batch(0)
-    prior = PriorBatches(TRAINING.ids, trainer.batches, trainer.ngrams.leave_out).batch(0)
+    prior = PriorBatches(TRAINING, trainer.batches, trainer.ngrams.leave_out).batch(0)
     logits, _ = trainer.network.forward(x, trainer.network.initial_state(len(x)))  # (T, B, V)
     alone = logits.numpy().transpose(1, 0, 2)
     gated = alone + prior.log_probs
