@@ -43,7 +43,7 @@ def test_attention_does_not_depend_on_window_boundaries(context: int, windows: l
     ends = np.cumsum(windows)
     for window, end in zip(windows, ends, strict=True):
         q, k, v = (array[:, :, end - window : end] for array in (queries, keys, values))
-        attended, cache = attend(q, k, v, cache, attention_mask(cache[2], window, context))
+        attended, cache, _ = attend(q, k, v, cache, attention_mask(cache[2], window, context))
         outputs.append(attended)
     attended = np.concatenate(outputs, axis=1)[0]  # (n, heads * d)
     for head in range(HEADS):

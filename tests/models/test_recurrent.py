@@ -154,3 +154,30 @@ def test_large_vocabularies_use_no_table(
     without = RecurrentLanguageModel(config, parameters)
     looked_up, _ = without.forward(token_ids, without.initial_state(1))
     np.testing.assert_allclose(looked_up, by_table, atol=1e-6)
+
+
+@pytest.mark.parametrize(("architecture", "names"), [("lstm", "input forget - output"), ("gru", "update reset")])
+def test_traced_gates_are_those_of_the_equations(architecture: str, names: str) -> None:
+    config = ModelConfig(architecture=architecture, vocabulary_size=5, embedding_dim=3, hidden_dim=4, num_layers=2)
+    parameters = random_parameters(config)
+    model = RecurrentLanguageModel(config, parameters)
+    tokens = np.random.default_rng(1).integers(0, 5, size=(2, 6))
+    traces, state = model.trace(tokens, model.initial_state(2))
+    np.testing.assert_array_equal(state, model.forward(tokens, model.initial_state(2))[1])
+    inputs = parameters["embedding.weight"][tokens]
+    for layer, trace in enumerate(traces):
+        assert trace.name == f"recurrent.{layer}"
+        w, u, b = (parameters[f"{trace.name}.{name}"] for name in ("input_kernel", "recurrent_kernel", "bias"))
+        before = np.concatenate([np.zeros((2, 1, 4)), trace.units[:, :-1]], axis=1)  # h before each token
+        gates = 1 / (1 + np.exp(-(inputs @ w + before @ u + (b if b.ndim == 1 else b.sum(axis=0)))))
+        assert set(trace.gates) == {*names.split()} - {"-"}
+        for index, name in enumerate(names.split()):
+            if name != "-":  # the candidate
+                np.testing.assert_allclose(trace.gates[name], gates[..., 4 * index : 4 * index + 4], atol=1e-5)
+        inputs = trace.units
+
+
+def test_an_rnn_has_no_gates() -> None:
+    config = ModelConfig(architecture="rnn", vocabulary_size=5, embedding_dim=3, hidden_dim=4)
+    model = RecurrentLanguageModel(config, random_parameters(config))
+    assert not model.trace(np.array([[1]]), model.initial_state(1))[0][0].gates

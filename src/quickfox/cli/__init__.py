@@ -9,5 +9,17 @@ import time
 STARTED = time.monotonic()
 """Start time of the command. Read first of all; the interpreter's own start-up, about 0.02 s, is not included."""
 
-COMMANDS = ("build-vocab", "train", "generate", "serve", "evaluate", "score", "check", "info", "report", "export")
+COMMANDS = (
+    "build-vocab",
+    "train",
+    "generate",
+    "serve",
+    "evaluate",
+    "score",
+    "check",
+    "info",
+    "inspect",
+    "report",
+    "export",
+)
 """In the order of the help text; each is the module of that name in `cli/commands`."""

@@ -1,4 +1,4 @@
-"""Text tables, and text colored by surprisal, for the terminal."""
+"""Text tables, and text colored by surprisal or by activation, for the terminal."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -8,6 +8,9 @@ from quickfox.cli.streams import escape_unprintable
 
 COLORS = (230, 229, 222, 215, 209, 203, 196)
 """Indices into the 256-color palette, pale yellow to red, for 1, 2, ..., 7 and more bits; below 1 bit: no color."""
+
+NEGATIVE_COLORS, POSITIVE_COLORS = (189, 153, 117, 75), (223, 216, 209, 203)
+"""Indices into the 256-color palette, blue and orange, for activations that are nearly 0 up to the largest."""
 
 _BLACK = 16
 _RESET = "\x1b[0m"
@@ -28,12 +31,27 @@ def color_by_surprisal(text: str, bits: Iterable[float]) -> str:
         text: any text.
         bits: surprisal of each character, >= 0.
     """
-    levels = (
-        0 if character == "\n" else min(int(surprisal), len(COLORS))
-        for character, surprisal in zip(text, bits, strict=True)
-    )
+    levels = [0 if character == "\n" else int(surprisal) for character, surprisal in zip(text, bits, strict=True)]
+    return _color(text, [COLORS[min(level, len(COLORS)) - 1] if level else None for level in levels])
+
+
+def color_by_activation(text: str, levels: Iterable[int]) -> str:
+    """The text with background colors; control characters other than tabs and line ends are escaped.
+
+    Args:
+        text: any text.
+        levels: of each character, from -4 to 4, see `activation_levels`; 0: no color.
+    """
+    colors = (*reversed(NEGATIVE_COLORS), None, *POSITIVE_COLORS)
+    middle = len(NEGATIVE_COLORS)
+    return _color(text, [colors[level + middle] for level in levels])
+
+
+def _color(text: str, colors: Iterable[int | None]) -> str:
+    """The text with these background colors; line ends have none."""
     colored = []
-    for level, run in groupby(zip(levels, text, strict=True), key=itemgetter(0)):
+    pairs = ((None if character == "\n" else color, character) for color, character in zip(colors, text, strict=True))
+    for color, run in groupby(pairs, key=itemgetter(0)):
         shown = "".join(character if character in "\t\n" else escape_unprintable(character) for _, character in run)
-        colored.append(f"\x1b[38;5;{_BLACK};48;5;{COLORS[level - 1]}m{shown}{_RESET}" if level else shown)
+        colored.append(shown if color is None else f"\x1b[38;5;{_BLACK};48;5;{color}m{shown}{_RESET}")
     return "".join(colored)

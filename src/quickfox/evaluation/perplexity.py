@@ -6,8 +6,9 @@ the state zero at the start and then carried. As a baseline, the text is also co
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from quickfox.data.dataset import Tokens, collect_tokens
 from quickfox.data.encoding import EncodedChunk
 from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
-from quickfox.models.language_model import LanguageModel, replace_first
+from quickfox.models.language_model import LanguageModel, LayerTrace, State, TraceableNetwork, replace_first
 from quickfox.models.losses import cross_entropy
 from quickfox.text.compression import CompressionBaseline
 from quickfox.tokenizers.base import Tokenizer
@@ -32,6 +33,9 @@ WARM_UP = 256
 
 MIN_BINS = 30
 """Bins of losses for the standard error, if the text is long enough; more improve it little (Schmeiser 1982)."""
+
+
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True)
@@ -196,12 +200,37 @@ def iter_logits(
         DataError: the text has fewer than two tokens.
     """
     warm_up = _warm_up(model)
-    state = model.initial_state(count_validation_segments(len(ids), SEGMENTS, warm_up))
-    for window in iter_validation_windows(ids, SEGMENTS, WINDOW, warm_up, loss_mask):
+    windows = iter_validation_windows(ids, SEGMENTS, WINDOW, warm_up, loss_mask)
+    return _read_windows(model, model.forward, windows, count_validation_segments(len(ids), SEGMENTS, warm_up))
+
+
+def iter_traces(network: TraceableNetwork, ids: np.ndarray) -> Iterator[tuple[ValidationWindow, list[LayerTrace]]]:
+    """The windows of a text, S segments of T tokens each, with what each layer computes for each token.
+
+    In place of token ids, the windows have positions in the text.
+
+    Raises:
+        DataError: the text has fewer than two tokens.
+    """
+    warm_up = _warm_up(network)
+    windows = iter_validation_windows(np.arange(len(ids)), SEGMENTS, WINDOW, warm_up)
+    segments = count_validation_segments(len(ids), SEGMENTS, warm_up)
+    return _read_windows(network, lambda positions, state: network.trace(ids[positions], state), windows, segments)
+
+
+def _read_windows(
+    model: LanguageModel,
+    read: Callable[[np.ndarray, State], tuple[Output, State]],
+    windows: Iterable[ValidationWindow],
+    segments: int,
+) -> Iterator[tuple[ValidationWindow, Output]]:
+    """Windows with what `read` computes from their x, as the state is carried through their segments."""
+    state = model.initial_state(segments)
+    for window in windows:
         if window.reset_first:
             state = replace_first(state, model.initial_state(1))
-        logits, state = model.forward(window.x, state)
-        yield window, logits
+        output, state = read(window.x, state)
+        yield window, output
 
 
 def _warm_up(model: LanguageModel) -> int:

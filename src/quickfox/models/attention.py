@@ -54,7 +54,7 @@ def attention_mask(positions_read: np.ndarray, window: int, context: int) -> np.
 
 def attend(
     queries: np.ndarray, keys: np.ndarray, values: np.ndarray, cache: LayerState, mask: np.ndarray
-) -> tuple[np.ndarray, LayerState]:
+) -> tuple[np.ndarray, LayerState, np.ndarray]:
     """Scaled dot-product attention of a window over the cached and its own positions.
 
     Args:
@@ -63,7 +63,8 @@ def attend(
         mask: as returned by `attention_mask`.
 
     Returns:
-        (B, T, H) float32, the outputs of all heads concatenated; and the cache after the window.
+        (B, T, H) float32, the outputs of all heads concatenated; the cache after the window; and the weights of the
+        values, (B, heads, T, context + T).
     """
     cached_keys, cached_values, positions_read = cache
     batch_size, num_heads, window, head_dim = queries.shape
@@ -76,7 +77,7 @@ def attend(
     weights /= weights.sum(axis=-1, keepdims=True)
     attended = weights @ values  # (B, heads, T, d)
     attended = attended.transpose(0, 2, 1, 3).reshape(batch_size, window, num_heads * head_dim)  # -> (B, T, H)
-    return attended, (keys[:, :, window:], values[:, :, window:], positions_read + window)
+    return attended, (keys[:, :, window:], values[:, :, window:], positions_read + window), weights
 
 
 def rotary_frequencies(head_dim: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from quickfox.config.model import ModelConfig
 from quickfox.models.attention import attend, attention_mask, empty_cache, split_heads
-from quickfox.models.language_model import Prior, State
+from quickfox.models.language_model import LayerTrace, Prior, State
 from quickfox.models.ngram.gate import NgramGate
 from quickfox.models.recurrent import RecurrentStack, token_projection
 
@@ -44,17 +44,31 @@ class AttentionRNNLanguageModel:
         return (*self._encoder.initial_state(batch_size), cache, *self._decoder.initial_state(batch_size))
 
     def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
+        decoded, new_state = self._hidden(token_ids, state)
+        logits = (decoded @ self._output_kernel + self._output_bias).transpose(1, 0, 2)  # (T, B, H) -> (B, T, V)
+        self._ngram_gate.add_prior(logits, decoded.transpose(1, 0, 2), prior)
+        return logits, new_state
+
+    def trace(self, token_ids: np.ndarray, state: State) -> tuple[list[LayerTrace], State]:
+        traces: list[LayerTrace] = []
+        _, new_state = self._hidden(token_ids, state, traces)
+        return traces, new_state
+
+    def _hidden(
+        self, token_ids: np.ndarray, state: State, traces: list[LayerTrace] | None = None
+    ) -> tuple[np.ndarray, State]:
+        """The decoder's outputs (T, B, H), and the state after the window; `traces` as in `RecurrentStack.run`."""
         layers = len(self._encoder.layers)
         cache = state[layers]
-        encoded, encoder_state = self._encoder.run(self._project_tokens(token_ids.T), state[:layers])  # (T, B, H)
+        encoded, encoder_state = self._encoder.run(self._project_tokens(token_ids.T), state[:layers], traces)
         heads, context, _ = self._cache_shape
         projected = encoded.transpose(1, 0, 2) @ self._attention_kernel  # (T, B, H) -> (B, T, 3H)
         queries, keys, values = split_heads(projected, heads)
         mask = attention_mask(cache[2], token_ids.shape[1], context)
-        attended, cache = attend(queries, keys, values, cache, mask)  # (B, T, H)
+        attended, cache, weights = attend(queries, keys, values, cache, mask)  # (B, T, H)
+        if traces is not None:
+            traces.append(LayerTrace("attention", attended, attention=weights))
         decoder_inputs = np.concatenate([encoded, attended.transpose(1, 0, 2)], axis=-1)  # (T, B, 2H)
         projected = self._decoder.layers[0].project(decoder_inputs)  # (T, B, 2H) -> (T, B, 4H)
-        decoded, decoder_state = self._decoder.run(projected, state[layers + 1 :])  # (T, B, H)
-        logits = (decoded @ self._output_kernel + self._output_bias).transpose(1, 0, 2)  # (T, B, H) -> (B, T, V)
-        self._ngram_gate.add_prior(logits, decoded.transpose(1, 0, 2), prior)
-        return logits, (*encoder_state, cache, *decoder_state)
+        decoded, decoder_state = self._decoder.run(projected, state[layers + 1 :], traces)  # (T, B, H)
+        return decoded, (*encoder_state, cache, *decoder_state)

@@ -4,7 +4,8 @@ A model is stateless: `forward` takes the state and returns the next one, so one
 each from its own state. The state consists of arrays whose first axis is the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -28,6 +29,24 @@ class Prior(NamedTuple):
 
     log_probs: np.ndarray
     lengths: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTrace:
+    """What a layer of a network computed for a window.
+
+    Attributes:
+        name: of the layer, as in the names of its parameters.
+        units: (B, T, H) float32, its output: h of a recurrent layer, the residual stream after a transformer's layer.
+        gates: name -> (B, T, H) float32 from 0, closed, to 1, open; empty: it has none.
+        attention: (B, heads, T, context + T) float32, how much each position attends to the `context` positions before
+            the window and to those of the window; rows sum to 1. None: it has no attention.
+    """
+
+    name: str
+    units: np.ndarray
+    gates: Mapping[str, np.ndarray] = field(default_factory=dict)
+    attention: np.ndarray | None = None
 
 
 class LanguageModel(Protocol):
@@ -83,6 +102,13 @@ class TokenExclusion:
         logits, state = self.model.forward(token_ids, state)
         logits[..., self._token_id] = -np.inf  # `forward` returns a new array
         return logits, state
+
+
+class TraceableNetwork(NetworkLanguageModel, Protocol):
+    """A network that also reports what its layers compute."""
+
+    def trace(self, token_ids: np.ndarray, state: State) -> tuple[list[LayerTrace], State]:
+        """What each layer computes for the tokens that `forward` would read, in the order of the layers' states."""
 
 
 def replace_first(state: State, source: State) -> State:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from quickfox.config.model import ModelConfig
-from quickfox.models.language_model import Prior, State
+from quickfox.models.language_model import LayerTrace, Prior, State
 from quickfox.models.ngram.gate import NgramGate
 from quickfox.models.parameters import recurrent_cell
-from quickfox.models.recurrent_cells import CELLS, CellWeights, build_cell_weights
+from quickfox.models.recurrent_cells import CELLS, SIGMOID_GATES, CellWeights, build_cell_weights
 
 _MAX_TABLE_BYTES = 2**26
 
@@ -21,6 +21,8 @@ class RecurrentStack:
 
     def __init__(self, name: str, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
         cell = recurrent_cell(config)
+        self._name = name
+        self._gates = SIGMOID_GATES[cell]
         self._run_layer = CELLS[cell]
         self._state_arrays = 2 if cell == "lstm" else 1  # h, and c of an lstm
         self._hidden_dim = config.hidden_dim
@@ -31,22 +33,36 @@ class RecurrentStack:
         zeros = np.zeros((batch_size, self._hidden_dim), np.float32)
         return ((zeros,) * self._state_arrays,) * len(self.layers)
 
-    def run(self, projected: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def run(
+        self, projected: np.ndarray, state: State, traces: list[LayerTrace] | None = None
+    ) -> tuple[np.ndarray, State]:
         """Run all layers over a window.
 
         Args:
             projected: (T, B, GH) float32, the lowest layer's x W + b; overwritten.
             state: before the window; not changed.
+            traces: if given, that of each layer is appended.
 
         Returns:
             The highest layer's h after each step, (T, B, H) float32; and the state after the last step.
         """
         outputs, layer_state = self._run_layer(projected, state[0], self.layers[0])
         new_state = [layer_state]
+        if traces is not None:
+            traces.append(self._trace(0, outputs, projected))
         for weights, layer_state in zip(self.layers[1:], state[1:], strict=True):
-            outputs, layer_state = self._run_layer(weights.project(outputs), layer_state, weights)
+            projected = weights.project(outputs)
+            outputs, layer_state = self._run_layer(projected, layer_state, weights)
+            if traces is not None:
+                traces.append(self._trace(len(new_state), outputs, projected))
             new_state.append(layer_state)
         return outputs, tuple(new_state)
+
+    def _trace(self, layer: int, outputs: np.ndarray, gates: np.ndarray) -> LayerTrace:
+        """The trace of a layer: outputs (T, B, H), gates (T, B, GH) as its cell leaves them."""
+        columns = np.split(gates.transpose(1, 0, 2), gates.shape[-1] // self._hidden_dim, axis=-1)  # (B, T, H) each
+        named = dict(zip(self._gates, columns, strict=False))  # the candidate comes last
+        return LayerTrace(f"{self._name}.{layer}", outputs.transpose(1, 0, 2), named)
 
 
 def token_projection(embedding: np.ndarray, weights: CellWeights) -> Callable[[np.ndarray], np.ndarray]:
@@ -84,3 +100,8 @@ class RecurrentLanguageModel:
         logits = (outputs @ self._output_kernel + self._output_bias).transpose(1, 0, 2)  # (T, B, H) -> (B, T, V)
         self._ngram_gate.add_prior(logits, outputs.transpose(1, 0, 2), prior)
         return logits, new_state
+
+    def trace(self, token_ids: np.ndarray, state: State) -> tuple[list[LayerTrace], State]:
+        traces: list[LayerTrace] = []
+        _, new_state = self._stack.run(self._project_tokens(token_ids.T), state, traces)
+        return traces, new_state

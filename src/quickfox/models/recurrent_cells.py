@@ -117,7 +117,7 @@ def rnn_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> tu
     """Run an rnn layer over a window; all `*_layer` functions have this signature.
 
     Args:
-        inputs: (T, B, GH) float32, x W + b; overwritten.
+        inputs: (T, B, GH) float32, x W + b; overwritten, in the columns of the sigmoid gates by these gates.
         state: before the window: h, and c of an lstm, each (B, H) float32; not changed.
         weights: of the layer.
 
@@ -175,5 +175,8 @@ def lstm_layer(inputs: np.ndarray, state: LayerState, weights: CellWeights) -> t
         h = np.multiply(o, np.tanh(c), out=output)
     return outputs, (h, c)
 
+
+SIGMOID_GATES = {"rnn": (), "gru": ("update", "reset"), "lstm": ("input", "forget", "output")}
+"""The gates of each cell in the order of their columns, which come first."""
 
 CELLS = {"rnn": rnn_layer, "gru": gru_layer, "lstm": lstm_layer}

@@ -6,20 +6,30 @@ import numpy as np
 
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.models.attention_rnn import AttentionRNNLanguageModel
-from quickfox.models.language_model import LanguageModel, NetworkLanguageModel, TokenExclusion
+from quickfox.models.language_model import (
+    LanguageModel,
+    NetworkLanguageModel,
+    TokenExclusion,
+    TraceableNetwork,
+)
 from quickfox.models.mixture import MixtureLanguageModel
 from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.models.parallel import ParallelNetwork
 from quickfox.models.recurrent import RecurrentLanguageModel
 from quickfox.models.transformer import TransformerLanguageModel
 
-_BUILDERS: dict[Architecture, Callable[[ModelConfig, Mapping[str, np.ndarray]], NetworkLanguageModel]] = {
+_BUILDERS: dict[Architecture, Callable[[ModelConfig, Mapping[str, np.ndarray]], TraceableNetwork]] = {
     "rnn": RecurrentLanguageModel,
     "gru": RecurrentLanguageModel,
     "lstm": RecurrentLanguageModel,
     "attention-rnn": AttentionRNNLanguageModel,
     "transformer": TransformerLanguageModel,
 }
+
+
+def build_network(config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> TraceableNetwork:
+    """The network of a model that has one; for the arguments see `build_language_model`."""
+    return _BUILDERS[config.architecture](config, parameters)
 
 
 def build_language_model(
@@ -46,7 +56,7 @@ def _build_complete(config: ModelConfig, parameters: Mapping[str, np.ndarray], t
     if config.architecture == "ngram":
         assert ngram is not None, "an ngram model has tables"
         return ngram
-    network = _BUILDERS[config.architecture](config, parameters)
+    network: NetworkLanguageModel = build_network(config, parameters)
     if threads > 1:
         network = ParallelNetwork(network, threads)
     if ngram is None:

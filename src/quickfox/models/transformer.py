@@ -24,7 +24,7 @@ from quickfox.models.attention import (
     split_heads,
     swiglu,
 )
-from quickfox.models.language_model import Prior, State
+from quickfox.models.language_model import LayerTrace, Prior, State
 from quickfox.models.ngram.gate import NgramGate
 
 
@@ -48,6 +48,20 @@ class TransformerLanguageModel:
         return tuple(empty_cache(batch_size, *self._cache_shape) for _ in range(self._num_layers))
 
     def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
+        hidden, new_state = self._hidden(token_ids, state)
+        logits: np.ndarray = hidden @ self._output_kernel  # (B, T, V)
+        self._ngram_gate.add_prior(logits, hidden, prior)
+        return logits, new_state
+
+    def trace(self, token_ids: np.ndarray, state: State) -> tuple[list[LayerTrace], State]:
+        traces: list[LayerTrace] = []
+        _, new_state = self._hidden(token_ids, state, traces)
+        return traces, new_state
+
+    def _hidden(
+        self, token_ids: np.ndarray, state: State, traces: list[LayerTrace] | None = None
+    ) -> tuple[np.ndarray, State]:
+        """The input of the output layer (B, T, H), and the state; `traces`: if given, each layer's is appended."""
         parameters = self._parameters
         num_heads, context, head_dim = self._cache_shape
         window, positions_read = token_ids.shape[1], state[0][2]
@@ -62,13 +76,12 @@ class TransformerLanguageModel:
             projected = normalized @ parameters[f"{attention}.input_kernel"]  # (B, T, H) -> (B, T, 3H)
             queries, keys, values = split_heads(projected, num_heads)  # (B, heads, T, d) each
             queries, keys = rotate(queries, cosine, sine), rotate(keys, cosine, sine)
-            attended, cache = attend(queries, keys, values, cache, mask)  # (B, T, H)
+            attended, cache, weights = attend(queries, keys, values, cache, mask)  # (B, T, H)
             x = x + attended @ parameters[f"{attention}.output_kernel"]
             normalized = rms_norm(x, parameters[f"{feed_forward}_norm.weight"])
             gate_and_up = normalized @ parameters[f"{feed_forward}.input_kernel"]  # (B, T, H) -> (B, T, 2F)
             x = x + swiglu(gate_and_up) @ parameters[f"{feed_forward}.output_kernel"]  # (B, T, F) -> (B, T, H)
             new_state.append(cache)
-        hidden = rms_norm(x, parameters["norm.weight"])  # (B, T, H)
-        logits: np.ndarray = hidden @ self._output_kernel  # (B, T, V)
-        self._ngram_gate.add_prior(logits, hidden, prior)
-        return logits, tuple(new_state)
+            if traces is not None:
+                traces.append(LayerTrace(f"layers.{layer}", x, attention=weights))
+        return rms_norm(x, parameters["norm.weight"]), tuple(new_state)  # (B, T, H)

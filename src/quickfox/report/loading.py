@@ -14,6 +14,7 @@ from quickfox.checkpoints.run_directory import RUN_FILE, find_best_model
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError, NoInputError
 from quickfox.model import Model, load_directory
+from quickfox.text.corpus import Corpus
 from quickfox.training.engine.events import RunContext
 from quickfox.training.run.dataset import recorded_tokens
 from quickfox.training.run.history import History, read_history
@@ -109,3 +110,25 @@ def load_text(run: ReportedRun) -> RunText | None:
     except (NoInputError, DataError) as error:
         run.problems.append(f"The text of the run cannot be read: {error}.")
         return None
+
+
+def find_held_out(model: Path, corpus: Corpus, run_context: RunContext) -> np.ndarray | None:
+    """The token ids of the held-out text of the run of a model, of a long one the first; None: it is not of `corpus`.
+
+    Args:
+        model: the model directory.
+        corpus: any text; it is compared with the files and the text of the run.
+        run_context: for reading it.
+
+    Raises:
+        NoInputError, DataError: the text of the run is missing, or has changed.
+    """
+    run = model.parent.parent
+    if not (run / RUN_FILE).is_file():
+        return None
+    record = read_record(run)
+    names = {str(Path(name).absolute()) for name in corpus.names}
+    if not names <= set(record.corpus.files) and corpus.digest() != record.corpus.sha256:
+        return None
+    with recorded_tokens(run, record, run_context) as (_, held_out):
+        return np.array(held_out.ids[: min(len(held_out), MAX_HELD_OUT_TOKENS)])

@@ -27,9 +27,9 @@ def render_report(directories: Sequence[Path], threads: int = 1) -> str:
     runs = [load_run(directory, threads) for directory in directories]
     if len(runs) == 1:
         text, measures = _measure(runs[0])
-        return _page(runs[0].name, "What the model learnt", report_run(runs[0], text, measures, threads))
+        return render_page(runs[0].name, "What the model learnt", report_run(runs[0], text, measures, threads))
     sections = report_runs([(run, _measure(run)[1]) for run in runs])
-    return _page(", ".join(run.name for run in runs), f"{len(runs)} runs compared", sections)
+    return render_page(", ".join(run.name for run in runs), f"{len(runs)} runs compared", sections)
 
 
 def _measure(run: ReportedRun) -> tuple[RunText | None, TextMeasures | None]:
@@ -44,7 +44,8 @@ def _measure(run: ReportedRun) -> tuple[RunText | None, TextMeasures | None]:
         return text, None
 
 
-def _page(title: str, subtitle: str, sections: Sequence[Markup]) -> str:
+def render_page(title: str, subtitle: object, sections: Sequence[Markup]) -> str:
+    """The HTML of a page with a heading and these sections."""
     style = resources.files("quickfox.report").joinpath("style.css").read_text(encoding="utf-8")
     head = element(
         "head",
@@ -56,7 +57,7 @@ def _page(title: str, subtitle: str, sections: Sequence[Markup]) -> str:
             http_equiv="Content-Security-Policy",
             content="default-src 'none'; style-src 'unsafe-inline'; img-src data:",
         ),
-        element("title", f"{title} – Quickfox report"),
+        element("title", f"{title} – Quickfox"),
         element("style", Markup(style)),
     )
     body = element(

@@ -14,9 +14,10 @@ import pytest
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.generation.sampler import generate
+from quickfox.models.attention import rms_norm
 from quickfox.models.language_model import NetworkLanguageModel, Prior
 from quickfox.models.parameters import parameter_shapes
-from quickfox.models.registry import build_language_model
+from quickfox.models.registry import build_language_model, build_network
 from quickfox.training.tensorflow_runtime import start_tensorflow
 from toy_models import NETWORK_ARCHITECTURES
 
@@ -26,7 +27,7 @@ start_tensorflow(threads=2)
 import tensorflow as tf  # noqa: E402 - TensorFlow is started first
 
 from quickfox.training.networks.network import NO_DROPOUT, Network, State  # noqa: E402
-from quickfox.training.networks.registry import build_network  # noqa: E402
+from quickfox.training.networks.registry import build_network as build_tensorflow_network  # noqa: E402
 
 ATOL = 1e-4
 BATCH, TIME = 3, 9
@@ -88,7 +89,7 @@ def numpy_model(config: ModelConfig) -> NetworkLanguageModel:
 
 
 def tensorflow_network(config: ModelConfig) -> Network:
-    network = build_network(config, random_seed=0, precision="float32")
+    network = build_tensorflow_network(config, random_seed=0, precision="float32")
     for name, value in random_parameters(config).items():
         network.parameters()[name].assign(value)
     return network
@@ -110,6 +111,28 @@ def test_both_engines_give_the_same_logits(config: ModelConfig) -> None:
     np.testing.assert_allclose(numpy_logits, tensorflow_logits, atol=ATOL)
 
 
+@pytest.mark.parametrize("config", UNGATED_CONFIGS, ids=str)
+@pytest.mark.usefixtures("run_eagerly")
+def test_both_engines_give_the_same_hidden_states(config: ModelConfig) -> None:
+    """Token by token, so that the state of TensorFlow has h of every recurrent layer at every position."""
+    network, tokens = tensorflow_network(config), random_tokens(config)
+    model = build_network(config, random_parameters(config))
+    traces, _ = model.trace(tokens, model.initial_state(BATCH))
+    state, numpy_state = network.initial_state(BATCH), model.initial_state(BATCH)
+    for t in range(TIME):
+        hidden, state = network.hidden(tokens[:, t : t + 1], state)
+        _, numpy_state = model.trace(tokens[:, t : t + 1], numpy_state)
+        for layer, numpy_layer, trace in zip(state, numpy_state, traces, strict=True):
+            for array, numpy_array in zip(layer, numpy_layer, strict=True):  # keys and values of each attention
+                np.testing.assert_allclose(numpy_array, array, atol=ATOL)
+            if trace.attention is None:
+                np.testing.assert_allclose(trace.units[:, t], layer[0], atol=ATOL)
+        last = traces[-1].units[:, t]
+        if config.architecture == "transformer":
+            last = rms_norm(last, random_parameters(config)["norm.weight"])
+        np.testing.assert_allclose(last, hidden[0], atol=ATOL)
+
+
 @pytest.mark.parametrize("config", GATED_CONFIGS, ids=str)
 def test_both_engines_give_the_same_logits_of_the_network_alone(config: ModelConfig) -> None:
     network, model, tokens = tensorflow_network(config), numpy_model(config), random_tokens(config)
@@ -123,7 +146,7 @@ def test_both_engines_give_the_same_logits_of_the_network_alone(config: ModelCon
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_the_initial_weights_of_a_network_load_into_the_numpy_model(config: ModelConfig) -> None:
     """Training and sampling use the same parameter names and shapes."""
-    network = build_network(config, random_seed=3, precision="float32")
+    network = build_tensorflow_network(config, random_seed=3, precision="float32")
     weights = {name: variable.numpy() for name, variable in network.parameters().items()}
     assert {name: weight.shape for name, weight in weights.items()} == parameter_shapes(config)
     tokens, prior = random_tokens(config), random_prior(config)
@@ -136,7 +159,7 @@ def test_the_initial_weights_of_a_network_load_into_the_numpy_model(config: Mode
 @pytest.mark.parametrize("config", RECURRENT_CONFIGS, ids=str)
 def test_stock_keras_layers_agree_with_the_kernels(config: ModelConfig) -> None:
     """A GPU runs the stock layers, a processor the kernels."""
-    stack = build_network(config, random_seed=3, precision="float32").stack
+    stack = build_tensorflow_network(config, random_seed=3, precision="float32").stack
     inputs = np.random.default_rng(2).normal(size=(TIME, BATCH, config.embedding_dim)).astype(np.float32)
     ours, our_state = stack.run(inputs, stack.initial_state(BATCH), NO_DROPOUT)
     stock, stock_state = stack.run_stock(inputs, stack.initial_state(BATCH), NO_DROPOUT)
@@ -204,7 +227,7 @@ def test_greedy_tokens_are_unchanged_in_numpy() -> None:
 
 
 def test_greedy_tokens_are_unchanged_in_tensorflow() -> None:
-    network = build_network(GOLDEN_CONFIG, random_seed=0, precision="float32")
+    network = build_tensorflow_network(GOLDEN_CONFIG, random_seed=0, precision="float32")
     for name, value in formula_parameters().items():
         network.parameters()[name].assign(value)
     token, state, tokens = 0, network.initial_state(1), []
