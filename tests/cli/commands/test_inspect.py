@@ -68,7 +68,7 @@ def test_a_page_escapes_the_text(llm: Llm, run: Path, tmp_path: Path) -> None:
 def test_find_reads_the_held_out_part_of_the_text_of_the_run(llm: Llm, run: Path, tmp_path: Path) -> None:
     result = llm("inspect", "corpus <em>.txt", "--model", run, "--find", "word-start", "--top", "2")
     assert result.returncode == 0
-    assert f"held-out part is read, {len(TEXT) // 5:,} tokens" in result.stderr
+    assert f"held-out text is read, {len(TEXT) // 5:,} tokens" in result.stderr
     header, *rows = result.stdout.splitlines()
     assert header.split() == ["unit", "correlation", "95", "%", "interval"]
     assert len(rows) == 2

@@ -100,7 +100,8 @@ def run(
 
 def _read(file: str, model: "Model") -> "TokenIds":
     """The tokens of a text, of which there is at least one."""
-    from quickfox.data.dataset import collect_tokens, encode_corpus_chunks
+    from quickfox.data.dataset import collect_tokens
+    from quickfox.data.encoding import encode_corpus_chunks
     from quickfox.model import describe_unknown_characters
     from quickfox.text.corpus import open_corpus
 
@@ -109,7 +110,7 @@ def _read(file: str, model: "Model") -> "TokenIds":
     chunks = encode_corpus_chunks(open_corpus([file], notify, options=CorpusOptions()), tokenizer, unknown)
     ids = collect_tokens((chunk.ids for chunk in chunks), tokenizer.token_dtype)
     if unknown:
-        notify(f"warning: {describe_unknown_characters(unknown)}")
+        notify(f"warning: {describe_unknown_characters(unknown, tokenizer.unknown_token)}")
     if not len(ids):
         raise NoInputError(f"{file}: no text that the model knows")
     return ids
@@ -126,7 +127,7 @@ def _read_held_out(file: str, model: "Model") -> "TokenIds":
         corpus = open_corpus([file], notify, options=CorpusOptions())
         held_out = find_held_out(model.path, corpus, RunContext(notify=notify, started=time.monotonic()))
         if held_out is not None and len(held_out):
-            notify(f"{file} is the text of the run: its held-out part is read, {len(held_out):,} tokens")
+            notify(f"{file} is the text of the run: its held-out text is read, {len(held_out):,} tokens")
             return held_out
         if held_out is not None:
             notify(f"warning: the model was trained on all of {file}, so that this says little about other texts")
