@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from quickfox.checkpoints.checkpoint import ModelBundle, save_checkpoint
-from quickfox.checkpoints.run_directory import TOKENS_FILE, checkpoint_directory
+from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE, checkpoint_directory
 from quickfox.config.model import ModelConfig
 from quickfox.data.corpus_writer import encode_corpus
 from quickfox.data.dataset import remove_tokens
@@ -12,9 +12,9 @@ from quickfox.data.encoding import Split
 from quickfox.text.corpus import open_corpus
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
-from quickfox.tokenizers.serialization import format_tokenizer
+from quickfox.tokenizers.serialization import format_tokenizer, tokenizer_digest
 from quickfox.training.engine.events import CompletedStep, Sample, Validated
-from quickfox.training.run.dataset import TOKENIZER_FILE, describe_corpus, tokenizer_digest
+from quickfox.training.run.dataset import describe_corpus
 from quickfox.training.run.history import record_event, record_steps
 from quickfox.training.run.record import RunRecord, current_versions, write_record
 from toy_models import random_parameters, training_config

@@ -16,9 +16,9 @@ from quickfox.errors import DataError, NoInputError
 from quickfox.model import Model, load_directory
 from quickfox.text.corpus import Corpus
 from quickfox.training.engine.events import RunContext
-from quickfox.training.run.dataset import recorded_tokens
 from quickfox.training.run.history import History, read_history
 from quickfox.training.run.record import RunRecord, read_record
+from quickfox.training.run.recorded_text import recorded_tokens
 
 MAX_TRAINING_TOKENS = 2**22
 """Of a longer training text, only the last tokens are read for baselines and copies."""

@@ -7,6 +7,7 @@ The format version is 2 for `char` with an unknown token, else 1. The file of `b
 `tokenizers` library.
 """
 
+import hashlib
 import json
 import re
 import reprlib
@@ -69,6 +70,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
         StorageError: reading failed.
     """
     return parse_tokenizer(read_bounded(path, MAX_TOKENIZER_BYTES), str(path))
+
+
+def tokenizer_digest(tokenizer: Tokenizer) -> str:
+    """The sha256 of the tokenizer's file, in hexadecimal."""
+    return hashlib.sha256(format_tokenizer(tokenizer)).hexdigest()
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The text of a resumed run: its tokens are reused, made again from the same text, or the run is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from run_driver import TEXT, at_step, flip_bit, outcome, read_files, resume, sta
 
 from quickfox.errors import DataError, NoInputError
 from quickfox.training.engine.events import RunInterrupted
+from quickfox.training.run.recorded_text import stamp_files
 
 pytestmark = pytest.mark.usefixtures("fake_training")
 
@@ -50,9 +52,42 @@ def test_a_restored_text_is_accepted(uninterrupted: Path, stopped: Path) -> None
     assert outcome(stopped) == outcome(uninterrupted)
 
 
+@pytest.mark.parametrize("text", [TEXT.replace("lazy", "idle"), TEXT[:-9], TEXT + "more"])
+def test_another_text_is_refused_while_the_tokens_are_there(stopped: Path, text: str) -> None:
+    (stopped / "corpus.txt").write_text(text)
+    before = read_files(stopped)
+    with pytest.raises(DataError, match="the text has changed"):
+        resume(stopped)
+    assert read_files(stopped) == before
+
+
+def test_a_text_is_read_again_only_if_its_file_looks_different(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    files = [str(path) for path in paths]
+    for path in paths:
+        path.write_text("fox")
+    assert stamp_files(files, 0.0) is None, "they may change again without another modification time"
+    for path in paths:
+        os.utime(path, (1000, 1000))
+    stamp = stamp_files(files, 0.0)
+    assert stamp is not None
+    assert stamp == stamp_files(files, 1e6)
+    assert stamp_files([*files, "-"], 0.0) is None
+    assert stamp_files([*files, str(tmp_path / "missing.txt")], 0.0) is None
+    assert stamp_files([str(paths[0] / "member.txt"), files[1]], 0.0) == stamp
+    os.utime(paths[0], (1000, 1001))
+    assert stamp_files(files, 0.0) not in (stamp, None)
+    os.utime(paths[0], (1000, 1000))
+    paths[1].write_text("foxes")
+    os.utime(paths[1], (1000, 1000))
+    assert stamp_files(files, 0.0) not in (stamp, None)
+
+
 def test_the_tokens_of_a_stopped_run_replace_its_text(uninterrupted: Path, stopped: Path) -> None:
     (stopped / "corpus.txt").unlink()
-    resume(stopped)
+    notices: list[str] = []
+    resume(stopped, notices=notices)
+    assert f"{stopped / 'corpus.txt'} is not there any more: the run goes on from its tokens" in notices
     assert outcome(stopped) == outcome(uninterrupted)
     assert not (stopped / "run" / "tokens.bin").exists()
 

@@ -116,9 +116,29 @@ def test_options_override_the_repeated_record(uninterrupted: Path, tmp_path: Pat
     assert events[0].model.hidden_dim == SMALL["hidden_dim"]
 
 
-def test_repeating_a_run_on_another_text_gives_a_notice(uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_repeated_on_another_text(uninterrupted: Path, tmp_path: Path) -> None:
+    """Its settings are used if the tokenizer is named too."""
+    repeat: dict[str, Any] = {
+        "text": TEXT.replace("lazy", "idle"),
+        "config_from": uninterrupted / "run",
+        "settings": {},
+    }
+    with pytest.raises(DataError, match=r"the text is not that of .*, or use its settings for another text"):
+        start(tmp_path, **repeat)
+    assert not (tmp_path / "run").exists()
     notices: list[str] = []
-    text = TEXT.replace("lazy", "idle")
-    options = {"steps": 2}
-    start(tmp_path, text=text, config_from=uninterrupted / "run", settings={}, options=options, notices=notices)
+    start(tmp_path, **repeat, options={"steps": 2, "tokenizer": "char"}, notices=notices)
     assert any("the run will differ" in notice for notice in notices)
+
+
+def test_a_run_is_repeated_with_the_tokenizer_it_was_given(tmp_path: Path) -> None:
+    vocabulary = save_vocabulary(tmp_path, TEXT + "ABC")
+    start(tmp_path / "first", vocabulary_path=vocabulary, options={"steps": 2})
+    record = tmp_path / "first" / "run" / "run.json"
+    start(tmp_path / "again", config_from=record, settings={})
+    assert outcome(tmp_path / "again") == outcome(tmp_path / "first")
+    (tmp_path / "run.json").write_bytes(record.read_bytes())  # without its tokenizer
+    with pytest.raises(DataError, match=r"give its tokenizer\.json"):
+        start(tmp_path / "third", config_from=tmp_path / "run.json", settings={})
+    start(tmp_path / "third", config_from=tmp_path / "run.json", settings={}, vocabulary_path=vocabulary)
+    assert outcome(tmp_path / "third") == outcome(tmp_path / "first")

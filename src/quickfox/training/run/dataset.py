@@ -1,32 +1,29 @@
 """The text of a run: its tokenizer, and its token ids in files that are kept while the run trains."""
 
-import hashlib
 import math
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE
+from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.schema import exclusive_error
 from quickfox.data.corpus_writer import EncodedCorpus, encode_corpus
-from quickfox.data.dataset import Tokens, open_corpus_tokens, remove_tokens, split_tokens, token_paths, tokens_digest
+from quickfox.data.dataset import Tokens, open_corpus_tokens, split_tokens, token_paths
 from quickfox.data.encoding import Split, iter_training_texts, training_share
 from quickfox.data.overlap import measure_overlap
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.atomic import sync
 from quickfox.files.errors import translate_write_errors
-from quickfox.text.corpus import Corpus, open_corpus
+from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.text.vocabulary import count_characters, describe_characters
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.build import build_tokenizer, check_tokenizer_settings
 from quickfox.tokenizers.character import CharacterTokenizer
-from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
+from quickfox.tokenizers.serialization import load_tokenizer
 from quickfox.training.engine.events import RunContext
 from quickfox.training.planning.auto_config import choose_window
 from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
-from quickfox.training.run.record import CorpusRecord, RunRecord
+from quickfox.training.run.record import CorpusRecord
 from quickfox.training.run.transfer import ResolvedRequest, extend_vocabulary
 
 MIN_VALIDATION_TARGETS = 1000
@@ -38,7 +35,7 @@ MAX_TOKENS_PER_CHARACTER = 0.8  # of words and subwords; a text with spaces has 
 def choose_tokenizer(
     corpus: Corpus, vocabulary_path: Path | None, resolved: ResolvedRequest, run_context: RunContext
 ) -> tuple[Tokenizer, Split | None]:
-    """Loads the tokenizer of a file, extends that of a pretrained model, or builds the requested one from the corpus.
+    """Loads the tokenizer of a file or of the run that is repeated, extends that of a pretrained model, or builds one.
 
     It is built from the training share alone. It has an end-of-text token if the corpus consists of documents, and an
     unknown token if it is one of characters. A requested kind or size of tokenizer replaces the pretrained tokenizer.
@@ -50,6 +47,9 @@ def choose_tokenizer(
         UsageError: both a file and a kind or size of tokenizer are requested.
         QuickfoxError: any other subclass: the file or the corpus cannot be read or is invalid.
     """
+    recorded, config_run = resolved.recorded_tokenizer, resolved.config_run
+    if recorded and config_run and corpus.digest() == config_run.corpus.sha256:  # that run is repeated
+        return recorded, _split_corpus(corpus, resolved, run_context)
     request, pretrained = resolved.training, resolved.pretrained
     requested = [name for name in ("tokenizer", "vocabulary_size") if getattr(request, name) is not None]
     given: Tokenizer | None = None
@@ -216,66 +216,6 @@ def flush_tokens(path: Path) -> None:
             sync(file)
 
 
-def ensure_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Tokenizer:
-    """Encodes the text of a run to resume again if its token files are missing or damaged; returns the tokenizer.
-
-    Raises:
-        DataError: the text or the tokenizer has changed since the run started.
-        NoInputError: the text is missing.
-        QuickfoxError: any other subclass: reading or writing failed.
-    """
-    tokenizer = load_tokenizer(run / TOKENIZER_FILE)
-    if tokenizer_digest(tokenizer) != record.vocabulary_sha256:
-        raise DataError(f"{run}: {TOKENIZER_FILE} has changed since the run started: restore it, or start a new run")
-    if not _has_tokens(run, record):
-        _encode_again(run, record, tokenizer, run / TOKENS_FILE, run_context)
-    return tokenizer
-
-
-@contextmanager
-def recorded_tokens(run: Path, record: RunRecord, run_context: RunContext) -> Iterator[tuple[Tokens, Tokens]]:
-    """The training and the validation tokens of a run, which is not changed: see `ensure_tokens`.
-
-    If its token files are missing or damaged, others are in a temporary directory until the end of the context.
-    """
-    tokenizer = load_tokenizer(run / TOKENIZER_FILE)
-    with ExitStack() as stack:
-        folder = run
-        if not _has_tokens(run, record):
-            with translate_write_errors(None, "write tokens to"):
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
-        yield open_split(folder, tokenizer, record.corpus, record.training_tokens, record.training.random_seed)
-
-
-def _has_tokens(run: Path, record: RunRecord) -> bool:
-    """Whether the token files of a run are there, undamaged."""
-    found = tokens_digest(run / TOKENS_FILE, has_loss_mask=record.corpus.has_documents)
-    return found is not None and found == record.corpus.tokens_sha256
-
-
-def _encode_again(run: Path, record: RunRecord, tokenizer: Tokenizer, path: Path, run_context: RunContext) -> None:
-    """Writes the token files of a run to `path`; raises as `ensure_tokens`."""
-    if STANDARD_INPUT in (*record.corpus.files, *record.corpus.validation_files):
-        found = run / TOKENS_FILE
-        if not found.exists():
-            raise NoInputError(f"{found} is missing, and the text came from standard input: start a new run")
-        raise DataError(f"{found} is damaged, and the text came from standard input: start a new run")
-    corpus, validation = (
-        open_corpus(files, run_context.notify, options=record.corpus.reading, is_recorded=True) if files else None
-        for files in (record.corpus.files, record.corpus.validation_files)
-    )
-    assert corpus is not None, "a run has a corpus"
-    corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-    encoded = encode_corpus(corpus, tokenizer, path, record.split, validation)
-    digests = encoded.digest, encoded.tokens_digest
-    if digests != (record.corpus.sha256, record.corpus.tokens_sha256 or encoded.tokens_digest):
-        remove_tokens(path)
-        raise DataError(
-            f"the text has changed since {run} started ({record.corpus.files[0]}): restore it, or start a new run"
-        )
-
-
 def open_split(
     run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, training_tokens: int, random_seed: int
 ) -> tuple[Tokens, Tokens]:
@@ -289,8 +229,3 @@ def open_split(
     tokens = open_corpus_tokens(run / TOKENS_FILE, tokenizer, has_documents=corpus.has_documents)
     training, held_out = split_tokens(tokens, tokenizer, training_tokens, random_seed)
     return training, held_out.part(0, min(len(held_out), MAX_VALIDATION_TOKENS))
-
-
-def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """The sha256 of the tokenizer's file, in hexadecimal."""
-    return hashlib.sha256(format_tokenizer(tokenizer)).hexdigest()

@@ -95,6 +95,7 @@ class CorpusRecord:
         options: how the files are read; None in runs of earlier versions, see `reading`.
         documents: their number; None for a plain text, and in runs of earlier versions, which had another order.
         validation_files: as `files`, of the text that is held out instead of a part of the corpus.
+        files_stamp: of all files, see `recorded_text.stamp_files`; None: whether they changed is seen by reading them.
         tokens_sha256: of the token files; None in runs of earlier versions.
 
     Raises:
@@ -112,6 +113,7 @@ class CorpusRecord:
     documents: int | None = setting(default=None, bounds=(1, MAX_INTEGER), added_later=True)
     validation_targets: int | None = setting(default=None, bounds=(0, MAX_INTEGER), added_later=True)
     validation_files: tuple[str, ...] = setting(default=(), added_later=True)
+    files_stamp: str | None = setting(default=None, added_later=True)
 
     def __post_init__(self) -> None:
         check_settings(self)

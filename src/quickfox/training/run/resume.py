@@ -18,7 +18,7 @@ from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
 from quickfox.training.planning.ngrams import check_ngram_workers, max_counted_tokens
-from quickfox.training.run.dataset import ensure_tokens, open_split
+from quickfox.training.run.dataset import open_split
 from quickfox.training.run.directory import run_lock
 from quickfox.training.run.execute import execute_run
 from quickfox.training.run.history import truncate_history
@@ -29,6 +29,7 @@ from quickfox.training.run.record import (
     read_record,
     write_record,
 )
+from quickfox.training.run.recorded_text import ensure_tokens
 from quickfox.training.run.recorder import run_finished
 from quickfox.training.run.resume_point import (
     ResumePoint,

@@ -21,7 +21,7 @@ from quickfox.data.encoding import Split
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
-from quickfox.tokenizers.serialization import save_tokenizer
+from quickfox.tokenizers.serialization import save_tokenizer, tokenizer_digest
 from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import Event, RunContext, RunPlanned, RunRequest, RunStarted
 from quickfox.training.engine.ngrams import NgramEstimation
@@ -44,12 +44,12 @@ from quickfox.training.run.dataset import (
     encode_corpus_checked,
     flush_tokens,
     open_split,
-    tokenizer_digest,
 )
 from quickfox.training.run.directory import new_run
 from quickfox.training.run.execute import execute_run, run_started
 from quickfox.training.run.record import CheckpointInterval, CorpusRecord, RunRecord, current_versions, write_record
-from quickfox.training.run.transfer import ResolvedRequest, resolve_request
+from quickfox.training.run.recorded_text import stamp_files
+from quickfox.training.run.transfer import ResolvedRequest, check_repeated, resolve_request
 from quickfox.training.run.workers import (
     check_batch_divides,
     run_on_all_workers,
@@ -167,22 +167,16 @@ def _encode(
     text = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
     path = directory / TOKENS_FILE
     encoded = encode_corpus_checked(text, tokenizer, path, split, resolved, run_context.notify, validation)
-    record, config_run = describe_corpus(corpus, encoded, validation), resolved.config_run
+    record = describe_corpus(corpus, encoded, validation)
     training_tokens = record.count_training_tokens(resolved.validation_split)
     tokens = open_split(directory, tokenizer, record, training_tokens, resolved.random_seed)
-    record = dataclasses.replace(record, validation_targets=tokens[1].num_targets)
-    if config_run is None:
-        return record, tokens, encoded
-    if config_run.corpus.sha256 != encoded.digest:
-        run_context.notify(f"the text is not that of {request.config_from}: with its settings the run will differ")
-    elif config_run.corpus.training_tokens is None and (
-        config_run.training_tokens != record.count_training_tokens(resolved.validation_split)
-        or config_run.vocabulary_sha256 != tokenizer_digest(tokenizer)
-    ):
-        run_context.notify(
-            f"{request.config_from} was written by an earlier version, which chose the tokenizer or the held-out text "
-            f"differently: with its settings the run will differ"
-        )
+    record = dataclasses.replace(
+        record,
+        validation_targets=tokens[1].num_targets,
+        files_stamp=stamp_files([*record.files, *record.validation_files], time.monotonic() - run_context.started),
+    )
+    if resolved.config_run is not None:
+        check_repeated(request, resolved.config_run, record, tokenizer, run_context.notify)
     return record, tokens, encoded
 
 

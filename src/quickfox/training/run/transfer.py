@@ -6,23 +6,24 @@ are copied, and the optimizer starts from zero. The n-gram tables are estimated 
 
 import dataclasses
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.manifest import read_manifest
-from quickfox.checkpoints.run_directory import find_model
+from quickfox.checkpoints.run_directory import TOKENIZER_FILE, find_model
 from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig
 from quickfox.config.schema import exclusive_error
 from quickfox.config.training import TrainingRequest
-from quickfox.errors import DataError, UsageError
+from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.models.parameters import EMBEDDING
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
+from quickfox.tokenizers.serialization import load_tokenizer, tokenizer_digest
 from quickfox.training.engine.events import RunRequest
 from quickfox.training.planning.auto_config import (
     DEFAULT_VALIDATION_SPLIT,
@@ -30,7 +31,7 @@ from quickfox.training.planning.auto_config import (
     fill_from_run,
     fill_tokenizer_from_run,
 )
-from quickfox.training.run.record import PretrainedRecord, RunRecord, read_record
+from quickfox.training.run.record import CorpusRecord, PretrainedRecord, RunRecord, read_record
 
 _ADOPTED = ("architecture", "embedding_dim", "hidden_dim", "num_layers", "num_heads")
 
@@ -55,6 +56,7 @@ class ResolvedRequest:
         random_seed: that of the settings, which is drawn if it is not given.
         validation_split: fraction of the text to hold out; 0 if another text is.
         config_run: the run whose settings are used; None: none.
+        recorded_tokenizer: that of `config_run`, if it is to be used and is beside its record; None: none.
         pretrained: the model that provides the initial weights; None: random weights.
     """
 
@@ -63,6 +65,7 @@ class ResolvedRequest:
     validation_split: float
     config_run: RunRecord | None
     pretrained: PretrainedModel | None
+    recorded_tokenizer: Tokenizer | None = None
 
 
 def resolve_request(request: RunRequest) -> ResolvedRequest:
@@ -77,8 +80,10 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
     """
     training, split = request.training, request.training.validation_split
     config_run = None if request.config_from is None else read_record(request.config_from)
+    recorded_tokenizer = None
     if config_run is not None:
         training = fill_from_run(training, config_run.model, config_run.training)
+        recorded_tokenizer = _find_tokenizer(request, config_run)
         if request.vocabulary_path is None and request.init_from is None and config_run.init_from is None:
             built_size = config_run.model.vocabulary_size - config_run.corpus.has_documents  # without the end of text
             training = fill_tokenizer_from_run(training, config_run.tokenizer, built_size)
@@ -105,7 +110,22 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
         DEFAULT_VALIDATION_SPLIT if split is None else split,
         config_run,
         pretrained,
+        recorded_tokenizer,
     )
+
+
+def _find_tokenizer(request: RunRequest, config_run: RunRecord) -> Tokenizer | None:
+    """The tokenizer of `config_run` beside its record; None if it is not there, or the request names another."""
+    training = request.training
+    if training.tokenizer or training.vocabulary_size or request.vocabulary_path or request.init_from:
+        return None
+    assert request.config_from is not None
+    folder = request.config_from if request.config_from.is_dir() else request.config_from.parent
+    try:
+        tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
+    except NoInputError:
+        return None
+    return tokenizer if tokenizer_digest(tokenizer) == config_run.vocabulary_sha256 else None
 
 
 def resolve_corpus_options(request: RunRequest) -> CorpusOptions:
@@ -114,6 +134,42 @@ def resolve_corpus_options(request: RunRequest) -> CorpusOptions:
         return request.corpus
     recorded = read_record(request.config_from).corpus.options
     return request.corpus.fill_from(recorded or CorpusOptions(separator=""))  # earlier versions had no separator
+
+
+def check_repeated(
+    request: RunRequest,
+    config_run: RunRecord,
+    corpus: CorpusRecord,
+    tokenizer: Tokenizer,
+    notify: Callable[[str], None],
+) -> None:
+    """Raises DataError if the new run is to repeat `config_run` but has another text or tokenizer.
+
+    It is not if a tokenizer or pretrained model is requested: then only the settings are those of that run.
+    """
+    name, training = request.config_from, request.training
+    has_text = config_run.corpus.sha256 == corpus.sha256
+    has_tokenizer = config_run.vocabulary_sha256 == tokenizer_digest(tokenizer)
+    if training.tokenizer or training.vocabulary_size or request.vocabulary_path or request.init_from:
+        if not has_text:
+            notify(f"the text is not that of {name}: with its settings the run will differ")
+    elif not has_text:
+        raise DataError(
+            f"the text is not that of {name}: give that text to repeat the run, or use its settings for another text "
+            f"by naming the tokenizer too ({config_run.tokenizer})",
+            "config",
+        )
+    elif config_run.corpus.validation_targets is None:
+        if config_run.training_tokens != corpus.training_tokens or not has_tokenizer:
+            notify(
+                f"{name} was written by an earlier version, which chose the tokenizer or the held-out text "
+                f"differently: with its settings the run will differ"
+            )
+    elif not (has_tokenizer or request.validation or training.validation_split or training.random_seed):
+        raise DataError(
+            f"the tokenizer is not that of {name}, which was not built from this text: give its {TOKENIZER_FILE}",
+            "vocab",
+        )
 
 
 def open_pretrained(path: Path) -> PretrainedModel:
