@@ -15,6 +15,7 @@ from quickfox.text.vocabulary import Vocabulary, build_vocabulary, count_charact
 from quickfox.tokenizers.build import build_tokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer, parse_tokenizer, save_tokenizer
+from quickfox.tokenizers.word import WordTokenizer
 
 UNICODE_TEXT = st.text(min_size=1)  # all characters except surrogates
 
@@ -242,3 +243,18 @@ def test_an_added_token_that_is_not_special_is_text():
     ids = tokenizer.encode(text)
     assert size not in ids
     assert tokenizer.decode(ids) == text
+
+
+def test_a_tokenizer_too_large_to_be_read_is_not_written(tmp_path: Path) -> None:
+    words = tuple(f"{number:x}".rjust(7200, "w") for number in range(3000))
+    with pytest.raises(DataError, match="the limit is 20,971,520"):
+        save_tokenizer(WordTokenizer(words), tmp_path / "tokenizer.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_words_of_a_built_tokenizer_are_bounded(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer("word", [f"{'w' * 7200} {'v' * 60} " * 3])
+    assert isinstance(tokenizer, WordTokenizer)
+    assert max(map(len, tokenizer.words)) == 61
+    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path / "tokenizer.json") == tokenizer

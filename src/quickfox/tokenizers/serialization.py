@@ -81,9 +81,17 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     """Writes the tokenizer to the file `path`, atomically.
 
     Raises:
+        DataError: the file would be larger than one that is read.
         CannotCreateError, StorageError: writing failed.
     """
-    write_file(path, format_tokenizer(tokenizer))
+    data = format_tokenizer(tokenizer)
+    if len(data) > MAX_TOKENIZER_BYTES:
+        raise DataError(
+            f"{path}: the tokenizer takes {len(data):,} bytes, and the limit is {MAX_TOKENIZER_BYTES:,}: choose a "
+            f"smaller vocabulary_size",
+            "vocabulary_size",
+        )
+    write_file(path, data)
 
 
 def _parse_own(value: Any) -> Tokenizer:

@@ -24,6 +24,9 @@ _WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")
 """Splits a text without loss into words, runs of punctuation and whitespace, each with the space before it."""
 
 
+MAX_WORD_CHARACTERS = 64
+"""Length of the longest word that a built vocabulary has; longer ones are rare, and are spelled in bytes."""
+
 _LONGEST_WORD = 2**12  # characters at the end of a text in which its last word begins
 
 
@@ -87,7 +90,7 @@ class WordTokenizer(ByteLevelTokenizer):
 
 
 def build_word_tokenizer(segments: Iterable[str], vocabulary_size: int, min_count: int = 1) -> WordTokenizer:
-    """A tokenizer of the most frequent words of a text.
+    """A tokenizer of the most frequent words of a text, of at most MAX_WORD_CHARACTERS.
 
     Args:
         segments: the text, from `iter_segments`.
@@ -97,6 +100,10 @@ def build_word_tokenizer(segments: Iterable[str], vocabulary_size: int, min_coun
     counts: Counter[str] = Counter()
     for segment in segments:
         counts.update(_WORD.findall(segment))
-    frequent = [word for word, count in counts.items() if count >= min_count and len(word.encode()) > 1]
+    frequent = [
+        word
+        for word, count in counts.items()
+        if count >= min_count and len(word) <= MAX_WORD_CHARACTERS and len(word.encode()) > 1
+    ]
     frequent.sort(key=lambda word: (-counts[word], word))
     return WordTokenizer(tuple(frequent[: vocabulary_size - len(SINGLE_BYTES)]))
