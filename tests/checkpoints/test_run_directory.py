@@ -285,3 +285,18 @@ def test_files_of_other_programs_are_not_opened(tmp_path: Path, name: str, monke
 def test_a_path_that_is_too_long(tmp_path: Path, name: str) -> None:
     with pytest.raises((NoInputError, StorageError)):
         find_model(name, {}, tmp_path)
+
+
+def test_a_run_whose_checkpoints_cannot_be_used_is_named_and_skipped(home: Home) -> None:
+    older = home.run("older", {1: 2.0})
+    newer = home.run("newer", {1: 2.0})
+    damage(checkpoint_directory(newer, 1), "model.safetensors")
+    model, note, warning = home.find()
+    assert model == checkpoint_directory(older, 1)
+    assert note == f"model: {model} (the newest run)"
+    assert warning is not None
+    assert str(newer) in warning
+    assert warning.endswith("this run is skipped")
+    damage(model, "model.safetensors")
+    with pytest.raises(DataError, match="every checkpoint is damaged"):
+        home.find()
