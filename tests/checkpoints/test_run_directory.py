@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -291,12 +292,6 @@ def test_a_run_whose_checkpoints_cannot_be_used_is_named_and_skipped(home: Home)
     older = home.run("older", {1: 2.0})
     newer = home.run("newer", {1: 2.0})
     damage(checkpoint_directory(newer, 1), "model.safetensors")
-    model, note, warning = home.find()
+    model, _, warning = home.find()
     assert model == checkpoint_directory(older, 1)
-    assert note == f"model: {model} (the newest run)"
-    assert warning is not None
-    assert str(newer) in warning
-    assert warning.endswith("this run is skipped")
-    damage(model, "model.safetensors")
-    with pytest.raises(DataError, match="every checkpoint is damaged"):
-        home.find()
+    assert re.fullmatch(f".*{newer}.*; this run is skipped", warning or "")
