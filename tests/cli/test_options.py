@@ -21,6 +21,7 @@ Llm = Callable[..., CompletedProcess[str]]
 
 PROGRAM: Any = typer.main.get_command(app.build_app([]))
 HEADINGS = {
+    "check": ["Arguments", "Corpus and tokenizer", "Options"],
     "score": ["Arguments", "Corpus and tokenizer", "Options"],
     "evaluate": ["Arguments", "Corpus and tokenizer", "Options"],
     "build-vocab": ["Arguments", "Corpus and tokenizer", "Options"],

@@ -62,12 +62,13 @@ def run(
 
     if compare and model is not None:
         raise exclusive_error("compare", "model")
-    opened = open_corpus(corpus, notify, options=corpus_options)
     threads = threads or available_threads()
     if compare:
+        opened = open_corpus(corpus, notify, options=corpus_options)
         _show_comparisons(compare, _compare(compare, opened, threads, strict=strict), as_json=as_json)
         return
     loaded = dataclasses.replace(load_selected_model(model), threads=threads)
+    opened = open_corpus(corpus, notify, options=corpus_options)
     unknown: Counter[str] = Counter()
     evaluation = loaded.evaluate_corpus(opened, None if strict else unknown)
     estimates = _estimate_completions(loaded, opened)
