@@ -162,7 +162,9 @@ def outcome(run: Path) -> dict[str, Any]:
             name: hashlib.sha256((last / name).read_bytes()).hexdigest()
             for name in ("model.safetensors", "training.safetensors")
         },
-        "history": [{name: value for name, value in line.items() if name != "seconds"} for line in lines],
+        "history": [
+            {name: value for name, value in line.items() if name not in ("seconds", "crc32")} for line in lines
+        ],
     }
 
 

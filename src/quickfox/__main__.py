@@ -1,5 +1,15 @@
-"""`python -m quickfox` runs the command `llm`."""
+"""The program: `llm`, or `python -m quickfox`."""
 
-from quickfox.cli.app import main
+import signal
 
-main()
+
+def main() -> None:
+    """The entry point of the commands `llm` and `quickfox`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below shows no traceback
+    from quickfox.cli.app import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -83,7 +83,12 @@ def test_all_shards_exist_at_the_end_or_none_after_an_exception(tmp_path: Path) 
     assert [path.stat().st_size for path in shard_paths(tmp_path / "ids")] == [10, 10, 10, 5]
     remove_tokens(tmp_path / "ids")
     assert not list(tmp_path.iterdir())
-    writer = ShardWriter(tmp_path / "ids", 10)
-    writer.write(bytes(35))
-    writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+
+    def write_and_fail() -> None:
+        with ShardWriter(tmp_path / "ids", 10) as writer:
+            writer.write(bytes(35))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail()
     assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ traceback is shown, and the status is 1.
 
 import inspect
 import re
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -14,13 +15,14 @@ import typer
 
 from quickfox.cli import COMMANDS
 from quickfox.cli.options import GroupedCommand
-from quickfox.cli.signals import Stopped, raise_on_stop_signals
+from quickfox.cli.signals import STOP_SIGNALS, Stopped, StopSignals, exit_immediately
 from quickfox.cli.streams import (
     ClosedPipeError,
     flush_standard_output,
     format_error,
     format_failure,
     install_output_stream,
+    notify,
     program_name,
     replace_closed_streams,
     write_stderr,
@@ -66,9 +68,14 @@ def root(
 
 def main() -> None:
     """The entry point of the commands `llm` and `quickfox`."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after the command: no traceback
     replace_closed_streams()
     install_output_stream()
-    sys.exit(run_command(program_name(), sys.argv[1:]))
+    status = run_command(program_name(), sys.argv[1:])
+    if status - 128 in STOP_SIGNALS:
+        exit_immediately(status)  # threads and libraries need not end
+    sys.exit(status)
 
 
 def run_command(program: str, arguments: list[str]) -> int:
@@ -79,14 +86,15 @@ def run_command(program: str, arguments: list[str]) -> int:
         arguments: the command line after it.
     """
     try:
-        try:
-            raise_on_stop_signals()
-            status = typer.main.get_command(build_app(arguments)).main(arguments, program, standalone_mode=False)
-        finally:
-            flush_standard_output()
+        with StopSignals():
+            try:
+                status = typer.main.get_command(build_app(arguments)).main(arguments, program, standalone_mode=False)
+            finally:
+                flush_standard_output()
     except ClosedPipeError:
         return ExitStatus.CLOSED_PIPE
     except Stopped as stopped:
+        notify(stopped.message)
         return stopped.exit_status
     except QuickfoxError as error:
         write_stderr(format_failure(format_error(error)))

@@ -8,6 +8,7 @@ process, and a training run would soon map the whole corpus.
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickfox.errors import DataError, StorageError
-from quickfox.files.atomic import temporary_sibling
+from quickfox.files.atomic import clean_up_after, temporary_sibling
 from quickfox.files.errors import translate_read_errors
 
 SHARD_BYTES = 2**32
@@ -149,23 +150,26 @@ class ShardWriter:
         self._shard_bytes = shard_bytes
         self._files: list[BinaryIO] = []  # with temporary names; all but the last are closed
         self._free = 0  # bytes of the last
+        self._stack = ExitStack()
         self.sha256 = hashlib.sha256()
 
     def __enter__(self) -> Self:
+        self._stack.enter_context(clean_up_after(self._remove_temporaries))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with self._stack:
             if self._files:
                 self._files[-1].close()
             if error is None:
                 for number in reversed(range(len(self._files))):  # the first shard last: it exists only if all do
                     Path(self._files[number].name).replace(shard_path(self._path, number))
-        finally:
-            for file in self._files:
-                Path(file.name).unlink(missing_ok=True)
+
+    def _remove_temporaries(self) -> None:
+        for file in self._files:
+            Path(file.name).unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         """Appends `data`; raises OSError."""

@@ -8,14 +8,42 @@ After Pillai et al. (2014), "All File Systems Are Not Created Equal", on what a 
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+from quickfox.errors import QuickfoxError
 from quickfox.files.errors import translate_write_errors
 
 _TEMPORARY_NAME = ".quickfox-{}.tmp"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+
+_clean_ups: list[Callable[[], object]] = []  # of the contexts that are entered, in this process
+
+
+@contextmanager
+def clean_up_after(clean_up: Callable[[], object]) -> Iterator[None]:
+    """Calls `clean_up` at the end of the block, also if the process is ended within it by `clean_up_now`.
+
+    Args:
+        clean_up: removes what the block leaves behind unless it is finished. It may be called at any moment, by any
+            thread, and twice. If it fails, the leftovers stay, so that an error of the block is reported.
+    """
+    _clean_ups.append(clean_up)
+    try:
+        yield
+    finally:
+        with suppress(OSError, QuickfoxError):
+            clean_up()
+        _clean_ups.remove(clean_up)
+
+
+def clean_up_now() -> None:
+    """Removes what is half written, before the process is ended while other threads write."""
+    for clean_up in reversed(list(_clean_ups)):  # the innermost first
+        with suppress(OSError, QuickfoxError):
+            clean_up()
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -33,13 +61,10 @@ def write_file(path: Path, data: bytes) -> None:
             return
         target = Path(os.path.realpath(path))
         temporary = temporary_sibling(target)
-        try:
+        with clean_up_after(partial(temporary.unlink, missing_ok=True)):
             _write(temporary, _NEW_FILE, data)
             sync(temporary)
             temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         sync(target.parent)
 
 
@@ -89,16 +114,13 @@ def new_directory(target: Path) -> Iterator[Path]:
     make_directory(target.parent)
     with translate_write_errors(target):
         temporary = temporary_sibling(target)
-        temporary.mkdir()
-        try:
+        with clean_up_after(partial(shutil.rmtree, temporary, ignore_errors=True)):
+            temporary.mkdir()
             yield temporary
             for path in temporary.iterdir():
                 sync(path)
             sync(temporary)
             temporary.rename(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)  # report the first failure
-            raise
         sync(target.parent)
 
 

@@ -3,13 +3,13 @@
 import asyncio
 import ipaddress
 import logging
-import os
+import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -186,7 +186,7 @@ def _redirect_log(log: Log) -> None:
 
 
 class StoppableServer(Server):
-    """A server that tells when it is ready, and that a second stop signal ends at once."""
+    """A server that tells when it is ready, and that SIGHUP stops too."""
 
     def __init__(self, config: Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -196,10 +196,16 @@ class StoppableServer(Server):
         await super().startup(sockets)
         self._on_ready()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
-            os._exit(128 + sig)
-        super().handle_exit(sig, frame)
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():  # at its end, the signals are raised again
+            previous = signal.getsignal(signal.SIGHUP)
+            if previous != signal.SIG_IGN:  # ignored by nohup
+                signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, previous)
 
 
 class BoundedConnection(H11Protocol):

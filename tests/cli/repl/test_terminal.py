@@ -22,13 +22,12 @@ CTRL_C, CTRL_D, CTRL_P = "\x03", "\x04", "\x10"
 BLOCKED_READ = """
 import signal, threading
 from quickfox.cli.repl.line_reader import open_line_reader
-from quickfox.cli.signals import Stopped, raise_on_stop_signals
+from quickfox.cli.signals import Stopped, StopSignals
 
-raise_on_stop_signals()
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # only the other thread receives signals
 try:
-    with open_line_reader() as reader:
+    with StopSignals(), open_line_reader() as reader:
         print("ready", flush=True)
         reader.read_line("> ")
 except Stopped as stopped:

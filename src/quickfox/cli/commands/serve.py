@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from quickfox.cli.options import ThreadsOption, option
+from quickfox.cli.signals import STOP_SIGNALS, allow_slow_stop
 from quickfox.cli.streams import flush_standard_output, notify, write_output
 from quickfox.errors import UnavailableError, UsageError
 from quickfox.system.threads import available_threads, pin_numpy_threads
@@ -102,6 +103,7 @@ def run(
         notify(f"warning: everyone who can reach {host} can use the models: --api-key limits it to those with the key")
 
     def announce() -> None:
+        allow_slow_stop(*STOP_SIGNALS)  # requests in hand are finished
         write_output(f"{format_url(listener)}\n")
         flush_standard_output()
 

@@ -14,7 +14,7 @@ import typer
 
 from quickfox.cli import STARTED
 from quickfox.cli.options import CORPUS_HELP, JsonOption, option, options_from, with_corpus_options
-from quickfox.cli.signals import StopRequest, exit_immediately, exit_on_second_signal
+from quickfox.cli.signals import StopRequest, exit_immediately, set_stop_message
 from quickfox.cli.streams import can_show_progress, format_error, format_failure, notify, program_name, write_output
 from quickfox.cli.training_log import PlainDisplay, format_plan, format_result
 from quickfox.config.corpus import CorpusOptions
@@ -31,6 +31,7 @@ from quickfox.training.engine.events import (
     RunPlanned,
     RunRequest,
     RunStarted,
+    StepsCompleted,
     WorkerFinished,
     WorkerStarted,
 )
@@ -162,8 +163,7 @@ def run(
     if dry_run:
         _print_plan(events, as_json=as_json)
         return
-    with exit_on_second_signal():
-        finished = _show_events(events, stop, display)
+    finished = _show_events(events, stop, display)
     if isinstance(finished, RunFinished):  # not a worker
         _show_result(finished, as_json=as_json, quiet=quiet)
 
@@ -242,7 +242,9 @@ def _show_events(
     """
     with closing(events), display:
         for event in events:
-            if isinstance(event, RunStarted | WorkerStarted):
+            if isinstance(event, RunStarted):
+                set_stop_message(f"stopped at step {event.step:,}; {_resume_command(event.directory)}")
+            if isinstance(event, StepsCompleted | WorkerStarted):  # before, there is nothing to save
                 stop.record_signals()
             display.show(event)
             if isinstance(event, RunFinished | WorkerFinished):
@@ -251,13 +253,16 @@ def _show_events(
                 break
         else:
             raise AssertionError("a run ends with RunFinished or RunInterrupted")
-    command = shlex.join([program_name(), "train", "--resume", str(event.directory)])
-    notify(f"stopped and saved at step {event.step:,}; resume with: {command}")
+    notify(f"stopped and saved at step {event.step:,}; {_resume_command(event.directory)}")
     raise stop.to_exception()
 
 
+def _resume_command(run: Path) -> str:
+    return f"resume with: {shlex.join([program_name(), 'train', '--resume', str(run)])}"
+
+
 def _print_plan(events: Generator[Event], *, as_json: bool) -> None:
-    with exit_on_second_signal(), closing(events):
+    with closing(events):
         for event in events:
             if isinstance(event, RunPlanned):
                 write_output(json.dumps(_plan(event)) + "\n" if as_json else "\n".join(format_plan(event)) + "\n")

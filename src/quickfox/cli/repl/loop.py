@@ -4,6 +4,7 @@ Prompts and messages appear on the terminal; standard output receives the genera
 """
 
 import dataclasses
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from quickfox.cli.generation_output import SampleFormatter
 from quickfox.cli.repl.line_reader import open_line_reader, read_continued_line
 from quickfox.cli.repl.settings import SETTINGS, change_setting, format_setting
-from quickfox.cli.signals import Stopped
+from quickfox.cli.signals import Stopped, allow_slow_stop, resume_after_stop
 from quickfox.cli.streams import format_error, notify, stream_output, write_output
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import MAX_INTEGER
@@ -56,6 +57,8 @@ def run_prompt_loop(
     """
     session = PromptSession(model, config, formatter, unknown, echo)
     with open_line_reader() as reader:
+        if reader.is_terminal:
+            allow_slow_stop(signal.SIGINT)  # stops the text, not the program
         if seed is not None:
             with _report_errors(reader.is_terminal):
                 session.start_text(seed)
@@ -74,6 +77,7 @@ def _report_errors(is_terminal: bool) -> Iterator[None]:
     except Stopped as stopped:
         if not is_terminal or stopped.exit_status != ExitStatus.INTERRUPTED:
             raise
+        resume_after_stop()
 
 
 @dataclass

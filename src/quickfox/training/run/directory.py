@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from quickfox.checkpoints.run_directory import (
@@ -18,7 +19,7 @@ from quickfox.checkpoints.run_directory import (
 )
 from quickfox.data.dataset import remove_tokens
 from quickfox.errors import BusyError
-from quickfox.files.atomic import remove_temporaries
+from quickfox.files.atomic import clean_up_after, remove_temporaries
 from quickfox.files.errors import translate_write_errors
 
 
@@ -42,21 +43,22 @@ def new_run(output: Path | None, name: str) -> Iterator[Path]:
     else:
         directory = output
         make_run_directory(directory)
-    record = directory / RUN_FILE
-    try:
-        with run_lock(directory):
+
+    def remove_files() -> None:
+        if not (directory / RUN_FILE).exists():
             remove_temporaries(directory)
-            try:
-                yield directory
-            finally:
-                if not record.exists():
-                    remove_tokens(directory / TOKENS_FILE)
-                    (directory / TOKENIZER_FILE).unlink(missing_ok=True)
-    finally:
-        if not record.exists():
-            with suppress(OSError):  # not empty; and an error of the body must not be replaced
-                for folder in created:
-                    folder.rmdir()
+            remove_tokens(directory / TOKENS_FILE)
+            (directory / TOKENIZER_FILE).unlink(missing_ok=True)
+
+    def remove_folders() -> None:
+        if not (directory / RUN_FILE).exists():
+            for folder in created:
+                folder.rmdir()
+
+    with clean_up_after(remove_folders), run_lock(directory):
+        remove_temporaries(directory)
+        with clean_up_after(remove_files):
+            yield directory
 
 
 @contextmanager
@@ -70,12 +72,13 @@ def run_lock(run: Path) -> Iterator[None]:
     path = run / LOCK_FILE
     descriptor = _acquire_lock(path)
     try:
-        with translate_write_errors(path):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield
+        # The file is removed before the lock is released: afterwards it may be another process's.
+        with clean_up_after(partial(path.unlink, missing_ok=True)):
+            with translate_write_errors(path):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+            yield
     finally:
-        path.unlink(missing_ok=True)  # before the lock is released: afterwards the file may be another process's
         os.close(descriptor)
 
 
