@@ -21,7 +21,7 @@ from typing import IO
 
 import typer
 
-from quickfox.cli.signals import Stopped
+from quickfox.cli.signals import STOP_SIGNALS, Stopped, allow_slow_stop
 from quickfox.cli.streams import write_stderr
 from quickfox.errors import ExitStatus, UsageError
 
@@ -47,6 +47,7 @@ def run_local_workers(count: int, arguments: list[str]) -> None:
     workers: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
         received = _record_signals(stack)  # before any worker is started
+        allow_slow_stop(*STOP_SIGNALS)
         lifeline, writer = os.pipe()
         stack.callback(os.close, writer)
         stack.callback(os.close, lifeline)
