@@ -82,7 +82,7 @@ def run_in_process(
 ) -> CompletedProcess[Any]:
     """Like `subprocess.run` of the program, but the modules are imported already; a bug raises its exception."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    stdout = OutputStream(io.BytesIO(), encoding="utf-8", newline="")
+    stdout = OutputStream(io.BytesIO())
     stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
     with contextlib.ExitStack() as stack:
         stdin = stack.enter_context(tempfile.TemporaryFile())  # score reads its descriptor

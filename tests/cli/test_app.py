@@ -1,6 +1,7 @@
 """The program as a whole: help, version, errors, streams that fail, and signals."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -224,6 +225,35 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(llm: Llm) -> Non
     assert "\\x1b[31mred" in result.stderr
     assert "\x1b" not in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only file names in UTF-8")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "--model", "MODEL", "--length", "1", "--json"],
+        ["evaluate", "CORPUS", "--model", "MODEL", "--json"],
+        ["score", "CORPUS", "--model", "MODEL", "--json"],
+        ["check", "CORPUS", "--json"],
+        ["check", "CORPUS", "--fix", "fixed"],
+        ["build-vocab", "CORPUS", "--output", "vocabulary.json"],
+        ["info", "MODEL"],
+        ["export", "MODEL", "--format", "keras", "--output", "OUTPUT"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_name_that_is_not_utf_8_is_escaped_in_all_output(
+    llm: Llm, tmp_path: Path, model_directory: Path, arguments: list[str]
+) -> None:
+    names = {name: os.fsdecode(name.encode() + b"\xff") for name in ("MODEL", "CORPUS", "OUTPUT")}
+    (tmp_path / names["MODEL"]).symlink_to(model_directory)
+    (tmp_path / names["CORPUS"]).write_text("the quick brown fox\n" * 20)
+    result = llm(*[names.get(argument, argument) for argument in arguments])
+    assert result.returncode == 0, result.stderr
+    if "--json" in arguments:
+        [json.loads(line) for line in result.stdout.splitlines()]
+    for path in tmp_path.glob("fixed/*.jsonl"):
+        [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_json_has_one_line_per_sample(llm: Llm, model_directory: Path) -> None:

@@ -37,8 +37,9 @@ def test_extreme_values() -> None:
     ("settings", "reason"),
     [
         ({"stop": ("a", "")}, "stop must not be an empty text"),
-        ({"logit_bias": (("e", math.nan),)}, "logit_bias of 'e' must be a number below infinity, not nan"),
-        ({"logit_bias": (("e", math.inf),)}, "logit_bias of 'e' must be a number below infinity, not inf"),
+        ({"logit_bias": (("e", math.nan),)}, "logit_bias of 'e' must be -inf or between .*, not nan"),
+        ({"logit_bias": (("e", math.inf),)}, "logit_bias of 'e' must be -inf or between .*, not inf"),
+        ({"logit_bias": (("e", 1e300),)}, "logit_bias of 'e' must be -inf or between"),
         ({"num_beams": 2, "best_of": 2}, "num_beams and best_of exclude each other"),
         ({"num_samples": 3, "best_of": 2}, "num_samples must be at most best_of, which is 2, not 3"),
         ({"num_samples": 3, "num_beams": 2}, "num_samples must be at most num_beams, which is 2, not 3"),

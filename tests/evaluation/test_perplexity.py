@@ -11,10 +11,12 @@ import pytest
 from quickfox.data.dataset import Tokens
 from quickfox.data.encoding import encode_chunks
 from quickfox.errors import DataError, NoInputError
+from quickfox.evaluation import perplexity
 from quickfox.evaluation.perplexity import SEGMENTS, WARM_UP, Evaluation, evaluate, measure_loss, standard_error
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.losses import cross_entropy
 from quickfox.text.vocabulary import Vocabulary
+from quickfox.tokenizers.byte_level import ByteTokenizer
 from quickfox.tokenizers.character import CharacterTokenizer
 from toy_models import FixedModel, fixed_distribution, random_lstm
 
@@ -80,6 +82,26 @@ def test_an_empty_text_is_an_error(chunks: list[str]) -> None:
 def test_a_text_without_targets_is_an_error(text: str) -> None:
     with pytest.raises(DataError, match="at least 2"):
         evaluate_text(fixed_distribution(0.5, 0.5), TOKENIZER, [text], Counter())
+
+
+def test_targets_without_a_whole_character_are_an_error() -> None:
+    tokenizer = ByteTokenizer()
+    with pytest.raises(DataError, match="no whole character"):
+        evaluate(fixed_distribution(*[1 / 256] * 256), tokenizer, encode_chunks(["é"], tokenizer))
+
+
+def test_targets_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of ids that are copied at a time does not grow with the text."""
+    text = "aßb龍a" * 20
+    whole = evaluate_text(fixed_distribution(0.5, 0.25, 0.125, 0.125), TOKENIZER, [text])
+    monkeypatch.setattr(perplexity, "COUNTED_TOKENS", 7)
+    with monkeypatch.context() as patch:
+        lengths: list[int] = []
+        count = np.bincount
+        patch.setattr(np, "bincount", lambda ids: lengths.append(len(ids)) or count(ids))
+        parts = evaluate_text(fixed_distribution(0.5, 0.25, 0.125, 0.125), TOKENIZER, [text])
+    assert parts == whole
+    assert max(lengths) == 7
 
 
 @pytest.mark.parametrize("length", [2, 3, WARM_UP, WARM_UP + 2, 3 * WARM_UP + 5, (SEGMENTS + 3) * WARM_UP + 7])

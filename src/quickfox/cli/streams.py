@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from quickfox.cli import COMMANDS
 from quickfox.errors import QuickfoxError, StorageError
@@ -26,7 +26,13 @@ class ClosedPipeError(Exception):
 
 
 class OutputStream(io.TextIOWrapper):
-    """Standard output that reports failures as ClosedPipeError and StorageError."""
+    """Standard output in UTF-8 that reports failures as ClosedPipeError and StorageError.
+
+    A byte of a file's name that is not UTF-8 is written as `\\udc80` or the like, also valid in JSON.
+    """
+
+    def __init__(self, buffer: "IO[bytes]") -> None:
+        super().__init__(buffer, encoding="utf-8", errors="backslashreplace", newline="")  # type: ignore[arg-type]
 
     def write(self, text: str, /) -> int:
         with _translate_output_errors():
@@ -72,7 +78,7 @@ def install_output_stream() -> None:
         buffer = sys.stdout.detach()
         if isinstance(buffer, io.RawIOBase):  # with PYTHONUNBUFFERED; a raw file may write only a part of its argument
             buffer = io.BufferedWriter(buffer)
-        sys.stdout = OutputStream(buffer, encoding="utf-8", newline="")
+        sys.stdout = OutputStream(buffer)
 
 
 def flush_standard_output() -> None:

@@ -11,6 +11,8 @@ from quickfox.errors import UsageError
 
 MAX_SAMPLES = 2**20
 MAX_TOKENS = 2**40
+MAX_LOGIT_BIAS = 1e9
+"""Divided by the lowest temperature, a larger one overflows."""
 
 
 _sampling = partial(setting, group="Sampling")
@@ -94,8 +96,9 @@ class SamplingConfig:
         if not all(self.stop):
             raise UsageError("stop must not be an empty text, which would end every text at once", "stop")
         for text, bias in self.logit_bias:
-            if math.isnan(bias) or bias == math.inf:
-                raise UsageError(f"logit_bias of {text!r} must be a number below infinity, not {bias}", "logit_bias")
+            if not (abs(bias) <= MAX_LOGIT_BIAS or bias == -math.inf):
+                limits = f"-inf or between {-MAX_LOGIT_BIAS:g} and {MAX_LOGIT_BIAS:g}"
+                raise UsageError(f"logit_bias of {text!r} must be {limits}, not {bias}", "logit_bias")
         if self.num_beams > 1:
             check_exclusive(self, "num_beams", "best_of")
         limit = "best_of" if self.best_of else "num_beams" if self.num_beams > 1 else "num_samples"

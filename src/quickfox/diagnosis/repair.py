@@ -68,7 +68,7 @@ def repair(corpus: Corpus, directory: Path) -> list[Change]:
         else:
             changes += _repair_files(corpus, temporary)
         lines = "".join(json.dumps(dataclasses.asdict(change), ensure_ascii=False) + "\n" for change in changes)
-        (temporary / _CHANGES_NAME).write_text(lines, encoding="utf-8")
+        (temporary / _CHANGES_NAME).write_text(lines, encoding="utf-8", errors="backslashreplace")
     return changes
 
 

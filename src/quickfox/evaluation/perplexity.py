@@ -31,6 +31,9 @@ WINDOW = 16
 WARM_UP = 256
 """Tokens read before each segment to compute its state; more if the model's context is larger."""
 
+COUNTED_TOKENS = 2**20
+"""Tokens counted at a time."""
+
 MIN_BINS = 30
 """Bins of losses for the standard error, if the text is long enough; more improve it little (Schmeiser 1982)."""
 
@@ -108,8 +111,11 @@ def evaluate(
         raise NoInputError("the text is empty: evaluation requires at least 2 tokens")
     tokens = Tokens(ids, np.concatenate(masks) if masks else None, unknown_token)
     nats_per_token, error = measure_loss(model, tokens)
-    counts = np.bincount(ids[1:] if tokens.loss_mask is None else ids[1:][tokens.loss_mask[1:]])
-    characters, num_bytes = _text_size(tokenizer, counts)
+    characters, num_bytes = _text_size(tokenizer, _count_targets(tokens))
+    if characters == 0:
+        raise DataError(
+            f"a longer text is required: its predicted tokens, {tokens.num_targets:,}, have no whole character"
+        )
     num_bytes -= surplus_bytes
     bits = nats_per_token * tokens.num_targets / math.log(2)
     with np.errstate(over="ignore"):  # infinite if the model is certain of wrong tokens
@@ -128,6 +134,19 @@ def evaluate(
         gzip_bits_per_character=gzip,
         xz_bits_per_character=xz,
     )
+
+
+def _count_targets(tokens: Tokens) -> np.ndarray:
+    """How often each token id, (at most V,), is a target. Counts in parts: `bincount` copies its argument as int64."""
+    counts = np.zeros(0, np.int64)
+    for start in range(1, len(tokens), COUNTED_TOKENS):
+        end = min(start + COUNTED_TOKENS, len(tokens))
+        ids = tokens.ids[start:end]
+        part = np.bincount(ids if tokens.loss_mask is None else ids[tokens.loss_mask[start:end]])
+        counts, part = sorted((counts, part), key=len)
+        part[: len(counts)] += counts
+        counts = part
+    return counts
 
 
 def _text_size(tokenizer: Tokenizer, counts: np.ndarray) -> tuple[int, int]:

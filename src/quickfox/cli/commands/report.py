@@ -31,5 +31,5 @@ def run(
     from quickfox.report.page import render_report
 
     page = render_report(runs, threads or available_threads())
-    write_file(output, page.encode())
+    write_file(output, page.encode(errors="backslashreplace"))
     notify(f"wrote {output}")

@@ -140,7 +140,7 @@ def _name_models(runs: list[str]) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for run in runs:
         path = Path(run)
-        name = path.resolve().name
+        name = path.resolve().name.encode(errors="backslashreplace").decode()  # it need not be UTF-8
         if name in paths:
             raise UsageError(f"{paths[name]} and {path} have the same name, {name}: rename one, or link to it")
         paths[name] = path
