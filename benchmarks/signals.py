@@ -42,8 +42,8 @@ TRAIN = [
 ]
 COMMANDS: dict[str, list[str]] = {
     "train": [*TRAIN, "--steps", "60"],
-    "train bpe": [*TRAIN, "--steps", "20", "--tokenizer", "bpe", "--vocabulary-size", "2000"],
-    "train transformer": [*TRAIN, "--steps", "20", "--architecture", "transformer"],
+    "train bpe": [*TRAIN, "--steps", "10", "--tokenizer", "bpe", "--vocabulary-size", "2000"],
+    "train transformer": [*TRAIN, "--steps", "5", "--architecture", "transformer"],
     "train ngram": ["train", "corpus.txt", "--output", "new", "--architecture", "ngram"],
     "train resume": ["train", "--resume", "again", "--checkpoint-every", "5"],
     "train dry run": [*TRAIN, "--steps", "60", "--dry-run"],

@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 
-from quickfox.config.sampling import SamplingConfig
+from quickfox.config.sampling import (
+    INACTIVE_SETTINGS,
+    SamplingConfig,
+    describe_inactive,
+    describe_unreachable_stops,
+)
 from quickfox.config.schema import MAX_INTEGER
 from quickfox.errors import UsageError
 
@@ -53,3 +58,45 @@ def test_settings_that_contradict_each_other(settings: dict[str, Any], reason: s
 
 def test_minus_infinity_is_a_logit_bias() -> None:
     assert SamplingConfig(logit_bias=(("e", -math.inf),)).logit_bias == (("e", -math.inf),)
+
+
+ACTIVE: dict[str, Any] = {
+    "temperature": 0.5, "top_k": 3, "top_p": 0.5, "min_p": 0.1, "typical_p": 0.5, "best_of": 2, "penalty_window": 8
+}  # fmt: skip
+REASONS: list[dict[str, Any]] = [{"num_beams": 2}, {"temperature": 0.0}, {}]
+"""Settings that meet the condition of each row of INACTIVE_SETTINGS."""
+
+PAIRS = [(reason, name) for reason, (_, _, names) in zip(REASONS, INACTIVE_SETTINGS, strict=True) for name in names]
+
+
+@pytest.mark.parametrize(("reason", "name"), PAIRS)
+def test_a_setting_that_others_make_inactive_is_told(reason: dict[str, Any], name: str) -> None:
+    config = SamplingConfig(**{name: ACTIVE[name]} | reason)
+    (error,) = describe_inactive(config, {name})
+    assert str(error).startswith(f"{name} has no effect: ")
+    assert error.settings == (name,)
+    assert describe_inactive(config, set()) == [], "only settings that the user gave"
+
+
+def test_active_settings_are_not_told_of() -> None:
+    config = SamplingConfig(**ACTIVE, presence_penalty=1.0)
+    assert describe_inactive(config, set(ACTIVE)) == []
+
+
+@pytest.mark.parametrize(
+    ("stop", "message"),
+    [
+        ("\n", None),
+        ("ab", None),
+        ("aé", "stop 'aé' never occurs: the model has no 'é'"),
+        (r"\n", r"stop '\\n' never occurs: the model has no '\\'; a newline is written $'\n' in a shell"),
+    ],
+)
+def test_stops_that_the_model_cannot_write(stop: str, message: str | None) -> None:
+    found = describe_unreachable_stops(SamplingConfig(stop=(stop,)), "ab\n")
+    assert [str(error) for error in found] == ([message] if message else [])
+
+
+def test_a_backslash_before_an_n_is_probably_a_newline() -> None:
+    (error,) = describe_unreachable_stops(SamplingConfig(stop=(r"\n",)), r"\n")
+    assert "has a backslash and an n; a newline is written" in str(error)

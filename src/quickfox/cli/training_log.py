@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Self
 
 from quickfox.cli.streams import escape_unprintable, notify, program_name
@@ -167,3 +168,8 @@ def _format_network_loss(loss: float | None) -> str:
 def format_loss(loss: float | None) -> str:
     """A loss in nats per token; `-` if it is not measured."""
     return "-" if loss is None else f"{loss:.4f}"
+
+
+def format_resume_command(run: Path) -> str:
+    """How to resume a run."""
+    return f"resume with: {shlex.join([program_name(), 'train', '--resume', str(run)])}"

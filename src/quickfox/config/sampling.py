@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import partial
 
@@ -107,3 +108,53 @@ class SamplingConfig:
             raise UsageError(
                 f"num_samples must be at most {limit}, which is {most}, not {self.num_samples}", "num_samples", limit
             )
+
+
+INACTIVE_SETTINGS: tuple[tuple[Callable[[SamplingConfig], bool], str, tuple[str, ...]], ...] = (
+    (
+        lambda config: config.num_beams > 1,
+        "beam search, with num_beams above 1, does not sample",
+        ("temperature", "top_k", "top_p", "min_p", "typical_p"),
+    ),
+    (
+        lambda config: config.num_beams == 1 and config.temperature == 0.0,
+        "at temperature 0 the most probable token is taken",
+        ("top_k", "top_p", "min_p", "typical_p", "best_of"),
+    ),
+    (
+        lambda config: (
+            config.repetition_penalty == 1.0 and not config.presence_penalty and not config.frequency_penalty
+        ),
+        "there is no penalty",
+        ("penalty_window",),
+    ),
+)
+"""Settings that have no effect because of others: the condition, the reason, and these settings."""
+
+
+def describe_inactive(config: SamplingConfig, given: Container[str]) -> list[UsageError]:
+    """What to tell about each setting of `given` that has no effect because of others: errors that are not raised."""
+    return [
+        UsageError(f"{name} has no effect: {reason}", name)
+        for is_inactive, reason, names in INACTIVE_SETTINGS
+        for name in names
+        if name in given and is_inactive(config)
+    ]
+
+
+def describe_unreachable_stops(config: SamplingConfig, known_characters: Container[str]) -> list[UsageError]:
+    """What to tell about stop strings that a model cannot write, or that are probably meant otherwise.
+
+    Args:
+        config: the settings.
+        known_characters: those that the model can write.
+    """
+    found = []
+    for stop in config.stop:
+        unknown = [character for character in stop if character not in known_characters]
+        advice = r"; a newline is written $'\n' in a shell" if r"\n" in stop else ""
+        if unknown:
+            found.append(UsageError(f"stop {stop!r} never occurs: the model has no {unknown[0]!r}{advice}", "stop"))
+        elif advice:
+            found.append(UsageError(f"stop {stop!r} has a backslash and an n{advice}", "stop"))
+    return found

@@ -78,7 +78,8 @@ def _bias_by_token_id(config: SamplingConfig, tokenizer: Tokenizer) -> np.ndarra
         known, unknown = leave_out_unknown(text, tokenizer.known_characters)
         token_ids = tokenizer.encode(known)
         if unknown or len(token_ids) != 1:
-            raise UsageError(f"logit_bias: {text!r} is not one token of this model", "logit_bias")
+            advice = r"; a newline is written $'\n=X' in a shell" if text == r"\n" else ""
+            raise UsageError(f"logit_bias: {text!r} is not one token of this model{advice}", "logit_bias")
         bias[token_ids[0]] += value
     return bias
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from quickfox.cli.options import JsonOption, load_selected_model, model_option, option, options_from
-from quickfox.cli.streams import notify, stream_output
-from quickfox.config.sampling import SamplingConfig
+from quickfox.cli.streams import format_error, notify, stream_output
+from quickfox.config.sampling import SamplingConfig, describe_inactive, describe_unreachable_stops
 from quickfox.config.schema import Group, exclusive_error
 from quickfox.errors import DataError, UsageError
 from quickfox.system.threads import available_threads, pin_numpy_threads
@@ -119,6 +119,7 @@ def run(
     from quickfox.cli.inputs import warn_of_unread_input
 
     loaded = dataclasses.replace(load_selected_model(model), threads=threads or available_threads())
+    _warn_of_inactive(loaded, settings)
     formatter = SampleFormatter(
         loaded,
         novelty,
@@ -151,6 +152,14 @@ def _check_combination(params: dict[str, Any]) -> None:
         raise UsageError("--max-copy needs the corpus that must not be copied: give it by --novelty CORPUS")
     if params["logprobs"] is not None and not (params["as_json"] or params["prompts"]):
         raise UsageError("--logprobs needs --json: plain text has no place for log-probabilities")
+
+
+def _warn_of_inactive(model: "Model", settings: dict[str, Any]) -> None:
+    """Says which of the given settings have no effect."""
+    config = model.sampling_config(**settings)
+    known = model.bundle.tokenizer.known_characters
+    for error in (*describe_inactive(config, settings), *describe_unreachable_stops(config, known)):
+        notify(f"warning: {format_error(error)}")
 
 
 def _continue_lines(

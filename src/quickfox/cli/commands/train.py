@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Generator
@@ -15,8 +14,8 @@ import typer
 from quickfox.cli import STARTED
 from quickfox.cli.options import CORPUS_HELP, JsonOption, option, options_from, with_corpus_options
 from quickfox.cli.signals import StopRequest, exit_immediately, set_stop_message
-from quickfox.cli.streams import can_show_progress, format_error, format_failure, notify, program_name, write_output
-from quickfox.cli.training_log import PlainDisplay, format_plan, format_result
+from quickfox.cli.streams import can_show_progress, format_error, format_failure, notify, write_output
+from quickfox.cli.training_log import PlainDisplay, format_plan, format_result, format_resume_command
 from quickfox.config.corpus import CorpusOptions
 from quickfox.config.schema import Group, to_dict
 from quickfox.config.training import TrainingRequest
@@ -243,7 +242,7 @@ def _show_events(
     with closing(events), display:
         for event in events:
             if isinstance(event, RunStarted):
-                set_stop_message(f"stopped at step {event.step:,}; {_resume_command(event.directory)}")
+                set_stop_message(f"stopped at step {event.step:,}; {format_resume_command(event.directory)}")
             if isinstance(event, StepsCompleted | WorkerStarted):  # before, there is nothing to save
                 stop.record_signals()
             display.show(event)
@@ -253,12 +252,8 @@ def _show_events(
                 break
         else:
             raise AssertionError("a run ends with RunFinished or RunInterrupted")
-    notify(f"stopped and saved at step {event.step:,}; {_resume_command(event.directory)}")
+    notify(f"stopped and saved at step {event.step:,}; {format_resume_command(event.directory)}")
     raise stop.to_exception()
-
-
-def _resume_command(run: Path) -> str:
-    return f"resume with: {shlex.join([program_name(), 'train', '--resume', str(run)])}"
 
 
 def _print_plan(events: Generator[Event], *, as_json: bool) -> None:

@@ -103,6 +103,12 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
         if request.training.validation_split:
             raise exclusive_error("validation_split", "validation")
         split = 0.0
+    elif split == 0.0 and request.training.patience is not None:
+        raise UsageError(
+            "patience needs a validation loss: leave it out, or give validation_split or validation",
+            "patience",
+            "validation_split",
+        )
     random_seed = secrets.randbits(RANDOM_SEED_BITS) if training.random_seed is None else training.random_seed
     return ResolvedRequest(
         dataclasses.replace(training, random_seed=random_seed),
