@@ -32,7 +32,7 @@ class OutputStream(io.TextIOWrapper):
     """
 
     def __init__(self, buffer: "IO[bytes]") -> None:
-        super().__init__(buffer, encoding="utf-8", errors="backslashreplace", newline="")  # type: ignore[arg-type]
+        super().__init__(buffer, encoding="utf-8", errors="backslashreplace", newline="")
 
     def write(self, text: str, /) -> int:
         with _translate_output_errors():

@@ -142,7 +142,7 @@ def test_a_number_as_seed_gets_a_hint(generate: Llm) -> None:
         ("--min-p", "1.5", "--min-p must be at most 1.0, not 1.5"),
         ("--repetition-penalty", "0", "--repetition-penalty must be at least"),
         ("--logit-bias", "e", "--logit-bias must be TEXT=X, such as e=-2, not 'e'"),
-        ("--logit-bias", "e=nan", "--logit-bias of 'e' must be a number below infinity, not nan"),
+        ("--logit-bias", "e=nan", "--logit-bias of 'e' must be -inf or between -1e+09 and 1e+09, not nan"),
         ("--stop", "", "--stop must not be an empty text"),
         ("--best-of", "0", "--best-of must be at least 1, not 0"),
         ("--max-copy", "5", "--max-copy needs the corpus"),
