@@ -109,6 +109,19 @@ def test_the_length_and_the_stop_strings_are_those_of_the_new_text() -> None:
     assert (stopped.text, stopped.finish_reason) == ("er the ", "stop")
 
 
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_the_alternatives_of_the_first_token_continue_the_prompt(kind: TokenizerKind) -> None:
+    first = continuation(kind, "The quick brown f", logprobs=5).tokens[0]
+    assert first.text == "ox"
+    assert first.alternatives[0] == ("ox", first.logprob)
+    assert sorted(first.alternatives, key=lambda each: -each[1]) == list(first.alternatives)
+    tokens = trained(kind)[0].tokens
+    rest = heal_prompt(trained(kind)[0], trained(kind)[0].encode("The quick brown f")).rest
+    assert {text for text, _ in first.alternatives} <= {
+        token[len(rest) :].decode() for token in tokens if token.startswith(rest)
+    } - {""}
+
+
 def test_samples_of_a_batch_are_those_of_one() -> None:
     tokenizer, model = trained("bpe")
     config = SamplingConfig(temperature=1.0, length=12, num_samples=5, random_seed=3)

@@ -146,7 +146,8 @@ class GenerationRequest:
             for sample, token_id in zip(sampler.samples, token_ids, strict=True)
         ]
         logits = sampler.logits if self._has_logprobs else None
-        tokens = make_tokens(self._tokenizer, token_ids, token_texts, logits, self._config.logprobs)
+        rests = [texts[sample].rest_before for sample in sampler.samples]
+        tokens = make_tokens(self._tokenizer, token_ids, token_texts, logits, self._config.logprobs, rests)
         is_out_of_time = self._is_out_of_time()
         for sample, token in zip(sampler.samples, tokens, strict=True):
             if token.token_id == NO_TOKEN:
@@ -208,6 +209,7 @@ def make_tokens(
     texts: Sequence[str],
     logits: np.ndarray | None,
     num_alternatives: int | None,
+    rests: Sequence[bytes] = (),
 ) -> list[Token]:
     """Tokens, with their log-probabilities by the model.
 
@@ -217,21 +219,41 @@ def make_tokens(
         texts: the text that each adds.
         logits: (n, V) of the model before each token; None: without log-probabilities.
         num_alternatives: number of most probable tokens at each position; None: none.
+        rests: the rest of the prompt that each token begins with, which is not part of its text; missing: none. The
+            alternatives of such a token begin with it, too.
     """
     if logits is None:
         return [Token(token_id, text) for token_id, text in zip(token_ids, texts, strict=True)]
     logprobs = log_softmax(logits)
     count = num_alternatives or 0
     top_ids = np.argsort(-logprobs, axis=-1, kind="stable")[:, :count].tolist() if count else [[]] * len(texts)
+    rests = rests or [b""] * len(texts)
+    for row, rest in enumerate(rests):
+        if rest and count:
+            longer = np.array(
+                [other for other, token in enumerate(tokenizer.tokens) if _adds_to(token, rest)], np.int64
+            )
+            top_ids[row] = longer[np.argsort(-logprobs[row, longer], kind="stable")[:count]].tolist()
     return [
         Token(
             token_id,
             text,
             float(row[token_id]),
-            tuple((tokenizer.decode([other]), float(row[other])) for other in others if row[other] > -np.inf),
+            tuple((_text_after(tokenizer, other, rest), float(row[other])) for other in others if row[other] > -np.inf),
         )
-        for token_id, text, row, others in zip(token_ids, texts, logprobs, top_ids, strict=True)
+        for token_id, text, row, others, rest in zip(token_ids, texts, logprobs, top_ids, rests, strict=True)
     ]
+
+
+def _adds_to(token: bytes, rest: bytes) -> bool:
+    return token.startswith(rest) and len(token) > len(rest)
+
+
+def _text_after(tokenizer: Tokenizer, token_id: int, rest: bytes) -> str:
+    """The text of a token without the rest of the prompt that it begins with."""
+    if not rest:
+        return tokenizer.decode([token_id])
+    return tokenizer.token_bytes(token_id)[len(rest) :].decode(errors="replace")
 
 
 class DecodedText(PartialCompletion):
@@ -246,13 +268,17 @@ class DecodedText(PartialCompletion):
         super().__init__(sample, config.stop, tokenizer.end_of_text, config.length)
         self.is_in_prompt = False
         """Whether the token that was decoded last adds nothing to the rest of the prompt."""
+        self.rest_before = b""
+        """The rest of the prompt before the token that was decoded last."""
         self._tokenizer = tokenizer
         self._decoder = StreamingDecoder(tokenizer)
+        self._rest = rest
         self._rest_bytes, self._rest_characters = len(rest), len(rest.decode())
 
     def decode(self, token_id: int) -> str:
         """The text that a token adds to the completion."""
         text = self._decoder.add(token_id)
+        self.rest_before = self._rest[len(self._rest) - self._rest_bytes :]
         if self._rest_bytes == 0:
             self.is_in_prompt = False
             return text

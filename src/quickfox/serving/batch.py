@@ -96,7 +96,8 @@ class Text:
         texts = [self.partial.decode(token_id)]
         if self.partial.is_in_prompt:
             return
-        (token,) = make_tokens(self._tokenizer, [token_id], texts, rows, self._num_alternatives)
+        rests = [self.partial.rest_before]
+        (token,) = make_tokens(self._tokenizer, [token_id], texts, rows, self._num_alternatives, rests)
         is_out_of_time = self._deadline is not None and time.monotonic() >= self._deadline
         self.partial.append(token, is_out_of_time=is_out_of_time)
 
