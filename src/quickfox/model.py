@@ -194,8 +194,12 @@ class Model:
         """
         return from_dict(SamplingConfig, to_dict(config) | dict(options), where)
 
-    def read_prompt(self, seed: str, unknown: Unknown = "fold") -> Prompt:
+    def read_prompt(self, seed: str | Sequence[str], unknown: Unknown = "fold") -> Prompt:
         """Encode a seed for this model.
+
+        Args:
+            seed: the text to continue, or its parts, over whose borders no token extends.
+            unknown: treatment of characters that the model does not know.
 
         Raises:
             DataError: `unknown` is "error", and the seed has characters that the model does not know.
@@ -206,11 +210,15 @@ class Model:
         tokenizer = self.bundle.tokenizer
         transliterated: Counter[tuple[str, str]] = Counter()
         unknown_counts: Counter[str] = Counter()
-        if unknown == "fold":
-            seed, transliterated = transliterate(seed, tokenizer.known_characters)
-        if unknown != "error":
-            seed, unknown_counts = leave_out_unknown(seed, tokenizer.known_characters)
-        token_ids = tokenizer.encode(seed).tolist()
+        token_ids: list[int] = []
+        for text in [seed] if isinstance(seed, str) else seed:
+            if unknown == "fold":
+                text, replaced = transliterate(text, tokenizer.known_characters)
+                transliterated += replaced
+            if unknown != "error":
+                text, left_out = leave_out_unknown(text, tokenizer.known_characters)
+                unknown_counts += left_out
+            token_ids += tokenizer.encode(text).tolist()
         start = start_of_text(tokenizer).tolist() if not token_ids or tokenizer.end_of_text is not None else []
         return Prompt(tokenizer.decode(token_ids), start + token_ids, unknown_counts, transliterated)
 

@@ -17,19 +17,23 @@ MANIFEST = Manifest(
     step=1200,
     validation_loss=1.4795,
     network_loss=1.5123,
+    is_chat=True,
     model={name: digest(name.encode()) for name in MODEL_FILES},
     training={name: digest(name.encode()) for name in TRAINING_FILES},
 )
 DATA = format_manifest(MANIFEST)
 
 
-def build_file(without: str = "", **changes: Any) -> bytes:
-    """A manifest with changed members, without one of them, and with the matching sha256."""
-    body = {name: value for name, value in {**json.loads(DATA), **changes}.items() if name not in ("sha256", without)}
+def build_file(*without: str, **changes: Any) -> bytes:
+    """A manifest with changed members, without some of them, and with the matching sha256."""
+    body = {name: value for name, value in {**json.loads(DATA), **changes}.items() if name not in ("sha256", *without)}
     return format_json({**body, "sha256": digest(format_json(body)).sha256})
 
 
-FORMER = build_file(format_version=1, without="network_loss")
+FORMER = {
+    1: build_file("network_loss", "is_chat", format_version=1),
+    2: build_file("is_chat", format_version=2),
+}
 
 
 def test_digest_of_a_known_text() -> None:
@@ -47,26 +51,27 @@ def test_round_trip(loss: float | None, name: str, training: Any) -> None:
 
 
 def test_members_of_the_file() -> None:
-    names = ["format_version", "step", "validation_loss", "network_loss", "model", "training", "sha256"]
+    names = ["format_version", "step", "validation_loss", "network_loss", "is_chat", "model", "training", "sha256"]
     assert list(json.loads(DATA)) == names
-    assert {"format_version": 2, "validation_loss": 1.4795, "network_loss": 1.5123}.items() <= json.loads(DATA).items()
+    assert {"format_version": 3, "validation_loss": 1.4795, "network_loss": 1.5123}.items() <= json.loads(DATA).items()
     assert json.loads(DATA)["model"]["config.json"] == dataclasses.asdict(digest(b"config.json"))
 
 
-def test_the_former_format_is_read() -> None:
-    """It has no loss of the network alone; the fixtures in tests/fixtures/version_0_1_0 have it."""
-    assert list(json.loads(FORMER)) == ["format_version", "step", "validation_loss", "model", "training", "sha256"]
-    assert parse_manifest(FORMER, "file") == dataclasses.replace(MANIFEST, network_loss=None)
+def test_former_formats_are_read() -> None:
+    """The first has no loss of the network alone; the fixtures in tests/fixtures/version_0_1_0 have it."""
+    assert list(json.loads(FORMER[1])) == ["format_version", "step", "validation_loss", "model", "training", "sha256"]
+    assert parse_manifest(FORMER[1], "file") == dataclasses.replace(MANIFEST, network_loss=None, is_chat=False)
+    assert parse_manifest(FORMER[2], "file") == dataclasses.replace(MANIFEST, is_chat=False)
 
 
 @settings(deadline=None)
-@given(st.sampled_from([DATA, FORMER]), st.data())
+@given(st.sampled_from([DATA, *FORMER.values()]), st.data())
 def test_every_flipped_bit_is_detected(content: bytes, data: st.DataObject) -> None:
     with pytest.raises(DataError, match=r"^file: "):
         parse_manifest(flip_bit(content, data.draw(st.integers(0, 8 * len(content) - 1))), "file")
 
 
-@pytest.mark.parametrize("content", [DATA, FORMER])
+@pytest.mark.parametrize("content", [DATA, *FORMER.values()])
 @pytest.mark.parametrize("change", [(b"}", b"} "), (b"}\n", b"}"), (b"  ", b" "), (b"1200", b"1201")])
 def test_other_bytes_are_refused(content: bytes, change: tuple[bytes, bytes]) -> None:
     data = content.replace(*change)
@@ -81,15 +86,15 @@ def test_other_bytes_are_refused(content: bytes, change: tuple[bytes, bytes]) ->
         (b"[]", "not a model's manifest"),
         (b"{}", "not a model's manifest"),
         (b'{"format_version": true}', "not a model's manifest"),
-        (b'{"format_version": 3, "anything": "else"}', "format_version 3 is newer than this program: upgrade"),
-        (build_file(format_version=3), "upgrade"),
-        (b'{"format_version": 2}', "damaged, or not"),
+        (b'{"format_version": 4, "anything": "else"}', "format_version 4 is newer than this program: upgrade"),
+        (build_file(format_version=4), "upgrade"),
+        (b'{"format_version": 3}', "damaged, or not"),
         (b'{"format_version": 1}', "damaged, or not"),
         (build_file(format_version=0), "not a model's manifest"),
         (build_file(format_version=-1), "not a model's manifest"),
         (build_file(more=1), "not a model's manifest"),
         (build_file(format_version=1), "damaged, or not"),
-        (build_file(without="network_loss"), "damaged, or not"),
+        (build_file("network_loss"), "damaged, or not"),
         (build_file(step=-1), "step, validation_loss or network_loss is invalid"),
         (build_file(step=True), "step, validation_loss or network_loss is invalid"),
         (build_file(step=1.0), "step, validation_loss or network_loss is invalid"),
@@ -98,6 +103,8 @@ def test_other_bytes_are_refused(content: bytes, change: tuple[bytes, bytes]) ->
         (build_file(network_loss=True), "step, validation_loss or network_loss is invalid"),
         (build_file(network_loss=-1.0), "step, validation_loss or network_loss is invalid"),
         (build_file(network_loss=10**400), "step, validation_loss or network_loss is invalid"),
+        (build_file(is_chat=1), "is_chat is invalid"),
+        (build_file(is_chat=None), "is_chat is invalid"),
         (build_file(model={}), "does not list exactly config.json"),
         (build_file(model=[]), "does not list exactly"),
         (build_file(training=1), "does not list exactly"),

@@ -66,7 +66,7 @@ def test_a_text_is_the_same_among_32_others(client: openai.OpenAI, mixture_direc
 
 
 def test_the_openai_package_lists_models_and_raises_its_errors(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["random", "mixture"]
+    assert [model.id for model in client.models.list()] == ["random", "mixture", "chat"]
     assert client.models.retrieve("mixture").id == "mixture"
     with pytest.raises(openai.NotFoundError, match="no model is named 'nothing'"):
         client.completions.create(model="nothing", prompt="a")
@@ -93,16 +93,21 @@ def test_curl_streams(server: RunningServer, model_directory: Path) -> None:
 @pytest.mark.skipif("SIMONW_LLM" not in os.environ, reason="SIMONW_LLM does not name the command of the package llm")
 def test_the_package_llm(server: RunningServer, model_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "extra-openai-models.yaml").write_text(
-        f"- model_id: fox\n  model_name: random\n  api_base: {server.url}v1\n  completion: true\n", encoding="utf-8"
+        f"- model_id: fox\n  model_name: random\n  api_base: {server.url}v1\n  completion: true\n"
+        f"- model_id: chat\n  model_name: chat\n  api_base: {server.url}v1\n",
+        encoding="utf-8",
     )
     options = [part for name, value in SETTINGS.items() for part in ("-o", name, str(value))]
-    for mode in ([], ["--no-stream"]):
+    requests = [["fox", *options, PROMPT], ["fox", *options, "--no-stream", PROMPT]]
+    requests += [["chat", "-o", "temperature", "0", *mode, "what jumps?"] for mode in ([], ["--no-stream"])]
+    (completion,) = expected_texts(model_directory)
+    for arguments, expected in zip(requests, [completion, completion, "the fox", "the fox"], strict=True):
         result = subprocess.run(
-            [os.environ["SIMONW_LLM"], "-m", "fox", *options, *mode, PROMPT],
+            [os.environ["SIMONW_LLM"], "-m", *arguments],
             capture_output=True,
             encoding="utf-8",
             timeout=TIMEOUT,
             env=os.environ | {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "none"},
         )
         assert result.stderr == ""
-        assert [result.stdout.removesuffix("\n")] == expected_texts(model_directory)
+        assert result.stdout.removesuffix("\n") == expected

@@ -14,6 +14,7 @@ import pytest
 from quickfox.config.corpus import CorpusOptions
 from quickfox.errors import DataError, NoInputError, QuickfoxError
 from quickfox.files.json import MAX_JSON_BYTES
+from quickfox.text.chat import parse_messages, prompt_parts
 from quickfox.text.corpus import Corpus, open_corpus
 
 CONTAINER = (
@@ -144,6 +145,8 @@ def test_each_turn_of_the_assistant_is_learned(tmp_path: Path) -> None:
         "<|user|>\nBye<|end|>\n<|assistant|>\n[So long<|end|>]"
     ]
     assert (document.completion, document.is_end_learned) == ("So long<|end|>", True)
+    *parts, _ = document.parts
+    assert prompt_parts(parse_messages(messages[:-1], "")) == [text for text, _ in parts]
 
 
 def test_the_format_is_told_in_one_line(tmp_path: Path) -> None:

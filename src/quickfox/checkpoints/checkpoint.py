@@ -57,6 +57,7 @@ class ModelBundle:
         validation_loss: nats per token of the validation text; None: not measured.
         sampling: recommended settings of SamplingConfig, by name; the others have their defaults.
         network_loss: as `validation_loss`, of the network alone; None: not measured, or there are no n-gram tables.
+        is_chat: whether it was trained on conversations, as text/chat.py writes them, now or before.
     """
 
     config: ModelConfig
@@ -66,6 +67,7 @@ class ModelBundle:
     validation_loss: float | None
     sampling: Mapping[str, Any]
     network_loss: float | None = None
+    is_chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def save_checkpoint(directory: Path, bundle: ModelBundle, training: TrainingStat
         step=bundle.step,
         validation_loss=bundle.validation_loss,
         network_loss=bundle.network_loss,
+        is_chat=bundle.is_chat,
         model={name: digest(data) for name, data in model_files.items()},
         training={name: digest(data) for name, data in training_files.items()},
     )
@@ -144,6 +147,7 @@ def load_model(directory: Path) -> ModelBundle:
         manifest.validation_loss,
         sampling,
         network_loss=manifest.network_loss,
+        is_chat=manifest.is_chat,
     )
 
 
@@ -243,6 +247,7 @@ def describe_model(bundle: ModelBundle) -> dict[str, Any]:
         "steps": bundle.step if config.has_network else None,
         "validation_loss": bundle.validation_loss,
         "network_loss": bundle.network_loss if config.ngrams and config.has_network else None,
+        "is_chat": bundle.is_chat,
         "sampling": dict(bundle.sampling),
         "tokenizer": describe_tokenizer(bundle.tokenizer),
     }

@@ -1,11 +1,11 @@
 """The manifest of a model directory: its files with their sizes and sha256.
 
-    {"format_version", "step", "validation_loss", "network_loss", "model": {file: {"size", "sha256"}},
+    {"format_version", "step", "validation_loss", "network_loss", "is_chat", "model": {file: {"size", "sha256"}},
      "training": {...}, "sha256"}
 
-Format version 1 has no `network_loss`; it is read, but not written. The last member is the sha256 of everything before
-it, and only the exact bytes that this program writes are accepted, so that any damage to the manifest itself is
-detected. Independent of the content of the files.
+Format version 2 has no `is_chat`, and version 1 no `network_loss` either; both are read, but not written. The last
+member is the sha256 of everything before it, and only the exact bytes that this program writes are accepted, so that
+any damage to the manifest itself is detected. Independent of the content of the files.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from quickfox.config.schema import MAX_INTEGER, from_dict, to_dict
 from quickfox.errors import DataError, NewerFormatError, NoInputError
 from quickfox.files.json import check_digest, format_json_with_digest, parse_json, read_bounded
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors", "generation_config.json")
 TRAINING_FILES = ("training.safetensors", "state.json")
@@ -31,6 +31,7 @@ _MAX_BYTES = 2**16
 _MEMBERS = {
     1: ["format_version", "step", "validation_loss", "model", "training", "sha256"],
     2: ["format_version", "step", "validation_loss", "network_loss", "model", "training", "sha256"],
+    3: ["format_version", "step", "validation_loss", "network_loss", "is_chat", "model", "training", "sha256"],
 }
 """The members of each format version, in order."""
 
@@ -51,6 +52,7 @@ class Manifest:
         step: number of optimizer steps the model was trained for.
         validation_loss: nats per token; None: not measured.
         network_loss: nats per token of the network alone; None: not measured, or the model has no n-gram tables.
+        is_chat: whether the model was trained on conversations, as text/chat.py writes them.
         model: file name -> digest, for each of MODEL_FILES.
         training: the same for each of TRAINING_FILES; empty if training cannot be resumed from this directory.
     """
@@ -58,6 +60,7 @@ class Manifest:
     step: int
     validation_loss: float | None
     network_loss: float | None = field(default=None, kw_only=True)
+    is_chat: bool = field(default=False, kw_only=True)
     model: Mapping[str, FileDigest]
     training: Mapping[str, FileDigest]
 
@@ -90,11 +93,14 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     if list(body) != _MEMBERS.get(version):
         raise DataError(f"{where}: damaged, or not a model's manifest")
     step, losses = body["step"], (body["validation_loss"], body.get("network_loss"))
+    is_chat = body.get("is_chat", False)
     if type(step) is not int or not 0 <= step <= MAX_INTEGER or not all(map(_is_loss, losses)):
         raise DataError(f"{where}: its step, validation_loss or network_loss is invalid")
+    if type(is_chat) is not bool:
+        raise DataError(f"{where}: its is_chat is invalid")
     model = _parse_digests(body["model"], MODEL_FILES, where)
     training = _parse_digests(body["training"], TRAINING_FILES if body["training"] else (), where)
-    manifest = Manifest(step, losses[0], model, training, network_loss=losses[1])
+    manifest = Manifest(step, losses[0], model, training, network_loss=losses[1], is_chat=is_chat)
     check_digest(body, data, where)
     return manifest
 

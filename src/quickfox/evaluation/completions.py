@@ -51,7 +51,10 @@ def generate_completions(
     start = start_of_text(tokenizer)
     with_prompt = (document for document in documents if document.prompt)
     while batch := list(itertools.islice(with_prompt, _DOCUMENTS)):
-        prompts = [np.concatenate([start, tokenizer.encode(document.prompt, unknown)]) for document in batch]
+        prompts = [
+            np.concatenate([start, *(tokenizer.encode(text, unknown) for text in document.prompt)])
+            for document in batch
+        ]
         longest = max(len(tokenizer.encode(document.completion, Counter())) for document in batch)
         completed = complete_greedily(model, prompts, tokenizer.end_of_text, max(MAX_TOKENS, longest))
         for token_ids, document in zip(completed, batch, strict=True):

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from quickfox.serving import endpoints
+from quickfox.serving.chat import create_chat_completion
 from quickfox.serving.completions import create_completion
 from quickfox.serving.http import ClientGoneError, RequestError, error_response
 from quickfox.serving.metrics import Metrics
@@ -26,7 +27,7 @@ ROUTES = (
     Route("/tokenize", endpoints.tokenize, methods=["POST"]),
     Route("/detokenize", endpoints.detokenize, methods=["POST"]),
     Route("/v1/completions", create_completion, methods=["POST"]),
-    Route("/v1/chat/completions", endpoints.create_chat_completion, methods=["POST"]),
+    Route("/v1/chat/completions", create_chat_completion, methods=["POST"]),
     Route("/v1/score", endpoints.score, methods=["POST"]),
     Route("/v1/models", endpoints.list_models),
     Route("/v1/models/{name}", endpoints.show_model),

@@ -3,40 +3,60 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from quickfox.generation.stopping import Token
+from quickfox.model import Model
 from quickfox.serving.http import RequestError, read_body
-from quickfox.serving.parameters import CompletionBody, encode_prompts, include_usage, read_logit_bias, sampling_config
-from quickfox.serving.responses import EventStream, collect
+from quickfox.serving.parameters import (
+    CompletionBody,
+    EncodedPrompt,
+    encode_prompts,
+    include_usage,
+    read_logit_bias,
+    sampling_config,
+)
+from quickfox.serving.responses import EventStream, Formatter, collect
 from quickfox.serving.service import GenerationJob, Service
 
 
 async def create_completion(request: Request) -> Response:
     """The endpoint."""
-    service: Service = request.app.state.service
     body = await read_body(request, CompletionBody)
-    with_usage = include_usage(body)
     if body.stream and body.best_of is not None:
         raise RequestError("best_of cannot be streamed: the texts are compared when all are complete", param="best_of")
+    return await respond(request, body, partial(encode_prompts, body), CompletionFormatter)
+
+
+async def respond(
+    request: Request,
+    body: CompletionBody,
+    encode: Callable[[Model, int], list[EncodedPrompt]],
+    create_formatter: Callable[[str, GenerationJob], Formatter],
+    end: tuple[str, ...] = (),
+) -> Response:
+    """Generates the texts of a request.
+
+    Args:
+        request: the request.
+        body: how the texts are generated.
+        encode: encodes the prompts for a model, each with at most the given number of tokens.
+        create_formatter: called with the name of the model.
+        end: strings that end a text, besides those of the body.
+    """
+    service: Service = request.app.state.service
+    with_usage = include_usage(body)
     served = service.find(body.model)
     with ExitStack() as resources:
         loaded = resources.enter_context(served.accept())
-        prompts = await asyncio.to_thread(encode_prompts, body, loaded.model, service.max_length)
-        config = sampling_config(
-            body,
-            loaded.model,
-            max_tokens=body.max_tokens,
-            best_of=body.best_of,
-            logprobs=body.logprobs,
-            num_prompts=len(prompts),
-            max_length=service.max_length,
-        )
+        prompts = await asyncio.to_thread(encode, loaded.model, service.max_length)
+        config = sampling_config(body, loaded.model, len(prompts), service.max_length, end)
         job = GenerationJob(
             loaded.engine,
             prompts,
@@ -45,7 +65,7 @@ async def create_completion(request: Request) -> Response:
             has_prompt_logprobs=body.echo and body.logprobs is not None,
             is_streaming=body.stream,
         )
-        formatter = CompletionFormatter(served.name, job)
+        formatter = create_formatter(served.name, job)
         if body.stream:
             return EventStream(
                 request, job, formatter, echo=body.echo, with_usage=with_usage, resources=resources.pop_all()

@@ -99,11 +99,6 @@ def _score(loaded: LoadedModel, texts: tuple[str, ...], unknown: Unknown, max_le
     ]
 
 
-async def create_chat_completion(request: Request) -> Response:
-    """`POST /v1/chat/completions`: refused, because no model is known to be trained on messages."""
-    raise RequestError("the model was not trained on messages: continue a text with /v1/completions")
-
-
 async def tokenize(request: Request) -> Response:
     """`POST /tokenize`: the token ids of a text as `llm generate` reads it, in the shape of vLLM's server.
 

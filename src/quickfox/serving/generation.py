@@ -55,6 +55,7 @@ class Generation:
         listener: called with the events of this generation, in order, in the thread that `Engine.deliver` chooses.
         logit_bias: added to the logits.
         has_prompt_logprobs: whether the log-probabilities of the prompt's tokens are requested.
+        ends_at_border: whether the last tokens of the prompt do not depend on what follows it.
         is_streaming: whether the listener wants the tokens one by one, and not only the completions.
     """
 
@@ -66,6 +67,7 @@ class Generation:
         *,
         logit_bias: LogitBias = (),
         has_prompt_logprobs: bool = False,
+        ends_at_border: bool = False,
         is_streaming: bool = False,
     ) -> None:
         self.prompt_ids = prompt_ids
@@ -73,6 +75,7 @@ class Generation:
         self.listener = listener
         self.logit_bias = logit_bias
         self.has_prompt_logprobs = has_prompt_logprobs
+        self.ends_at_border = ends_at_border
         self.is_streaming = is_streaming
         self.is_cancelled = False
         """Set by any thread; the generation then ends at the next token, without further events."""
@@ -87,9 +90,9 @@ class RunningGeneration:
         self.events: list[Event] = []
         self._tokenizer = tokenizer
         # Log-probabilities of the prompt are those of all its tokens.
-        is_healed = not generation.has_prompt_logprobs and generation.config.length > 0
+        is_exact = generation.has_prompt_logprobs or generation.ends_at_border or generation.config.length == 0
         prompt_ids = generation.prompt_ids
-        self._prompt = heal_prompt(tokenizer, prompt_ids) if is_healed else HealedPrompt(prompt_ids)
+        self._prompt = HealedPrompt(prompt_ids) if is_exact else heal_prompt(tokenizer, prompt_ids)
         self._prefill = iter_prefill(model, self._prompt.token_ids)
         self._prompt_decoder = StreamingDecoder(tokenizer)
         self._prompt_tokens: list[Token] = []

@@ -1,6 +1,7 @@
 """The bodies of requests, and the generations that they ask for."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,12 +77,14 @@ class EncodedPrompt:
         token_ids: (n,) int64, n >= 1.
         num_start_tokens: number of tokens at the beginning that are not part of the text: 0 or 1.
         warning: how the text differs from the request; None: it does not.
+        ends_at_border: whether its last tokens do not depend on what follows the text.
     """
 
     text: str
     token_ids: np.ndarray
     num_start_tokens: int
     warning: str | None
+    ends_at_border: bool = False
 
 
 def include_usage(body: SamplingBody) -> bool:
@@ -110,8 +113,10 @@ def encode_prompts(body: CompletionBody, model: Model, max_length: int) -> list[
     ]
 
 
-def encode_text(text: str, unknown: Unknown, model: Model, max_length: int, param: str = "prompt") -> EncodedPrompt:
-    """Encodes a prompt as `llm generate` does.
+def encode_text(
+    text: str | Sequence[str], unknown: Unknown, model: Model, max_length: int, param: str = "prompt"
+) -> EncodedPrompt:
+    """Encodes a prompt as `llm generate` does; it may be given in parts, as for `Model.read_prompt`.
 
     Raises:
         RequestError: it is too long or, if `unknown` is "error", has characters that the model does not know; or it is
@@ -152,36 +157,27 @@ def _check_length(num_tokens: int, max_length: int, param: str) -> None:
 
 
 def sampling_config(
-    body: SamplingBody,
-    model: Model,
-    *,
-    max_tokens: int,
-    best_of: int | None,
-    logprobs: int | None,
-    num_prompts: int,
-    max_length: int,
+    body: CompletionBody, model: Model, num_prompts: int, max_length: int, end: tuple[str, ...] = ()
 ) -> SamplingConfig:
-    """The sampling configuration of a body, for each of its prompts.
+    """The sampling configuration of a body, for each of its prompts; `end` ends a text, besides the body's `stop`.
 
     Raises:
         RequestError: a value is outside its range, or the texts may have more than `max_length` tokens together.
     """
-    if best_of is not None and best_of < body.n:
-        raise RequestError(f"best_of must be at least n, which is {body.n}, not {best_of}", param="best_of")
-    num_texts = num_prompts * (best_of or body.n)
-    if num_texts * max(1, max_tokens) > max_length:
-        what = f"{num_texts} texts of {max_tokens} tokens"
+    if body.best_of is not None and body.best_of < body.n:
+        raise RequestError(f"best_of must be at least n, which is {body.n}, not {body.best_of}", param="best_of")
+    num_texts = num_prompts * (body.best_of or body.n)
+    if num_texts * max(1, body.max_tokens) > max_length:
+        what = f"{num_texts} texts of {body.max_tokens} tokens"
         raise RequestError(f"{what} exceed the limit of {max_length} tokens", param="max_tokens")
-    names = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "min_p", "typical_p",
-             "repetition_penalty", "penalty_window", "no_repeat_ngram", "max_seconds")  # fmt: skip
+    names = ("best_of", "logprobs", "temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "min_p",
+             "typical_p", "repetition_penalty", "penalty_window", "no_repeat_ngram", "max_seconds")  # fmt: skip
     try:
         return model.sampling_config(
-            length=max_tokens,
+            length=body.max_tokens,
             num_samples=body.n,
-            best_of=best_of,
-            logprobs=logprobs,
             random_seed=body.seed,
-            stop=_read_stop(body.stop),
+            stop=(*end, *_read_stop(body.stop)),
             **{name: getattr(body, name) for name in names},
         )
     except UsageError as error:

@@ -101,6 +101,7 @@ class GenerationJob:
                 partial(self.queue.put, number),
                 logit_bias=logit_bias,
                 has_prompt_logprobs=has_prompt_logprobs,
+                ends_at_border=prompt.ends_at_border,
                 is_streaming=is_streaming,
             )
             for number, prompt in enumerate(prompts)

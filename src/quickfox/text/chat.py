@@ -6,7 +6,7 @@
     Paris.<|end|>
 
 A model learns what the assistant writes and the end of its turn; it reads the rest. To answer, it continues
-`render_prompt` up to `END_OF_TURN`. Independent of files and tokens.
+`prompt_parts` up to `END_OF_TURN`. Independent of files and tokens.
 """
 
 import re
@@ -34,25 +34,34 @@ def parse_conversation(messages: Any, where: str) -> Document:
     Raises:
         DataError: the messages are not as described, none of them is the assistant's, or one has a marker of turns.
     """
-    turns = parse_messages(messages, where)
+    parts = _render(parse_messages(messages, where))
+    if not any(is_learned for _, is_learned in parts):
+        raise DataError(f"{where}: no message of the role {ASSISTANT!r}, which is what a model learns")
+    return Document(tuple(part for part in parts if part[0]))
+
+
+def prompt_parts(messages: Sequence[tuple[str, str]]) -> list[str]:
+    """The text that a model continues with the assistant's answer, in parts over whose borders no token extends.
+
+    Args:
+        messages: pairs of role and content, as `parse_messages` returns them.
+    """
+    *parts, (text, _) = _render(messages)
+    return [*(text for text, _ in parts), f"{text}\n{_start_turn(ASSISTANT)}"]
+
+
+def _render(messages: Sequence[tuple[str, str]]) -> list[Part]:
+    """The parts of a conversation: those read and those learned take turns, beginning and ending with one read."""
     parts: list[Part] = []
     text = ""
-    for number, (role, content) in enumerate(turns):
+    for number, (role, content) in enumerate(messages):
         text += ("\n" if number else "") + _start_turn(role)
         if role == ASSISTANT:
             parts += [(text, False), (content + END_OF_TURN, True)]
             text = ""
         else:
             text += content + END_OF_TURN
-    if not parts:
-        raise DataError(f"{where}: no message of the role {ASSISTANT!r}, which is what a model learns")
-    return Document((*parts, (text, False)) if text else tuple(parts))
-
-
-def render_prompt(messages: Sequence[tuple[str, str]]) -> str:
-    """The text that a model continues with the assistant's answer; `messages` are pairs of role and content."""
-    turns = [f"{_start_turn(role)}{content}{END_OF_TURN}\n" for role, content in messages]
-    return "".join([*turns, _start_turn(ASSISTANT)])
+    return [*parts, (text, False)]
 
 
 def parse_messages(messages: Any, where: str) -> list[tuple[str, str]]:

@@ -42,9 +42,9 @@ class Document:
         return "".join(text for text, _ in self.parts)
 
     @property
-    def prompt(self) -> str:
-        """The text before the last part that is learned."""
-        return "".join(text for text, _ in self.parts[: self._last_learned])
+    def prompt(self) -> tuple[str, ...]:
+        """The texts before the last part that is learned; no token extends over two of them."""
+        return tuple(text for text, _ in self.parts[: self._last_learned] if text)
 
     @property
     def completion(self) -> str:

@@ -66,3 +66,10 @@ def test_an_error_leaves_no_file(llm: Llm, tmp_path: Path) -> None:
         assert result.stderr.startswith("llm: ")
         assert result.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.txt", "folder", "latin1.txt"]
+
+
+def test_tokens_do_not_extend_over_parts_of_documents(llm: Llm, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text((json.dumps({"prompt": "x", "completion": "xx"}) + "\n") * 10)
+    result = llm("build-vocab", "pairs.jsonl", "--tokenizer", "bpe")
+    table = {name: value.strip() for name, value in cells(result.stderr).items()}
+    assert (table["in the vocabulary"], table["tokens"]) == ("257", "20")

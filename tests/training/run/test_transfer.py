@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_driver import TEXT, is_start, outcome, resume, start
+from run_driver import TEXT, at_step, is_start, outcome, resume, start
 
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import list_checkpoints
@@ -15,6 +15,7 @@ from quickfox.config.model import ModelConfig
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.models.parameters import ngram_specs, parameter_shapes
+from quickfox.text.corpus import open_corpus
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.training.engine.events import RunStarted
@@ -206,3 +207,19 @@ def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_random_embeddings_cannot_be_frozen(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="freeze_embeddings needs init_from"):
         start(tmp_path, options={"freeze_embeddings": True})
+
+
+def test_a_model_of_conversations_is_marked_also_when_it_is_resumed_or_trained_further(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "the quick?"}, {"role": "assistant", "content": "the lazy dog"}]
+    path = tmp_path / "chat.jsonl"
+    path.write_text((json.dumps({"messages": messages}) + "\n") * 40, encoding="utf-8")
+    chat, plain, further = tmp_path / "chat", tmp_path / "plain", tmp_path / "further"
+    options: dict[str, Any] = {"steps": 20, "ngram": "off"}
+    start(chat, corpus=open_corpus([str(path)], [].append), options=options, stop=at_step(10))
+    resume(chat)
+    start(plain, options=options)
+    start(further, settings=SETTINGS, options=options, init_from=chat / "run")
+    checkpoints = {folder.name: list_checkpoints(folder / "run") for folder in (chat, plain, further)}
+    marks = {name: [load_model(each.directory).is_chat for each in found] for name, found in checkpoints.items()}
+    assert len(marks["chat"]) > 1
+    assert {name: set(each) for name, each in marks.items()} == {"chat": {True}, "plain": {False}, "further": {True}}

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -65,7 +65,8 @@ def run(
         built = build_tokenizer(
             tokenizer, text, vocabulary_size, min_count, counts, are_independent=opened.has_documents
         )
-        rows = list(_tabulate(_read(opened, start_progress("measuring", opened.size)), counts, built))
+        spans = opened.with_progress(start_progress("measuring", opened.size)).iter_spans()
+        rows = list(_tabulate(spans, counts, built))
     save_tokenizer(built, output)
     write_stderr(format_table([*rows, ("saved", escape_unprintable(str(output)))]))
 
@@ -86,7 +87,9 @@ def _open_progress() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
         yield bar.start_progress
 
 
-def _tabulate(text: Iterator[str], counts: Counter[str], tokenizer: "Tokenizer") -> Iterator[tuple[str, str]]:
+def _tabulate(
+    spans: Iterable[Iterable[str]], counts: Counter[str], tokenizer: "Tokenizer"
+) -> Iterator[tuple[str, str]]:
     from quickfox.tokenizers.character import CharacterTokenizer
 
     yield "characters", f"{counts.total():,}"
@@ -101,7 +104,7 @@ def _tabulate(text: Iterator[str], counts: Counter[str], tokenizer: "Tokenizer")
     else:
         from quickfox.text.segmentation import align_chunks
 
-        tokens = sum(len(tokenizer.encode(chunk)) for chunk in align_chunks(text))
+        tokens = sum(len(tokenizer.encode(chunk)) for span in spans for chunk in align_chunks(span))
         yield "in the vocabulary", f"{tokenizer.vocabulary_size:,}"
         yield "tokens", f"{tokens:,}"
         yield "characters per token", f"{counts.total() / tokens:.2f}"

@@ -126,6 +126,8 @@ def _tabulate_model(directory: Path) -> Rows:
     yield "validation loss", _format_loss(description["validation_loss"])
     if description["ngrams"] and description["parameters"] is not None:
         yield "network alone", _format_loss(description["network_loss"])
+    if description["is_chat"]:
+        yield "trained on", "conversations"
     yield "training state", "yes" if read_manifest(directory).training else "no"
     yield from _flatten(description["sampling"], "sampling")
     yield from _tabulate_tokenizer(description["tokenizer"])

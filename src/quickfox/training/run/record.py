@@ -154,6 +154,7 @@ class RunRecord:
         tokenizer: kind of the tokenizer.
         vocabulary_sha256: of tokenizer.json.
         init_from: the model that provided the initial weights; None: random weights.
+        is_chat: whether the corpus is conversations, or that model was trained on conversations.
         checkpoint_every: optimizer steps between checkpoints, or seconds if `s` follows.
         workers: number of processes, each of which trains on a part of every batch.
         versions: of the programs that determine the arithmetic, and the machine type.
@@ -170,6 +171,7 @@ class RunRecord:
     tokenizer: TokenizerKind = setting(default="char", added_later=True)
     vocabulary_sha256: str
     init_from: PretrainedRecord | None = setting(default=None, added_later=True)
+    is_chat: bool = setting(default=False, added_later=True)
     checkpoint_every: str
     workers: int = setting(default=1, bounds=(1, MAX_WORKERS), added_later=True)
     versions: dict[str, str]

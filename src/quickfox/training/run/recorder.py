@@ -134,6 +134,7 @@ class Recorder:
             validation_loss=validated.validation_loss if validated else None,
             network_loss=validated.network_loss if validated else None,
             sampling=GENERATION_DEFAULTS,
+            is_chat=self._record.is_chat,
         )
         state = TrainingState(trainer.training_tensors(), to_dict(progress))
         save_checkpoint(directory, bundle, state)
