@@ -3,7 +3,6 @@
 Parameters are named as the options of the command line. Nothing is printed. Only an export to Keras imports TensorFlow.
 """
 
-import math
 import secrets
 import warnings
 from collections import Counter
@@ -12,56 +11,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import find_model
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import exclusive_error, from_dict, to_dict
-from quickfox.data.encoding import encode_chunks, encode_corpus_chunks
-from quickfox.errors import UsageError
-from quickfox.evaluation.memorization import CopyIndex
-from quickfox.evaluation.perplexity import Evaluation, evaluate
-from quickfox.evaluation.scoring import Score, score
-from quickfox.export.registry import ExportFormat, export
 from quickfox.generation.completion import TextFilter, complete
+from quickfox.generation.prompt import Prompt, Unknown, encode_prompt
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.registry import build_language_model
-from quickfox.text.corpus import Corpus
-from quickfox.text.transliteration import describe_transliteration, transliterate
-from quickfox.text.vocabulary import describe_characters, leave_out_unknown
-from quickfox.tokenizers.base import UnknownToken, start_of_text
+
+if TYPE_CHECKING:  # imported on use: sampling, which starts often, does without
+    from quickfox.evaluation.memorization import CopyIndex
+    from quickfox.evaluation.perplexity import Evaluation
+    from quickfox.evaluation.scoring import Score
+    from quickfox.export.registry import ExportFormat
+    from quickfox.text.corpus import Corpus
 
 RANDOM_SEED_BITS = 32
 """Bits of a random seed that is not given; few enough to type it again."""
-
-Unknown = Literal["fold", "skip", "error"]
-"""Treatment of characters of a prompt that the model does not know: transliterate them, and leave out the rest; leave
-them all out; raise DataError."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A text to continue, encoded for a model.
-
-    Attributes:
-        text: the seed after transliteration, without the characters that the model does not know.
-        token_ids: of the text, after the end-of-text token if the model has one; else, for an empty text, of a newline
-            if the model knows it.
-        unknown: the characters left out -> number of occurrences.
-        transliterated: (character or cluster, its replacement) -> number of occurrences.
-    """
-
-    text: str
-    token_ids: list[int]
-    unknown: Counter[str]
-    transliterated: Counter[tuple[str, str]]
-
-    @property
-    def warning(self) -> str | None:
-        """How the text differs from the seed, in one line; None: it does not."""
-        return describe_prompt_changes(self.transliterated, self.unknown)
 
 
 @dataclass(frozen=True)
@@ -121,7 +91,7 @@ class Model:
         texts = [head + event.text for event in self.complete(prompt, config) if isinstance(event, Completion)]
         return texts[0] if num_samples is None else texts
 
-    def evaluate(self, text: str | Iterable[str], unknown: Counter[str] | None = None) -> Evaluation:
+    def evaluate(self, text: str | Iterable[str], unknown: Counter[str] | None = None) -> "Evaluation":
         """How well the model predicts a text: nats per token, perplexity, bits per character and per byte.
 
         Args:
@@ -133,19 +103,25 @@ class Model:
             NoInputError: the text is empty.
             DataError: no token can be predicted; or a character is unknown, and `unknown` is not given.
         """
+        from quickfox.data.encoding import encode_chunks
+        from quickfox.evaluation.perplexity import evaluate
+
         chunks = encode_chunks([text] if isinstance(text, str) else text, self.bundle.tokenizer, unknown)
         return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
 
-    def evaluate_corpus(self, corpus: Corpus, unknown: Counter[str] | None = None) -> Evaluation:
+    def evaluate_corpus(self, corpus: "Corpus", unknown: Counter[str] | None = None) -> "Evaluation":
         """`evaluate` for a corpus; of prompts with completions, only the completions are predicted.
 
         Raises:
             QuickfoxError: as `evaluate`, or the corpus cannot be read.
         """
+        from quickfox.data.encoding import encode_corpus_chunks
+        from quickfox.evaluation.perplexity import evaluate
+
         chunks = encode_corpus_chunks(corpus, self.bundle.tokenizer, unknown)
         return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
 
-    def score(self, texts: Sequence[str], unknown: Counter[str] | None = None, *, threads: int = 1) -> list[Score]:
+    def score(self, texts: Sequence[str], unknown: Counter[str] | None = None, *, threads: int = 1) -> "list[Score]":
         """The surprisal of each character of each text: see `quickfox.evaluation.scoring`.
 
         Args:
@@ -156,9 +132,11 @@ class Model:
         Raises:
             DataError: a character is unknown, and `unknown` is not given.
         """
+        from quickfox.evaluation.scoring import score
+
         return score(self.language_model, self.bundle.tokenizer, texts, unknown, threads)
 
-    def export(self, directory: str | PathLike[str], export_format: ExportFormat) -> None:
+    def export(self, directory: str | PathLike[str], export_format: "ExportFormat") -> None:
         """Write the network as a new directory in a format of another program; see docs/export.md.
 
         The n-gram tables of the model, which no format has a place for, are left out.
@@ -172,6 +150,8 @@ class Model:
             UnavailableError: a required library is not installed.
             CannotCreateError, StorageError: the directory is not empty, or writing failed.
         """
+        from quickfox.export.registry import export
+
         export(self.bundle, export_format, Path(fspath(directory)))
 
     def sampling_config(self, **options: Any) -> SamplingConfig:
@@ -205,22 +185,7 @@ class Model:
             DataError: `unknown` is "error", and the seed has characters that the model does not know.
             UsageError: `unknown` is another word.
         """
-        if unknown not in get_args(Unknown):
-            raise UsageError(f"unknown must be one of {', '.join(get_args(Unknown))}, not {unknown!r}", "unknown")
-        tokenizer = self.bundle.tokenizer
-        transliterated: Counter[tuple[str, str]] = Counter()
-        unknown_counts: Counter[str] = Counter()
-        token_ids: list[int] = []
-        for text in [seed] if isinstance(seed, str) else seed:
-            if unknown == "fold":
-                text, replaced = transliterate(text, tokenizer.known_characters)
-                transliterated += replaced
-            if unknown != "error":
-                text, left_out = leave_out_unknown(text, tokenizer.known_characters)
-                unknown_counts += left_out
-            token_ids += tokenizer.encode(text).tolist()
-        start = start_of_text(tokenizer).tolist() if not token_ids or tokenizer.end_of_text is not None else []
-        return Prompt(tokenizer.decode(token_ids), start + token_ids, unknown_counts, transliterated)
+        return encode_prompt(self.bundle.tokenizer, seed, unknown)
 
     def complete(
         self,
@@ -228,7 +193,7 @@ class Model:
         config: SamplingConfig,
         *,
         samples: Sequence[int] | None = None,
-        copy_index: CopyIndex | None = None,
+        copy_index: "CopyIndex | None" = None,
     ) -> Iterator[Token | Completion]:
         """Continue a prompt: see `completion.complete`; `copy_index` bans longer copies, not with a beam search."""
         if config.num_beams > 1 and copy_index is not None:
@@ -275,25 +240,7 @@ def load_directory(directory: Path) -> Model:
     return Model(directory, load_model(directory))
 
 
-def describe_prompt_changes(transliterated: Counter[tuple[str, str]], unknown: Counter[str]) -> str | None:
-    """The warning that characters were transliterated or left out; None: none were."""
-    changes = [f"replaced {describe_transliteration(transliterated)}"] if transliterated else []
-    if unknown:
-        changes.append(describe_unknown_characters(unknown))
-    return "; ".join(changes) or None
-
-
-def describe_unknown_characters(unknown: Counter[str], token: UnknownToken | None = None) -> str:
-    """The warning that the model does not know characters of a text; without a `token` for them, they are left out."""
-    characters = describe_characters(character for character, _ in unknown.most_common())
-    count = unknown.total()
-    what = "1 character" if count == 1 else f"{count:,} characters"
-    if token is not None:
-        return f"{what} that the model does not know: {characters}; each costs {token.nats / math.log(2):.1f} bits"
-    return f"left out {what} that the model does not know: {characters}"
-
-
-def _copy_filter(prompt: str, index: CopyIndex) -> TextFilter:
+def _copy_filter(prompt: str, index: "CopyIndex") -> TextFilter:
     """Bans tokens with which the prompt and its continuation would contain a copy that is too long."""
     context = prompt[max(0, len(prompt) - index.max_copy) :]
     return lambda text, token_text: bool(token_text) and index.would_copy(context + text, token_text)

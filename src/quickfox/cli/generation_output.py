@@ -12,8 +12,9 @@ from quickfox.cli.formatting import color_by_surprisal
 from quickfox.cli.streams import notify
 from quickfox.config.sampling import SamplingConfig
 from quickfox.evaluation.memorization import Copy, CopyIndex, longest_copies
+from quickfox.generation.prompt import Prompt
 from quickfox.generation.stopping import Completion, Token
-from quickfox.model import Model, Prompt
+from quickfox.model import Model
 from quickfox.text.corpus import open_corpus
 
 SAMPLE_SEPARATOR = "---\n"

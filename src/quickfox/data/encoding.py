@@ -5,17 +5,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from quickfox.data.document_order import held_out_documents
 from quickfox.errors import DataError
-from quickfox.text.corpus import Corpus
-from quickfox.text.documents import Document
 from quickfox.text.segmentation import align_chunks, limit_chunks, split_chunks
 from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_text
+
+if TYPE_CHECKING:  # the readers of all formats, which a plain text does not need
+    from quickfox.text.corpus import Corpus
+    from quickfox.text.documents import Document
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Split:
     random_seed: int
 
     @classmethod
-    def of(cls, corpus: Corpus, validation_split: float, random_seed: int) -> Self:
+    def of(cls, corpus: "Corpus", validation_split: float, random_seed: int) -> Self:
         """The split that holds out a fraction of a corpus; raises as `Corpus.count_units`."""
         units = corpus.count_units()
         training_units = training_share(units, validation_split)
@@ -66,7 +68,7 @@ def training_share(length: int, validation_split: float) -> int:
     return math.floor(round(length * (1.0 - validation_split), 6))  # rounded: 10 * (1 - 0.9) is slightly below 1
 
 
-def iter_training_texts(corpus: Corpus, split: Split | None) -> Iterator[str]:
+def iter_training_texts(corpus: "Corpus", split: Split | None) -> Iterator[str]:
     """The text from which a tokenizer is built: chunks of a plain text, or the parts of documents, each on its own."""
     if not corpus.has_documents:
         text, _ = split_chunks(corpus.iter_text(), None if split is None else split.training_units)
@@ -85,7 +87,7 @@ def encode_chunks(
         yield EncodedChunk(chunk, tokenizer.encode(chunk, unknown), None)
 
 
-def encode_document(document: Document, tokenizer: Tokenizer, unknown: Counter[str] | None = None) -> EncodedChunk:
+def encode_document(document: "Document", tokenizer: Tokenizer, unknown: Counter[str] | None = None) -> EncodedChunk:
     """Encodes a document and the end-of-text token after it; parts that are only read are not training targets."""
     parts = [tokenizer.encode(text, unknown) for text, _ in document.parts]
     is_target = [is_learned for _, is_learned in document.parts]
@@ -94,7 +96,7 @@ def encode_document(document: Document, tokenizer: Tokenizer, unknown: Counter[s
 
 
 def encode_corpus_chunks(
-    corpus: Corpus, tokenizer: Tokenizer, unknown: Counter[str] | None = None
+    corpus: "Corpus", tokenizer: Tokenizer, unknown: Counter[str] | None = None
 ) -> Iterator[EncodedChunk]:
     """Encodes a corpus whose first token is not a target: in chunks, or documents with the end-of-text token before.
 

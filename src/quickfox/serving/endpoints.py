@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from quickfox.checkpoints.checkpoint import describe_model
 from quickfox.errors import DataError
-from quickfox.evaluation.scoring import describe_score
-from quickfox.model import Model, Unknown
+from quickfox.generation.prompt import Unknown
+from quickfox.model import Model
 from quickfox.serving.http import RequestError, read_body, run_until_gone
 from quickfox.serving.models import LoadedModel, ServedModel
 from quickfox.serving.parameters import check_token_ids, encode_text
@@ -82,6 +82,8 @@ async def _await(future: "asyncio.Future[Any]") -> Any:
 
 
 def _score(loaded: LoadedModel, texts: tuple[str, ...], unknown: Unknown, max_length: int) -> list[dict[str, Any]]:
+    from quickfox.evaluation.scoring import describe_score
+
     model: Model = loaded.model
     unknown_counts = None if unknown == "error" else Counter[str]()
     if unknown == "fold":

@@ -10,7 +10,8 @@ import numpy as np
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import MAX_INTEGER, bounds_of, setting
 from quickfox.errors import DataError, UsageError
-from quickfox.model import Model, Unknown
+from quickfox.generation.prompt import Unknown
+from quickfox.model import Model
 from quickfox.serving.batch import LogitBias
 from quickfox.serving.http import RequestError, parse_members, usage_error
 

@@ -57,7 +57,7 @@ def run(
     exact match, character and word error rate and chrF, each with its 95 % confidence interval.
     """
     pin_numpy_threads(1)  # segments are processed by threads of our own
-    from quickfox.model import describe_unknown_characters
+    from quickfox.generation.prompt import describe_unknown_characters
     from quickfox.text.corpus import open_corpus
 
     if compare and model is not None:
@@ -111,7 +111,7 @@ def _compare(names: Sequence[str], corpus: "Corpus", threads: int, *, strict: bo
     from quickfox.evaluation.bootstrap import compare
     from quickfox.evaluation.comparison import bits_per_byte, block_losses
     from quickfox.evaluation.completions import measure
-    from quickfox.model import describe_unknown_characters
+    from quickfox.generation.prompt import describe_unknown_characters
 
     losses, counts = [], []
     for name in names:

@@ -17,7 +17,8 @@ from quickfox.system.threads import available_threads, pin_numpy_threads
 if TYPE_CHECKING:
     from quickfox.cli.generation_output import SampleFormatter
     from quickfox.cli.inputs import PromptLine
-    from quickfox.model import Model, Prompt, Unknown
+    from quickfox.generation.prompt import Prompt, Unknown
+    from quickfox.model import Model
 
 EXAMPLES = """\b
 Examples:
@@ -212,7 +213,7 @@ def _continue_file(
         DataError: after the last line, if any was invalid; each of these is reported when it is read.
     """
     from quickfox.cli.inputs import iter_prompt_lines, open_prompts
-    from quickfox.model import describe_prompt_changes
+    from quickfox.generation.prompt import describe_prompt_changes
 
     refused = 0
     transliterated: Counter[tuple[str, str]] = Counter()

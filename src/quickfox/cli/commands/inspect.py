@@ -102,7 +102,7 @@ def _read(file: str, model: "Model") -> "TokenIds":
     """The tokens of a text, of which there is at least one."""
     from quickfox.data.dataset import collect_tokens
     from quickfox.data.encoding import encode_corpus_chunks
-    from quickfox.model import describe_unknown_characters
+    from quickfox.generation.prompt import describe_unknown_characters
     from quickfox.text.corpus import open_corpus
 
     tokenizer = model.bundle.tokenizer

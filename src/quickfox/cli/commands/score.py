@@ -120,7 +120,7 @@ def run(
         raise exclusive_error("heat", "json")
     pin_numpy_threads(1)  # batches are scored in parallel by threads of our own
     from quickfox.cli.score_inputs import iter_batches, open_sources
-    from quickfox.model import describe_unknown_characters
+    from quickfox.generation.prompt import describe_unknown_characters
 
     loaded = load_selected_model(model)
     sources = open_sources(files or ["-"], corpus_options)

@@ -19,7 +19,8 @@ from quickfox.cli.streams import format_error, notify, stream_output, write_outp
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import MAX_INTEGER
 from quickfox.errors import DataError, ExitStatus, UsageError
-from quickfox.model import Model, Prompt, Unknown
+from quickfox.generation.prompt import Prompt, Unknown
+from quickfox.model import Model
 
 PROMPT = "> "
 COMMANDS = ("settings", "reset", "help", "quit")
