@@ -209,7 +209,7 @@ def test_a_tokenizer_of_another_size_or_version(checkpoint: Path) -> None:
         ({"characters": []}, "at least one character"),
         ({"characters": ["b", "a"]}, "sorted"),
         ({"characters": ["a", "a"]}, "twice"),
-        ({"format_version": 2}, "upgrade"),
+        ({"format_version": 3}, "upgrade"),
         ({"format_version": 10**400}, "upgrade"),
         ({"min_count": -(10**400)}, "min_count must be at least 1"),
         ({"type": ["char"] * 1000}, "unknown type"),
