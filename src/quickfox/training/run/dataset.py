@@ -198,6 +198,7 @@ def describe_corpus(corpus: Corpus, encoded: EncodedCorpus, validation: Corpus |
         training_tokens=encoded.training_tokens,
         sha256=encoded.digest,
         has_documents=corpus.has_documents,
+        is_chat=corpus.is_chat,
         options=corpus.options,
         documents=encoded.documents or None,
         validation_files=_absolute_names(validation) if validation else (),

@@ -92,6 +92,7 @@ class CorpusRecord:
         validation_targets: number of predicted tokens of the validation text; None in runs of earlier versions.
         sha256: of the text.
         has_documents: whether it consists of documents, so that its tokens have a loss mask.
+        is_chat: whether these are conversations.
         options: how the files are read; None in runs of earlier versions, see `reading`.
         documents: their number; None for a plain text, and in runs of earlier versions, which had another order.
         validation_files: as `files`, of the text that is held out instead of a part of the corpus.
@@ -109,6 +110,7 @@ class CorpusRecord:
     sha256: str
     tokens_sha256: str | None = None
     has_documents: bool = setting(default=False, added_later=True)
+    is_chat: bool = setting(default=False, added_later=True)
     options: CorpusOptions | None = setting(default=None, added_later=True)
     documents: int | None = setting(default=None, bounds=(1, MAX_INTEGER), added_later=True)
     validation_targets: int | None = setting(default=None, bounds=(0, MAX_INTEGER), added_later=True)
@@ -139,10 +141,12 @@ class PretrainedRecord:
     Attributes:
         directory: the model directory, absolute.
         sha256: of its model.safetensors.
+        is_chat: whether it was trained on conversations.
     """
 
     directory: str
     sha256: str
+    is_chat: bool = setting(default=False, added_later=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +158,6 @@ class RunRecord:
         tokenizer: kind of the tokenizer.
         vocabulary_sha256: of tokenizer.json.
         init_from: the model that provided the initial weights; None: random weights.
-        is_chat: whether the corpus is conversations, or that model was trained on conversations.
         checkpoint_every: optimizer steps between checkpoints, or seconds if `s` follows.
         workers: number of processes, each of which trains on a part of every batch.
         versions: of the programs that determine the arithmetic, and the machine type.
@@ -171,7 +174,6 @@ class RunRecord:
     tokenizer: TokenizerKind = setting(default="char", added_later=True)
     vocabulary_sha256: str
     init_from: PretrainedRecord | None = setting(default=None, added_later=True)
-    is_chat: bool = setting(default=False, added_later=True)
     checkpoint_every: str
     workers: int = setting(default=1, bounds=(1, MAX_WORKERS), added_later=True)
     versions: dict[str, str]
@@ -184,6 +186,11 @@ class RunRecord:
     def training_tokens(self) -> int:
         """Number of training tokens, which come first; the other tokens of the corpus are for validation."""
         return self.corpus.count_training_tokens(self.validation_split)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether its model was trained on conversations, in this run or before."""
+        return self.corpus.is_chat or (self.init_from is not None and self.init_from.is_chat)
 
     @property
     def split(self) -> Split | None:

@@ -106,7 +106,7 @@ def _run_chief(
             stack.enter_context(ngrams)
         if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
-        plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs, is_chat_corpus=corpus.is_chat)
+        plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs)
         record, flops = plan_run(
             resolved, corpus_record, tokenizer, checkpoint_every, threads, cluster, run_context.started
         )
@@ -207,7 +207,6 @@ def _plan_run(
     *,
     ngram_order: int,
     max_gate_epochs: float,
-    is_chat_corpus: bool,
 ) -> tuple[RunRecord, float]:
     """Chooses all settings; returns them and the measured floating-point operations per second of all workers.
 
@@ -247,7 +246,6 @@ def _plan_run(
         tokenizer=tokenizer.kind,
         vocabulary_sha256=tokenizer_digest(tokenizer),
         init_from=pretrained.record if pretrained else None,
-        is_chat=is_chat_corpus or (pretrained is not None and pretrained.bundle.is_chat),
         checkpoint_every=checkpoint_every,
         workers=cluster.size if cluster else 1,
         versions=current_versions(),

@@ -196,7 +196,8 @@ def open_pretrained(path: Path) -> PretrainedModel:
             "init_from",
         )
     sha256 = read_manifest(directory).model["model.safetensors"].sha256
-    return PretrainedModel(bundle, PretrainedRecord(directory=str(directory.absolute()), sha256=sha256))
+    record = PretrainedRecord(directory=str(directory.absolute()), sha256=sha256, is_chat=bundle.is_chat)
+    return PretrainedModel(bundle, record)
 
 
 def reopen_pretrained(record: PretrainedRecord) -> PretrainedModel:
