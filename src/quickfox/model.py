@@ -243,4 +243,4 @@ def load_directory(directory: Path) -> Model:
 def _copy_filter(prompt: str, index: "CopyIndex") -> TextFilter:
     """Bans tokens with which the prompt and its continuation would contain a copy that is too long."""
     context = prompt[max(0, len(prompt) - index.max_copy) :]
-    return lambda text, token_text: bool(token_text) and index.would_copy(context + text, token_text)
+    return lambda last, token_text: bool(token_text) and index.would_copy(context + last(index.max_copy), token_text)

@@ -148,7 +148,7 @@ def test_beam_search_ends_at_stop_strings_and_returns_the_best_first() -> None:
 def test_banned_tokens_are_sampled_again() -> None:
     config = SamplingConfig(length=30, num_samples=3, random_seed=2)
     events = complete(
-        UNIFORM, TOKENIZER, [0], config, is_banned=lambda text, token: (text + token).endswith(("a", "bc"))
+        UNIFORM, TOKENIZER, [0], config, is_banned=lambda last, token: (last(1) + token).endswith(("a", "bc"))
     )
     texts = [event.text for event in events if isinstance(event, Completion)]
     assert all(len(text) == 30 and "a" not in text and "bc" not in text for text in texts)
@@ -156,7 +156,7 @@ def test_banned_tokens_are_sampled_again() -> None:
 
 def test_a_text_ends_where_the_filter_bans_every_token() -> None:
     config = SamplingConfig(length=30, temperature=0)
-    *_, end = complete(CYCLE, TOKENIZER, [0], config, is_banned=lambda text, token: len(text) == 4)
+    *_, end = complete(CYCLE, TOKENIZER, [0], config, is_banned=lambda last, token: len(last(9)) == 4)
     assert isinstance(end, Completion)
     assert (end.text, end.finish_reason) == ("bcda", "nothing_allowed")
     assert completions(UNIFORM, length=3, logit_bias=tuple((c, -math.inf) for c in "abcd"))[0].text == ""

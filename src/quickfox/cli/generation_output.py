@@ -77,13 +77,14 @@ class SampleFormatter:
         )
 
     def _format_text(self, events: Iterator[Token | Completion], prompt: Prompt) -> Iterator[str]:
-        completions: list[Completion] = []
+        completions: list[Completion] = []  # only those that are searched for copies
+        is_first_text = True
         head = prompt.text if self.echo else ""
         is_first_token = True
         for event in events:
             if is_first_token:
                 self.token_texts.clear()
-                yield SAMPLE_SEPARATOR if completions else ""
+                yield "" if is_first_text else SAMPLE_SEPARATOR
                 yield color_by_surprisal(head, [0.0] * len(head)) if self.in_color else head
                 is_first_token = False
             if isinstance(event, Token):
@@ -91,8 +92,9 @@ class SampleFormatter:
                 yield _color_token(event) if self.in_color else event.text
             else:
                 yield "\n"
-                completions.append(event)
-                is_first_token = True
+                if self._corpus is not None:
+                    completions.append(event)
+                is_first_token, is_first_text = True, False
         for completion, copy in self._find_copies(completions):
             if copy is not None:
                 notify(_format_copy(completion.sample, copy))

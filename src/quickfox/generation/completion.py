@@ -21,8 +21,9 @@ from quickfox.tokenizers.base import StreamingDecoder, Tokenizer
 MAX_BATCH_SIZE = 64
 """Samples generated at a time; a larger batch is not faster, and its state takes more memory."""
 
-TextFilter = Callable[[str, str], bool]
-"""(text so far, text of a possible next token) -> whether that token is banned."""
+TextFilter = Callable[[Callable[[int], str], str], bool]
+"""(number of characters -> that many last characters of the text, text of a possible next token) -> whether that token
+is banned. The whole text would be copied at each token."""
 
 
 def complete(
@@ -296,4 +297,4 @@ class DecodedText(PartialCompletion):
 
 def _token_filter(is_banned: TextFilter, texts: dict[int, DecodedText]) -> Callable[[int, int], bool]:
     """A filter of texts as a filter of (number of the sample, token id)."""
-    return lambda sample, token_id: is_banned(texts[sample].text, texts[sample].peek(token_id))
+    return lambda sample, token_id: is_banned(texts[sample].last_characters, texts[sample].peek(token_id))

@@ -5,6 +5,7 @@ models and tokenizers.
 """
 
 import dataclasses
+import io
 import itertools
 import math
 from collections.abc import Sequence
@@ -74,7 +75,7 @@ class PartialCompletion:
     def __init__(self, sample: int, stop: Sequence[str], end_of_text: int | None, length: int) -> None:
         self.sample = sample
         self.tokens: list[Token] = []  # released: certainly part of the text
-        self.text = ""  # of all tokens, the buffered ones included
+        self._text = io.StringIO()  # of all tokens, the buffered ones included; `+=` would copy it at each token
         self.finish_reason: FinishReason | None = None
         self._stop = stop
         self._end_of_text = end_of_text
@@ -87,7 +88,7 @@ class PartialCompletion:
         """Append a token, and end the continuation if a condition for that holds."""
         self._token_count += 1
         self._logprob += token.logprob or 0.0
-        self.text += token.text
+        self._text.write(token.text)
         if token.token_id == self._end_of_text:
             self.finish("end_of_text")
             return
@@ -98,6 +99,11 @@ class PartialCompletion:
             self._release(1)
         if self.finish_reason is None and (self._token_count == self._length or is_out_of_time):
             self.finish("length" if self._token_count == self._length else "time")
+
+    def last_characters(self, count: int) -> str:
+        """The last `count` characters of all tokens so far, or all if there are fewer."""
+        self._text.seek(max(0, self._text.tell() - count))
+        return self._text.read()  # to the end, where the next token is written
 
     def finish(self, reason: FinishReason) -> None:
         """End the continuation; buffered text is released."""
