@@ -7,7 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from quickfox.system.threads import available_threads, map_ahead
+from quickfox.system.threads import available_threads, choose_threads, map_ahead
+
+
+def test_threads_beyond_those_available_are_not_used() -> None:
+    warnings: list[str] = []
+    available = available_threads()
+    assert [choose_threads(requested, warnings.append) for requested in (None, 1, available)] == [
+        available,
+        1,
+        available,
+    ]
+    assert not warnings
+    assert choose_threads(available + 62, warnings.append) == available
+    assert warnings == [
+        f"warning: of {available + 62} threads, only the {available} available to this process are used"
+    ]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -23,6 +23,19 @@ def available_threads(root: Path = Path("/")) -> int:
     return max(1, min([processors, *map(int, _cpu_quotas(root))]))
 
 
+def choose_threads(requested: int | None, warn: Callable[[str], None]) -> int:
+    """The number of threads to use: as requested, by default all that are available, and never more.
+
+    Args:
+        requested: None: not requested.
+        warn: receives a message if more are requested than are available.
+    """
+    available = available_threads()
+    if requested is not None and requested > available:
+        warn(f"warning: of {requested} threads, only the {available} available to this process are used")
+    return min(requested or available, available)
+
+
 def _cpu_quotas(root: Path) -> Iterator[float]:
     """The CPU quotas, in processors, of this process's control groups (versions 1 and 2) and of their ancestors."""
     try:

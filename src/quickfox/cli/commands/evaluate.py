@@ -21,7 +21,7 @@ from quickfox.cli.options import (
 from quickfox.cli.streams import notify, write_output
 from quickfox.config.corpus import CorpusOptions
 from quickfox.config.schema import exclusive_error
-from quickfox.system.threads import available_threads, pin_numpy_threads
+from quickfox.system.threads import choose_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.evaluation.bootstrap import Comparison, Estimate
@@ -62,7 +62,7 @@ def run(
 
     if compare and model is not None:
         raise exclusive_error("compare", "model")
-    threads = threads or available_threads()
+    threads = choose_threads(threads, notify)
     if compare:
         opened = open_corpus(corpus, notify, options=corpus_options)
         _show_comparisons(compare, _compare(compare, opened, threads, strict=strict), as_json=as_json)

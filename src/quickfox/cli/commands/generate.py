@@ -12,7 +12,7 @@ from quickfox.cli.streams import format_error, notify, stream_output
 from quickfox.config.sampling import SamplingConfig, describe_inactive, describe_unreachable_stops
 from quickfox.config.schema import Group, exclusive_error
 from quickfox.errors import DataError, UsageError
-from quickfox.system.threads import available_threads, pin_numpy_threads
+from quickfox.system.threads import choose_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.cli.generation_output import SampleFormatter
@@ -119,7 +119,7 @@ def run(
     from quickfox.cli.generation_output import SampleFormatter
     from quickfox.cli.inputs import warn_of_unread_input
 
-    loaded = dataclasses.replace(load_selected_model(model), threads=threads or available_threads())
+    loaded = dataclasses.replace(load_selected_model(model), threads=choose_threads(threads, notify))
     _warn_of_inactive(loaded, settings)
     formatter = SampleFormatter(
         loaded,

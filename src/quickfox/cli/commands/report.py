@@ -7,7 +7,7 @@ import typer
 
 from quickfox.cli.options import ThreadsOption, option
 from quickfox.cli.streams import notify
-from quickfox.system.threads import available_threads, pin_numpy_threads
+from quickfox.system.threads import choose_threads, pin_numpy_threads
 
 EXAMPLES = """\b
 Examples:
@@ -30,6 +30,6 @@ def run(
     from quickfox.files.atomic import write_file
     from quickfox.report.page import render_report
 
-    page = render_report(runs, threads or available_threads())
+    page = render_report(runs, choose_threads(threads, notify))
     write_file(output, page.encode(errors="backslashreplace"))
     notify(f"wrote {output}")

@@ -24,7 +24,7 @@ from quickfox.cli.options import (
 from quickfox.cli.streams import escape_unprintable, notify, stream_output
 from quickfox.config.corpus import CorpusOptions
 from quickfox.config.schema import exclusive_error
-from quickfox.system.threads import available_threads, pin_numpy_threads
+from quickfox.system.threads import choose_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
     from quickfox.cli.score_inputs import InputText
@@ -125,7 +125,7 @@ def run(
     loaded = load_selected_model(model)
     sources = open_sources(files or ["-"], corpus_options)
     unknown: Counter[str] = Counter()
-    scored = _score(loaded, iter_batches(sources, by), None if strict else unknown, threads or available_threads())
+    scored = _score(loaded, iter_batches(sources, by), None if strict else unknown, choose_threads(threads, notify))
     batches = ([text for text in batch if _passes_filters(text, above, below)] for batch in scored)
     if as_json:
         format_text: Callable[[ScoredText], str] = _format_json

@@ -10,7 +10,7 @@ from quickfox.cli.options import ThreadsOption, option
 from quickfox.cli.signals import STOP_SIGNALS, allow_slow_stop
 from quickfox.cli.streams import flush_standard_output, notify, write_output
 from quickfox.errors import UnavailableError, UsageError
-from quickfox.system.threads import available_threads, pin_numpy_threads
+from quickfox.system.threads import choose_threads, pin_numpy_threads
 
 EXAMPLES = """\b
 Examples:
@@ -108,7 +108,7 @@ def run(
         flush_standard_output()
 
     settings = ServerSettings(
-        threads=threads or available_threads(),
+        threads=choose_threads(threads, notify),
         max_length=max_length,
         max_requests=BATCH_SIZE + queue,
         api_key=api_key,

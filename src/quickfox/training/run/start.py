@@ -18,6 +18,7 @@ from quickfox.config.model import ngram_config
 from quickfox.data.corpus_writer import EncodedCorpus
 from quickfox.data.dataset import Tokens
 from quickfox.data.encoding import Split
+from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
@@ -92,6 +93,10 @@ def _run_chief(
         check_ngram_workers(run_context.cluster.size)
     tokenizer, split = choose_tokenizer(corpus, request.vocabulary_path, resolved, run_context)
     threads = resolved.training.threads or total_threads(run_context.cluster)
+    if threads > (useful := total_threads(run_context.cluster)):
+        run_context.notify(
+            f"warning: {threads} threads for {useful} processors: the plan expects the speed of {useful}"
+        )
     send_tokenizer(control, tokenizer, split)
     with new_run(request.output, name) as directory, ExitStack() as stack:
         texts = corpus, validation, split
@@ -221,7 +226,8 @@ def _plan_run(
         plan = Plan(ngram_config(tokenizer.vocabulary_size), training, request.budget)
     else:
         precision = preferred_precision() if request.precision == "auto" else request.precision
-        flops = matmul_speed(precision, max(1, threads // cluster.size)) * cluster.size
+        threads_each = min(max(1, threads // cluster.size), available_threads())  # more are not faster
+        flops = matmul_speed(precision, threads_each) * cluster.size
         plan = choose_settings(
             request,
             vocabulary_size=tokenizer.vocabulary_size,
