@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from quickfox.data.dataset import Tokens
 from quickfox.errors import DivergedError, StorageError
 from quickfox.files import atomic
 from quickfox.tokenizers.byte_level import ByteTokenizer
+from quickfox.training.engine.events import RunInterrupted
+from quickfox.training.engine.validation import Validation, ValidationLoss
 from quickfox.training.run.recorder import choose_prompts
 
 pytestmark = pytest.mark.usefixtures("fake_training")
@@ -62,6 +65,26 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
         with pytest.raises(DivergedError, match=f"step {bad_step}|step {bad_step + 1}"):
             start(tmp_path, checkpoint_every=checkpoint_every)
     assert list_checkpoints(tmp_path / "run")[-1].manifest.step == kept
+    resume(tmp_path)
+    assert outcome(tmp_path) == outcome(uninterrupted)
+
+
+def test_a_run_that_is_stopped_in_a_validation_begins_with_it_when_resumed(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = Validation.loss
+
+    def stop_at_second(validation: Validation, stop_requested: Callable[[], bool]) -> ValidationLoss | None:
+        has_one = bool(list_checkpoints(tmp_path / "run"))
+        return loss(validation, lambda: has_one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "loss", stop_at_second)
+        events = start(tmp_path)
+    assert isinstance(events[-1], RunInterrupted)
+    assert events[-1].step == 50
+    last = list_checkpoints(tmp_path / "run")[-1].manifest
+    assert (last.step, last.validation_loss) == (50, None)
     resume(tmp_path)
     assert outcome(tmp_path) == outcome(uninterrupted)
 

@@ -14,6 +14,10 @@ CALL_SECONDS = 0.25  # target duration of one TensorFlow call
 MAX_STEPS_PER_CALL = 64
 
 
+class ValidationStoppedError(Exception):
+    """A stop was requested before a validation was finished."""
+
+
 @dataclass(kw_only=True)
 class Progress:
     """The scalar state of a training run; part of each checkpoint.

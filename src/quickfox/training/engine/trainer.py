@@ -53,6 +53,7 @@ class Trainer:
         budget_seconds: wall time of the run from `started` on; None: the recorded plan is final.
         checkpoint_steps: each multiple of it ends a TensorFlow call, so that a checkpoint can be made; None: no limit.
         ngrams: the n-gram tables of the model; None: it has none.
+        stop_requested: polled during a validation.
         cluster: the devices and machines; None: this process and one device. The chief calls `run`, the other workers
             `run_as_worker`.
     """
@@ -68,6 +69,7 @@ class Trainer:
         checkpoint_steps: int | None = None,
         cluster: Cluster | None = None,
         ngrams: NgramEstimation | None = None,
+        stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = training
         self.model = model
@@ -86,6 +88,7 @@ class Trainer:
             self.network, self.optimizer, training, self.cluster, has_ignored=training_tokens.loss_mask is not None
         )
         self.ngrams = ngrams
+        self._stop_requested = stop_requested
         if model.ngram_gate:
             with paused_garbage_collection():
                 self.train_step.trace()  # while the n-gram tables are still estimated
@@ -105,6 +108,7 @@ class Trainer:
 
         Raises:
             DivergedError: a loss is NaN or infinite; the weights are then useless.
+            ValidationStoppedError: a stop was requested during a validation, with which a resumed run begins.
         """
         self._broadcast_start()
         progress = self.progress
@@ -207,7 +211,7 @@ class Trainer:
 
     def _validate(self) -> Validated:
         progress = self.progress
-        measured = self.validation.loss()
+        measured = self.validation.loss(self._stop_requested)
         if measured is not None:
             check_finite(measured.network_loss, progress.step, self.config.learning_rate)
         is_best = progress.record_validation(measured.loss if measured else None)

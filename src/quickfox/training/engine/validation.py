@@ -7,7 +7,7 @@ tables, the loss is that of the mixture (see `models/mixture.py`).
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from quickfox.models.mixture import initial_mixing, mix
 from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.tokenizers.base import UnknownToken
 from quickfox.training.engine.ngrams import NgramEstimation
+from quickfox.training.engine.progress import ValidationStoppedError
 from quickfox.training.engine.train_step import concatenate_rows, cross_entropy, num_microbatches, split_rows
 from quickfox.training.networks.matmul import Tensor
 from quickfox.training.networks.network import Network, PriorTensors, State
@@ -67,11 +68,24 @@ class Validation:
         self._ngrams = ngrams
         self.window_losses = tf.function(self._window_losses, autograph=False)
 
-    def loss(self) -> ValidationLoss | None:
-        """The validation loss; None without a validation text. Waits for the n-gram tables."""
+    def loss(self, stop_requested: Callable[[], bool] = lambda: False) -> ValidationLoss | None:
+        """The validation loss; None without a validation text. Waits for the n-gram tables.
+
+        Args:
+            stop_requested: polled after each window.
+
+        Raises:
+            ValidationStoppedError: it returned true.
+        """
         if self.tokens.num_targets == 0:
             return None
-        *_, (total, mixture_total) = self._running_sums()
+
+        def poll(sums: tuple[float, float]) -> tuple[float, float]:
+            if stop_requested():
+                raise ValidationStoppedError
+            return sums
+
+        *_, (total, mixture_total) = map(poll, self._running_sums())
         network_loss = total / self.tokens.num_targets
         return ValidationLoss(mixture_total / self.tokens.num_targets if self._ngrams else network_loss, network_loss)
 

@@ -90,6 +90,7 @@ def _build_trainer(
         CheckpointInterval.parse(record.checkpoint_every).steps,
         cluster,
         ngrams,
+        run_context.stop_requested,
     )
     if resume_point is not None:
         trainer.restore(resume_point.bundle.parameters, resume_point.tensors, resume_point.progress)

@@ -34,7 +34,7 @@ from quickfox.training.engine.events import (
     WaitingForNgrams,
 )
 from quickfox.training.engine.ngram_trainer import NgramTrainer
-from quickfox.training.engine.progress import Progress
+from quickfox.training.engine.progress import Progress, ValidationStoppedError
 from quickfox.training.run.history import is_recorded, record_event, record_steps
 from quickfox.training.run.record import CheckpointInterval, RunRecord, write_record
 
@@ -82,6 +82,14 @@ class Recorder:
 
     def events(self, stop_requested: Callable[[], bool]) -> Iterator[Event]:
         """Yields the trainer's events, `Validated` once its checkpoint is committed, then the end of the run."""
+        try:
+            yield from self._recorded_events(stop_requested)
+        except ValidationStoppedError:  # the resumed run begins with that validation
+            self._record_steps()
+            self._save(None)
+            yield RunInterrupted(self._directory, self._trainer.progress.step)
+
+    def _recorded_events(self, stop_requested: Callable[[], bool]) -> Iterator[Event]:
         progress = self._trainer.progress
         for event in self._trainer.run():
             self._record_steps()
