@@ -15,6 +15,7 @@ from typing import Any
 from quickfox.config.training import Precision
 from quickfox.errors import UnavailableError, UsageError
 from quickfox.system.stderr import quiet_stderr
+from quickfox.system.threads import available_threads
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
@@ -99,7 +100,10 @@ def has_gpu() -> bool:
 
 
 def matmul_speed(precision: Precision, threads: int) -> float:
-    """Measured speed of matrix products on all `threads`: floating-point operations per second. Takes about 50 ms."""
+    """Measured speed of matrix products on `threads`: floating-point operations per second. Takes about 50 ms.
+
+    Threads beyond the processors that are available add nothing.
+    """
     import tensorflow as tf
 
     rows, inner, columns, rounds = 32, 512, 2048, 20  # a microbatch's product in a typical training step
@@ -108,7 +112,7 @@ def matmul_speed(precision: Precision, threads: int) -> float:
     started = time.perf_counter()
     for _ in range(rounds):
         tf.matmul(a, b)
-    return threads * rounds * 2 * rows * inner * columns / (time.perf_counter() - started)
+    return min(threads, available_threads()) * rounds * 2 * rows * inner * columns / (time.perf_counter() - started)
 
 
 def preferred_precision() -> Precision:

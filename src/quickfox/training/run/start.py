@@ -18,7 +18,6 @@ from quickfox.config.model import ngram_config
 from quickfox.data.corpus_writer import EncodedCorpus
 from quickfox.data.dataset import Tokens
 from quickfox.data.encoding import Split
-from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
@@ -226,8 +225,7 @@ def _plan_run(
         plan = Plan(ngram_config(tokenizer.vocabulary_size), training, request.budget)
     else:
         precision = preferred_precision() if request.precision == "auto" else request.precision
-        threads_each = min(max(1, threads // cluster.size), available_threads())  # more are not faster
-        flops = matmul_speed(precision, threads_each) * cluster.size
+        flops = matmul_speed(precision, max(1, threads // cluster.size)) * cluster.size
         plan = choose_settings(
             request,
             vocabulary_size=tokenizer.vocabulary_size,
