@@ -42,8 +42,10 @@ THIRD_PARTY = {
     "starlette": ("serving",),
     "tensorflow": ("training",),
     "tokenizers": ("export/tokenizer_json", "tokenizers/bpe"),
+    "trackio": ("training",),
     "typer": ("cli",),
     "uvicorn": ("serving/server",),
+    "wandb": ("training",),
 }
 """Packages that are neither ours nor Python's -> the packages or modules that may import them."""
 

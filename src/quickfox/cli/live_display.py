@@ -26,6 +26,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from quickfox.cli.curves import Point, draw_losses
 from quickfox.cli.training_log import (
     format_ngrams,
     format_progress,
@@ -45,6 +46,8 @@ from quickfox.training.engine.events import (
 
 REFRESHES_PER_SECOND = 5
 MIN_COLUMNS_FOR_DETAILS = 60
+MIN_ROWS_FOR_CURVE, CURVE_ROWS, CURVE_COLUMNS = 24, 7, 76
+MAX_CURVE_POINTS = 1000
 READING_BAR_DELAY = 0.5
 """Seconds after which a reading bar is shown, so that it does not flash up for a short text."""
 
@@ -107,6 +110,8 @@ class LiveDisplay:
         self._epoch = self._progress.add_task("epoch", total=1.0, position="")
         self._status = Text("reading the text, starting TensorFlow", style="dim")
         self._last_validation: Validated | None = None
+        self._curve = Text(style="dim", no_wrap=True)
+        self._losses: tuple[list[Point], list[Point]] = [], []  # of training and of validations
         reading = ReadingBar(self._console)
         self.start_progress = reading.start_progress
         self._live = Live(
@@ -128,7 +133,7 @@ class LiveDisplay:
         """Updates the display for an event."""
         match event:
             case RunStarted():
-                self._live.update(Group(self._progress, self._status))
+                self._live.update(Group(self._curve, self._progress, self._status))
                 for line in (*format_settings(event), *event.advice):
                     self._console.print(Text(line))
                 self._progress.update(self._run, total=event.training.planned_steps)
@@ -145,8 +150,13 @@ class LiveDisplay:
                 position = f"{event.epoch:.1f} of {epochs:.1f}"
                 self._progress.update(self._epoch, completed=event.epoch % 1, position=position)
                 self._status.plain = format_progress(event, self._last_validation)
+                if event.train_loss is not None:
+                    self._losses[0].append((event.step, event.train_loss))
+                    self._draw_curve()
             case Validated():
                 self._last_validation = event
+                if event.validation_loss is not None:
+                    self._losses[1].append((event.step, event.validation_loss))
                 self._console.print(Text(format_validation(event), style="bold" if event.is_best else ""))
                 for sample in event.samples[:1]:
                     lines = "\n".join(format_sample(sample.text))
@@ -154,3 +164,19 @@ class LiveDisplay:
                     self._console.print(Padding(text, (0, 0, 1, 4)))
             case Replanned():
                 self._progress.update(self._run, total=event.total_steps)
+
+    def _draw_curve(self) -> None:
+        """Draws the losses if the window is high enough and shows Braille patterns."""
+        training, validation = self._losses
+        if len(training) > MAX_CURVE_POINTS:
+            del training[1:-1:2]
+        width, height = self._console.size
+        if (
+            height < MIN_ROWS_FOR_CURVE
+            or width < MIN_COLUMNS_FOR_DETAILS
+            or not self._console.encoding.startswith("utf")
+        ):
+            self._curve.plain = ""
+            return
+        lines = draw_losses(training, validation, min(width, CURVE_COLUMNS), CURVE_ROWS)
+        self._curve.plain = "\n".join(lines)

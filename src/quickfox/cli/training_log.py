@@ -1,11 +1,14 @@
 """The progress of a training run as lines of text, for a terminal or a log."""
 
 import shlex
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from quickfox.cli import STARTED
 from quickfox.cli.streams import escape_unprintable, notify, program_name
+from quickfox.config.schema import to_dict
 from quickfox.system.units import format_duration
 from quickfox.training.engine.events import (
     Event,
@@ -170,6 +173,42 @@ def format_loss(loss: float | None) -> str:
     return "-" if loss is None else f"{loss:.4f}"
 
 
-def format_resume_command(run: Path) -> str:
-    """How to resume a run."""
-    return f"resume with: {shlex.join([program_name(), 'train', '--resume', str(run)])}"
+def format_resume_command(run: Path, trackers: Iterable[str] = ()) -> str:
+    """How to resume a run, which is reported to these trackers."""
+    options = [word for name in trackers for word in ("--report-to", name)]
+    return f"resume with: {shlex.join([program_name(), 'train', '--resume', str(run), *options])}"
+
+
+def plan_values(event: RunPlanned) -> dict[str, Any]:
+    """The JSON object of `--dry-run --json`."""
+    settings = event.settings
+    return {
+        "run": str(settings.directory),
+        **to_dict(event.cost),
+        "validation_tokens": settings.validation_tokens,
+        "validation_targets": settings.validation_targets,
+        "budget_seconds": settings.budget_seconds,
+        "workers": settings.workers,
+        "model": to_dict(settings.model),
+        "training": to_dict(settings.training),
+    }
+
+
+def result_values(finished: RunFinished) -> dict[str, Any]:
+    """The JSON object of `--json`."""
+    return {
+        "run": str(finished.directory),
+        "checkpoint": str(finished.checkpoint),
+        "epochs": finished.epochs,
+        "steps": finished.steps,
+        "tokens": finished.tokens,
+        "seconds": round(time.monotonic() - STARTED, 3),  # of the whole command
+        "tokens_per_second": finished.tokens_per_second,
+        "train_loss": finished.train_loss,
+        "validation_loss": finished.validation_loss,
+        "best_validation_loss": finished.best_validation_loss,
+        "validation_targets": finished.validation_targets,  # number of tokens whose loss it is
+        "network_loss": finished.network_loss,  # of the best checkpoint, without the n-grams
+        "parameters": finished.parameters,
+        "workers": finished.workers,
+    }

@@ -14,6 +14,7 @@ from quickfox.errors import UsageError
 
 Size = Literal["tiny", "small", "medium", "large"]
 Precision = Literal["float32", "bfloat16"]
+TrackerName = Literal["tensorboard", "trackio", "wandb", "csv"]
 Replans = tuple[tuple[int, int], ...]
 
 MAX_BATCH_SIZE = 2**16

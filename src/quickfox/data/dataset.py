@@ -185,3 +185,14 @@ def find_documents(ids: TokenSource, end_of_text: int) -> npt.NDArray[np.int64]:
             starts, group = [np.concatenate(starts)[::2]], 2 * group
     found = np.concatenate(starts)
     return found if found[-1] == len(ids) else np.append(found, len(ids))
+
+
+def count_target_bytes(tokens: Tokens, tokenizer: Tokenizer) -> int:
+    """The number of bytes of the predicted tokens of a text, see `Tokens.num_targets`."""
+    lengths = np.array([len(tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.vocabulary_size)])
+    count = 0
+    for start in range(1, len(tokens), _CHUNK_LENGTH):
+        chunk = slice(start, min(start + _CHUNK_LENGTH, len(tokens)))
+        of_tokens = lengths[tokens.ids[chunk]]
+        count += int(of_tokens.sum() if tokens.loss_mask is None else of_tokens[tokens.loss_mask[chunk]].sum())
+    return count

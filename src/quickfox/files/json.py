@@ -174,8 +174,8 @@ def read_json(path: Path, *, allow_surrogates: bool = False) -> Any:
     return parse_json(read_bounded(path, MAX_JSON_BYTES), str(path), allow_surrogates=allow_surrogates)
 
 
-def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """Reads the regular file `path`, never more than `max_bytes` of it.
+def read_bounded(path: Path, max_bytes: int, position: int = 0) -> bytes:
+    """Reads the regular file `path`, of at most `max_bytes`, from a position on.
 
     Raises:
         NoInputError: there is no such file.
@@ -189,7 +189,8 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         if status.st_size > max_bytes:
             raise DataError(f"{path}: {status.st_size} bytes are more than the limit of {max_bytes}")
         with path.open("rb") as file:
-            return file.read(status.st_size)
+            file.seek(position)
+            return file.read(max(0, status.st_size - position))
 
 
 def format_json(value: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,10 @@
 """`llm info`: shows a model, a run or a vocabulary; without a path, the runs under ./runs."""
 
+import math
+import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +14,7 @@ from quickfox.cli.formatting import format_table
 from quickfox.cli.streams import escape_unprintable, notify, write_output
 from quickfox.errors import DataError, NoInputError, QuickfoxError
 from quickfox.files.errors import translate_read_errors
+from quickfox.system.units import format_duration
 
 if TYPE_CHECKING:
     from quickfox.checkpoints.run_directory import Checkpoint
@@ -26,6 +30,10 @@ Rows = Iterator[tuple[str, ...]]
 MAX_LIST_ITEMS = 3
 MAX_CHARACTERS = 100
 
+MIN_CURVE_WIDTH, MAX_CURVE_WIDTH, CURVE_HEIGHT = 24, 90, 12
+MAX_VALIDATIONS = 20
+"""Of more validations, some at equal distances are shown, the first and the last among them."""
+
 
 def run(
     path: Annotated[
@@ -37,7 +45,10 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Show the settings of a model, run or vocabulary. Without PATH, list the runs under ./runs."""
+    """Show the settings of a model, run or vocabulary, and the losses of a run.
+
+    Without PATH, list the runs under ./runs, the fewest bits per byte first.
+    """
     from quickfox.checkpoints.run_directory import RUN_FILE
 
     if path is None:
@@ -48,6 +59,8 @@ def run(
         tabulate = _tabulate_run if is_run else _tabulate_model if is_directory else _tabulate_vocabulary
         rows = tabulate(path)
     write_output(format_table([escape_unprintable(cell) for cell in row] for row in rows))
+    if path is not None and is_run:
+        write_output(_show_history(path))
 
 
 def _tabulate_runs() -> Rows:
@@ -59,14 +72,40 @@ def _tabulate_runs() -> Rows:
         notify(f"warning: {error}; this run is skipped")
     if not runs:
         raise NoInputError(f"no runs in ./{RUNS_DIRECTORY}: train a model with `llm train corpus.txt`")
-    yield "run", "steps", "best validation loss", "saved"
+    yield "run", "model", "tokenizer", "parameters", "steps", "time", "validation loss", "bits per byte", "saved"
+    rows: list[tuple[float, tuple[str, ...]]] = []
     for run_directory in runs:
         if not (checkpoints := list_checkpoints(run_directory)):
             continue  # removed meanwhile
-        last, best = checkpoints[-1], sort_by_loss(checkpoints)[0]
-        saved = datetime.fromtimestamp(last.saved_ns / 1e9)
-        loss = _format_loss(best.manifest.validation_loss)
-        yield str(run_directory), f"{last.manifest.step:,}", loss, f"{saved:%Y-%m-%d %H:%M}"
+        try:
+            rows.append(_describe_run(run_directory, checkpoints[-1], sort_by_loss(checkpoints)[0]))
+        except (NoInputError, DataError) as error:
+            notify(f"warning: {error}; this run is skipped")
+    yield from (row for _, row in sorted(rows, key=itemgetter(0)))
+
+
+def _describe_run(run_directory: Path, last: "Checkpoint", best: "Checkpoint") -> tuple[float, tuple[str, ...]]:
+    """The row of a run, and the number by which it is sorted: bits per byte, or infinity."""
+    from quickfox.models.parameters import parameter_count
+    from quickfox.training.run.history import read_history
+    from quickfox.training.run.record import read_record
+
+    record, history = read_record(run_directory), read_history(run_directory)
+    loss = best.manifest.validation_loss
+    bits = record.corpus.bits_per_byte(loss)
+    ends = [step.seconds for step in history.steps[-1:]] + [each.seconds for each in history.validations[-1:]]
+    saved = datetime.fromtimestamp(last.saved_ns / 1e9)
+    return math.inf if bits is None else bits, (
+        str(run_directory),
+        record.model.architecture,
+        record.tokenizer,
+        f"{parameter_count(record.model):,}" if record.model.has_network else "-",
+        f"{last.manifest.step:,}",
+        format_duration(max(ends)) if ends else "-",
+        _format_loss(loss),
+        "-" if bits is None else f"{bits:.4f}",
+        f"{saved:%Y-%m-%d %H:%M}",
+    )
 
 
 def _tabulate_run(run_directory: Path) -> Rows:
@@ -95,6 +134,33 @@ def _tabulate_run(run_directory: Path) -> Rows:
         yield "checkpoint", f"{checkpoint.directory}  validation loss {_format_loss(loss)}{network}{best}"
     if not checkpoints:
         yield "checkpoint", "none"
+
+
+def _show_history(run_directory: Path) -> str:
+    """The curve of the losses of a run and the table of its validations, of many the first and some others."""
+    from quickfox.cli.curves import draw_losses
+    from quickfox.training.run.history import read_history, sparse
+
+    try:
+        history = read_history(run_directory)
+    except DataError as error:
+        notify(f"warning: {error}")
+        return ""
+    training = [(each.step, each.train_loss) for each in history.steps]
+    validation = [(each.step, each.validation_loss) for each in history.validations if each.validation_loss is not None]
+    width = min(shutil.get_terminal_size().columns, MAX_CURVE_WIDTH)
+    lines = draw_losses(training, validation, max(width, MIN_CURVE_WIDTH), CURVE_HEIGHT)
+    curve = "".join(
+        f"{line}\n" for line in ["", "loss in nats per token, of training (dots) and validation (o)", *lines]
+    )
+    rows: list[tuple[str, ...]] = [("step", "epoch", "training", "validation", "learning rate", "time")]
+    for index in sparse(history.validations, MAX_VALIDATIONS):
+        each = history.validations[index]
+        losses = [_format_loss(loss) for loss in (each.train_loss, each.validation_loss)]
+        time = format_duration(each.seconds)
+        rows.append((f"{each.step:,}", f"{each.epoch:.2f}", *losses, f"{each.learning_rate:.2g}", time))
+    table = "\n" + format_table(rows) if history.validations else ""
+    return (curve if lines else "") + table
 
 
 def _find_ngrams(checkpoints: "list[Checkpoint]") -> tuple[int, ...]:

@@ -3,9 +3,8 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +14,17 @@ from quickfox.cli import STARTED
 from quickfox.cli.options import CORPUS_HELP, JsonOption, option, options_from, with_corpus_options
 from quickfox.cli.signals import StopRequest, exit_immediately, set_stop_message
 from quickfox.cli.streams import can_show_progress, format_error, format_failure, notify, write_output
-from quickfox.cli.training_log import PlainDisplay, format_plan, format_result, format_resume_command
+from quickfox.cli.training_log import (
+    PlainDisplay,
+    format_plan,
+    format_result,
+    format_resume_command,
+    plan_values,
+    result_values,
+)
 from quickfox.config.corpus import CorpusOptions
-from quickfox.config.schema import Group, to_dict
-from quickfox.config.training import TrainingRequest
+from quickfox.config.schema import Group
+from quickfox.config.training import TrackerName, TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.system.threads import pin_numpy_threads
 from quickfox.training.distributed.cluster_spec import ClusterSpec, read_cluster_spec
@@ -37,6 +43,7 @@ from quickfox.training.engine.events import (
 
 if TYPE_CHECKING:
     from quickfox.cli.live_display import LiveDisplay
+    from quickfox.training.run.trackers import Trackers
 
 EXAMPLES = """\b
 Examples:
@@ -109,6 +116,13 @@ LocalWorkersOption = Annotated[
         metavar="N",
     ),
 ]
+ReportToOption = Annotated[
+    list[TrackerName] | None,
+    option("--report-to", "Experiment tracker; may be repeated. See docs/training.md. Default: none.", RUN),
+]
+ProjectNameOption = Annotated[
+    str, option("--project-name", "Project of the run in trackio and wandb. Default: quickfox.", RUN, metavar="NAME")
+]
 DryRunOption = Annotated[
     bool, option("--dry-run", "Print the settings and estimated cost of the run, without training.")
 ]
@@ -130,6 +144,8 @@ def run(
     config: ConfigOption = None,
     keep_tokens: KeepTokensOption = False,
     local_workers: LocalWorkersOption = None,
+    report_to: ReportToOption = None,
+    project_name: ProjectNameOption = "quickfox",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -158,18 +174,19 @@ def run(
     cluster = read_cluster_spec(os.environ)
     display = _open_display(quiet or dry_run or not cluster.is_chief)  # only the chief shows progress
     run_context = _make_run_context(stop, cluster, display, keep_tokens=keep_tokens)
+    trackers = _open_trackers(report_to or [] if cluster.is_chief else [], project_name)
     events = (_resume if resume else _start)(sources or [], request, run_context)
     if dry_run:
         _print_plan(events, as_json=as_json)
         return
-    finished = _show_events(events, stop, display)
+    finished = _show_events(events, stop, display, trackers)
     if isinstance(finished, RunFinished):  # not a worker
         _show_result(finished, as_json=as_json, quiet=quiet)
 
 
 def _show_result(finished: RunFinished, *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        write_output(json.dumps(_summary(finished)) + "\n")
+        write_output(json.dumps(result_values(finished)) + "\n")
     elif not quiet:
         notify("\n".join(format_result(finished)))
 
@@ -195,6 +212,15 @@ def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
     from quickfox.cli.live_display import LiveDisplay  # imports Rich
 
     return LiveDisplay()
+
+
+def _open_trackers(names: list[TrackerName], project: str) -> "Trackers | None":
+    if not names:
+        return None
+    from quickfox.training.run.trackers import Trackers, check_installed
+
+    check_installed(names)
+    return Trackers(names, project, notify)
 
 
 def _start(sources: list[str], request: RunRequest, run_context: RunContext) -> Generator[Event]:
@@ -232,27 +258,31 @@ def _resume(sources: list[str], request: RunRequest, run_context: RunContext) ->
 
 
 def _show_events(
-    events: Generator[Event], stop: StopRequest, display: "PlainDisplay | LiveDisplay"
+    events: Generator[Event], stop: StopRequest, display: "PlainDisplay | LiveDisplay", trackers: "Trackers | None"
 ) -> RunFinished | WorkerFinished:
     """Shows the events of a run, and returns the last.
 
     Raises:
         Stopped: the run was interrupted.
     """
-    with closing(events), display:
+    with closing(events), display, trackers or nullcontext():
         for event in events:
             if isinstance(event, RunStarted):
-                set_stop_message(f"stopped at step {event.step:,}; {format_resume_command(event.directory)}")
+                command = format_resume_command(event.directory, trackers.names if trackers else ())
+                set_stop_message(f"stopped at step {event.step:,}; {command}")
             if isinstance(event, StepsCompleted | WorkerStarted):  # before, there is nothing to save
                 stop.record_signals()
             display.show(event)
+            if trackers:
+                trackers.report(event)
             if isinstance(event, RunFinished | WorkerFinished):
                 return event
             if isinstance(event, RunInterrupted):
                 break
         else:
             raise AssertionError("a run ends with RunFinished or RunInterrupted")
-    notify(f"stopped and saved at step {event.step:,}; {format_resume_command(event.directory)}")
+    command = format_resume_command(event.directory, trackers.names if trackers else ())
+    notify(f"stopped and saved at step {event.step:,}; {command}")
     raise stop.to_exception()
 
 
@@ -260,39 +290,4 @@ def _print_plan(events: Generator[Event], *, as_json: bool) -> None:
     with closing(events):
         for event in events:
             if isinstance(event, RunPlanned):
-                write_output(json.dumps(_plan(event)) + "\n" if as_json else "\n".join(format_plan(event)) + "\n")
-
-
-def _plan(event: RunPlanned) -> dict[str, Any]:
-    """The JSON object of `--dry-run --json`."""
-    settings = event.settings
-    return {
-        "run": str(settings.directory),
-        **to_dict(event.cost),
-        "validation_tokens": settings.validation_tokens,
-        "validation_targets": settings.validation_targets,
-        "budget_seconds": settings.budget_seconds,
-        "workers": settings.workers,
-        "model": to_dict(settings.model),
-        "training": to_dict(settings.training),
-    }
-
-
-def _summary(finished: RunFinished) -> dict[str, Any]:
-    """The JSON object of `--json`."""
-    return {
-        "run": str(finished.directory),
-        "checkpoint": str(finished.checkpoint),
-        "epochs": finished.epochs,
-        "steps": finished.steps,
-        "tokens": finished.tokens,
-        "seconds": round(time.monotonic() - STARTED, 3),  # of the whole command
-        "tokens_per_second": finished.tokens_per_second,
-        "train_loss": finished.train_loss,
-        "validation_loss": finished.validation_loss,
-        "best_validation_loss": finished.best_validation_loss,
-        "validation_targets": finished.validation_targets,  # number of tokens whose loss it is
-        "network_loss": finished.network_loss,  # of the best checkpoint, without the n-grams
-        "parameters": finished.parameters,
-        "workers": finished.workers,
-    }
+                write_output(json.dumps(plan_values(event)) + "\n" if as_json else "\n".join(format_plan(event)) + "\n")

@@ -117,17 +117,32 @@ def read_history(run: Path) -> History:
         DataError: a complete line is not an event.
         StorageError: reading failed.
     """
-    path = run / HISTORY_FILE
-    history = History([], [])
-    for number, (_, event) in enumerate(_read_events(path), start=1):
-        where = f"{path}, line {number}"
-        if event.get("event") == "step":
-            history.steps.append(_parse(Step, event, where))
-        elif event.get("event") == "validation":
-            if isinstance(samples := event.get("samples"), list):
-                event["samples"] = tuple(from_dict(Sample, sample, where) for sample in samples)
-            history.validations.append(_parse(Validation, event, where))
-    return history
+    records = HistoryFollower(run).read_new()
+    steps = [record for record in records if isinstance(record, Step)]
+    return History(steps, [record for record in records if isinstance(record, Validation)])
+
+
+class HistoryFollower:
+    """Reads the history of a run while it grows."""
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / HISTORY_FILE
+        self._position = self._lines = 0
+
+    def read_new(self) -> list[Step | Validation]:
+        """The steps and validations in the lines that were completed since the last call; raises as `read_history`."""
+        records: list[Step | Validation] = []
+        for line, event in _read_events(self._path, self._position, self._lines):
+            self._position += len(line) + 1
+            self._lines += 1
+            where = f"{self._path}, line {self._lines}"
+            if event.get("event") == "step":
+                records.append(_parse(Step, event, where))
+            elif event.get("event") == "validation":
+                if isinstance(samples := event.get("samples"), list):
+                    event["samples"] = tuple(from_dict(Sample, sample, where) for sample in samples)
+                records.append(_parse(Validation, event, where))
+        return records
 
 
 def describe_history(history: History) -> dict[str, Any]:
@@ -154,13 +169,13 @@ def _parse(kind: type[Config], event: dict[str, Any], where: str) -> Config:
     return from_dict(kind, {name: value for name, value in event.items() if name in names}, where)
 
 
-def _read_events(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """The complete lines of a history, as bytes and decoded; none if the file does not exist."""
+def _read_events(path: Path, position: int = 0, lines: int = 0) -> list[tuple[bytes, dict[str, Any]]]:
+    """The complete lines of a history after a position, as bytes and decoded; none if the file does not exist."""
     try:
-        *lines, _ = read_bounded(path, _MAX_HISTORY_BYTES).split(b"\n")
+        *new, _ = read_bounded(path, _MAX_HISTORY_BYTES, position).split(b"\n")
     except NoInputError:
         return []
-    return [(line, _parse_event(line, f"{path}, line {number}")) for number, line in enumerate(lines, start=1)]
+    return [(line, _parse_event(line, f"{path}, line {number}")) for number, line in enumerate(new, start=lines + 1)]
 
 
 def _format_event(event: dict[str, Any]) -> str:

@@ -90,6 +90,7 @@ class CorpusRecord:
         training_tokens: number of tokens before the validation text; None in runs of earlier versions, which split the
             tokens instead of the characters or documents.
         validation_targets: number of predicted tokens of the validation text; None in runs of earlier versions.
+        validation_bytes: number of bytes of these tokens; None in runs of earlier versions.
         sha256: of the text.
         has_documents: whether it consists of documents, so that its tokens have a loss mask.
         is_chat: whether these are conversations.
@@ -114,6 +115,7 @@ class CorpusRecord:
     options: CorpusOptions | None = setting(default=None, added_later=True)
     documents: int | None = setting(default=None, bounds=(1, MAX_INTEGER), added_later=True)
     validation_targets: int | None = setting(default=None, bounds=(0, MAX_INTEGER), added_later=True)
+    validation_bytes: int | None = setting(default=None, bounds=(0, MAX_INTEGER), added_later=True)
     validation_files: tuple[str, ...] = setting(default=(), added_later=True)
     files_stamp: str | None = setting(default=None, added_later=True)
 
@@ -128,6 +130,12 @@ class CorpusRecord:
         if self.options is not None:
             return self.options
         return CorpusOptions(format="jsonl") if self.has_documents else CorpusOptions(format="text", separator="")
+
+    def bits_per_byte(self, loss: float | None) -> float | None:
+        """A loss on the validation text, in nats per token, as bits per byte; None: it is not known."""
+        if loss is None or not self.validation_targets or not self.validation_bytes:
+            return None
+        return loss * self.validation_targets / (math.log(2) * self.validation_bytes)
 
     def count_training_tokens(self, validation_split: float) -> int:
         """Number of training tokens of a run with this `validation_split`, which has no effect if it is recorded."""

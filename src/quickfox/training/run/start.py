@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE
 from quickfox.config.model import ngram_config
 from quickfox.data.corpus_writer import EncodedCorpus
-from quickfox.data.dataset import Tokens
+from quickfox.data.dataset import Tokens, count_target_bytes
 from quickfox.data.encoding import Split
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
@@ -177,6 +177,7 @@ def _encode(
     record = dataclasses.replace(
         record,
         validation_targets=tokens[1].num_targets,
+        validation_bytes=count_target_bytes(tokens[1], tokenizer),
         files_stamp=stamp_files([*record.files, *record.validation_files], time.monotonic() - run_context.started),
     )
     if resolved.config_run is not None:
