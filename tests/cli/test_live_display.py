@@ -192,13 +192,14 @@ def read_to_end(screen: int) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize("columns", [20, 100])
-def test_the_live_display_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+@pytest.mark.parametrize(("columns", "rows"), [(20, 40), (100, 40), (100, 20)])
+def test_the_live_display_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, rows: int) -> None:
     import pty
 
     from quickfox.cli.live_display import LiveDisplay
 
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", str(rows))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     screen, terminal = pty.openpty()
@@ -215,6 +216,7 @@ def test_the_live_display_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns
     for word in ("epoch", "validation", "1.7500", "2.1250", "Citizen", "1.8750"):
         assert word in written or columns == 20
     assert "\x1b[31mCitizen" not in written
+    assert any("\u2801" <= character <= "\u28ff" for character in written) == (columns == 100 and rows == 40)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Generator
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -117,8 +117,13 @@ LocalWorkersOption = Annotated[
     ),
 ]
 ReportToOption = Annotated[
-    list[TrackerName] | None,
-    option("--report-to", "Experiment tracker; may be repeated. See docs/training.md. Default: none.", RUN),
+    list[str] | None,
+    option(
+        "--report-to",
+        "Experiment tracker; may be repeated. Default: none.",
+        RUN,
+        metavar="|".join(get_args(TrackerName)),
+    ),
 ]
 ProjectNameOption = Annotated[
     str, option("--project-name", "Project of the run in trackio and wandb. Default: quickfox.", RUN, metavar="NAME")
@@ -214,13 +219,17 @@ def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
     return LiveDisplay()
 
 
-def _open_trackers(names: list[TrackerName], project: str) -> "Trackers | None":
+def _open_trackers(names: list[str], project: str) -> "Trackers | None":
     if not names:
         return None
+    for name in names:
+        if name not in get_args(TrackerName):
+            raise UsageError(f"report_to must be one of {', '.join(get_args(TrackerName))}, not {name!r}", "report_to")
     from quickfox.training.run.trackers import Trackers, check_installed
 
-    check_installed(names)
-    return Trackers(names, project, notify)
+    trackers = cast(list[TrackerName], names)
+    check_installed(trackers)
+    return Trackers(trackers, project, notify)
 
 
 def _start(sources: list[str], request: RunRequest, run_context: RunContext) -> Generator[Event]:
