@@ -1,7 +1,8 @@
 """Records docs/report.png, the report of a run in a browser, and docs/heat.svg, a text colored by `llm score --heat`.
 
-usage: python docs/record_report.py RUN TEXT
-RUN is a run, TEXT a text file of about 20 lines. The browser is that of the tests: Chromium, with Selenium.
+usage: python docs/record_report.py RUN TEXT [UNIT]
+RUN is a run, TEXT a text file of about 20 lines. With the name of a UNIT, it records only docs/unit.svg, the text
+colored by `llm inspect --unit`. The browser is that of the tests: Chromium, with Selenium.
 """
 
 import argparse
@@ -26,7 +27,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", type=Path)
     parser.add_argument("text", type=Path)
+    parser.add_argument("unit", nargs="?")
     options = parser.parse_args()
+    if options.unit is not None:
+        command = f"llm inspect '{options.text}' --model '{options.run}' --unit {options.unit}"
+        save_colored(command, "llm inspect --unit", "unit.svg")
+        return
     with tempfile.TemporaryDirectory() as name:
         page = Path(name) / "report.html"
         run(f"llm report '{options.run}' -o {page}", ROOT)
@@ -34,11 +40,15 @@ def main() -> None:
             browser.open(page.as_uri(), WIDTH)
             picture = browser.picture(WIDTH, HEIGHT, SCALE)
     (ROOT / "docs" / "report.png").write_bytes(picture)
+    save_colored(f"llm score --heat '{options.text}' --model '{options.run}'", "llm score --heat", "heat.svg")
+
+
+def save_colored(command: str, title: str, name: str) -> None:
+    """Saves the colored output of a command as a picture."""
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123
-    colored = run(f"llm score --heat '{options.text}' --model '{options.run}'", ROOT)
-    console.print(Text.from_ansi(colored.replace("\r\n", "\n")))
-    svg = FONTS.sub("", console.export_svg(title="llm score --heat", unique_id="heat"))
-    (ROOT / "docs" / "heat.svg").write_text(svg.replace("Fira Code, ", ""), encoding="utf-8")
+    console.print(Text.from_ansi(run(command, ROOT).replace("\r\n", "\n")))
+    svg = FONTS.sub("", console.export_svg(title=title, unique_id=name.partition(".")[0]))
+    (ROOT / "docs" / name).write_text(svg.replace("Fira Code, ", ""), encoding="utf-8")
 
 
 if __name__ == "__main__":

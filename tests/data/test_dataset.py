@@ -17,6 +17,7 @@ from quickfox.data.corpus_writer import EncodedCorpus, encode_corpus
 from quickfox.data.dataset import (
     Tokens,
     collect_tokens,
+    count_target_bytes,
     open_corpus_tokens,
     remove_tokens,
     split_tokens,
@@ -235,3 +236,12 @@ def test_a_full_disk_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", fail)
     with pytest.raises(StorageError, match="cannot write tokens to a temporary file in "):
         collect_tokens(CHUNKS, np.uint16)
+
+
+def test_bytes_are_those_of_the_predicted_tokens() -> None:
+    tokenizer = CharacterTokenizer(Vocabulary(("a", "ß", "語"))).with_end_of_text()
+    ids = np.array([2, 0, 1, 2, 3, 1], np.uint8)  # 3 is the end of text
+    assert count_target_bytes(Tokens(ids), tokenizer) == 1 + 2 + 3 + 0 + 2
+    mask = np.array([True, True, False, True, True, False])
+    assert count_target_bytes(Tokens(ids, mask), tokenizer) == 1 + 3
+    assert count_target_bytes(Tokens(ids[:0]), tokenizer) == 0

@@ -140,7 +140,8 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeRun, list[dict[str, 
 
     for name in ("wandb", "trackio"):
         library = ModuleType(name)
-        vars(library).update(init=init, Table=SimpleNamespace, Settings=SimpleNamespace, Markdown=str)
+        vars(library).update(init=init, finish=run.finish, Markdown=str)
+        vars(library).update(Table=SimpleNamespace, Settings=SimpleNamespace)
         monkeypatch.setitem(sys.modules, name, library)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     return run, calls

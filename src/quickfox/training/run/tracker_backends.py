@@ -222,7 +222,7 @@ class _TrackioTracker(_RemoteTracker):
 
     def close(self) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            self._run.finish()
+            self._trackio.finish()
 
 
 def _format_sample(sample: Sample) -> str:
