@@ -116,14 +116,10 @@ LocalWorkersOption = Annotated[
         metavar="N",
     ),
 ]
+TRACKERS = get_args(TrackerName)
 ReportToOption = Annotated[
     list[str] | None,
-    option(
-        "--report-to",
-        "Experiment tracker; may be repeated. Default: none.",
-        RUN,
-        metavar="|".join(get_args(TrackerName)),
-    ),
+    option("--report-to", "Experiment tracker; may be repeated. Default: none.", RUN, metavar="|".join(TRACKERS)),
 ]
 ProjectNameOption = Annotated[
     str, option("--project-name", "Project of the run in trackio and wandb. Default: quickfox.", RUN, metavar="NAME")
@@ -149,7 +145,8 @@ def run(
     config: ConfigOption = None,
     keep_tokens: KeepTokensOption = False,
     local_workers: LocalWorkersOption = None,
-    report_to: ReportToOption = None,
+    report_to: TRACKERS = get_args(TrackerName)
+ReportToOption = None,
     project_name: ProjectNameOption = "quickfox",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -223,8 +220,8 @@ def _open_trackers(names: list[str], project: str) -> "Trackers | None":
     if not names:
         return None
     for name in names:
-        if name not in get_args(TrackerName):
-            raise UsageError(f"report_to must be one of {', '.join(get_args(TrackerName))}, not {name!r}", "report_to")
+        if name not in TRACKERS:
+            raise UsageError(f"report_to must be one of {', '.join(TRACKERS)}, not {name!r}", "report_to")
     from quickfox.training.run.trackers import Trackers, check_installed
 
     trackers = cast(list[TrackerName], names)
