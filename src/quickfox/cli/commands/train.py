@@ -145,8 +145,7 @@ def run(
     config: ConfigOption = None,
     keep_tokens: KeepTokensOption = False,
     local_workers: LocalWorkersOption = None,
-    report_to: TRACKERS = get_args(TrackerName)
-ReportToOption = None,
+    report_to: ReportToOption = None,
     project_name: ProjectNameOption = "quickfox",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
