@@ -9,6 +9,7 @@ import argparse
 import http.client
 import json
 import random
+import resource
 import signal
 import statistics
 import subprocess
@@ -39,6 +40,8 @@ class Server:
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline().rstrip().rstrip("/").rpartition(":")[2])
         self.start_seconds = time.perf_counter() - started
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        self.start_processor_seconds = sum(int(each.read_text("ascii").split()[0]) for each in threads) / 1e9
 
     def status(self, name: str) -> int:
         """A number of its /proc/PID/status: VmRSS or VmHWM in KiB, Threads."""
@@ -80,13 +83,15 @@ def complete(connection: http.client.HTTPConnection, **body: Any) -> dict[str, A
 
 
 def measure_start(model: str, rounds: int = 15) -> None:
-    baseline, starts, memory = [], [], 0
+    baseline, starts, processor_ratios, memory = [], [], [], 0
     for _ in range(rounds):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), _processor_seconds_of_children()
         subprocess.run(BASELINE, check=True)
         baseline.append(time.perf_counter() - started)
+        used = _processor_seconds_of_children() - used
         with serving(model) as server:
             starts.append(server.start_seconds)
+            processor_ratios.append(server.start_processor_seconds / used)
             connection = server.connect()
             complete(connection, prompt="The ", max_tokens=LENGTH)
             connection.close()
@@ -95,8 +100,14 @@ def measure_start(model: str, rounds: int = 15) -> None:
         benchmark="serving start", rounds=rounds, seconds=round(statistics.median(starts), 3),
         baseline_seconds=round(statistics.median(baseline), 3),
         ratio=round(statistics.median(a / b for a, b in zip(starts, baseline, strict=True)), 2),
-        peak_memory_mb=round(memory / 1024, 1),
+        processor_ratio=round(statistics.median(processor_ratios), 2), peak_memory_mb=round(memory / 1024, 1),
     )  # fmt: skip
+
+
+def _processor_seconds_of_children() -> float:
+    """Of all child processes that have ended; it hardly depends on what else the machine does."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def measure_latency(model: str, rounds: int = 200) -> None:
@@ -166,8 +177,8 @@ def measure_load(model: str, requests: int, clients: int = 16, seed: int = 1) ->
             for number in range(20)
         }
         connection.close()
-        for number in range(200):  # warm up: memory of threads and caches
-            _send_one(server, random.Random(-number), expected)
+        with ThreadPoolExecutor(clients) as pool:  # warm up: threads and caches
+            list(pool.map(lambda number: _send_one(server, random.Random(-number), expected), range(200)))
         time.sleep(1)
         before = server.status("VmRSS"), server.status("Threads"), server.open_files()
         generator = random.Random(seed)
