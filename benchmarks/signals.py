@@ -128,14 +128,14 @@ class Experiment:
             has_stepped = "saved at step" in messages
             if seconds > (TRAINING_SECONDS if has_stepped else SECONDS):
                 self._fail(f"{where}: {seconds:.2f} s until the end")
-            self._check_files(where)
+            self._check_files(where, is_training=name.startswith("train"))
         return seconds
 
-    def _check_files(self, where: str) -> None:
+    def _check_files(self, where: str, *, is_training: bool) -> None:
         if leftovers := [str(path) for path in self.folder.rglob(".quickfox-*")]:
             self._fail(f"{where}: left {leftovers}")
         for run in (self.folder / "new", self.folder / "again"):
-            if (run / "checkpoints").exists() or (run / "tokenizer.json").exists():
+            if is_training and ((run / "checkpoints").exists() or (run / "tokenizer.json").exists()):
                 try:
                     read_record(run)
                     list_checkpoint_directories(run)

@@ -1,11 +1,11 @@
 """The program: `llm`, or `python -m quickfox`."""
 
-import signal
+import _signal  # `signal` imports enum, during which Ctrl-C would show a traceback
 
 
 def main() -> None:
     """The entry point of the commands `llm` and `quickfox`."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below shows no traceback
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C during the imports below shows no traceback
     from quickfox.cli.app import main as run
 
     run()
