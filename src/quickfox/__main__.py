@@ -1,6 +1,7 @@
 """The program: `llm`, or `python -m quickfox`."""
 
-import _signal  # `signal` imports enum, during which Ctrl-C would show a traceback
+# `signal` itself imports enum, during which Ctrl-C would show a traceback.
+import _signal  # type: ignore[import-not-found]  # it has no types
 
 
 def main() -> None:
