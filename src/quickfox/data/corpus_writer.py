@@ -8,6 +8,7 @@ first token is predicted too.
 
 import hashlib
 import itertools
+import operator
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,9 +23,10 @@ from quickfox.data.dataset import BYTES_IN_MEMORY, loss_mask_path, remove_tokens
 from quickfox.data.encoding import (
     EncodedChunk,
     Split,
+    batch_documents,
     encode_chunks,
     encode_corpus_chunks,
-    encode_document,
+    encode_documents,
     encode_start,
 )
 from quickfox.data.token_file import SHARD_BYTES, ShardWriter, little_endian
@@ -190,12 +192,15 @@ def _write_documents(
     with _Spool(tokenizer.token_dtype) as held_out:
 
         def training_chunks() -> Iterator[EncodedChunk]:
-            for number, document in enumerate(corpus.iter_documents()):
-                writer.documents += 1
-                if split is None or split.is_training(number):
-                    yield encode_document(document, tokenizer, unknown)
-                else:
-                    chunk = encode_document(document, tokenizer, held_out_unknown)
+            for documents in batch_documents(corpus.iter_documents()):
+                first = writer.documents
+                writer.documents += len(documents)
+                are_training = [True] * len(documents) if split is None else split.are_training(first, len(documents))
+                if any(are_training):
+                    yield encode_documents(list(itertools.compress(documents, are_training)), tokenizer, unknown)
+                if not all(are_training):
+                    others = list(itertools.compress(documents, map(operator.not_, are_training)))
+                    chunk = encode_documents(others, tokenizer, held_out_unknown)
                     writer.characters += len(chunk.text)
                     held_out.append(chunk)
 

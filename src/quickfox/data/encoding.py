@@ -1,8 +1,9 @@
 """Encode texts and documents in chunks, in bounded memory, and choose the part of a corpus that is held out."""
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -18,6 +19,10 @@ from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_tex
 if TYPE_CHECKING:  # the readers of all formats, which a plain text does not need
     from quickfox.text.corpus import Corpus
     from quickfox.text.documents import Document
+
+_BATCH_DOCUMENTS = 2**8
+_BATCH_CHARACTERS = 2**18
+"""Limits of a batch of documents; with more of them, collecting garbage costs more than the calls save."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,21 @@ class Split:
         assert self.documents is not None
         return held_out_documents(self.documents, self.training_units, self.random_seed)
 
-    def is_training(self, number: int) -> bool:
-        """Whether a document is one to train on; raises DataError if there are more documents than were counted."""
-        if number >= len(self.held_out_documents):
+    def are_training(self, first: int, count: int) -> list[bool]:
+        """Whether each of `count` documents, from number `first` on, is one to train on.
+
+        Raises:
+            DataError: there are more documents than were counted.
+        """
+        held_out = self.held_out_documents[first : first + count]
+        if len(held_out) < count:
             raise DataError("the corpus changed while it was read: start the run again")
-        return not self.held_out_documents[number]
+        return (~held_out).tolist()
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedChunk:
-    """A chunk of a text or a document, and its tokens; see `Tokens`."""
+    """A chunk of a text, or documents, and its tokens; see `Tokens`."""
 
     text: str
     ids: TokenIds
@@ -74,9 +84,13 @@ def iter_training_texts(corpus: "Corpus", split: Split | None) -> Iterator[str]:
         text, _ = split_chunks(corpus.iter_text(), None if split is None else split.training_units)
         yield from text
         return
-    for number, document in enumerate(corpus.iter_documents()):
-        if split is None or split.is_training(number):
-            yield from (text for text, _ in document.parts)
+    first = 0
+    for documents in batch_documents(corpus.iter_documents()):
+        training = (
+            documents if split is None else itertools.compress(documents, split.are_training(first, len(documents)))
+        )
+        first += len(documents)
+        yield from (text for document in training for text, _ in document.parts)
 
 
 def encode_chunks(
@@ -87,12 +101,37 @@ def encode_chunks(
         yield EncodedChunk(chunk, tokenizer.encode(chunk, unknown), None)
 
 
-def encode_document(document: "Document", tokenizer: Tokenizer, unknown: Counter[str] | None = None) -> EncodedChunk:
-    """Encodes a document and the end-of-text token after it; parts that are only read are not training targets."""
-    parts = [tokenizer.encode(text, unknown) for text, _ in document.parts]
-    is_target = [is_learned for _, is_learned in document.parts]
-    mask = np.repeat([*is_target, document.is_end_learned], [*map(len, parts), 1])
-    return EncodedChunk(document.text, np.concatenate([*parts, start_of_text(tokenizer)]), mask)
+def batch_documents(documents: Iterable["Document"]) -> Iterator[list["Document"]]:
+    """The documents in batches for `encode_documents`, whose calls cost more than those of a short document."""
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        for text, _ in document.parts:
+            characters += len(text)
+        if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def encode_documents(
+    documents: Sequence["Document"], tokenizer: Tokenizer, unknown: Counter[str] | None = None
+) -> EncodedChunk:
+    """Encodes documents, each followed by the end-of-text token; parts that are only read are not training targets."""
+    all_parts = [document.parts for document in documents]
+    texts, is_learned = zip(*itertools.chain.from_iterable(all_parts), strict=True)
+    ids, counts = tokenizer.encode_all(texts, unknown)
+    last_parts = np.cumsum(np.fromiter(map(len, all_parts), np.int64, len(all_parts))) - 1
+    counts[last_parts] += 1  # the end-of-text token, which is learned if the last part is
+    mask = np.repeat(np.array(is_learned), counts)
+    is_end = np.zeros(len(mask), np.bool_)
+    is_end[np.cumsum(counts)[last_parts] - 1] = True
+    all_ids = np.empty(len(mask), tokenizer.token_dtype)
+    all_ids[~is_end] = ids
+    all_ids[is_end] = start_of_text(tokenizer)
+    return EncodedChunk("".join(texts), all_ids, mask)
 
 
 def encode_corpus_chunks(
@@ -108,8 +147,8 @@ def encode_corpus_chunks(
         yield from encode_chunks(corpus.iter_text(), tokenizer, unknown)
         return
     yield encode_start(tokenizer)
-    for document in corpus.iter_documents():
-        yield encode_document(document, tokenizer, unknown)
+    for documents in batch_documents(corpus.iter_documents()):
+        yield encode_documents(documents, tokenizer, unknown)
 
 
 def encode_start(tokenizer: Tokenizer) -> EncodedChunk:

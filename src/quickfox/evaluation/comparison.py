@@ -24,19 +24,17 @@ def block_losses(model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[En
     Args:
         model: the language model.
         tokenizer: its tokenizer.
-        chunks: a plain text, or documents, each a chunk after that of the first end-of-text token.
+        chunks: a plain text, or documents after a first end-of-text token.
 
     Raises:
         DataError: no token can be predicted.
     """
     masks: list[np.ndarray] = []
-    lengths: list[int] = []
 
     def read() -> Iterable[np.ndarray]:
         for chunk in chunks:
             if chunk.loss_mask is not None:
                 masks.append(chunk.loss_mask)
-                lengths.append(len(chunk.ids))
             yield chunk.ids
 
     ids = collect_tokens(read(), tokenizer.token_dtype)
@@ -49,7 +47,7 @@ def block_losses(model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[En
         blocks = (ends - 1) * BLOCKS // max(1, int(ends[-1]))
     else:
         sizes = token_bytes[ids[1:][mask[1:]]]
-        blocks = np.repeat(np.arange(len(lengths)), lengths)[1:][mask[1:]] - 1
+        blocks = np.cumsum(ids == tokenizer.end_of_text)[:-1][mask[1:]] - 1  # the document of each target
     return np.stack([np.bincount(blocks, bits), np.bincount(blocks, sizes)], axis=1)
 
 

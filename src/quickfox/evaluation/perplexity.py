@@ -97,13 +97,15 @@ def evaluate(
 
     def read() -> Iterator[np.ndarray]:
         nonlocal surplus_bytes
+        is_first = True
         for chunk in chunks:
             baseline.add(chunk.text)
             if unknown_token is not None:
-                first_target = 1 if baseline.characters == len(chunk.text) else 0  # not the first token of the text
+                first_target = 1 if is_first else 0  # not the first token of the text
                 surplus_bytes += _count_surplus_bytes(chunk, tokenizer, unknown_token.token_id, first_target)
             if chunk.loss_mask is not None:
                 masks.append(chunk.loss_mask)
+            is_first = is_first and len(chunk.ids) == 0
             yield chunk.ids
 
     ids = collect_tokens(read(), tokenizer.token_dtype)

@@ -11,7 +11,6 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +22,8 @@ DIGEST = "sha256"
 """The last member of an object with a digest of its own."""
 
 _SHOWN_CHARACTERS = 40
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 _NOT_SPACE = re.compile(r"[^ \t\n\r]")
 
@@ -46,14 +47,33 @@ def parse_json(data: bytes, where: str, max_bytes: int = MAX_JSON_BYTES, *, allo
     """
     if len(data) > max_bytes:
         raise DataError(f"{where}: larger than the limit of {max_bytes} bytes")
-    with _translate_json_errors(where):
+    try:
         text = data.decode()
+    except UnicodeDecodeError as error:
+        raise _invalid(error, where) from None
+    return parse_json_text(text, where, max_bytes, allow_surrogates=allow_surrogates)
+
+
+def parse_json_text(text: str, where: str, max_bytes: int = MAX_JSON_BYTES, *, allow_surrogates: bool = False) -> Any:
+    """Decodes a JSON text in characters; arguments and errors are those of `parse_json`."""
+    # A character has at most 4 bytes.
+    if len(text) > max_bytes // 4 and len(text.encode(errors="surrogatepass")) > max_bytes:
+        raise DataError(f"{where}: larger than the limit of {max_bytes} bytes")
+    try:
         if text.startswith("\ufeff"):
             raise DataError("not valid JSON: a byte-order mark (BOM) at its start")
         value = _DECODER.decode(text)
         if not allow_surrogates:
-            json.dumps(value, ensure_ascii=False).encode()  # fails on an unpaired surrogate
+            _check_surrogates(value, text, 0, len(text))
+    except (RecursionError, ValueError, DataError) as error:
+        raise _invalid(error, where) from None
     return value
+
+
+def _check_surrogates(value: Any, text: str, start: int, end: int) -> None:
+    """Raises UnicodeEncodeError if a string of the value that text[start:end] encodes has an unpaired surrogate."""
+    if _SURROGATE.search(text, start, end):  # is rare, and encoding takes as long as decoding
+        json.dumps(value, ensure_ascii=False).encode()
 
 
 def iter_json_array(
@@ -118,7 +138,7 @@ class _JsonText:
         """Consumes a value."""
         self.peek()
         where = f"{self._name}, line {self.line}"
-        with _translate_json_errors(where):
+        try:
             while True:
                 try:
                     value, end = _DECODER.raw_decode(self._text, self._position)
@@ -130,7 +150,9 @@ class _JsonText:
                         raise
                 if len(self._text) - self._position > 2 * self._max_characters:
                     raise DataError(f"larger than the limit of {self._max_characters} bytes")
-            json.dumps(value, ensure_ascii=False).encode()  # fails on an unpaired surrogate
+            _check_surrogates(value, self._text, self._position, end)
+        except (RecursionError, ValueError, DataError) as error:
+            raise _invalid(error, where) from None
         self._advance(end)
         return where, value
 
@@ -154,19 +176,15 @@ class _JsonText:
         return grown
 
 
-@contextmanager
-def _translate_json_errors(where: str) -> Iterator[None]:
-    """Translates the errors of decoding into DataError."""
-    try:
-        yield
-    except RecursionError:
-        raise DataError(f"{where}: not valid JSON: nested too deeply") from None
-    except (json.JSONDecodeError, UnicodeError) as error:
-        raise DataError(f"{where}: not valid JSON: {error}") from None
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
-    except ValueError:  # Python's limit of 4300 digits
-        raise DataError(f"{where}: an integer has too many digits") from None
+def _invalid(error: RecursionError | ValueError | DataError, where: str) -> DataError:
+    """The error of a text that cannot be decoded."""
+    if isinstance(error, RecursionError):
+        return DataError(f"{where}: not valid JSON: nested too deeply")
+    if isinstance(error, json.JSONDecodeError | UnicodeError):
+        return DataError(f"{where}: not valid JSON: {error}")
+    if isinstance(error, DataError):
+        return DataError(f"{where}: {error}")
+    return DataError(f"{where}: an integer has too many digits")  # Python's limit of 4300
 
 
 def read_json(path: Path, *, allow_surrogates: bool = False) -> Any:

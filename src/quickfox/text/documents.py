@@ -7,13 +7,13 @@ are objects of JSON lines or of a JSON array; other members are ignored. Tables 
 Independent of files and tokens.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from quickfox.errors import DataError
-from quickfox.files.json import MAX_JSON_BYTES, iter_json_array, parse_json
+from quickfox.files.json import MAX_JSON_BYTES, iter_json_array, parse_json_text
 
 MAX_LINE_CHARACTERS = MAX_JSON_BYTES
 
@@ -25,11 +25,12 @@ Columns = tuple[str, ...]
 
 TEXT: Columns = ("text",)
 PAIR: Columns = ("prompt", "completion")
+_STANDARD_COLUMNS = (*TEXT, *PAIR)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a table of short rows takes a third longer to read
 class Document:
-    """A text with an end, which is learned if its last part is.
+    """A text with an end, which is learned if its last part is; never changed.
 
     Attributes:
         parts: texts, each with whether it is a training target, as one of them is.
@@ -75,7 +76,7 @@ def iter_lines(chunks: Iterable[str], name: str) -> Iterator[tuple[int, str]]:
         first, *others = chunk.split("\n")
         unfinished.append(first)
         length += len(first)
-        if length > MAX_LINE_CHARACTERS:  # of which a line has at most as many as bytes; parse_json counts those
+        if length > MAX_LINE_CHARACTERS:  # of which a line has at most as many as bytes; parse_json_text counts those
             raise DataError(f"{name}, line {number}: larger than the limit of {MAX_LINE_CHARACTERS} bytes")
         if others:
             for line in ("".join(unfinished), *others[:-1]):
@@ -109,7 +110,7 @@ def iter_json_values(chunks: Iterable[str], name: str) -> Iterator[tuple[str, An
     for number, line in iter_lines(whole, name):
         if line.strip():
             where = f"{name}, line {number}"
-            yield where, parse_json(line.encode(), where)
+            yield where, parse_json_text(line, where)
 
 
 def parse_object(value: Any, columns: Columns | None, where: str) -> Document:
@@ -126,25 +127,25 @@ def parse_object(value: Any, columns: Columns | None, where: str) -> Document:
     if not isinstance(value, dict):
         raise DataError(f'{where}: expected an object such as {{"text": "..."}}')
     columns = columns or find_columns(value, where)
-    if missing := [column for column in columns if column not in value]:
-        raise missing_column(missing[0], value, "key", where)
-    texts = [value[column] for column in columns]
+    try:
+        texts = [value[column] for column in columns]
+    except KeyError as error:
+        raise missing_column(error.args[0], value, "key", where) from None
     for column, text in zip(columns, texts, strict=True):
         if not isinstance(text, str):
             raise DataError(f"{where}: {column!r} must be a string")
     return make_document(texts, where)
 
 
-def find_columns(names: Iterable[str], where: str, kind: str = "key") -> Columns:
+def find_columns(names: Collection[str], where: str, kind: str = "key") -> Columns:
     """The columns among the names of a record: `text`, or `prompt` and `completion`.
 
     Raises:
         DataError: it has neither, or both; the message lists the names.
     """
-    names = list(names)
-    members = [name for name in (*TEXT, *PAIR) if name in names]
-    if members in (list(TEXT), list(PAIR)):
-        return tuple(members)
+    members = tuple([name for name in _STANDARD_COLUMNS if name in names])
+    if members in (TEXT, PAIR):
+        return members
     if "text" in members:
         others = " and ".join(map(repr, members[1:]))
         raise DataError(

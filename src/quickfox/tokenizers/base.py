@@ -19,6 +19,7 @@ from quickfox.errors import DataError
 
 TokenIds = npt.NDArray[np.unsignedinteger[Any]]
 LossMask = npt.NDArray[np.bool_]
+TokenCounts = npt.NDArray[np.int64]
 
 CODE_POINTS = 0x110000
 """Number of Unicode code points, each of which a text may contain."""
@@ -82,6 +83,23 @@ class Tokenizer(ABC):
         Raises:
             DataError: a character cannot be encoded, and `unknown` is not given.
         """
+
+    def encode_all(self, texts: Sequence[str], unknown: Counter[str] | None = None) -> tuple[TokenIds, TokenCounts]:
+        """The token ids of several texts; faster than `encode` of each, if they are short.
+
+        Args:
+            texts: any texts; no token extends over two of them.
+            unknown: as for `encode`.
+
+        Returns:
+            (number of all tokens,) token ids of the texts joined, of `token_dtype`; (number of texts,) the number of
+            tokens of each text.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        ids = [self.encode(text, unknown) for text in texts]
+        return np.concatenate([np.empty(0, self.token_dtype), *ids]), np.fromiter(map(len, ids), np.int64, len(ids))
 
     @abstractmethod
     def with_end_of_text(self) -> Self:

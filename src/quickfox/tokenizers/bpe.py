@@ -99,9 +99,12 @@ class BpeTokenizer(ByteLevelTokenizer):
     def to_json(self) -> dict[str, Any]:
         return self.definition
 
-    def _encode_known(self, text: str) -> npt.ArrayLike:
-        encodings = self._encoder.encode_batch_fast(list(iter_segments([text])), add_special_tokens=False)
-        return [token_id for encoding in encodings for token_id in encoding.ids]
+    def _encode_known(self, texts: Sequence[str]) -> tuple[npt.ArrayLike, Sequence[int]]:
+        segments = [list(iter_segments([text])) for text in texts]
+        encodings = self._encoder.encode_batch_fast(list(itertools.chain(*segments)), add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        counts = map(len, ids)
+        return list(itertools.chain(*ids)), [sum(itertools.islice(counts, len(each))) for each in segments]
 
     def safe_length(self, text: str) -> int:
         pre_tokenizer = self._encoder.pre_tokenizer

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from quickfox.errors import DataError
 from quickfox.text.vocabulary import SURROGATES, describe_characters
-from quickfox.tokenizers.base import TokenIds, Tokenizer
+from quickfox.tokenizers.base import TokenCounts, TokenIds, Tokenizer
 
 SINGLE_BYTES = tuple(bytes([value]) for value in range(256))
 _BYTES_AND_END = (*SINGLE_BYTES, b"")
@@ -28,27 +28,32 @@ class ByteLevelTokenizer(Tokenizer):
     """Base of the byte, word and subword tokenizers."""
 
     @abstractmethod
-    def _encode_known(self, text: str) -> npt.ArrayLike:
-        """The token ids of a text without surrogates."""
+    def _encode_known(self, texts: Sequence[str]) -> tuple[npt.ArrayLike, Sequence[int]]:
+        """The token ids of all texts, which have no surrogates, and the number of tokens of each text."""
 
     @property
     def known_characters(self) -> Container[str]:
         return _EveryCharacter()
 
     def encode(self, text: str, unknown: Counter[str] | None = None) -> TokenIds:
-        return np.asarray(self._encode_known(_without_surrogates(text, unknown)), self.token_dtype)
+        return self.encode_all([text], unknown)[0]
+
+    def encode_all(self, texts: Sequence[str], unknown: Counter[str] | None = None) -> tuple[TokenIds, TokenCounts]:
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError:
+            texts = [_without_surrogates(text, unknown) for text in texts]
+        ids, counts = self._encode_known(texts)
+        return np.asarray(ids, self.token_dtype), np.asarray(counts, np.int64)
 
 
 def _without_surrogates(text: str, unknown: Counter[str] | None) -> str:
     """The text without surrogates, counted in `unknown`; raises DataError if there are any and `unknown` is None."""
-    try:
-        text.encode()
-        return text
-    except UnicodeEncodeError:
-        surrogates = Counter(character for character in text if ord(character) in SURROGATES)
-    if unknown is None:
+    surrogates = Counter(character for character in text if ord(character) in SURROGATES)
+    if surrogates and unknown is None:
         raise DataError(f"the text has unpaired surrogates: {describe_characters(surrogates)}")
-    unknown.update(surrogates)
+    if unknown is not None:
+        unknown.update(surrogates)
     return "".join(character for character in text if ord(character) not in SURROGATES)
 
 
@@ -72,5 +77,7 @@ class ByteTokenizer(ByteLevelTokenizer):
     def to_json(self) -> dict[str, Any]:
         return {}
 
-    def _encode_known(self, text: str) -> npt.ArrayLike:
-        return np.frombuffer(text.encode(), np.uint8)
+    def _encode_known(self, texts: Sequence[str]) -> tuple[npt.ArrayLike, Sequence[int]]:
+        text = "".join(texts)
+        counts = [len(each) if text.isascii() else len(each.encode()) for each in texts]
+        return np.frombuffer(text.encode(), np.uint8), counts

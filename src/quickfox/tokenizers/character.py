@@ -7,7 +7,7 @@ The last token stands for all unknown characters; files of format version 1 have
 """
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from quickfox.errors import DataError
 from quickfox.text.vocabulary import Vocabulary, code_points, describe_characters
-from quickfox.tokenizers.base import TokenIds, Tokenizer, UnknownToken
+from quickfox.tokenizers.base import TokenCounts, TokenIds, Tokenizer, UnknownToken
 
 _UNKNOWN_BYTES = "\ufffd".encode()
 
@@ -81,6 +81,16 @@ class CharacterTokenizer(Tokenizer):
                 return np.where(is_known, ids, self.unknown_token.token_id).astype(self.token_dtype)
             ids = ids[is_known]
         return ids.astype(self.token_dtype, copy=False)
+
+    def encode_all(self, texts: Sequence[str], unknown: Counter[str] | None = None) -> tuple[TokenIds, TokenCounts]:
+        text = "".join(texts)
+        missing: Counter[str] | None = None if unknown is None else Counter()
+        ids = self.encode(text, missing)
+        if len(ids) < len(text):  # unknown characters are skipped
+            return super().encode_all(texts, unknown)
+        if unknown is not None and missing:
+            unknown.update(missing)
+        return ids, np.fromiter(map(len, texts), np.int64, len(texts))
 
     def with_unknown_token(self, counts: Counter[str]) -> Self:
         """The same tokenizer with an unknown token for texts like one in which each character occurs `counts` times."""

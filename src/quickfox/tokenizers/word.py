@@ -6,6 +6,7 @@ A single space before a word is part of it, as in the tokenizer of GPT-2 (Radfor
 one token and the concatenated words are the text.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -77,16 +78,19 @@ class WordTokenizer(ByteLevelTokenizer):
     def _ids(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.words, start=len(SINGLE_BYTES))}
 
-    def _encode_known(self, text: str) -> npt.ArrayLike:
+    def _encode_known(self, texts: Sequence[str]) -> tuple[npt.ArrayLike, Sequence[int]]:
         ids: list[int] = []
-        for segment in iter_segments([text]):
-            for word in _WORD.findall(segment):
-                known = self._ids.get(word)
-                if known is None:
-                    ids.extend(word.encode())
-                else:
-                    ids.append(known)
-        return ids
+        ends = [0]
+        for text in texts:
+            for segment in iter_segments([text]):
+                for word in _WORD.findall(segment):
+                    known = self._ids.get(word)
+                    if known is None:
+                        ids.extend(word.encode())
+                    else:
+                        ids.append(known)
+            ends.append(len(ids))
+        return ids, [end - start for start, end in itertools.pairwise(ends)]
 
 
 def build_word_tokenizer(segments: Iterable[str], vocabulary_size: int, min_count: int = 1) -> WordTokenizer:
