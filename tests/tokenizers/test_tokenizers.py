@@ -1,5 +1,6 @@
 """Properties of every tokenizer: round trips of any text, as a whole or token by token."""
 
+import itertools
 from collections import Counter
 from typing import get_args
 
@@ -44,6 +45,17 @@ def test_round_trip_of_any_text(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert all(character in tokenizer.known_characters for character in text)
+
+
+@every_kind
+@given(texts=st.lists(st.one_of(TEXTS, st.just("\ud800a")), max_size=5))
+def test_several_texts_are_encoded_as_each_by_itself(tokenizer: Tokenizer, texts: list[str]) -> None:
+    unknown, expected_unknown = Counter[str](), Counter[str]()
+    ids, counts = tokenizer.encode_all(texts, unknown)
+    expected = [tokenizer.encode(text, expected_unknown).tolist() for text in texts]
+    assert (ids.dtype, ids.tolist()) == (tokenizer.token_dtype, list(itertools.chain(*expected)))
+    assert counts.tolist() == [len(each) for each in expected]
+    assert unknown == expected_unknown
 
 
 @every_byte_level

@@ -61,7 +61,8 @@ class Split:
         held_out = self.held_out_documents[first : first + count]
         if len(held_out) < count:
             raise DataError("the corpus changed while it was read: start the run again")
-        return (~held_out).tolist()
+        are_training: list[bool] = (~held_out).tolist()
+        return are_training
 
 
 @dataclass(frozen=True, eq=False)
