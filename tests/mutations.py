@@ -55,7 +55,8 @@ STATE = TrainingState(
         "carried.h": np.ones((2, 3), np.float32),
         "raw.empty": np.zeros((0, 4), np.float32),
     },
-    state=to_dict(Progress(step=STEP, total_steps=40, loss_sum=1.5, loss_count=1, running_loss=1.5)),
+    state=to_dict(Progress(step=STEP, total_steps=40, loss_sum=1.5, loss_count=1, running_loss=1.5))
+    | {"exponents": [0.5, 0.5]},  # as JSON has them
 )
 RECORD = RunRecord(
     model=CONFIG,

@@ -81,7 +81,11 @@ def test_round_trip_of_a_training_state(directory: Path) -> None:
 
 def test_files_of_a_checkpoint(directory: Path) -> None:
     assert {path.name for path in directory.iterdir()} == {*MODEL_FILES, *TRAINING_FILES, "manifest.json"}
-    assert json.loads((directory / "config.json").read_bytes()) == dataclasses.asdict(CONFIG) | {"ngrams": []}
+    assert json.loads((directory / "config.json").read_bytes()) == dataclasses.asdict(CONFIG) | {
+        "ngrams": [],
+        "exponents": [0.5, 0.5],
+        "exponents_adapt": True,
+    }
     assert json.loads((directory / "generation_config.json").read_bytes()) == {"temperature": 0.8}
 
 

@@ -1,7 +1,8 @@
-"""Manifests: only the exact bytes that the program writes are accepted."""
+"""Manifests: only the exact bytes that the program writes are accepted; files are checked against them."""
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutations import flip_bit
-from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest, parse_manifest
+from quickfox.checkpoints.manifest import (
+    MODEL_FILES,
+    TRAINING_FILES,
+    Manifest,
+    digest,
+    format_manifest,
+    parse_manifest,
+    read_verified,
+    verified_meanwhile,
+)
 from quickfox.errors import DataError
 from quickfox.files.json import format_json
 
@@ -120,3 +130,55 @@ def test_other_bytes_are_refused(content: bytes, change: tuple[bytes, bytes]) ->
 def test_invalid_manifests(data: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         parse_manifest(data, "file")
+
+
+# Files ----------------------------------------------------------------------------------------------------
+
+CONTENT = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory with the files of FILES: one is as listed there, the others are not."""
+    (tmp_path / "intact").write_bytes(CONTENT)
+    (tmp_path / "damaged").write_bytes(flip_bit(CONTENT, len(CONTENT) // 2))
+    (tmp_path / "short").write_bytes(CONTENT[:-1])
+    return tmp_path
+
+
+FILES = dict.fromkeys(("intact", "damaged", "short", "missing"), digest(CONTENT))
+
+
+def test_an_intact_file_is_read(directory: Path) -> None:
+    assert read_verified(directory, "intact", FILES, len(CONTENT)) == CONTENT
+    with verified_meanwhile(directory, "intact", FILES, len(CONTENT)) as data:
+        assert data == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("short", "1048575 bytes, but the manifest says 1048576"), ("missing", "missing")]
+)
+def test_a_file_of_another_size_is_not_parsed(directory: Path, name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_verified(directory, name, FILES, len(CONTENT))
+    with pytest.raises(DataError, match=message), verified_meanwhile(directory, name, FILES, len(CONTENT)):
+        pytest.fail("parsed")
+
+
+def test_a_damaged_file_is_an_error_once_it_is_parsed(directory: Path) -> None:
+    with pytest.raises(DataError, match="its sha256 does not match"):
+        read_verified(directory, "damaged", FILES, len(CONTENT))
+    was_parsed = False
+    with (
+        pytest.raises(DataError, match="its sha256 does not match"),
+        verified_meanwhile(directory, "damaged", FILES, len(CONTENT)) as data,
+    ):
+        was_parsed = len(data) == len(CONTENT)
+    assert was_parsed
+
+
+@pytest.mark.parametrize(("name", "message"), [("intact", "an error of the parser"), ("damaged", "its sha256")])
+def test_damage_is_reported_in_place_of_an_error_of_the_parser(directory: Path, name: str, message: str) -> None:
+    """Which is reported as it is if the content is that of the manifest."""
+    with pytest.raises(DataError, match=message), verified_meanwhile(directory, name, FILES, len(CONTENT)):
+        raise DataError("an error of the parser")

@@ -235,11 +235,16 @@ NGRAM_SETTINGS = ("architecture", "vocabulary_size", "threads", "ngram_order")
 """The settings of a model and of its training that an n-gram model alone has; the others are those of a network."""
 
 
+SETTINGS_OF_TEXT = ("ngrams", "exponents", "exponents_adapt")
+"""The settings of a model that its text decides; nobody chooses them."""
+
+
 def describe_model(bundle: ModelBundle) -> dict[str, Any]:
     """What a model is, ready for JSON: its settings, size, losses, recommended sampling settings and tokenizer."""
     config = bundle.config
     settings = {name: value for name, value in to_dict(config).items() if config.has_network or name in NGRAM_SETTINGS}
-    settings.pop("ngrams", None)  # the numbers of n-grams are no setting
+    for name in SETTINGS_OF_TEXT:
+        settings.pop(name, None)
     return {
         "settings": settings,
         "ngrams": list(config.ngrams),

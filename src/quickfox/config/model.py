@@ -18,7 +18,9 @@ MAX_LAYERS = 64
 MAX_CONTEXT = 2**16
 MAX_NGRAM_ORDER = 16
 MAX_NGRAM_COUNT = 2**31 - 1
+MAX_EXPONENT = 1.5
 """Upper bounds of the settings of a model, which also limit what a damaged file can allocate."""
+DEFAULT_EXPONENTS = 0.5, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class ModelConfig:
             empty: no tables.
         ngram_gate: order of the n-gram tables that the network's output layer reads, the length of `ngrams` unless
             there are no tables yet; 0: the network does not read them.
+        exponents: of the network and of the n-gram model in their mixture, before the first token of a text (see
+            `models/mixture.py`).
+        exponents_adapt: whether the tokens of a text change its exponents.
 
     Raises:
         UsageError: a value is outside its range, or does not fit the architecture.
@@ -53,6 +58,8 @@ class ModelConfig:
     tied_embeddings: bool = setting(default=False, added_later=True)
     ngrams: tuple[int, ...] = setting(default=(), added_later=True)
     ngram_gate: int = setting(default=0, bounds=(0, MAX_NGRAM_ORDER), added_later=True)
+    exponents: tuple[float, float] = setting(default=DEFAULT_EXPONENTS, added_later=True)
+    exponents_adapt: bool = setting(default=True, added_later=True)
 
     @property
     def has_network(self) -> bool:
@@ -64,6 +71,11 @@ class ModelConfig:
         self._check_sizes()
         self._check_ngrams()
         self._check_ngram_gate()
+        for exponent in self.exponents:
+            if not 0 <= exponent <= MAX_EXPONENT:
+                raise UsageError(
+                    f"exponents must be numbers from 0 to {MAX_EXPONENT}, not {reprlib.repr(exponent)}", "exponents"
+                )
         if self.architecture in ATTENTION_ARCHITECTURES:
             self._check_attention()
         elif self.num_heads != 1:

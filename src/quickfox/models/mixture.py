@@ -8,15 +8,22 @@ E the mean under p, and n the number of tokens read before,
 
     (a, b) <- (a, b) - eta (E[x] - x(token)) METRIC,    eta = max(1 / (n + PRIOR_TOKENS), MIN_RATE),
 
-so that the mixture depends on the text read so far and needs no tuning (as in Mahoney 2005, "Adaptive weighing of
-context models for lossless data compression"). METRIC has a larger rate for a - b than for a + b. Measured against the
-linear mixture w p_network + (1 - w) p_ngram in benchmarks/LOG.md. A network with an n-gram gate reads the n-gram model
-too, to compute p_network (see `ngram.gate`).
+so that the mixture depends on the text read so far (as in Mahoney 2005, "Adaptive weighing of context models for
+lossless data compression"). Each text begins with the exponents that fit the validation text (`fit_exponents`). They
+stay the same in a model of documents: the tokens of a prompt, which the network has not learned to predict, would
+change them for the completion. METRIC has a larger rate for a - b than for a + b. Measured against the linear mixture
+w p_network + (1 - w) p_ngram in benchmarks/LOG.md. A network with an n-gram gate reads the n-gram model too, to compute
+p_network (see `ngram.gate`).
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from quickfox.config.model import DEFAULT_EXPONENTS, MAX_EXPONENT
 from quickfox.models.language_model import LanguageModel, LayerState, NetworkLanguageModel, State, TokenExclusion
+from quickfox.models.losses import cross_entropy
 from quickfox.models.ngram.model import NgramLanguageModel
 
 PRIOR_TOKENS = 64
@@ -24,7 +31,8 @@ MIN_RATE = 0.004
 RATE_OF_SUM, RATE_OF_DIFFERENCE = 0.25, 1.0
 _OWN, _OTHER = (RATE_OF_SUM + RATE_OF_DIFFERENCE) / 2, (RATE_OF_SUM - RATE_OF_DIFFERENCE) / 2
 METRIC = np.array([[_OWN, _OTHER], [_OTHER, _OWN]], np.float32)
-MAX_EXPONENT = 1.5
+_MAX_FIT_STEPS = 20
+_FIT_TOLERANCE = 1e-3
 FIXED = np.inf
 """In place of the number of tokens read before: the exponents of that text do not change."""
 
@@ -40,14 +48,19 @@ class MixtureLanguageModel:
         network: NetworkLanguageModel,
         ngram: NgramLanguageModel,
         vocabulary_size: int,
+        exponents: tuple[float, float] = DEFAULT_EXPONENTS,
+        *,
+        adapts: bool = True,
     ) -> None:
         self.context = network.context
         self._network = network
         self._ngram = ngram
         self._vocabulary_size = vocabulary_size
+        self._exponents = exponents
+        self._adapts = adapts
 
     def initial_state(self, batch_size: int) -> State:
-        mixing = initial_mixing(batch_size, self._vocabulary_size)
+        mixing = initial_mixing(batch_size, self._vocabulary_size, self._exponents, adapts=self._adapts)
         return (*self._network.initial_state(batch_size), *self._ngram.initial_state(batch_size), mixing)
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
@@ -80,18 +93,24 @@ def fix_exponents(model: LanguageModel, state: State, rows: np.ndarray | slice =
     return (*other_layers, (exponents, count, *features))
 
 
-def initial_mixing(batch_size: int, vocabulary_size: int) -> LayerState:
-    """The state of the mixture before any token.
+def initial_mixing(
+    batch_size: int,
+    vocabulary_size: int,
+    exponents: tuple[float, float] = DEFAULT_EXPONENTS,
+    *,
+    adapts: bool = True,
+) -> LayerState:
+    """The state of the mixture before any token, with these (a, b), which adapt to the text or not.
 
     Returns:
         (a, b) (B, 2); the number of tokens read, or FIXED, (B,); x of each possible next token, log p_network up to a
         constant and log p_ngram, (B, V) each; E[x] (B, 2); all float32. x and E[x] are zeros, so that the first token
         read, which was not predicted, does not move a and b.
     """
-    exponents = np.full((batch_size, 2), 0.5, np.float32)
     zeros = np.zeros((batch_size, 2), np.float32)
+    count = np.full(batch_size, 0 if adapts else FIXED, np.float32)
     features = np.zeros((batch_size, vocabulary_size), np.float32)
-    return exponents, zeros[:, 0], features, features, zeros
+    return np.tile(np.array(exponents, np.float32), (batch_size, 1)), count, features, features, zeros
 
 
 def mix(
@@ -166,6 +185,65 @@ def _bound(exponents: np.ndarray) -> np.ndarray:
     exponents = exponents - excess[:, ::-1] * np.float32(_OTHER / _OWN)
     bounded: np.ndarray = np.minimum(np.maximum(exponents, 0), np.float32(MAX_EXPONENT))
     return bounded
+
+
+class Predictions(NamedTuple):
+    """What both models predict of N tokens.
+
+    Attributes:
+        network_logits: (N, V) float32.
+        ngram_log_probs: (N, V) float32.
+        targets: (N,) integers, the tokens.
+    """
+
+    network_logits: np.ndarray
+    ngram_log_probs: np.ndarray
+    targets: np.ndarray
+
+
+def fit_exponents(predictions: Sequence[Predictions]) -> tuple[float, float]:
+    """The exponents (a, b) in [0, MAX_EXPONENT] with the least cross-entropy of tokens, the same for all of them.
+
+    The cross-entropy is convex in (a, b). Newton's method, in which an exponent at its bound does not move further and
+    a step that does not lower the cross-entropy is halved, finds its minimum in a few steps. A small quadratic term
+    keeps exponents on which the tokens do not depend at DEFAULT_EXPONENTS.
+    """
+    exponents = np.array(DEFAULT_EXPONENTS)
+    loss, slope, curvature = _fit_derivatives(exponents, predictions)
+    for _ in range(_MAX_FIT_STEPS):
+        is_free = ((exponents > 0) | (slope < 0)) & ((exponents < MAX_EXPONENT) | (slope > 0))
+        if not is_free.any():
+            break
+        step = np.zeros(2)
+        step[is_free] = np.linalg.solve(curvature[np.ix_(is_free, is_free)], slope[is_free])
+        while np.abs(step).max() > _FIT_TOLERANCE:
+            moved = np.clip(exponents - step, 0, MAX_EXPONENT)
+            moved_loss, slope, curvature = _fit_derivatives(moved, predictions)
+            if moved_loss < loss:
+                exponents, loss = moved, moved_loss
+                break
+            step /= 2
+        else:
+            break
+    a, b = exponents.tolist()
+    return a, b
+
+
+def _fit_derivatives(exponents: np.ndarray, predictions: Sequence[Predictions]) -> tuple[float, np.ndarray, np.ndarray]:
+    """What `fit_exponents` minimizes, its gradient (2,) and its Hessian matrix (2, 2), float64."""
+    distance = exponents - DEFAULT_EXPONENTS
+    loss, slope, curvature = float(distance @ distance) / 2, distance, np.eye(2)  # of the quadratic term
+    for network, ngram, targets in predictions:
+        tokens = np.arange(len(targets))
+        logits = network * np.float32(exponents[0]) + ngram * np.float32(exponents[1])
+        loss += float(cross_entropy(logits, targets).sum())
+        probs = softmax(logits)
+        # x - E[x] of both models, (N, V) each.
+        deviations = [model - (probs * model).sum(axis=-1, keepdims=True) for model in (network, ngram)]
+        slope = slope - [float(each[tokens, targets].sum(dtype=np.float64)) for each in deviations]
+        weighted = [probs * each for each in deviations]
+        curvature = curvature + [[float(np.vdot(p, q)) for q in deviations] for p in weighted]
+    return loss, slope, curvature
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -61,4 +61,4 @@ def _build_complete(config: ModelConfig, parameters: Mapping[str, np.ndarray], t
         network = ParallelNetwork(network, threads)
     if ngram is None:
         return network
-    return MixtureLanguageModel(network, ngram, config.vocabulary_size)
+    return MixtureLanguageModel(network, ngram, config.vocabulary_size, config.exponents, adapts=config.exponents_adapt)

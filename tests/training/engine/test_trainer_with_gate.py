@@ -122,7 +122,8 @@ def test_the_losses_are_those_of_evaluation(trained: Trained) -> None:
     """The gate reads the tables of the whole training text there, and in the network alone it reads none."""
     trainer = trained.trainer
     tables, parameters = tables_of(trainer), trainer.model_tensors()
-    mixture = build_language_model(dataclasses.replace(MODEL, ngrams=tables.ngrams), parameters | tables.tensors)
+    config = dataclasses.replace(MODEL, ngrams=tables.ngrams, exponents=trainer.progress.exponents)
+    mixture = build_language_model(config, parameters | tables.tensors)
     alone = build_language_model(MODEL, parameters)
     last = validations(trained.events)[-1]
     assert last.validation_loss == pytest.approx(measure_loss(mixture, VALIDATION)[0], abs=1e-4)

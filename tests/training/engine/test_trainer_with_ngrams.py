@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quickfox.config.model import ModelConfig
+from quickfox.config.model import DEFAULT_EXPONENTS, ModelConfig
 from quickfox.data.dataset import Tokens
 from quickfox.errors import StorageError
 from quickfox.training.engine import ngrams as ngrams_module
@@ -113,6 +113,7 @@ def test_a_restored_trainer_with_tables_reports_none_and_ends_the_same() -> None
     resumed_events = run(resumed)
     assert not [event for event in resumed_events if isinstance(event, NgramsEstimated)]
     assert history(resumed_events) == history(events)[1:]
+    assert resumed.progress.exponents == whole.progress.exponents != DEFAULT_EXPONENTS
     assert_same_tensors(resumed, whole)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quickfox.config.model import ModelConfig
+from quickfox.config.model import DEFAULT_EXPONENTS, ModelConfig
 from quickfox.data.dataset import Tokens
 from quickfox.evaluation.perplexity import measure_loss
 from quickfox.models.language_model import LanguageModel
@@ -52,11 +52,14 @@ def measure(
     ).loss()
 
 
-def numpy_model(model: ModelConfig, tables: NgramTables | None) -> LanguageModel:
-    """The same model in NumPy."""
+def numpy_model(
+    model: ModelConfig, tables: NgramTables | None, exponents: tuple[float, float] = DEFAULT_EXPONENTS
+) -> LanguageModel:
+    """The same model in NumPy, whose mixture begins with these exponents."""
     if tables is None:
         return build_language_model(model, weights_of(model))
-    return build_language_model(dataclasses.replace(model, ngrams=tables.ngrams), weights_of(model) | tables.tensors)
+    config = dataclasses.replace(model, ngrams=tables.ngrams, exponents=exponents)
+    return build_language_model(config, weights_of(model) | tables.tensors)
 
 
 def loss_with_carried_state(model: LanguageModel, tokens: Tokens) -> float:
@@ -83,7 +86,7 @@ def test_one_segment_has_the_losses_of_the_whole_text(model: ModelConfig, length
     tokens, tables = validation_text(length, masked=masked), estimate()
     measured = measure(model, tokens, tables)
     assert measured is not None
-    mixture, network = numpy_model(model, tables), numpy_model(model, None)
+    mixture, network = numpy_model(model, tables, measured.exponents), numpy_model(model, None)
     assert measured.loss == exactly(loss_with_carried_state(mixture, tokens))
     assert measured.loss == exactly(measure_loss(mixture, tokens)[0])
     assert measured.network_loss == exactly(loss_with_carried_state(network, tokens))
@@ -96,10 +99,14 @@ def test_several_segments_have_the_loss_of_evaluation(model: ModelConfig, masked
     tokens, tables = validation_text(SEVERAL_SEGMENTS, masked=masked), estimate()
     measured = measure(model, tokens, tables)
     assert measured is not None
-    mixture, network = (measure_loss(numpy_model(model, each), tokens)[0] for each in (tables, None))
+    mixture, network = (
+        measure_loss(numpy_model(model, each, measured.exponents), tokens)[0] for each in (tables, None)
+    )
     assert measured.loss == pytest.approx(mixture, abs=0.005)
     assert measured.network_loss == pytest.approx(network, abs=0.005)
     assert measured.loss < measured.network_loss - 0.05
+    default, _ = measure_loss(numpy_model(model, tables), tokens)
+    assert mixture < default - 0.01, "the fitted exponents are better than those of a model without any"
 
 
 @pytest.mark.parametrize("model", [LSTM, GATED], ids=["lstm", "lstm with a gate"])

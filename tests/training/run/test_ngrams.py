@@ -26,6 +26,7 @@ from run_driver import (
 import quickfox
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import list_checkpoint_directories
+from quickfox.config.model import DEFAULT_EXPONENTS
 from quickfox.errors import UsageError
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.training.engine.events import Event, NgramsEstimated, RunInterrupted, StepsCompleted, Validated
@@ -52,7 +53,7 @@ def reports(events: Iterable[Event]) -> list[NgramsEstimated]:
 def assert_same_files(folder: Path, expected: Path) -> None:
     """The same last checkpoint byte for byte, and the same history."""
     assert outcome(folder) == outcome(expected)
-    for name in ("model.safetensors", "training.safetensors"):
+    for name in ("config.json", "model.safetensors", "training.safetensors"):
         assert (last_checkpoint(folder) / name).read_bytes() == (last_checkpoint(expected) / name).read_bytes()
 
 
@@ -63,6 +64,7 @@ def test_the_tables_are_those_of_the_training_text(tmp_path: Path, order: int) -
     ids = model.tokenizer.encode(TRAINING_TEXT)
     expected = estimate_ngrams(ids, model.config.vocabulary_size, order, MAX_NGRAMS)
     assert model.config.ngrams == expected.ngrams
+    assert model.config.exponents != DEFAULT_EXPONENTS  # fitted in the validation
     for name, tensor in expected.tensors.items():
         np.testing.assert_array_equal(model.parameters[name], tensor)
     (report,) = reports(events)

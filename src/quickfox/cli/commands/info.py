@@ -231,9 +231,9 @@ def _flatten(value: Any, name: str = "") -> Rows:
 
 def _is_shown(setting: str, *, has_network: bool) -> bool:
     """Whether a setting of a model or of its training has a row; the numbers of n-grams have one of their own."""
-    from quickfox.checkpoints.checkpoint import NGRAM_SETTINGS
+    from quickfox.checkpoints.checkpoint import NGRAM_SETTINGS, SETTINGS_OF_TEXT
 
-    return setting != "ngrams" and (has_network or setting in NGRAM_SETTINGS)
+    return setting not in SETTINGS_OF_TEXT and (has_network or setting in NGRAM_SETTINGS)
 
 
 def _format_ngrams(ngrams: Sequence[int]) -> str:

@@ -4,6 +4,8 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from quickfox.config.model import DEFAULT_EXPONENTS
+from quickfox.config.schema import setting
 from quickfox.errors import DivergedError
 from quickfox.training.distributed.messaging import LOST_SECONDS
 
@@ -31,6 +33,7 @@ class Progress:
         validation_loss, best_validation_loss: nats per token; None before the first validation or without a
             validation text.
         validations_without_improvement: since the best one.
+        exponents: of the mixture with n-grams, as of the last validation (see `ModelConfig.exponents`).
         seconds: wall time of the run, interruptions excluded; set when a checkpoint is made.
         timed_steps, timed_seconds: number and duration of the timed steps, without start-up, validation and saving.
     """
@@ -44,6 +47,7 @@ class Progress:
     validation_loss: float | None = None
     best_validation_loss: float | None = None
     validations_without_improvement: int = 0
+    exponents: tuple[float, float] = setting(default=DEFAULT_EXPONENTS, added_later=True)
     seconds: float = 0.0
     timed_steps: int = 0
     timed_seconds: float = 0.0

@@ -214,6 +214,7 @@ class Trainer:
         measured = self.validation.loss(self._stop_requested)
         if measured is not None:
             check_finite(measured.network_loss, progress.step, self.config.learning_rate)
+            progress.exponents = measured.exponents
         is_best = progress.record_validation(measured.loss if measured else None)
         return Validated(
             **self._status(),

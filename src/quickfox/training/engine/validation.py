@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from quickfox.config.model import ModelConfig
+from quickfox.config.model import DEFAULT_EXPONENTS
 from quickfox.data.batching import ValidationWindow, count_validation_segments, iter_validation_windows
 from quickfox.data.dataset import Tokens
-from quickfox.models.language_model import Prior, replace_first
+from quickfox.models.language_model import LayerState, Prior, replace_first
 from quickfox.models.losses import cross_entropy as mixture_cross_entropy
-from quickfox.models.mixture import initial_mixing, mix
-from quickfox.models.ngram.model import NgramLanguageModel
+from quickfox.models.mixture import Predictions, fit_exponents, initial_mixing, mix
 from quickfox.tokenizers.base import UnknownToken
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.progress import ValidationStoppedError
@@ -29,6 +28,8 @@ from quickfox.training.networks.network import Network, PriorTensors, State
 
 VALIDATION_SEGMENTS = 64
 VALIDATION_WARM_UP = 256  # tokens, at least; in practice a recurrent state depends on fewer
+FIT_WARM_UP, FIT_TOKENS = 64, 128  # of each segment: read first, and then fitted by the exponents of the mixture
+_MAX_FIT_LOGITS = 2**24  # of all fitted tokens together, or some of them are left out: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class ValidationLoss:
     Attributes:
         loss: of the model: the mixture, or the network if there are no n-gram tables.
         network_loss: of the network alone, without its n-gram gate.
+        exponents: with which the mixture begins each text, fitted to tokens at the start of each segment.
     """
 
     loss: float
     network_loss: float
+    exponents: tuple[float, float] = DEFAULT_EXPONENTS
 
 
 class Validation:
@@ -80,14 +83,17 @@ class Validation:
         if self.tokens.num_targets == 0:
             return None
 
+        exponents = self._fit_exponents() if self._ngrams else DEFAULT_EXPONENTS
+
         def poll(sums: tuple[float, float]) -> tuple[float, float]:
             if stop_requested():
                 raise ValidationStoppedError
             return sums
 
-        *_, (total, mixture_total) = map(poll, self._running_sums())
+        *_, (total, mixture_total) = map(poll, self._running_sums(exponents))
         network_loss = total / self.tokens.num_targets
-        return ValidationLoss(mixture_total / self.tokens.num_targets if self._ngrams else network_loss, network_loss)
+        loss = mixture_total / self.tokens.num_targets if self._ngrams else network_loss
+        return ValidationLoss(loss, network_loss, exponents)
 
     def estimate_seconds(self) -> float:
         """An estimate of the seconds that `loss` takes, from its second and third window, as the first one is slower.
@@ -96,37 +102,98 @@ class Validation:
         """
         if self.tokens.num_targets == 0:
             return 0.0
-        sums = self._running_sums()
+        sums = self._running_sums(DEFAULT_EXPONENTS)
         next(sums)
         started = time.perf_counter()
         measured = sum(1 for _ in itertools.islice(sums, 2))
         seconds = time.perf_counter() - started
-        return sum(1 for _ in self._windows()) * seconds / measured if measured else 0.0
+        windows = sum(1 for _ in self._windows()) + (sum(1 for _ in self._fit_windows()) if self._ngrams else 0)
+        return windows * seconds / measured if measured else 0.0
 
     def _windows(self) -> Iterator[ValidationWindow]:
-        tokens = self.tokens
-        return iter_validation_windows(tokens.ids, VALIDATION_SEGMENTS, self._window, self._warm_up(), tokens.loss_mask)
+        tokens, segments = self.tokens, self._num_segments()
+        return iter_validation_windows(tokens.ids, segments, self._window, self._warm_up(), tokens.loss_mask)
+
+    def _fit_windows(self) -> Iterator[ValidationWindow]:
+        """The first tokens of each segment, read from the initial state, in windows of the same shape as the others."""
+        tokens, segments = self.tokens, self._num_segments()
+        windows = iter_validation_windows(tokens.ids, segments, self._window, 0, tokens.loss_mask)
+        return itertools.islice(windows, -(-(FIT_WARM_UP + FIT_TOKENS) // self._window))
+
+    def _num_segments(self) -> int:
+        return count_validation_segments(len(self.tokens), VALIDATION_SEGMENTS, self._warm_up())
 
     def _warm_up(self) -> int:
         """A multiple of the window."""
         return -(-max(VALIDATION_WARM_UP, self._network.config.context or 0) // self._window) * self._window
 
-    def _running_sums(self) -> Iterator[tuple[float, float]]:
-        """After each window, the sums of the losses of the network and of the mixture so far."""
-        segments = count_validation_segments(len(self.tokens), VALIDATION_SEGMENTS, self._warm_up())
-        mixture = _Mixture(self._ngrams.tables.model, self._network.config, segments) if self._ngrams else None
-        state, total, mixture_total = self._network.initial_state(segments), 0.0, 0.0
-        unknown = self.tokens.unknown_token
-        for part in self._windows():
-            if part.reset_first:
-                state = self._network.reset_rows(state, tf.range(segments) == 0)
-            prior = mixture.read(part) if mixture else None
-            tensors = tuple(map(tf.constant, prior)) if prior and self._network.config.ngram_gate else ()
-            losses, logits, state = self.window_losses(tf.constant(part.x), tf.constant(part.y), tensors, state)
-            total += _weighted_sum(losses.numpy().astype(np.float64), part, unknown)
-            if mixture and prior:
-                mixture_total += _weighted_sum(mixture.losses(part, logits.numpy(), prior, unknown), part, unknown)
+    def _running_sums(self, exponents: tuple[float, float]) -> Iterator[tuple[float, float]]:
+        """After each window, the sums of the losses of the network and of the mixture so far.
+
+        Args:
+            exponents: of the mixture, before the first token.
+        """
+        total, mixture_total = 0.0, 0.0
+        config, unknown = self._network.config, self.tokens.unknown_token
+
+        def start(texts: int) -> LayerState:
+            return initial_mixing(texts, config.vocabulary_size, exponents, adapts=config.exponents_adapt)
+
+        mixing = start(self._num_segments())
+        for window, losses, logits, prior in self._forward(self._windows()):
+            total += _weighted_sum(losses.numpy().astype(np.float64), window, unknown)
+            if prior:
+                if window.reset_first:
+                    (mixing,) = replace_first((mixing,), (start(1),))
+                mixed, mixing = mix(logits.numpy(), prior.log_probs, window.x, mixing)
+                if unknown is not None:
+                    mixed[..., unknown.token_id] = -np.inf
+                mixture_total += _weighted_sum(mixture_cross_entropy(mixed, window.y), window, unknown)
             yield total, mixture_total
+
+    def _fit_exponents(self) -> tuple[float, float]:
+        """The exponents with which the mixture begins each text.
+
+        The first tokens of a segment are not fitted: the network has not read the start of their document. Unknown
+        tokens are not fitted either.
+        """
+        unknown = self.tokens.unknown_token
+        vocabulary_size = self._network.config.vocabulary_size
+        max_positions = max(1, _MAX_FIT_LOGITS // vocabulary_size * self._window // FIT_TOKENS)  # of a window
+        predictions = []
+        for index, (window, _, logits, prior) in enumerate(self._forward(self._fit_windows())):
+            assert prior is not None, "there are n-gram tables"
+            is_fitted = index * self._window + np.arange(self._window) >= FIT_WARM_UP
+            if unknown is not None:
+                is_fitted = is_fitted & (window.y != unknown.token_id)
+            targets = np.flatnonzero(window.weight * is_fitted)
+            chosen = targets[:: max(1, -(-len(targets) // max_positions))]
+            network, ngram = (each.reshape(-1, vocabulary_size)[chosen] for each in (logits.numpy(), prior.log_probs))
+            predictions.append(Predictions(network, ngram, window.y.reshape(-1)[chosen]))
+        return fit_exponents(predictions)
+
+    def _forward(
+        self, windows: Iterator[ValidationWindow]
+    ) -> Iterator[tuple[ValidationWindow, Tensor, Tensor, Prior | None]]:
+        """Each window with the first two results of `_window_losses` and what the n-gram model says, if there is one.
+
+        The state is carried from window to window.
+        """
+        segments = self._num_segments()
+        state = self._network.initial_state(segments)
+        ngram = self._ngrams.tables.model if self._ngrams else None
+        ngram_state = ngram.initial_state(segments) if ngram else ()
+        for window in windows:
+            if window.reset_first:
+                state = self._network.reset_rows(state, tf.range(segments) == 0)
+            prior = None
+            if ngram:
+                if window.reset_first:
+                    ngram_state = replace_first(ngram_state, ngram.initial_state(1))
+                prior, ngram_state = ngram.prior(window.x, ngram_state)
+            tensors = tuple(map(tf.constant, prior)) if prior and self._network.config.ngram_gate else ()
+            losses, logits, state = self.window_losses(tf.constant(window.x), tf.constant(window.y), tensors, state)
+            yield window, losses, logits, prior
 
     def _window_losses(self, x: Tensor, y: Tensor, prior: PriorTensors, state: State) -> tuple[Tensor, Tensor, State]:
         """Processes one window of S segments.
@@ -159,30 +226,3 @@ def _weighted_sum(losses: np.ndarray, window: ValidationWindow, unknown: Unknown
     if unknown is not None:
         unknown.add_cost(losses, window.y)
     return float((losses * window.weight).sum(dtype=np.float64))
-
-
-class _Mixture:
-    """The mixture of the network with the n-gram model, window by window."""
-
-    def __init__(self, ngram: NgramLanguageModel, config: ModelConfig, segments: int) -> None:
-        self._ngram = ngram
-        self._vocabulary_size = config.vocabulary_size
-        self._ngram_state = ngram.initial_state(segments)
-        self._mixing = initial_mixing(segments, self._vocabulary_size)
-
-    def read(self, window: ValidationWindow) -> Prior:
-        """What the n-gram model says after each token of the next window."""
-        if window.reset_first:
-            self._ngram_state = replace_first(self._ngram_state, self._ngram.initial_state(1))
-            (self._mixing,) = replace_first((self._mixing,), (initial_mixing(1, self._vocabulary_size),))
-        prior, self._ngram_state = self._ngram.prior(window.x, self._ngram_state)
-        return prior
-
-    def losses(
-        self, window: ValidationWindow, logits: np.ndarray, prior: Prior, unknown: UnknownToken | None
-    ) -> np.ndarray:
-        """The cross-entropies (S, T) of the window that was read; `logits` (S, T, V) are those of the network."""
-        mixed, self._mixing = mix(logits, prior.log_probs, window.x, self._mixing)
-        if unknown is not None:
-            mixed[..., unknown.token_id] = -np.inf
-        return mixture_cross_entropy(mixed, window.y)

@@ -155,7 +155,8 @@ class Recorder:
         if trainer.ngrams is None or not trainer.ngrams.is_reported:
             return trainer.model, trainer.model_tensors()
         tables = trainer.ngrams.tables
-        return dataclasses.replace(trainer.model, ngrams=tables.ngrams), trainer.model_tensors() | tables.tensors
+        model = dataclasses.replace(trainer.model, ngrams=tables.ngrams, exponents=trainer.progress.exponents)
+        return model, trainer.model_tensors() | tables.tensors
 
     def _record_steps(self) -> None:
         """Records the steps of the last TensorFlow call, once."""

@@ -142,7 +142,7 @@ def _load_checkpoint(directory: Path, record: RunRecord) -> ResumePoint:
     planned_steps = dict(record.training.replans).get(progress.step, progress.total_steps)
     if planned_steps != progress.total_steps:  # the run was extended here, and interrupted before its next checkpoint
         progress = dataclasses.replace(progress, total_steps=planned_steps, validations_without_improvement=0)
-    if dataclasses.replace(bundle.config, ngrams=()) != record.model:
+    if dataclasses.replace(bundle.config, ngrams=(), exponents=record.model.exponents) != record.model:
         raise DataError(f"{directory}: its model is not that of {RUN_FILE}")
     if checkpoint_directory(Path(), progress.step).name != directory.name or progress.step != bundle.step:
         raise DataError(f"{directory}: its state is that of step {progress.step}")

@@ -243,7 +243,7 @@ def _plan_run(
             max_gate_epochs=max_gate_epochs,
         )
     record = RunRecord(
-        model=plan.model,
+        model=dataclasses.replace(plan.model, exponents_adapt=not corpus.has_documents),
         training=plan.training,
         budget_seconds=plan.budget_seconds,
         validation_split=resolved.validation_split,
