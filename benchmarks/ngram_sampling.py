@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from measuring import report
@@ -53,9 +54,11 @@ def main() -> None:
             config = model.sampling_config(random_seed=0, length=options.length, temperature=0.8)
             return sum(1 for _ in model.stream(model.read_prompt("The "), config))
 
+        def load(path: Path) -> object:
+            return quickfox.load(path).language_model
+
         rounds = [
-            [seconds(lambda m=model: sample(m)) for model in models]
-            + [seconds(lambda p=path: quickfox.load(p).language_model) for path in paths]
+            [seconds(partial(sample, model)) for model in models] + [seconds(partial(load, path)) for path in paths]
             for _ in range(options.rounds + 1)
         ][1:]  # the first warms the caches
     mixed, alone, load_mixed, load_alone = zip(*rounds, strict=True)

@@ -154,16 +154,17 @@ class Validation:
     def _fit_exponents(self) -> tuple[float, float]:
         """The exponents with which the mixture begins each text.
 
-        The first tokens of a segment are not fitted: the network has not read the start of their document. Unknown
-        tokens are not fitted either.
+        Of several segments, the first tokens are not fitted: the network has not read the start of their document.
+        Unknown tokens are not fitted either.
         """
         unknown = self.tokens.unknown_token
         vocabulary_size = self._network.config.vocabulary_size
+        warm_up = FIT_WARM_UP if self._num_segments() > 1 else 0
         max_positions = max(1, _MAX_FIT_LOGITS // vocabulary_size * self._window // FIT_TOKENS)  # of a window
         predictions = []
         for index, (window, _, logits, prior) in enumerate(self._forward(self._fit_windows())):
             assert prior is not None, "there are n-gram tables"
-            is_fitted = index * self._window + np.arange(self._window) >= FIT_WARM_UP
+            is_fitted = index * self._window + np.arange(self._window) >= warm_up
             if unknown is not None:
                 is_fitted = is_fitted & (window.y != unknown.token_id)
             targets = np.flatnonzero(window.weight * is_fitted)
