@@ -82,7 +82,6 @@ class Validation:
         """
         if self.tokens.num_targets == 0:
             return None
-
         exponents = self._fit_exponents() if self._ngrams else DEFAULT_EXPONENTS
 
         def poll(sums: tuple[float, float]) -> tuple[float, float]:
