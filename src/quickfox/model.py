@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model
 from quickfox.checkpoints.run_directory import find_model
+from quickfox.config.media import MediaConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import exclusive_error, from_dict, to_dict
+from quickfox.errors import DataError
 from quickfox.generation.completion import TextFilter, complete
-from quickfox.generation.prompt import Prompt, Unknown, encode_prompt
+from quickfox.generation.prompt import Prompt, Unknown, encode_prompt, read_input
 from quickfox.generation.stopping import Completion, Token
+from quickfox.models.inputs import Frames
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.registry import build_language_model
 
@@ -28,7 +31,9 @@ if TYPE_CHECKING:  # imported on use: sampling, which starts often, does without
     from quickfox.evaluation.perplexity import Evaluation
     from quickfox.evaluation.scoring import Score
     from quickfox.export.registry import ExportFormat
+    from quickfox.media.signals import Decoded, SignalInput
     from quickfox.text.corpus import Corpus
+    from quickfox.text.documents import Document
 
 RANDOM_SEED_BITS = 32
 """Bits of a random seed that is not given; few enough to type it again."""
@@ -67,12 +72,18 @@ class Model:
         num_samples: int | None = None,
         echo: bool = True,
         unknown: Unknown = "fold",
+        audio: "SignalInput | None" = None,
+        image: "SignalInput | None" = None,
         **options: Any,
     ) -> str | list[str]:
         """Sample a text that begins with `seed`; with `num_samples`, a list of such texts.
 
+        After a signal, the texts are what the model says of it, without the seed.
+
         Args:
-            seed: the text to continue.
+            seed: the text to continue; after a signal, a question about it.
+            audio: for a model of sound: a file, or (samples, rate); see `media.signals.decode_input`.
+            image: for a model of pictures: a file, or pixels.
             num_samples: number of texts, >= 1.
             echo: whether the texts include the seed.
             unknown: treatment of characters that the model does not know; a changed seed causes a warning.
@@ -84,10 +95,10 @@ class Model:
             UsageError: an option is outside its range, or `unknown` is another word.
         """
         config = self.sampling_config(num_samples=num_samples, **options)
-        prompt = self.read_prompt(seed, unknown)
+        prompt = self.read_prompt(seed, unknown, read_input(self.media, audio, image))
         if prompt.warning:
             warnings.warn(prompt.warning, stacklevel=2)
-        head = prompt.text if echo else ""
+        head = prompt.text if echo and prompt.frames is None else ""
         texts = [head + event.text for event in self.complete(prompt, config) if isinstance(event, Completion)]
         return texts[0] if num_samples is None else texts
 
@@ -118,8 +129,20 @@ class Model:
         from quickfox.data.encoding import encode_corpus_chunks
         from quickfox.evaluation.perplexity import evaluate
 
+        if self.media is not None and corpus.has_documents:
+            return self.evaluate_documents(corpus.iter_documents(), unknown)
         chunks = encode_corpus_chunks(corpus, self.bundle.tokenizer, unknown)
         return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown)
+
+    def evaluate_documents(self, documents: "Iterable[Document]", unknown: Counter[str] | None = None) -> "Evaluation":
+        """`evaluate` for documents with signals, each of which is read on its own."""
+        from quickfox.data.encoding import encode_with_signals
+        from quickfox.evaluation.perplexity import evaluate
+        from quickfox.evaluation.signals import SignalReader
+
+        chunks = encode_with_signals(documents, self.bundle.tokenizer, unknown, self.media)
+        reader = None if self.media is None else SignalReader(self.media, self.bind)
+        return evaluate(self.language_model, self.bundle.tokenizer, chunks, unknown, reader)
 
     def score(self, texts: Sequence[str], unknown: Counter[str] | None = None, *, threads: int = 1) -> "list[Score]":
         """The surprisal of each character of each text: see `quickfox.evaluation.scoring`.
@@ -135,6 +158,16 @@ class Model:
         from quickfox.evaluation.scoring import score
 
         return score(self.language_model, self.bundle.tokenizer, texts, unknown, threads)
+
+    def score_documents(
+        self, documents: "Sequence[Document]", unknown: Counter[str] | None = None, *, threads: int = 1
+    ) -> "list[Score]":
+        """`score` for the completions of documents with signals, each after its signal and prompt."""
+        from quickfox.evaluation.completions import score_completions
+
+        if self.media is None:
+            raise DataError("the documents have signals, and the model reads text only")
+        return score_completions(self.bind, self.bundle.tokenizer, documents, unknown, threads, self.media)
 
     def export(self, directory: str | PathLike[str], export_format: "ExportFormat") -> None:
         """Write the network as a new directory in a format of another program; see docs/export.md.
@@ -174,18 +207,26 @@ class Model:
         """
         return from_dict(SamplingConfig, to_dict(config) | dict(options), where)
 
-    def read_prompt(self, seed: str | Sequence[str], unknown: Unknown = "fold") -> Prompt:
+    @property
+    def media(self) -> MediaConfig | None:
+        """How the model reads signals; None: it reads text only."""
+        return self.bundle.config.media
+
+    def read_prompt(
+        self, seed: str | Sequence[str], unknown: Unknown = "fold", signal: "Decoded | None" = None
+    ) -> Prompt:
         """Encode a seed for this model.
 
         Args:
             seed: the text to continue, or its parts, over whose borders no token extends.
             unknown: treatment of characters that the model does not know.
+            signal: before the seed, of the kind that the model reads; None: there is none.
 
         Raises:
             DataError: `unknown` is "error", and the seed has characters that the model does not know.
             UsageError: `unknown` is another word.
         """
-        return encode_prompt(self.bundle.tokenizer, seed, unknown)
+        return encode_prompt(self.bundle.tokenizer, seed, unknown, self.media, signal)
 
     def complete(
         self,
@@ -199,9 +240,8 @@ class Model:
         if config.num_beams > 1 and copy_index is not None:
             raise exclusive_error("num_beams", "max_copy", "beam search does not sample")
         is_banned = None if copy_index is None else _copy_filter(prompt.text, copy_index)
-        return complete(
-            self.language_model, self.bundle.tokenizer, prompt.token_ids, config, samples=samples, is_banned=is_banned
-        )
+        model, tokenizer = self.bind(prompt.frames), self.bundle.tokenizer
+        return complete(model, tokenizer, prompt.token_ids, config, samples=samples, is_banned=is_banned)
 
     def stream(self, prompt: Prompt, config: SamplingConfig, sample: int = 0) -> Iterator[str]:
         """The continuation of a prompt, token by token as it is sampled; `sample` is its number within the request."""
@@ -212,10 +252,16 @@ class Model:
     @cached_property
     def language_model(self) -> LanguageModel:
         """The language model in NumPy, built on first use."""
+        return self._build()
+
+    def bind(self, frames: Frames | None) -> LanguageModel:
+        """The language model that reads these frames; None: `language_model`."""
+        return self.language_model if frames is None else self._build(frames)
+
+    def _build(self, frames: Frames | None = None) -> LanguageModel:
         unknown = self.bundle.tokenizer.unknown_token
-        return build_language_model(
-            self.bundle.config, self.bundle.parameters, self.threads, unknown.token_id if unknown else None
-        )
+        unknown_id = unknown.token_id if unknown else None
+        return build_language_model(self.bundle.config, self.bundle.parameters, self.threads, unknown_id, frames)
 
 
 def load(path: str | PathLike[str]) -> Model:

@@ -23,6 +23,7 @@ from quickfox.checkpoints.checkpoint import (
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES, Manifest, digest, format_manifest
 from quickfox.checkpoints.tensors import format_tensors
 from quickfox.config.model import ModelConfig
+from quickfox.config.schema import to_dict
 from quickfox.errors import CannotCreateError, DataError, DivergedError, NoInputError, StorageError
 from quickfox.models.parameters import parameter_shapes
 from quickfox.text.vocabulary import Vocabulary
@@ -81,7 +82,7 @@ def test_round_trip_of_a_training_state(directory: Path) -> None:
 
 def test_files_of_a_checkpoint(directory: Path) -> None:
     assert {path.name for path in directory.iterdir()} == {*MODEL_FILES, *TRAINING_FILES, "manifest.json"}
-    assert json.loads((directory / "config.json").read_bytes()) == dataclasses.asdict(CONFIG) | {
+    assert json.loads((directory / "config.json").read_bytes()) == to_dict(CONFIG) | {
         "ngrams": [],
         "exponents": [0.5, 0.5],
         "exponents_adapt": True,

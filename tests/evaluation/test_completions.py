@@ -99,7 +99,7 @@ def test_a_document_without_a_prompt_is_not_completed() -> None:
     tokenizer = CharacterTokenizer(Vocabulary(("a", "b"))).with_end_of_text()
     documents = [Document((("", False), ("ab", True))), Document((("a€", False), ("b", True)))]
     unknown: Counter[str] = Counter()
-    ((hypothesis, reference),) = generate_completions(random_lstm(3), tokenizer, documents, unknown)
+    ((hypothesis, reference),) = generate_completions(lambda _frames: random_lstm(3), tokenizer, documents, unknown)
     assert reference == "b"
     assert set(hypothesis) <= {"a", "b"}
     assert unknown == {"€": 1}

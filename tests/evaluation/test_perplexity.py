@@ -12,7 +12,8 @@ from quickfox.data.dataset import Tokens
 from quickfox.data.encoding import encode_chunks
 from quickfox.errors import DataError, NoInputError
 from quickfox.evaluation import perplexity
-from quickfox.evaluation.perplexity import SEGMENTS, WARM_UP, Evaluation, evaluate, measure_loss, standard_error
+from quickfox.evaluation.bootstrap import standard_error
+from quickfox.evaluation.perplexity import SEGMENTS, WARM_UP, Evaluation, evaluate, measure_loss
 from quickfox.models.language_model import LanguageModel
 from quickfox.models.losses import cross_entropy
 from quickfox.text.vocabulary import Vocabulary

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickfox.data.batching import IGNORED, StreamBatches, iter_validation_windows
+from quickfox.data.batching import StreamBatches, iter_validation_windows
 from quickfox.data.corpus_writer import encode_corpus
-from quickfox.data.dataset import Tokens, open_corpus_tokens
+from quickfox.data.dataset import IGNORED, Tokens, open_corpus_tokens
 from quickfox.data.encoding import Split, encode_corpus_chunks
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES

@@ -62,8 +62,13 @@ class SampleFormatter:
             config: settings; `num_samples` and others apply to each prompt.
             labels: first members of each JSON object, which tell which prompt it belongs to.
         """
-        context = self.model.language_model.context
-        if context is not None and len(prompt.token_ids) + config.length > context and not self._has_warned_of_context:
+        context = self.model.bundle.config.context
+        if (
+            context is not None
+            and prompt.frames is None
+            and len(prompt.token_ids) + config.length > context
+            and not self._has_warned_of_context
+        ):
             notify(f"the model's context is {context} tokens: only the last {context} tokens of a longer text are used")
             self._has_warned_of_context = True
         if self.in_color:
@@ -79,7 +84,7 @@ class SampleFormatter:
     def _format_text(self, events: Iterator[Token | Completion], prompt: Prompt) -> Iterator[str]:
         completions: list[Completion] = []  # only those that are searched for copies
         is_first_text = True
-        head = prompt.text if self.echo else ""
+        head = self._head(prompt)
         is_first_token = True
         for event in events:
             if is_first_token:
@@ -106,7 +111,7 @@ class SampleFormatter:
             values = {
                 **labels,
                 "seed": prompt.text,
-                "text": (prompt.text if self.echo else "") + completion.text,
+                "text": self._head(prompt) + completion.text,
                 "tokens": completion.token_count,
                 "finish_reason": completion.finish_reason,
                 "random_seed": config.random_seed,
@@ -127,6 +132,10 @@ class SampleFormatter:
                     "position": copy.corpus_start,
                 }
             yield json.dumps(values, ensure_ascii=False) + "\n"
+
+    def _head(self, prompt: Prompt) -> str:
+        """What the output begins with: the prompt, unless it is a question about a signal."""
+        return prompt.text if self.echo and prompt.frames is None else ""
 
     def _find_copies(self, completions: Iterable[Completion]) -> Iterator[tuple[Completion, Copy | None]]:
         """Each completion with its longest copy from the corpus; None without a corpus."""

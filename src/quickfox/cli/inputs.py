@@ -12,13 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from quickfox.cli.signals import interrupt_blocking_read
 from quickfox.cli.streams import notify
-from quickfox.errors import DataError, StorageError
+from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.files.errors import translate_read_errors
 from quickfox.files.json import MAX_JSON_BYTES, parse_json
+
+if TYPE_CHECKING:
+    from quickfox.text.documents import Signal
+    from quickfox.text.sources import Source
 
 PROMPT_KEYS = ("prompt", "seed")
 
@@ -104,12 +108,14 @@ class PromptLine:
         text: the text to continue.
         options: sampling options of this prompt, as in SamplingConfig; not yet checked.
         labels: members that the answer repeats: the id, if the prompt has one.
+        signal: the sound or picture before the text; None: there is none.
     """
 
     number: int
     text: str
     options: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
+    signal: "Signal | None" = None
 
 
 def iter_prompt_lines(file: BinaryIO, name: str) -> Iterator[PromptLine | DataError]:
@@ -138,23 +144,45 @@ def iter_prompt_lines(file: BinaryIO, name: str) -> Iterator[PromptLine | DataEr
                 if not is_json:
                     notify(f"{name}: each line is a prompt, because the first is not a JSON string or object")
             try:
-                yield (_parse_prompt_line if is_json else _read_prompt_line)(line, number, where)
+                parse = _parse_prompt_line if is_json else _read_prompt_line
+                yield parse(line, number, where, name)
             except DataError as error:
                 yield error
 
 
-def _read_prompt_line(line: bytes, number: int, where: str) -> PromptLine:
+def _read_prompt_line(line: bytes, number: int, where: str, _name: str) -> PromptLine:
     return PromptLine(number, _decode(line, where))
 
 
-def _parse_prompt_line(line: bytes, number: int, where: str) -> PromptLine:
+def _parse_prompt_line(line: bytes, number: int, where: str, name: str) -> PromptLine:
     value = parse_json(line, where)
     if isinstance(value, str):
         return PromptLine(number, value)
     if not isinstance(value, dict):
         raise DataError(f"{where}: expected a string or an object, found {type(value).__name__}")
+    from quickfox.text.documents import SIGNALS, parse_signal
+    from quickfox.text.sources import FileSource
+
+    signal = parse_signal(value, where, lambda file: FileSource(Path(name).parent / file))
+    for kind in SIGNALS:
+        value.pop(kind, None)
+    if signal is not None and not any(key in value for key in PROMPT_KEYS):
+        value[PROMPT_KEYS[0]] = ""
     keys = [key for key in PROMPT_KEYS if key in value]
     if len(keys) != 1 or not isinstance(value[keys[0]], str):
         raise DataError(f"{where}: expected exactly one of the keys {' and '.join(PROMPT_KEYS)}, with a string")
     labels = {name: value.pop(name) for name in ("id",) if name in value}
-    return PromptLine(number, value.pop(keys[0]), value, labels)
+    return PromptLine(number, value.pop(keys[0]), value, labels, signal)
+
+
+def open_signal(name: str | None) -> "Source | None":
+    """The source of a signal; standard input is read to its end."""
+    from quickfox.text.sources import STANDARD_INPUT, FileSource, spool
+
+    if name is None:
+        return None
+    if name != STANDARD_INPUT:
+        return FileSource(Path(name))
+    if sys.stdin is None:
+        raise NoInputError("standard input is closed")
+    return spool(name, sys.stdin.buffer)

@@ -13,6 +13,7 @@ from quickfox.config.corpus import CorpusOptions
 from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors
 from quickfox.text.corpus import open_corpus
+from quickfox.text.documents import Document
 from quickfox.text.sources import CHUNK_BYTES, STANDARD_INPUT
 
 BATCH_CHARACTERS = 2**18
@@ -23,7 +24,7 @@ BATCH_CHARACTERS = 2**18
 class Documents:
     """The documents of a file of JSON lines, a table and the like; can be read once."""
 
-    texts: Iterator[str]
+    documents: Iterator[Document]
 
 
 Source = tuple[str, Iterator[str] | Documents]
@@ -39,12 +40,14 @@ class InputText:
         line: number of the line, or of the document in its file, from 1; None for a whole file.
         text: the text; a line without its line end.
         end: the line end: "\\n", "\\r\\n", or empty at the end of a file.
+        document: with a signal, whose completion is the text; None: another text.
     """
 
     file: str
     line: int | None
     text: str
     end: str = ""
+    document: Document | None = None
 
 
 def open_sources(names: Sequence[str], options: CorpusOptions | None = None) -> list[Source]:
@@ -72,7 +75,7 @@ def _open_files(name: str, options: CorpusOptions | None) -> list[Source]:
     corpus = open_corpus([name], notify, options=options)
     if not corpus.has_documents:
         return list(corpus.iter_files())
-    return [(name, Documents(document.text for document in corpus.iter_documents()))]
+    return [(name, Documents(corpus.iter_documents()))]
 
 
 def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]]:
@@ -97,8 +100,14 @@ def iter_batches(sources: Iterable[Source], by: str) -> Iterator[list[InputText]
 
 def _iter_texts(file: str, source: Iterator[str] | Documents, by: str) -> Iterable[list[InputText]]:
     if isinstance(source, Documents):
-        return ([InputText(file, number, text, "\n")] for number, text in enumerate(source.texts, start=1))
+        return ([_make_document(file, *each)] for each in enumerate(source.documents, start=1))
     return _iter_lines(file, source) if by == "line" else [[InputText(file, None, "".join(source))]]
+
+
+def _make_document(file: str, number: int, document: Document) -> InputText:
+    if document.signal is None:
+        return InputText(file, number, document.text, "\n")
+    return InputText(file, number, document.completion, "\n", document)
 
 
 def _iter_lines(file: str, chunks: Iterable[str]) -> Iterator[list[InputText]]:

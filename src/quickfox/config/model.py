@@ -4,6 +4,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import Literal
 
+from quickfox.config.media import AudioConfig, ImageConfig, MediaConfig, num_media_inputs
 from quickfox.config.schema import check_settings, setting
 from quickfox.errors import UsageError
 
@@ -43,6 +44,7 @@ class ModelConfig:
         exponents: of the network and of the n-gram model in their mixture, before the first token of a text (see
             `models/mixture.py`).
         exponents_adapt: whether the tokens of a text change its exponents.
+        audio, image: how the sound or the pictures in prompts are read; None: prompts are text only.
 
     Raises:
         UsageError: a value is outside its range, or does not fit the architecture.
@@ -60,11 +62,23 @@ class ModelConfig:
     ngram_gate: int = setting(default=0, bounds=(0, MAX_NGRAM_ORDER), added_later=True)
     exponents: tuple[float, float] = setting(default=DEFAULT_EXPONENTS, added_later=True)
     exponents_adapt: bool = setting(default=True, added_later=True)
+    audio: AudioConfig | None = setting(default=None, added_later=True, omitted_by_default=True)
+    image: ImageConfig | None = setting(default=None, added_later=True, omitted_by_default=True)
 
     @property
     def has_network(self) -> bool:
         """Whether the model has a network; an n-gram model alone has none."""
         return self.architecture != "ngram"
+
+    @property
+    def media(self) -> MediaConfig | None:
+        """How the signals in prompts are read; None: prompts are text only."""
+        return self.audio or self.image
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of input ids: the tokens, then those of signals; only tokens are outputs."""
+        return self.vocabulary_size + num_media_inputs(self.media)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -76,6 +90,7 @@ class ModelConfig:
                 raise UsageError(
                     f"exponents must be numbers from 0 to {MAX_EXPONENT}, not {reprlib.repr(exponent)}", "exponents"
                 )
+        self._check_media()
         if self.architecture in ATTENTION_ARCHITECTURES:
             self._check_attention()
         elif self.num_heads != 1:
@@ -121,6 +136,14 @@ class ModelConfig:
             raise UsageError(
                 f"ngram_gate must be 0 or {len(self.ngrams)}, the order of ngrams, not {self.ngram_gate}", "ngram_gate"
             )
+
+    def _check_media(self) -> None:
+        if self.media is None:
+            return
+        if self.audio and self.image:
+            raise UsageError("audio and image exclude each other: a model reads one kind of signal", "audio", "image")
+        if not self.has_network or self.ngrams or self.ngram_gate:
+            raise UsageError(f"{self.media.kind} needs a network without n-grams", self.media.kind)
 
     def _check_attention(self) -> None:
         if self.context is None:

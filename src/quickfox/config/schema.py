@@ -42,6 +42,7 @@ def setting(
     group: Group = "",
     aliases: str = "",
     added_later: bool = False,
+    omitted_by_default: bool = False,
 ) -> Any:
     """A dataclass field that declares a setting.
 
@@ -53,6 +54,7 @@ def setting(
         group: heading of the option in the help text.
         aliases: further names of the option, separated by spaces.
         added_later: whether files of earlier versions may lack the setting, which then has its default.
+        omitted_by_default: whether files lack the setting if it has its default.
     """
     metadata = {
         "help": help,
@@ -61,6 +63,7 @@ def setting(
         "metavar": metavar,
         "aliases": aliases,
         "added_later": added_later,
+        "omitted_by_default": omitted_by_default,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -113,8 +116,22 @@ def exclusive_error(first: str, second: str, reason: str = "give one") -> UsageE
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The fields of a configuration, ready for JSON."""
-    return dataclasses.asdict(config)
+    """The fields of a configuration and of the configurations in it, ready for JSON."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not field.metadata.get("omitted_by_default") or value != field.default:
+            values[field.name] = _to_plain(value)
+    return values
+
+
+def _to_plain(value: Any) -> Any:
+    """A value whose configurations, at any depth, are dictionaries."""
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, dict):
+        return {key: _to_plain(member) for key, member in value.items()}
+    return tuple(map(_to_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def from_dict(kind: type[Config], values: Any, where: str) -> Config:
@@ -138,6 +155,7 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
     if missing := sorted(needed - values.keys()):
         raise DataError(f"{where}: setting {missing[0]!r} is missing")
     hints = get_type_hints(kind)
+    values = {name: _decode_member(hints[name], value, f"{where}: {name}") for name, value in values.items()}
     for name, value in values.items():
         if not has_type(value, hints[name]):
             raise DataError(f"{where}: setting {name!r} cannot be {reprlib.repr(value)}")
@@ -145,6 +163,12 @@ def from_dict(kind: type[Config], values: Any, where: str) -> Config:
         return kind(**{name: _to_tuples(value) for name, value in values.items()})
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None
+
+
+def _decode_member(hint: Any, value: Any, where: str) -> Any:
+    """A member of a configuration: an object becomes the configuration class that its type has, if any."""
+    kinds = [kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)]
+    return from_dict(kinds[0], value, where) if kinds and isinstance(value, dict) else value  # type: ignore[arg-type]
 
 
 def _check_bounds(name: str, value: float, bounds: Bounds) -> None:

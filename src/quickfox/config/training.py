@@ -46,6 +46,7 @@ class TrainingConfig:
         threads: processor threads; part of the run's identity, because the order of sums depends on it.
         freeze_embeddings: whether the embedding is not trained.
         ngram_order: order of the n-gram tables; 0: none.
+        no_augmentation: whether signals are read unchanged in training.
 
     Raises:
         UsageError: a value is outside its range.
@@ -67,6 +68,7 @@ class TrainingConfig:
     threads: int = setting(bounds=(1, 1024))
     freeze_embeddings: bool = setting(default=False, added_later=True)
     ngram_order: int = setting(default=0, bounds=(0, MAX_NGRAM_ORDER), added_later=True)
+    no_augmentation: bool = setting(default=False, added_later=True, omitted_by_default=True)
 
     @property
     def planned_steps(self) -> int:
@@ -169,6 +171,9 @@ class TrainingRequest:
         bounds_of(TrainingConfig, "random_seed"),
     )
     freeze_embeddings: bool | None = _optimization("With --init-from, do not train the embedding.", None)
+    no_augmentation: bool | None = _optimization(
+        "Read sound and pictures unchanged in training, without small random shifts and masks.", None
+    )
     precision: Literal["auto"] | Precision = _devices(
         "Data type of the matrix products. Default: auto, bfloat16 on processors with AMX and float32 elsewhere.",
         "auto",

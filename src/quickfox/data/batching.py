@@ -13,17 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quickfox.data.dataset import Tokens
+from quickfox.config.training import TrainingConfig
+from quickfox.data.dataset import IGNORED, Tokens
 from quickfox.data.document_order import DocumentOrder, DocumentStreams
+from quickfox.data.signal_batches import SignalBatches
 from quickfox.data.token_file import TokenSource, gather
 from quickfox.errors import DataError
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
-
-IGNORED = -1
-"""Replaces a target that the loss mask excludes."""
 
 
 class StreamBatches:
@@ -123,9 +122,15 @@ class StreamBatches:
         return x, y
 
 
-def open_batches(tokens: Tokens, batch_size: int, window: int, random_seed: int, rows: slice) -> StreamBatches:
-    """The training batches over the tokens of a text; arguments and errors are those of `StreamBatches`."""
-    return StreamBatches(tokens.ids, batch_size, window, random_seed, tokens.loss_mask, rows, tokens.documents)
+Batches = StreamBatches | SignalBatches
+
+
+def open_batches(tokens: Tokens, config: TrainingConfig, rows: slice) -> Batches:
+    """The training batches over a text; `rows` and errors are those of `StreamBatches` and `SignalBatches`."""
+    sizes = config.batch_size, config.window, config.random_seed
+    if tokens.frames is not None:
+        return SignalBatches(tokens.signal_documents, *sizes, rows, augments=not config.no_augmentation)
+    return StreamBatches(tokens.ids, *sizes, tokens.loss_mask, rows, tokens.documents)
 
 
 @dataclass(frozen=True)

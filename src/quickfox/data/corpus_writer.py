@@ -1,7 +1,8 @@
 """Write the tokens of a corpus to files, in bounded memory: first its training share, then its held-out part.
 
-The ids are in files of `token_file.py` in the tokenizer's `token_dtype`; if not all of them are training targets, the
-loss mask is in a second file, one byte per id. The files belong to one run on one machine. Their digest shows damage.
+The ids are in files of `token_file.py`, of the dtype `input_dtype`; if not all of them are training targets, the loss
+mask is in a second file, one byte per id. The frames of signals, if there are any, are in a third, float16. The files
+belong to one run on one machine. Their digest shows damage.
 Every document is followed by the end-of-text token, and one more comes before the first held-out document, so that its
 first token is predicted too.
 """
@@ -13,24 +14,34 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from quickfox.data.dataset import BYTES_IN_MEMORY, loss_mask_path, remove_tokens
+from quickfox.config.media import MediaConfig
+from quickfox.data.dataset import (
+    BYTES_IN_MEMORY,
+    FRAME_DTYPE,
+    frames_path,
+    input_dtype,
+    loss_mask_path,
+    remove_tokens,
+)
 from quickfox.data.encoding import (
     EncodedChunk,
     Split,
     batch_documents,
     encode_chunks,
     encode_corpus_chunks,
+    encode_document,
     encode_documents,
     encode_start,
 )
 from quickfox.data.token_file import SHARD_BYTES, ShardWriter, little_endian
 from quickfox.files.errors import translate_write_errors
+from quickfox.media.signals import ScaleEstimate, iter_frames
 from quickfox.system.threads import map_ahead
 from quickfox.text.corpus import Corpus
 from quickfox.text.segmentation import split_chunks
@@ -52,6 +63,7 @@ class EncodedCorpus:
         held_out_unknown: the same of the held-out part.
         digest: hexadecimal sha256 of the text in UTF-8; equals `Corpus.digest()` unless a file changed.
         tokens_digest: the result of `tokens_digest` for undamaged files.
+        media: how signals are read, with the mean and deviation of the training share; None: there are none.
     """
 
     tokens: int
@@ -62,6 +74,7 @@ class EncodedCorpus:
     held_out_unknown: Counter[str]
     digest: str
     tokens_digest: str
+    media: MediaConfig | None = None
 
 
 def encode_corpus(
@@ -71,8 +84,9 @@ def encode_corpus(
     split: Split | None = None,
     validation: Corpus | None = None,
     shard_bytes: int = SHARD_BYTES,
+    media: MediaConfig | None = None,
 ) -> EncodedCorpus:
-    """Writes the token ids of a corpus to the file `path`, and its loss mask, if any, to `loss_mask_path(path)`.
+    """Writes the token ids of a corpus to the file `path`, and its loss mask and frames, if any, beside it.
 
     On failure no file is left. The files are not flushed to the disk: a power failure can lose them.
 
@@ -83,6 +97,7 @@ def encode_corpus(
         split: the part of it that is held out; None: none.
         validation: the held-out text instead, of the same kind as `corpus`; None: there is none.
         shard_bytes: maximum size of a file, a multiple of the token size; more tokens are split into shards.
+        media: how signals are read; None: there are none.
 
     Raises:
         CannotCreateError: `path` cannot be created.
@@ -95,12 +110,12 @@ def encode_corpus(
     held_out_unknown: Counter[str] = Counter()
     with translate_write_errors(path):
         try:
-            with _TokenWriter(path, tokenizer, shard_bytes, has_loss_mask=has_mask) as writer:
+            with _TokenWriter(path, tokenizer, shard_bytes, media, has_loss_mask=has_mask) as writer:
                 write = _write_documents if has_mask else _write_text
                 training_tokens = write(writer, corpus, tokenizer, split, unknown, held_out_unknown)
                 characters = writer.characters
                 if validation is not None:
-                    writer.write(encode_corpus_chunks(validation, tokenizer, held_out_unknown))
+                    writer.write(encode_corpus_chunks(validation, tokenizer, held_out_unknown, media))
         except BaseException:
             remove_tokens(path)
             raise
@@ -113,6 +128,7 @@ def encode_corpus(
         held_out_unknown=held_out_unknown,
         digest=corpus.digest() if has_mask else writer.text_sha256.hexdigest(),
         tokens_digest=writer.tokens_digest(),
+        media=writer.scale.scaled() if writer.scale else None,
     )
 
 
@@ -122,10 +138,17 @@ class _TokenWriter:
     Attributes:
         tokens, characters, documents: number of those written; documents are counted by `_write_documents`.
         text_sha256: of the text of the chunks that were written with `is_hashed`.
+        media: how signals are read; None: there are none.
+        scale: of the frames of the training documents, counted by `_write_documents`.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, shard_bytes: int, *, has_loss_mask: bool) -> None:
-        self._dtype = little_endian(tokenizer.token_dtype)
+    def __init__(
+        self, path: Path, tokenizer: Tokenizer, shard_bytes: int, media: MediaConfig | None, *, has_loss_mask: bool
+    ) -> None:
+        self.media = media
+        self.scale = None if media is None else ScaleEstimate(media)
+        self._frames = None if media is None else ShardWriter(frames_path(path), shard_bytes)
+        self._dtype = little_endian(input_dtype(tokenizer, media))
         self._ids = ShardWriter(path, shard_bytes)
         self._masks = ShardWriter(loss_mask_path(path), shard_bytes) if has_loss_mask else None
         self._stack = ExitStack()
@@ -133,9 +156,11 @@ class _TokenWriter:
         self.text_sha256 = hashlib.sha256()
 
     def __enter__(self) -> Self:
-        for writer in filter(None, (self._ids, self._masks)):
+        for writer in filter(None, (self._ids, self._masks, self._frames)):
             self._stack.enter_context(writer)
         self._ids.write(b"")  # creates the file of an empty text
+        if self._frames is not None:
+            self._frames.write(b"")
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -148,6 +173,8 @@ class _TokenWriter:
             self._ids.write(chunk.ids.astype(self._dtype, copy=False).tobytes())
             if self._masks is not None and chunk.loss_mask is not None:
                 self._masks.write(chunk.loss_mask.tobytes())
+            if self._frames is not None and chunk.frames is not None:
+                self._frames.write(chunk.frames.astype(FRAME_DTYPE, copy=False).tobytes())
             if is_hashed:
                 self.text_sha256.update(chunk.text.encode())
             return chunk
@@ -158,8 +185,8 @@ class _TokenWriter:
 
     def tokens_digest(self) -> str:
         """See `dataset.tokens_digest`."""
-        if self._masks is not None:
-            self._ids.sha256.update(self._masks.sha256.digest())
+        for file in filter(None, (self._masks, self._frames)):
+            self._ids.sha256.update(file.sha256.digest())
         return self._ids.sha256.hexdigest()
 
 
@@ -189,9 +216,24 @@ def _write_documents(
 ) -> int:
     """Writes the training documents and then the others; returns the number of training tokens."""
     start = encode_start(tokenizer)
-    with _Spool(tokenizer.token_dtype) as held_out:
+    with _Spool(input_dtype(tokenizer, writer.media)) as held_out:
+
+        def signal_chunks() -> Iterator[EncodedChunk]:
+            for number, (document, frames) in enumerate(iter_frames(corpus.iter_documents(), writer.media)):
+                writer.documents += 1
+                if split is None or split.are_training(number, 1)[0]:
+                    if writer.scale is not None and frames is not None:
+                        writer.scale.add(frames)
+                    yield encode_document(document, tokenizer, unknown, writer.media, frames)
+                else:
+                    chunk = encode_document(document, tokenizer, held_out_unknown, writer.media, frames)
+                    writer.characters += len(chunk.text)
+                    held_out.append(chunk)
 
         def training_chunks() -> Iterator[EncodedChunk]:
+            if writer.media is not None:
+                yield from signal_chunks()
+                return
             for documents in batch_documents(corpus.iter_documents()):
                 first = writer.documents
                 writer.documents += len(documents)
@@ -217,9 +259,9 @@ class _Spool:
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
         self._stack = ExitStack()
-        self._ids, self._masks = (
+        self._ids, self._masks, self._frames = (
             self._stack.enter_context(tempfile.SpooledTemporaryFile(max_size=BYTES_IN_MEMORY))  # noqa: SIM115
-            for _ in range(2)
+            for _ in range(3)
         )
         self.is_empty = True
 
@@ -232,14 +274,19 @@ class _Spool:
     def append(self, chunk: EncodedChunk) -> None:
         """Appends a document."""
         assert chunk.loss_mask is not None
-        self._ids.write(chunk.ids.tobytes())
+        self._ids.write(chunk.ids.astype(self._dtype, copy=False).tobytes())
         self._masks.write(chunk.loss_mask.tobytes())
+        if chunk.frames is not None:
+            self._frames.write(chunk.frames.astype(FRAME_DTYPE, copy=False).tobytes())
         self.is_empty = False
 
     def chunks(self) -> Iterator[EncodedChunk]:
-        """The tokens of all documents, in chunks without their texts."""
-        self._ids.seek(0)
-        self._masks.seek(0)
+        """The tokens of all documents, in chunks without their texts; then all frames."""
+        for file in (self._ids, self._masks, self._frames):
+            file.seek(0)
         while mask := self._masks.read(_COPIED_TOKENS):
             ids = self._ids.read(_COPIED_TOKENS * self._dtype.itemsize)
             yield EncodedChunk("", np.frombuffer(ids, self._dtype), np.frombuffer(mask, np.bool_))
+        none = EncodedChunk("", np.zeros(0, self._dtype), np.zeros(0, np.bool_))
+        while frames := self._frames.read(_COPIED_TOKENS):
+            yield replace(none, frames=np.frombuffer(frames, FRAME_DTYPE))

@@ -12,14 +12,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quickfox.config.media import MediaConfig, num_media_inputs
 from quickfox.data.document_order import MAX_UNITS, DocumentOrder, Permutation
+from quickfox.data.frames import FrameSource, SignalDocuments, first_frame_id
 from quickfox.data.token_file import TokenFile, TokenSource, gather, shard_paths
 from quickfox.errors import NoInputError
 from quickfox.files.errors import translate_read_errors, translate_write_errors
+from quickfox.media.features import Frames
 from quickfox.tokenizers.base import TokenIds, Tokenizer, UnknownToken
 
 BYTES_IN_MEMORY = 2**26
 _CHUNK_LENGTH = 2**20
+
+IGNORED = -1
+"""Replaces a target that the loss mask excludes."""
+
+FRAME_DTYPE = np.dtype("<f2")
+"""Of the frames in files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +40,14 @@ class Tokens:
         loss_mask: (n,) bool, whether each is a training target; None: all are.
         unknown_token: the one of them that stands for unknown characters; None: there is none.
         documents: the order in which their documents are read in training; None: that of the text.
+        frames: of the signals before them; None: there are none.
     """
 
     ids: TokenSource
     loss_mask: TokenSource | None = None
     unknown_token: UnknownToken | None = None
     documents: DocumentOrder | None = None
+    frames: FrameSource | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,7 +55,22 @@ class Tokens:
     def part(self, start: int, stop: int) -> "Tokens":
         """A view of the tokens from `start` up to `stop`, without an order of documents."""
         mask = None if self.loss_mask is None else _part(self.loss_mask, start, stop)
-        return Tokens(_part(self.ids, start, stop), mask, self.unknown_token)
+        frames = self.frames
+        if frames is not None:
+            frames = frames.part(frames.count(self.ids, start), frames.count(self.ids, stop))
+        return Tokens(_part(self.ids, start, stop), mask, self.unknown_token, frames=frames)
+
+    def with_frames(self, frames: Iterable[Frames | None], media: MediaConfig, tokenizer: Tokenizer) -> "Tokens":
+        """The same with the frames of its signals."""
+        values = np.concatenate([np.zeros(0, FRAME_DTYPE), *(each.reshape(-1) for each in frames if each is not None)])
+        return dataclasses.replace(self, frames=make_frame_source(values, media, tokenizer))
+
+    @property
+    def signal_documents(self) -> SignalDocuments:
+        """The documents of a text with signals."""
+        assert self.frames is not None
+        assert self.loss_mask is not None
+        return SignalDocuments(self.ids, self.loss_mask, self.frames)
 
     @property
     def in_counting_order(self) -> TokenSource:
@@ -87,7 +113,7 @@ def _part(source: TokenSource, start: int, stop: int) -> TokenSource:
     return source.part(start, stop) if isinstance(source, TokenFile) else source[start:stop]
 
 
-def tokens_digest(path: Path, *, has_loss_mask: bool) -> str | None:
+def tokens_digest(path: Path, *, has_loss_mask: bool, has_frames: bool = False) -> str | None:
     """Hexadecimal sha256 of the files that `encode_corpus` wrote to `path`; None if they do not exist.
 
     Raises:
@@ -98,6 +124,8 @@ def tokens_digest(path: Path, *, has_loss_mask: bool) -> str | None:
             sha256 = _hash_shards(path)
             if has_loss_mask:
                 sha256.update(_hash_shards(loss_mask_path(path)).digest())
+            if has_frames:
+                sha256.update(_hash_shards(frames_path(path)).digest())
             return sha256.hexdigest()
     except NoInputError:
         return None
@@ -120,12 +148,23 @@ def remove_tokens(path: Path) -> None:
 
 def token_paths(path: Path) -> list[Path]:
     """All files that `encode_corpus` wrote to `path`."""
-    return [file for file in (*shard_paths(path), *shard_paths(loss_mask_path(path))) if file.exists()]
+    firsts = path, loss_mask_path(path), frames_path(path)
+    return [file for first in firsts for file in shard_paths(first) if file.exists()]
 
 
 def loss_mask_path(path: Path) -> Path:
     """The file of the loss mask of the tokens in the file `path`."""
     return path.with_suffix(".mask")
+
+
+def frames_path(path: Path) -> Path:
+    """The file of the frames of the tokens in the file `path`."""
+    return path.with_suffix(".frames")
+
+
+def input_dtype(tokenizer: Tokenizer, media: MediaConfig | None) -> np.dtype[np.unsignedinteger[Any]]:
+    """The smallest unsigned integer type that holds every input id, those of signals included."""
+    return np.min_scalar_type(tokenizer.vocabulary_size + num_media_inputs(media) - 1)
 
 
 def collect_tokens(chunks: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds:
@@ -149,10 +188,22 @@ def collect_tokens(chunks: Iterable[TokenIds], dtype: npt.DTypeLike) -> TokenIds
         return np.frombuffer(file.read(), dtype=dtype)
 
 
-def open_corpus_tokens(path: Path, tokenizer: Tokenizer, *, has_documents: bool) -> Tokens:
+def make_frame_source(values: TokenSource, media: MediaConfig, tokenizer: Tokenizer) -> FrameSource:
+    """The frames `values` (n * F,) float16 of a text that is encoded by a tokenizer with an end-of-text token."""
+    assert tokenizer.end_of_text is not None
+    return FrameSource(values, media, first_frame_id(tokenizer.vocabulary_size), tokenizer.end_of_text)
+
+
+def open_corpus_tokens(
+    path: Path, tokenizer: Tokenizer, *, has_documents: bool, media: MediaConfig | None = None
+) -> Tokens:
     """The tokens that `encode_corpus` wrote to `path`; raises as `TokenFile`."""
+    frames = None
+    if media is not None:
+        frames = make_frame_source(TokenFile(frames_path(path), FRAME_DTYPE), media, tokenizer)
     mask = TokenFile(loss_mask_path(path), np.bool_) if has_documents else None
-    return Tokens(TokenFile(path, tokenizer.token_dtype), mask, tokenizer.unknown_token)
+    ids = TokenFile(path, input_dtype(tokenizer, media))
+    return Tokens(ids, mask, tokenizer.unknown_token, frames=frames)
 
 
 def split_tokens(tokens: Tokens, tokenizer: Tokenizer, training_tokens: int, random_seed: int) -> tuple[Tokens, Tokens]:
@@ -161,7 +212,7 @@ def split_tokens(tokens: Tokens, tokenizer: Tokenizer, training_tokens: int, ran
     Documents, whose tokens have a loss mask, are read in training in an order that `random_seed` determines.
     """
     training, held_out = tokens.part(0, training_tokens), tokens.part(training_tokens, len(tokens))
-    if tokens.loss_mask is not None and tokenizer.end_of_text is not None:
+    if tokens.frames is None and tokens.loss_mask is not None and tokenizer.end_of_text is not None:
         starts = find_documents(training.ids, tokenizer.end_of_text)
         training = dataclasses.replace(training, documents=DocumentOrder(starts, random_seed))
     return training, held_out
@@ -189,7 +240,10 @@ def find_documents(ids: TokenSource, end_of_text: int) -> npt.NDArray[np.int64]:
 
 def count_target_bytes(tokens: Tokens, tokenizer: Tokenizer) -> int:
     """The number of bytes of the predicted tokens of a text, see `Tokens.num_targets`."""
-    lengths = np.array([len(tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.vocabulary_size)])
+    media = tokens.frames.media if tokens.frames is not None else None
+    lengths = np.zeros(tokenizer.vocabulary_size + num_media_inputs(media), np.int64)
+    for token_id in range(tokenizer.vocabulary_size):
+        lengths[token_id] = len(tokenizer.token_bytes(token_id))
     count = 0
     for start in range(1, len(tokens), _CHUNK_LENGTH):
         chunk = slice(start, min(start + _CHUNK_LENGTH, len(tokens)))

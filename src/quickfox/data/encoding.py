@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
+from quickfox.config.media import NUM_BORDERS, MediaConfig
+from quickfox.data.dataset import input_dtype
 from quickfox.data.document_order import held_out_documents
 from quickfox.errors import DataError
+from quickfox.media.features import Frames
+from quickfox.media.signals import frame_kinds, iter_frames
 from quickfox.text.segmentation import align_chunks, limit_chunks, split_chunks
 from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_text
 
@@ -67,11 +71,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class EncodedChunk:
-    """A chunk of a text, or documents, and its tokens; see `Tokens`."""
+    """A chunk of a text, or documents, and its tokens; see `Tokens`.
+
+    Attributes:
+        frames: of the signal of a document; None: it has none.
+    """
 
     text: str
     ids: TokenIds
     loss_mask: LossMask | None
+    frames: Frames | None = None
 
 
 def training_share(length: int, validation_split: float) -> int:
@@ -135,8 +144,32 @@ def encode_documents(
     return EncodedChunk("".join(texts), all_ids, mask)
 
 
+def encode_document(
+    document: "Document",
+    tokenizer: Tokenizer,
+    unknown: Counter[str] | None,
+    media: MediaConfig | None,
+    frames: Frames | None,
+) -> EncodedChunk:
+    """`encode_documents` for one document, whose signal has these frames, made as `media` says; None: it has none."""
+    chunk = encode_documents([document], tokenizer, unknown)
+    if media is None or frames is None:
+        return chunk
+    ids, mask = signal_ids(frames, tokenizer, media), chunk.loss_mask
+    assert mask is not None
+    mask = np.concatenate([np.zeros(len(ids), np.bool_), mask])
+    return EncodedChunk(chunk.text, np.concatenate([ids, chunk.ids]), mask, frames)
+
+
+def signal_ids(frames: Frames, tokenizer: Tokenizer, media: MediaConfig) -> TokenIds:
+    """The input ids of a signal, see `models/inputs.py`: its begin, the kinds of its frames, its end."""
+    begin = tokenizer.vocabulary_size
+    kinds = frame_kinds(len(frames), media) + begin + NUM_BORDERS
+    return np.concatenate([[begin], kinds, [begin + 1]]).astype(input_dtype(tokenizer, media))
+
+
 def encode_corpus_chunks(
-    corpus: "Corpus", tokenizer: Tokenizer, unknown: Counter[str] | None = None
+    corpus: "Corpus", tokenizer: Tokenizer, unknown: Counter[str] | None = None, media: MediaConfig | None = None
 ) -> Iterator[EncodedChunk]:
     """Encodes a corpus whose first token is not a target: in chunks, or documents with the end-of-text token before.
 
@@ -147,9 +180,23 @@ def encode_corpus_chunks(
     if not corpus.has_documents:
         yield from encode_chunks(corpus.iter_text(), tokenizer, unknown)
         return
+    yield from encode_with_signals(corpus.iter_documents(), tokenizer, unknown, media)
+
+
+def encode_with_signals(
+    documents: "Iterable[Document]",
+    tokenizer: Tokenizer,
+    unknown: Counter[str] | None = None,
+    media: MediaConfig | None = None,
+) -> Iterator[EncodedChunk]:
+    """Encodes documents with the end-of-text token before them; errors as of `encode_corpus_chunks`."""
     yield encode_start(tokenizer)
-    for documents in batch_documents(corpus.iter_documents()):
-        yield encode_documents(documents, tokenizer, unknown)
+    if media is None:
+        for batch in batch_documents(documents):
+            yield encode_documents(batch, tokenizer, unknown)
+        return
+    for document, frames in iter_frames(documents, media):
+        yield encode_document(document, tokenizer, unknown, media, frames)
 
 
 def encode_start(tokenizer: Tokenizer) -> EncodedChunk:

@@ -91,3 +91,29 @@ def _resample(counts: Counts) -> Counts:
 def _make_estimate(value: float, resampled: npt.NDArray[np.float64]) -> Estimate:
     low, high = np.percentile(resampled, PERCENTILES)
     return Estimate(value, float(low), float(high))
+
+
+def standard_error(bin_sums: np.ndarray, bin_counts: np.ndarray) -> float | None:
+    """The standard error of the mean of correlated losses, by the method of batch means.
+
+    Losses of neighboring tokens are correlated, so that s / sqrt(n) would be too small. The text is divided into K bins
+    of consecutive losses, long enough to be nearly independent; bin k has n_k losses with the sum S_k. With
+    n = sum_k n_k and the mean m, the standard error is
+
+        sqrt(K / (K - 1) * sum_k (S_k - m n_k)^2) / n
+
+    which for bins of equal length is the standard deviation of the bin means divided by sqrt(K) (Conway 1963); for bins
+    of different lengths it is the ratio estimator of Cochran, Sampling Techniques, 1977, chapter 6.
+
+    Args:
+        bin_sums: S_k, of any shape.
+        bin_counts: n_k, of the same shape; empty bins do not count.
+
+    Returns:
+        The standard error; None with less than two bins.
+    """
+    bins, n = int(np.count_nonzero(bin_counts)), float(bin_counts.sum())
+    if bins < 2:
+        return None
+    deviations = bin_sums - bin_sums.sum() / n * bin_counts
+    return float(np.sqrt(bins / (bins - 1) * np.square(deviations).sum()) / n)

@@ -13,8 +13,15 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from quickfox.config.media import MediaConfig
+from quickfox.data.encoding import signal_ids
+from quickfox.data.frames import first_frame_id
+from quickfox.evaluation.scoring import Score, score
+from quickfox.evaluation.signals import Bind
 from quickfox.generation.greedy import complete_greedily
-from quickfox.models.language_model import LanguageModel
+from quickfox.media.features import scale_frames
+from quickfox.media.signals import iter_frames
+from quickfox.models.inputs import Frames, collect_frames
 from quickfox.text.documents import Document
 from quickfox.tokenizers.base import Tokenizer, start_of_text
 
@@ -34,31 +41,71 @@ _DOCUMENTS = 1024
 
 
 def generate_completions(
-    model: LanguageModel, tokenizer: Tokenizer, documents: Iterable[Document], unknown: Counter[str] | None = None
+    bind: Bind,
+    tokenizer: Tokenizer,
+    documents: Iterable[Document],
+    unknown: Counter[str] | None = None,
+    media: MediaConfig | None = None,
 ) -> Iterator[tuple[str, str]]:
     """The greedy completion of each document's prompt, and its reference; documents without a prompt are left out.
 
     Args:
-        model: the language model.
+        bind: the language model, or of one that reads signals, the model that reads the given frames.
         tokenizer: its tokenizer, with an end-of-text token.
         documents: prompts with their references.
         unknown: if given, unknown characters of the prompts are left out and counted here.
+        media: how the model reads signals; None: it reads text only.
 
     Raises:
         DataError: a character is unknown, and `unknown` is not given.
     """
     assert tokenizer.end_of_text is not None
     start = start_of_text(tokenizer)
-    with_prompt = (document for document in documents if document.prompt)
+    with_prompt = (document for document in documents if document.prompt or document.signal)
     while batch := list(itertools.islice(with_prompt, _DOCUMENTS)):
         prompts = [
             np.concatenate([start, *(tokenizer.encode(text, unknown) for text in document.prompt)])
             for document in batch
         ]
+        frames = None
+        if media is not None:
+            frames, prompts = _insert_signals(batch, prompts, tokenizer, media)
+        model = bind(frames)
         longest = max(len(tokenizer.encode(document.completion, Counter())) for document in batch)
         completed = complete_greedily(model, prompts, tokenizer.end_of_text, max(MAX_TOKENS, longest))
         for token_ids, document in zip(completed, batch, strict=True):
             yield tokenizer.decode(token_ids), document.completion
+
+
+def score_completions(
+    bind: Bind,
+    tokenizer: Tokenizer,
+    documents: Sequence[Document],
+    unknown: Counter[str] | None,
+    threads: int,
+    media: MediaConfig,
+) -> list[Score]:
+    """The surprisal of the completion of each document, after its signal and prompt; see `scoring.score`."""
+    start = start_of_text(tokenizer)
+    prompts = [
+        np.concatenate([start, *(tokenizer.encode(text, unknown) for text in document.prompt)])
+        for document in documents
+    ]
+    frames, prompts = _insert_signals(documents, prompts, tokenizer, media)
+    completions = [document.completion for document in documents]
+    return score(bind(frames), tokenizer, completions, unknown, threads, [prompt[1:] for prompt in prompts])
+
+
+def _insert_signals(
+    documents: Sequence[Document], prompts: Sequence[np.ndarray], tokenizer: Tokenizer, media: MediaConfig
+) -> tuple[Frames, list[np.ndarray]]:
+    """The frames of the documents' signals, and the prompts with them after the first token."""
+    texts = []
+    for (_, frames), prompt in zip(iter_frames(documents, media), prompts, strict=True):
+        values = np.zeros((0, media.frame_dim), np.float16) if frames is None else frames
+        inserted = prompt[:0] if frames is None else signal_ids(frames, tokenizer, media)
+        texts.append((np.concatenate([prompt[:1], inserted, prompt[1:]]), scale_frames(values, media)))
+    return collect_frames(texts, first_frame_id(tokenizer.vocabulary_size))
 
 
 def count_matches(hypothesis: str, reference: str) -> list[int]:

@@ -13,10 +13,12 @@ from typing import TypeVar
 import numpy as np
 
 from quickfox.data.batching import ValidationWindow, count_validation_segments, iter_validation_windows
-from quickfox.data.dataset import Tokens, collect_tokens
+from quickfox.data.dataset import Tokens, collect_tokens, input_dtype
 from quickfox.data.encoding import EncodedChunk
 from quickfox.data.token_file import TokenSource
 from quickfox.errors import DataError, NoInputError
+from quickfox.evaluation.bootstrap import standard_error
+from quickfox.evaluation.signals import SignalReader, measure_documents
 from quickfox.models.language_model import LanguageModel, LayerTrace, State, TraceableNetwork, replace_first
 from quickfox.models.losses import cross_entropy
 from quickfox.text.compression import CompressionBaseline
@@ -33,6 +35,9 @@ WARM_UP = 256
 
 COUNTED_TOKENS = 2**20
 """Tokens counted at a time."""
+
+MAX_EXPONENT = 709.0
+"""The perplexity of more nats, of a model that is certain of wrong tokens, is infinite."""
 
 MIN_BINS = 30
 """Bins of losses for the standard error, if the text is long enough; more improve it little (Schmeiser 1982)."""
@@ -74,7 +79,11 @@ class Evaluation:
 
 
 def evaluate(
-    model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[EncodedChunk], unknown: Counter[str] | None = None
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    chunks: Iterable[EncodedChunk],
+    unknown: Counter[str] | None = None,
+    reader: SignalReader | None = None,
 ) -> Evaluation:
     """Measure how well `model` predicts a text.
 
@@ -83,6 +92,7 @@ def evaluate(
         tokenizer: its tokenizer.
         chunks: the text, encoded by that tokenizer.
         unknown: counts the unknown characters of `chunks` while these are read; None: there are none.
+        reader: reads signals; None: the model reads text only.
 
     Raises:
         NoInputError: the text is empty.
@@ -92,6 +102,7 @@ def evaluate(
     previously_unknown = 0 if unknown is None else unknown.total()
     baseline = CompressionBaseline()
     masks: list[np.ndarray] = []
+    frames: list[np.ndarray | None] = []
     unknown_token = tokenizer.unknown_token
     surplus_bytes = 0  # of the unknown token over the characters it stands for
 
@@ -101,41 +112,46 @@ def evaluate(
         for chunk in chunks:
             baseline.add(chunk.text)
             if unknown_token is not None:
-                first_target = 1 if is_first else 0  # not the first token of the text
-                surplus_bytes += _count_surplus_bytes(chunk, tokenizer, unknown_token.token_id, first_target)
+                surplus_bytes += _count_surplus_bytes(chunk, tokenizer, unknown_token.token_id, int(is_first))
             if chunk.loss_mask is not None:
                 masks.append(chunk.loss_mask)
             is_first = is_first and len(chunk.ids) == 0
+            frames.append(chunk.frames)
             yield chunk.ids
 
-    ids = collect_tokens(read(), tokenizer.token_dtype)
+    ids = collect_tokens(read(), input_dtype(tokenizer, reader and reader.media))
     if baseline.characters == 0:
         raise NoInputError("the text is empty: evaluation requires at least 2 tokens")
     tokens = Tokens(ids, np.concatenate(masks) if masks else None, unknown_token)
-    nats_per_token, error = measure_loss(model, tokens)
+    if reader is not None:
+        tokens = tokens.with_frames(frames, reader.media, tokenizer)
+    nats_per_token, error = measure_documents(reader.bind, tokens) if reader else measure_loss(model, tokens)
+    characters, num_bytes = _size_of_targets(tokenizer, tokens)
+    bits = nats_per_token * tokens.num_targets / math.log(2)
+    gzip, xz = baseline.bits_per_character()
+    return Evaluation(
+        tokens=tokens.num_targets,
+        characters=characters,
+        bytes=num_bytes - surplus_bytes,
+        unknown_characters=0 if unknown is None else unknown.total() - previously_unknown,
+        nats_per_token=nats_per_token,
+        perplexity=math.exp(nats_per_token) if nats_per_token < MAX_EXPONENT else math.inf,
+        bits_per_character=bits / characters,
+        bits_per_byte=bits / (num_bytes - surplus_bytes),
+        standard_error=error,
+        gzip_bits_per_character=gzip,
+        xz_bits_per_character=xz,
+    )
+
+
+def _size_of_targets(tokenizer: Tokenizer, tokens: Tokens) -> tuple[int, int]:
+    """Number of characters and bytes of the predicted tokens; raises DataError if they have no whole character."""
     characters, num_bytes = _text_size(tokenizer, _count_targets(tokens))
     if characters == 0:
         raise DataError(
             f"a longer text is required: its predicted tokens, {tokens.num_targets:,}, have no whole character"
         )
-    num_bytes -= surplus_bytes
-    bits = nats_per_token * tokens.num_targets / math.log(2)
-    with np.errstate(over="ignore"):  # infinite if the model is certain of wrong tokens
-        perplexity = float(np.exp(nats_per_token))
-    gzip, xz = baseline.bits_per_character()
-    return Evaluation(
-        tokens=tokens.num_targets,
-        characters=characters,
-        bytes=num_bytes,
-        unknown_characters=0 if unknown is None else unknown.total() - previously_unknown,
-        nats_per_token=nats_per_token,
-        perplexity=perplexity,
-        bits_per_character=bits / characters,
-        bits_per_byte=bits / num_bytes,
-        standard_error=error,
-        gzip_bits_per_character=gzip,
-        xz_bits_per_character=xz,
-    )
+    return characters, num_bytes
 
 
 def _count_targets(tokens: Tokens) -> np.ndarray:
@@ -257,29 +273,3 @@ def _read_windows(
 def _warm_up(model: LanguageModel) -> int:
     """Number of tokens read before each segment: a multiple of WINDOW."""
     return math.ceil(max(WARM_UP, model.context or 0) / WINDOW) * WINDOW
-
-
-def standard_error(bin_sums: np.ndarray, bin_counts: np.ndarray) -> float | None:
-    """The standard error of the mean of correlated losses, by the method of batch means.
-
-    Losses of neighboring tokens are correlated, so that s / sqrt(n) would be too small. The text is divided into K bins
-    of consecutive losses, long enough to be nearly independent; bin k has n_k losses with the sum S_k. With
-    n = sum_k n_k and the mean m, the standard error is
-
-        sqrt(K / (K - 1) * sum_k (S_k - m n_k)^2) / n
-
-    which for bins of equal length is the standard deviation of the bin means divided by sqrt(K) (Conway 1963); for bins
-    of different lengths it is the ratio estimator of Cochran, Sampling Techniques, 1977, chapter 6.
-
-    Args:
-        bin_sums: S_k, of any shape.
-        bin_counts: n_k, of the same shape; empty bins do not count.
-
-    Returns:
-        The standard error; None with less than two bins.
-    """
-    bins, n = int(np.count_nonzero(bin_counts)), float(bin_counts.sum())
-    if bins < 2:
-        return None
-    deviations = bin_sums - bin_sums.sum() / n * bin_counts
-    return float(np.sqrt(bins / (bins - 1) * np.square(deviations).sum()) / n)

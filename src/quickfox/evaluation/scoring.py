@@ -124,6 +124,7 @@ def score(
     texts: Sequence[str],
     unknown: Counter[str] | None = None,
     threads: int = 1,
+    prefixes: Sequence[np.ndarray] | None = None,
 ) -> list[Score]:
     """The surprisal of each text; independent of the other texts, up to rounding.
 
@@ -133,6 +134,7 @@ def score(
         texts: any number of them, of any length; lines without their line ends.
         unknown: if given, characters that the tokenizer does not know are counted here.
         threads: number of batches processed at the same time, >= 1; if more than one, NumPy should use one thread.
+        prefixes: (n,) input ids that are read before each text, such as those of its signal; None: none.
 
     Raises:
         DataError: a character is unknown, and `unknown` is not given.
@@ -141,18 +143,21 @@ def score(
     if not len(start) and tokenizer.unknown_token is not None:
         start = np.array([tokenizer.unknown_token.token_id], tokenizer.token_dtype)
     encoded = [_encode(tokenizer, text, unknown) for text in texts]
-    surprisals = [np.zeros(len(start) + len(ids), np.float32) for ids, _ in encoded]
+    starts = [np.concatenate([start, prefix]) for prefix in prefixes] if prefixes else [start] * len(texts)
+    surprisals = [
+        np.zeros(len(before) + len(ids), np.float32) for before, (ids, _) in zip(starts, encoded, strict=True)
+    ]
     warm_up = max(WARM_UP, model.context or 0)
     segments = []  # in which every token but the first of each text is predicted once
-    for (ids, _), surprisal in zip(encoded, surprisals, strict=True):
-        all_ids = np.concatenate([start, ids])
-        for first in range(1, len(all_ids), SEGMENT):
+    for before, (ids, _), surprisal in zip(starts, encoded, surprisals, strict=True):
+        all_ids = np.concatenate([before, ids])
+        for first in range(max(1, len(before)), len(all_ids), SEGMENT):
             end = min(first + SEGMENT, len(all_ids))
             segments.append(_Segment(all_ids[max(0, first - warm_up) : end], surprisal[first:end]))
     _fill_surprisals(model, tokenizer, segments, threads)
     token_lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary_size)])
     scores = []
-    for text, (ids, unknown_counts), surprisal in zip(texts, encoded, surprisals, strict=True):
+    for text, before, (ids, unknown_counts), surprisal in zip(texts, starts, encoded, surprisals, strict=True):
         lengths = token_lengths[ids]
         is_left_out = np.zeros(len(text), bool)
         if unknown_counts:
@@ -165,7 +170,7 @@ def score(
         scores.append(
             _make_score(
                 text,
-                surprisal[len(start) :],
+                surprisal[len(before) :],
                 lengths,
                 is_left_out,
                 unknown_characters=unknown_counts.total(),
@@ -274,6 +279,7 @@ def _fill_batch(
         inputs = tokens[:active, start : min(start + window, lengths[0])]  # (active, T)
         targets = tokens[:active, start + 1 : start + 1 + window]
         logits, state = model.forward(inputs, state)
+        targets = np.where(targets < tokenizer.vocabulary_size, targets, 0)  # signals are not predicted
         losses = cross_entropy(logits, targets)
         if tokenizer.unknown_token is not None:
             tokenizer.unknown_token.add_cost(losses, targets)

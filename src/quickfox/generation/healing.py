@@ -33,7 +33,7 @@ class HealedPrompt:
 def heal_prompt(tokenizer: Tokenizer, prompt_ids: Sequence[int] | np.ndarray) -> HealedPrompt:
     """Takes off the tokens of a prompt, (n,), that depend on what follows it."""
     ids = np.asarray(prompt_ids, np.int64)
-    ends = np.flatnonzero(ids == tokenizer.end_of_text) if tokenizer.end_of_text is not None else ids[:0]
+    ends = np.flatnonzero((ids == tokenizer.end_of_text) | (ids >= tokenizer.vocabulary_size))  # of texts, of signals
     first = max(len(ids) - MAX_HEALED_TOKENS, int(ends[-1]) + 1 if len(ends) else 0)
     tail = [tokenizer.token_bytes(token_id) for token_id in ids[first:].tolist()]
     text = b"".join(tail)

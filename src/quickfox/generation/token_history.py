@@ -36,6 +36,7 @@ class TokenHistory:
         self._prefixes: list[deque[int]] = [deque(maxlen=(ngram or 1) - 1) for _ in range(num_texts)]  # n - 1 last ids
         self._ngrams: list[Ngrams] = [defaultdict(list) for _ in range(num_texts)]  # without those of the prompt
         self._prompt_ngrams: list[Ngrams] = [defaultdict(list)] * num_texts  # one table, which all texts share
+        prompt_ids = prompt_ids[prompt_ids < vocabulary_size]  # not the signals in it
         if self._is_counting:
             for token_id in prompt_ids[0 if window is None else -window :].tolist():
                 self._count([token_id] * num_texts)

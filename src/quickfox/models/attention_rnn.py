@@ -16,6 +16,7 @@ import numpy as np
 
 from quickfox.config.model import ModelConfig
 from quickfox.models.attention import attend, attention_mask, empty_cache, split_heads
+from quickfox.models.inputs import Frames, input_table
 from quickfox.models.language_model import LayerTrace, Prior, State
 from quickfox.models.ngram.gate import NgramGate
 from quickfox.models.recurrent import RecurrentStack, token_projection
@@ -27,13 +28,14 @@ class AttentionRNNLanguageModel:
     Its state is the encoder's layers, the attention's cache, the decoder's layers.
     """
 
-    def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray], frames: Frames | None = None) -> None:
         assert config.context is not None
         self.context = config.context
         self._cache_shape = (config.num_heads, config.context, config.hidden_dim // config.num_heads)
         self._encoder = RecurrentStack("encoder", config, parameters)
         self._decoder = RecurrentStack("decoder", config, parameters)
-        self._project_tokens = token_projection(parameters["embedding.weight"], self._encoder.layers[0])
+        inputs = input_table(config, parameters, frames)
+        self._project_tokens = token_projection(inputs, self._encoder.layers[0])
         self._attention_kernel = parameters["attention.input_kernel"]  # (H, 3H)
         self._output_kernel = parameters["output.kernel"]  # (H, V)
         self._output_bias = parameters["output.bias"]  # (V,)

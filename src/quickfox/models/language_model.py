@@ -63,7 +63,7 @@ class LanguageModel(Protocol):
         """Read the next tokens of each text.
 
         Args:
-            token_ids: (B, T) integers, 0 <= id < V, T >= 1.
+            token_ids: (B, T) integers, T >= 1, from 0 to V - 1, or above for signals (see `inputs`).
             state: as returned by `initial_state(B)` or by the last call; not changed.
 
         Returns:

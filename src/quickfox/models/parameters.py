@@ -46,6 +46,13 @@ m from 0 to K - 1 the length of the longest context found in the tables, it adds
 
     s log p_ngram,    s = 1 + h . u + e[m]
 
+A network that reads signals, with F numbers in a frame and P kinds of frames (see `config/media.py`), has at the end
+
+        media.embedding           (2 + P, D)    begin and end of a signal, and what is added to each kind of frame
+        media.kernel              (F, D)
+
+    The input at a frame x of kind p is  x media.kernel + media.embedding[2 + p].
+
 The n-gram tables, which are not trained by gradients, are tensors too. With ngrams = (n_1 = V, n_2, ...) and k >= 2:
 
     ngram.1.probs      (V,)              float32     probability of each token without context
@@ -60,6 +67,7 @@ The n-gram tables, which are not trained by gradients, are tensors too. With ngr
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from quickfox.config.media import num_media_inputs
 from quickfox.config.model import ModelConfig
 
 if TYPE_CHECKING:
@@ -81,6 +89,7 @@ class TensorSpec(NamedTuple):
 
 
 EMBEDDING = "embedding.weight"
+MEDIA_EMBEDDING, MEDIA_KERNEL = "media.embedding", "media.kernel"
 
 RECURRENT_GATES: dict[str, int] = {"rnn": 1, "gru": 3, "lstm": 4}
 """Projections fused in the kernels of each recurrent cell."""
@@ -106,7 +115,7 @@ def hidden_kernels(config: ModelConfig) -> dict[str, int]:
         "feed_forward.input_kernel": FEED_FORWARD_PROJECTIONS,
     }
     gates = RECURRENT_GATES.get(recurrent_cell(config), 1)
-    names = [name for name in parameter_shapes(config) if name.endswith("_kernel")]
+    names = [name for name in parameter_shapes(config) if name.endswith("_kernel")]  # not media.kernel: of an input
     return {name: projections.get(".".join(name.split(".")[-2:]), gates) for name in names}
 
 
@@ -126,6 +135,9 @@ def parameter_shapes(config: ModelConfig) -> Shapes:
     if config.ngram_gate:
         shapes["ngram_gate.kernel"] = (config.hidden_dim,)
         shapes["ngram_gate.length_bias"] = (config.ngram_gate,)
+    if config.media is not None:
+        shapes[MEDIA_EMBEDDING] = (num_media_inputs(config.media), config.embedding_dim)
+        shapes[MEDIA_KERNEL] = (config.media.frame_dim, config.embedding_dim)
     return shapes
 
 

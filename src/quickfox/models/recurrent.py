@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from quickfox.config.model import ModelConfig
+from quickfox.models.inputs import Frames, input_table
 from quickfox.models.language_model import LayerTrace, Prior, State
 from quickfox.models.ngram.gate import NgramGate
 from quickfox.models.parameters import recurrent_cell
@@ -85,9 +86,10 @@ class RecurrentLanguageModel:
 
     context: int | None = None
 
-    def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray], frames: Frames | None = None) -> None:
         self._stack = RecurrentStack("recurrent", config, parameters)
-        self._project_tokens = token_projection(parameters["embedding.weight"], self._stack.layers[0])
+        inputs = input_table(config, parameters, frames)
+        self._project_tokens = token_projection(inputs, self._stack.layers[0])
         self._output_kernel = parameters["output.kernel"]  # (H, V)
         self._output_bias = parameters["output.bias"]  # (V,)
         self._ngram_gate = NgramGate(config, parameters)

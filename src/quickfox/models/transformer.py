@@ -24,6 +24,7 @@ from quickfox.models.attention import (
     split_heads,
     swiglu,
 )
+from quickfox.models.inputs import Frames, input_table
 from quickfox.models.language_model import LayerTrace, Prior, State
 from quickfox.models.ngram.gate import NgramGate
 
@@ -34,11 +35,12 @@ class TransformerLanguageModel:
     Its state is one cache per layer; the cached keys are already rotated.
     """
 
-    def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray], frames: Frames | None = None) -> None:
         assert config.context is not None
         self.context = config.context
         self._cache_shape = (config.num_heads, config.context, config.hidden_dim // config.num_heads)
         self._parameters = parameters
+        self._inputs = input_table(config, parameters, frames)
         self._num_layers = config.num_layers
         tied = config.tied_embeddings
         self._output_kernel = parameters["embedding.weight"].T if tied else parameters["output.kernel"]  # (H, V)
@@ -68,7 +70,7 @@ class TransformerLanguageModel:
         mask = attention_mask(positions_read, window, context)
         positions = positions_read[:, None] + np.arange(window)  # (B, T)
         cosine, sine = (angles[:, None] for angles in rotary_angles(positions, head_dim))  # (B, 1, T, d/2)
-        x = parameters["embedding.weight"][token_ids]  # (B, T) -> (B, T, H)
+        x = self._inputs[token_ids]  # (B, T) -> (B, T, H)
         new_state = []
         for layer, cache in enumerate(state):
             attention, feed_forward = f"layers.{layer}.attention", f"layers.{layer}.feed_forward"

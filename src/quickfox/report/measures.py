@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 
 from quickfox.evaluation.baselines import baseline_bits
+from quickfox.evaluation.bootstrap import standard_error
 from quickfox.evaluation.memorization import Copy, longest_copies
-from quickfox.evaluation.perplexity import standard_error
 from quickfox.evaluation.predictions import CalibrationBin, calibration, character_bits, predict
 from quickfox.model import Model
 from quickfox.models.parameters import EMBEDDING

@@ -8,10 +8,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, islice
 from typing import BinaryIO
 
 from quickfox.config.corpus import CorpusOptions, Format
+from quickfox.config.media import MediaKind
 from quickfox.errors import DataError, NoInputError, StorageError, UsageError
 from quickfox.text.discovery import Found, Notes, drop_duplicates, find_sources
 from quickfox.text.documents import Document
@@ -59,6 +61,12 @@ class Corpus:
     def has_documents(self) -> bool:
         """Whether it consists of documents; else it is one plain text."""
         return READERS[self._files[0].format].read_documents is not None
+
+    @cached_property
+    def media_kind(self) -> MediaKind | None:
+        """The kind of the signals of its documents, which its first document tells; None: they have none."""
+        first = next(self.iter_documents(), None) if set(self.formats) == {"jsonl"} else None
+        return first.signal.kind if first and first.signal else None
 
     @property
     def is_chat(self) -> bool:

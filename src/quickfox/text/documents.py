@@ -2,18 +2,22 @@
 
     {"text": "..."}
     {"prompt": "...", "completion": "..."}
+    {"audio": "FILE", "prompt": "...", "completion": "..."}        the prompt may be missing
+    {"image": "FILE", "prompt": "...", "completion": "..."}
 
-are objects of JSON lines or of a JSON array; other members are ignored. Tables have the same in their columns.
-Independent of files and tokens.
+are objects of JSON lines or of a JSON array; other members are ignored. Tables have the texts in their columns.
+Independent of tokens, and of what the files of signals contain.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
+from quickfox.config.media import MediaKind
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES, iter_json_array, parse_json_text
+from quickfox.text.sources import Source
 
 MAX_LINE_CHARACTERS = MAX_JSON_BYTES
 
@@ -27,6 +31,26 @@ TEXT: Columns = ("text",)
 PAIR: Columns = ("prompt", "completion")
 _STANDARD_COLUMNS = (*TEXT, *PAIR)
 
+SIGNALS: tuple[MediaKind, ...] = ("audio", "image")
+"""The keys of the file of a signal."""
+
+OpenNamed = Callable[[str], Source]
+"""The source of a file that a document names; raises DataError if it may not name it."""
+
+
+class Signal(NamedTuple):
+    """A sound or a picture before the text of a document.
+
+    Attributes:
+        kind: what it is.
+        source: its file.
+        where: file and line that name it, for messages.
+    """
+
+    kind: MediaKind
+    source: Source
+    where: str
+
 
 @dataclass(slots=True)  # not frozen: a table of short rows takes a third longer to read
 class Document:
@@ -34,9 +58,11 @@ class Document:
 
     Attributes:
         parts: texts, each with whether it is a training target, as one of them is.
+        signal: what is read before them; None: nothing.
     """
 
     parts: tuple[Part, ...]
+    signal: Signal | None = None
 
     @property
     def text(self) -> str:
@@ -113,19 +139,28 @@ def iter_json_values(chunks: Iterable[str], name: str) -> Iterator[tuple[str, An
             yield where, parse_json_text(line, where)
 
 
-def parse_object(value: Any, columns: Columns | None, where: str) -> Document:
+def parse_object(value: Any, columns: Columns | None, where: str, open_named: OpenNamed) -> Document:
     """The document of a decoded JSON object.
 
     Args:
         value: the object.
         columns: its keys; None: `text`, or `prompt` and `completion`.
         where: its file and line.
+        open_named: opens the file of a signal.
 
     Raises:
-        DataError: not an object, or a key is missing, or its value is not a string, or all are empty.
+        DataError: not an object, or a key is missing, or its value is not a string, or all are empty; or the file of a
+            signal may not be named.
     """
     if not isinstance(value, dict):
         raise DataError(f'{where}: expected an object such as {{"text": "..."}}')
+    prompt_key, completion_key = columns if columns is not None and len(columns) == len(PAIR) else PAIR
+    if completion_key in value and (signal := parse_signal(value, where, open_named)):
+        texts = [value.get(prompt_key, ""), value[completion_key]]
+        for key, text in zip((prompt_key, completion_key), texts, strict=True):
+            if not isinstance(text, str):
+                raise DataError(f"{where}: {key!r} must be a string")
+        return replace(make_document(texts, where), signal=signal)
     columns = columns or find_columns(value, where)
     try:
         texts = [value[column] for column in columns]
@@ -135,6 +170,26 @@ def parse_object(value: Any, columns: Columns | None, where: str) -> Document:
         if not isinstance(text, str):
             raise DataError(f"{where}: {column!r} must be a string")
     return make_document(texts, where)
+
+
+def parse_signal(value: dict[str, Any], where: str, open_named: OpenNamed) -> Signal | None:
+    """The signal that an object names; None: it names none.
+
+    Raises:
+        DataError: it names two, or not by a string, or a file that it may not name.
+    """
+    kinds = [kind for kind in SIGNALS if kind in value]
+    if not kinds:
+        return None
+    if len(kinds) > 1:
+        raise DataError(f"{where}: 'audio' and 'image' exclude each other: give one")
+    name = value[kinds[0]]
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise DataError(f"{where}: {kinds[0]!r} must be the name of a file")
+    try:
+        return Signal(kinds[0], open_named(name), where)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def find_columns(names: Collection[str], where: str, kind: str = "key") -> Columns:
@@ -176,9 +231,3 @@ def make_document(texts: Sequence[str], where: str) -> Document:
     if len(texts) == 1:
         return Document(((texts[0], True),))
     return Document(((texts[0], False), (texts[1], True)))
-
-
-def read_json(chunks: Iterable[str], name: str, columns: Columns | None) -> Iterator[Document]:
-    """The documents of JSON lines or of a JSON array."""
-    for where, value in iter_json_values(chunks, name):
-        yield parse_object(value, columns, where)

@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -22,6 +23,7 @@ from quickfox.text.sources import (
     Source,
     display_name,
     ignore_progress,
+    open_named,
     uncompressed_name,
 )
 from quickfox.text.tables import read_parquet, read_table
@@ -101,8 +103,9 @@ class Reader:
 
 
 def _read_json(file: File, characters: Characters) -> Iterator[Document]:
+    open_file = partial(open_named, file.source)
     for where, value in iter_json_values(characters, file.name):
-        yield parse_object(value, file.columns, where)
+        yield parse_object(value, file.columns, where, open_file)
 
 
 def _read_chat(file: File, characters: Characters) -> Iterator[Document]:

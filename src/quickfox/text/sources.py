@@ -9,6 +9,7 @@ import gzip
 import io
 import lzma
 import os
+import posixpath
 import tempfile
 import weakref
 import zipfile
@@ -206,6 +207,23 @@ class MemberSource(Source):
             raise DataError(f"{display_name(self.name)}: the archive has no such member") from None
         except NotImplementedError as error:
             raise DataError(f"{display_name(self.name)}: cannot be unpacked: {error}") from None
+
+
+def open_named(source: Source, name: str) -> Source:
+    """The source of a file that the content of `source` names.
+
+    The name is relative to the folder of a file, or in an archive to that of the member; of a stream, to the current
+    folder.
+
+    Raises:
+        DataError: the name leaves the archive.
+    """
+    if not isinstance(source, MemberSource):
+        return FileSource(source.path.parent / name if isinstance(source, FileSource) else Path(name))
+    member = posixpath.normpath(posixpath.join(posixpath.dirname(source.member), name))
+    if member.startswith(("/", "../")) or "\\" in name:
+        raise DataError(f"{name!r} is outside the archive {display_name(source.archive.name)}")
+    return MemberSource(source.archive, member, 0)
 
 
 def list_members(archive: Source) -> list[MemberSource]:

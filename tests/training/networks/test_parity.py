@@ -11,10 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from quickfox.config.media import NUM_BORDERS, ImageConfig
 from quickfox.config.model import Architecture, ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.generation.sampler import generate
 from quickfox.models.attention import rms_norm
+from quickfox.models.inputs import Frames
 from quickfox.models.language_model import NetworkLanguageModel, Prior
 from quickfox.models.parameters import parameter_shapes
 from quickfox.models.registry import build_language_model, build_network
@@ -207,6 +209,38 @@ def test_numpy_batch_equals_its_single_rows(config: ModelConfig) -> None:
         rows = slice(row, row + 1)
         single, _ = model.forward(tokens[rows], model.initial_state(1), part_of(prior, rows, slice(None)))
         np.testing.assert_allclose(single[0], batch[row], atol=ATOL)
+
+
+PICTURES = ImageConfig(height=4, width=4, channels=1, patch_size=2, mean=(0.5,), deviation=(0.2,))
+MEDIA_CONFIGS = [dataclasses.replace(config, image=PICTURES) for config in UNGATED_CONFIGS]
+
+
+@pytest.mark.parametrize("config", MEDIA_CONFIGS, ids=str)
+def test_both_engines_give_the_same_logits_after_the_frames_of_signals(config: ModelConfig) -> None:
+    """The frames lie beside the ids in TensorFlow, and in the table of inputs in NumPy."""
+    rng = np.random.default_rng(4)
+    first_frame = config.vocabulary_size + NUM_BORDERS
+    tokens = rng.integers(0, first_frame, size=(BATCH, TIME)).astype(np.int32)
+    places = np.stack([rng.permutation(TIME)[:4] for _ in range(BATCH)])
+    kinds, values = rng.integers(0, 4, size=(BATCH, 4)), rng.normal(size=(BATCH, 4, 4)).astype(np.float32)
+    rows = np.arange(BATCH)[:, None]
+    tensorflow_tokens, numpy_tokens, frames = tokens.copy(), tokens.copy(), np.zeros((BATCH, TIME, 4), np.float32)
+    tensorflow_tokens[rows, places] = first_frame + kinds
+    frames[rows, places] = values
+    numpy_tokens[rows, places] = first_frame + np.arange(BATCH * 4).reshape(BATCH, 4)
+
+    network = tensorflow_network(config)
+    logits, _ = network.forward(tensorflow_tokens, network.initial_state(BATCH), frames=(tf.constant(frames),))
+    read = Frames(values.reshape(-1, 4), kinds.reshape(-1))
+    model = build_language_model(config, random_parameters(config), frames=read)
+    whole, _ = model.forward(numpy_tokens, model.initial_state(BATCH))
+    np.testing.assert_allclose(whole, np.transpose(logits, (1, 0, 2)), atol=ATOL)
+
+    state, parts = model.initial_state(BATCH), []
+    for window in (slice(0, 4), slice(4, 5), slice(5, TIME)):
+        part, state = model.forward(numpy_tokens[:, window], state)
+        parts.append(part)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=ATOL)
 
 
 GOLDEN_CONFIG = ModelConfig(vocabulary_size=11, embedding_dim=4, hidden_dim=6)

@@ -21,6 +21,7 @@ from quickfox.cli.options import (
 from quickfox.cli.streams import notify, write_output
 from quickfox.config.corpus import CorpusOptions
 from quickfox.config.schema import exclusive_error
+from quickfox.errors import UsageError
 from quickfox.system.threads import choose_threads, pin_numpy_threads
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from quickfox.evaluation.completions import Counts
     from quickfox.model import Model
     from quickfox.text.corpus import Corpus
+    from quickfox.text.documents import Document
 
 EXAMPLES = """\b
 Examples:
   llm evaluate new.txt
   llm evaluate chapters/ --model runs/corpus --json | jq .perplexity
   llm evaluate questions.jsonl  # prompts with completions: exact match, error rates and chrF too
+  llm evaluate spoken.jsonl --control  # recordings with their texts, see docs/media.md
   llm evaluate new.txt --compare runs/first runs/second"""
 
 
@@ -47,6 +50,10 @@ def run(
         tuple[str, str] | None,
         option("--compare", "Two runs or models, in place of --model: show what differs.", metavar="RUN RUN"),
     ] = None,
+    control: Annotated[
+        bool,
+        option("--control", "Measure too with the signals exchanged: what the texts alone give away."),
+    ] = False,
     strict: StrictOption = False,
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
@@ -62,6 +69,8 @@ def run(
 
     if compare and model is not None:
         raise exclusive_error("compare", "model")
+    if compare and control:
+        raise exclusive_error("compare", "control")
     threads = choose_threads(threads, notify)
     if compare:
         opened = open_corpus(corpus, notify, options=corpus_options)
@@ -72,9 +81,11 @@ def run(
     unknown: Counter[str] = Counter()
     evaluation = loaded.evaluate_corpus(opened, None if strict else unknown)
     estimates = _estimate_completions(loaded, opened)
+    control_values, control_estimates = _measure_control(loaded, opened) if control else ({}, {})
     if unknown:
         notify(f"warning: {describe_unknown_characters(unknown, loaded.bundle.tokenizer.unknown_token)}")
-    values = dataclasses.asdict(evaluation)
+    values = dataclasses.asdict(evaluation) | control_values
+    estimates |= control_estimates
     if as_json:  # infinity, which JSON does not have, is null
         values = {name: None if value == math.inf else value for name, value in values.items()}
         for name, estimate in estimates.items():
@@ -95,13 +106,30 @@ def _estimate_completions(model: "Model", corpus: "Corpus") -> dict[str, "Estima
     return estimate(counts, measure) if len(counts) else {}
 
 
-def _count_completions(model: "Model", corpus: "Corpus") -> "Counts":
+def _measure_control(model: "Model", corpus: "Corpus") -> tuple[dict[str, float], dict[str, "Estimate"]]:
+    """The loss and the measures of the generated completions, with the signals exchanged between the documents."""
+    from quickfox.evaluation.bootstrap import estimate
+    from quickfox.evaluation.completions import measure
+    from quickfox.evaluation.signals import exchange_signals
+
+    if corpus.media_kind is None:
+        raise UsageError("control exchanges sound or pictures, and the text has none", "control")
+    exchanged = list(exchange_signals(corpus.iter_documents()))
+    evaluation = model.evaluate_documents(exchanged, Counter())
+    estimates = estimate(_count_completions(model, corpus, exchanged), measure)
+    named = {f"control_{name}": each for name, each in estimates.items()}
+    return {"control_nats_per_token": evaluation.nats_per_token}, named
+
+
+def _count_completions(model: "Model", corpus: "Corpus", documents: "Sequence[Document] | None" = None) -> "Counts":
+    """The counts of the generated completions of a corpus, or of `documents` in its place."""
     from quickfox.evaluation.completions import count_all_matches, generate_completions
 
     if not corpus.has_documents:
         return count_all_matches([])
+    documents_or_all = corpus.iter_documents() if documents is None else documents
     return count_all_matches(
-        generate_completions(model.language_model, model.bundle.tokenizer, corpus.iter_documents(), Counter())
+        generate_completions(model.bind, model.bundle.tokenizer, documents_or_all, Counter(), model.media)
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from quickfox.cli.generation_output import SampleFormatter
     from quickfox.cli.inputs import PromptLine
     from quickfox.generation.prompt import Prompt, Unknown
+    from quickfox.media.signals import Decoded
     from quickfox.model import Model
 
 EXAMPLES = """\b
@@ -27,6 +28,7 @@ Examples:
   echo "ROMEO:" | llm generate --top-k 10 | head -20
   llm generate --num-samples 3 --json | jq -r .text
   llm generate --prompts questions.jsonl --stop $'\\n' > answers.jsonl
+  arecord -d 3 | llm generate --audio -  # a model of sound, see docs/media.md
   llm generate --seed "Once" --novelty corpus.txt --max-copy 40"""
 
 
@@ -49,6 +51,14 @@ PromptsOption = Annotated[
         PROMPT,
         metavar="FILE",
     ),
+]
+AudioOption = Annotated[
+    str | None,
+    option("--audio", "Sound file before the text, for a model of sound; - is standard input.", PROMPT, metavar="FILE"),
+]
+ImageOption = Annotated[
+    str | None,
+    option("--image", "Picture before the text, for a model of pictures; - is standard input.", PROMPT, metavar="FILE"),
 ]
 InteractiveOption = Annotated[bool, option("--interactive", "Read one prompt after another from the terminal.", PROMPT)]
 UnknownOption = Annotated[
@@ -99,6 +109,8 @@ def run(
     seed: SeedOption = None,
     seed_file: SeedFileOption = None,
     prompts: PromptsOption = None,
+    audio: AudioOption = None,
+    image: ImageOption = None,
     interactive: InteractiveOption = False,
     unknown: UnknownOption = "fold",
     max_copy: MaxCopyOption = None,
@@ -137,7 +149,9 @@ def run(
     elif prompts is not None:
         _continue_file(loaded, prompts, settings, formatter, unknown)
     else:
-        _continue_text(loaded, _read_seed(seed, seed_file), settings, formatter, unknown)
+        signal = _read_signal(loaded, audio, image)
+        text = _read_seed(seed if signal is None else seed or "", seed_file)
+        _continue_text(loaded, text, settings, formatter, unknown, signal)
 
 
 def _check_combination(params: dict[str, Any]) -> None:
@@ -145,6 +159,12 @@ def _check_combination(params: dict[str, Any]) -> None:
     sources = [name for name in ("seed", "seed_file", "prompts", "interactive") if params[name] not in (None, False)]
     if len(sources) > 1 and sources != ["seed", "interactive"]:
         raise exclusive_error(*sources[:2])
+    for kind in ("audio", "image"):
+        others = [name for name in ("prompts", "interactive") if params[kind] is not None and params[name]]
+        if others:
+            raise exclusive_error(kind, others[0])
+    if params["audio"] is not None and params["image"] is not None:
+        raise exclusive_error("audio", "image")
     if params["color"] and (params["as_json"] or params["prompts"]):
         raise exclusive_error("color", "json" if params["as_json"] else "prompts")
     if params["interactive"] and params["as_json"]:
@@ -181,15 +201,30 @@ def _continue_lines(
 
 
 def _continue_text(
-    model: "Model", text: str, settings: dict[str, Any], formatter: "SampleFormatter", unknown: "Unknown"
+    model: "Model",
+    text: str,
+    settings: dict[str, Any],
+    formatter: "SampleFormatter",
+    unknown: "Unknown",
+    signal: "Decoded | None" = None,
 ) -> None:
-    prompt = model.read_prompt(text, unknown)
+    prompt = model.read_prompt(text, unknown, signal)
     if prompt.warning:
         notify(f"warning: {prompt.warning}")
     config = model.sampling_config(**settings)
     if "random_seed" not in settings and config.temperature > 0 and config.num_beams == 1:
         notify(f"random seed: {config.random_seed}")
     stream_output(formatter.format_samples(prompt, config))
+
+
+def _read_signal(model: "Model", audio: str | None, image: str | None) -> "Decoded | None":
+    """The sound or picture before the text; None: the model reads text only."""
+    if model.media is None and audio is None and image is None:
+        return None
+    from quickfox.cli.inputs import open_signal
+    from quickfox.generation.prompt import read_input
+
+    return read_input(model.media, *(open_signal(name) for name in (audio, image)))
 
 
 def _read_seed(seed: str | None, seed_file: Path | None) -> str:
@@ -245,9 +280,12 @@ def _continue_line(
     formatter: "SampleFormatter",
     unknown: "Unknown",
 ) -> "Prompt":
+    from quickfox.generation.prompt import read_named_signal
+
     try:
         config = model.override_config(model.sampling_config(**settings), line.options, where)
-        prompt = model.read_prompt(line.text, unknown)
+        signal = read_named_signal(model.media, line.signal)
+        prompt = model.read_prompt(line.text, unknown, signal)
         stream_output(formatter.format_samples(prompt, config, {"line": line.number, **line.labels}))
     except UsageError as error:
         raise DataError(f"{where}: {error}") from None

@@ -145,6 +145,11 @@ def _score(
     model: "Model", batches: Iterable[list["InputText"]], unknown: Counter[str] | None, threads: int
 ) -> Iterator[list[ScoredText]]:
     for batch in batches:
+        if documents := [text.document for text in batch if text.document is not None]:
+            after_signals = iter(model.score_documents(documents, unknown, threads=threads))
+            others = iter(model.score([text.text for text in batch if text.document is None], unknown, threads=threads))
+            yield [ScoredText(text, next(after_signals if text.document else others)) for text in batch]
+            continue
         scores = model.score([text.text for text in batch], unknown, threads=threads)
         yield [ScoredText(text, score) for text, score in zip(batch, scores, strict=True)]
 

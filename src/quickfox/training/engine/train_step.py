@@ -11,11 +11,11 @@ from typing import Any
 import tensorflow as tf
 
 from quickfox.config.training import TrainingConfig
-from quickfox.data.batching import IGNORED
+from quickfox.data.dataset import IGNORED
 from quickfox.training.distributed.strategy import Cluster
 from quickfox.training.engine.optimizer import Optimizer
 from quickfox.training.networks.matmul import Tensor
-from quickfox.training.networks.network import Dropout, Network, PriorTensors, State
+from quickfox.training.networks.network import Dropout, FrameTensors, Network, PriorTensors, State
 from quickfox.training.tensorflow_runtime import has_gpu
 
 STATE_RESET_WINDOWS = 32
@@ -24,6 +24,9 @@ STATE_RESET_WINDOWS = 32
 If states are carried without end, training never visits the initial state: measured, such a model failed on one text in
 64 when started from it (14 nats per token).
 """
+
+
+_Extra = tuple[PriorTensors, FrameTensors]
 
 
 class TrainStep:
@@ -51,6 +54,7 @@ class TrainStep:
         self._optimizer = optimizer
         self._config = config
         self._has_ignored = has_ignored
+        self._media = network.config.media
         self._cluster = cluster
         rows = config.batch_size // cluster.replicas
         self._microbatches = num_microbatches(rows, threads_of_process(config, cluster))  # of a replica
@@ -73,10 +77,20 @@ class TrainStep:
         if self._network.config.ngram_gate:
             log_probs = [*batches.shape, self._network.config.vocabulary_size]
             priors = tf.TensorSpec(log_probs, tf.float32), tf.TensorSpec(batches.shape, tf.int32)
-        return [batches, batches, *scalars, state_spec, priors]
+        frames: tuple[Any, ...] = ()
+        if self._media is not None:
+            frames = (tf.TensorSpec([*batches.shape, self._media.frame_dim], tf.float32),)
+        return [batches, batches, *scalars, state_spec, priors, frames]
 
     def _run(
-        self, xs: Tensor, ys: Tensor, rates: Tensor, first_step: Tensor, state: Any, priors: PriorTensors = ()
+        self,
+        xs: Tensor,
+        ys: Tensor,
+        rates: Tensor,
+        first_step: Tensor,
+        state: Any,
+        priors: PriorTensors = (),
+        frames: FrameTensors = (),
     ) -> tuple[Tensor, Any]:
         """K consecutive optimizer steps.
 
@@ -86,6 +100,7 @@ class TrainStep:
             first_step: scalar int64, optimizer steps made before.
             state: before the first step, as `Cluster.scatter` returns it.
             priors: of the n-gram gate, (K, B, T, V) and (K, B, T); empty without a gate.
+            frames: of signals, (K, B, T, F); empty without signals.
 
         Returns:
             The losses of the whole batches (K,), nats per token, and the new state.
@@ -95,8 +110,8 @@ class TrainStep:
 
         def body(k: Tensor, losses: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
             step = first_step + tf.cast(k, tf.int64)
-            prior = tuple(tensor[k] for tensor in priors)
-            loss, state = strategy.run(self._replica_step, (xs[k], ys[k], rates[k], step, state, prior))
+            extra = tuple(tensor[k] for tensor in priors), tuple(tensor[k] for tensor in frames)
+            loss, state = strategy.run(self._replica_step, (xs[k], ys[k], rates[k], step, state, extra))
             return k + 1, losses.write(k, strategy.experimental_local_results(loss)[0]), state
 
         start = (tf.constant(0), tf.TensorArray(tf.float32, size=steps), state)
@@ -104,7 +119,7 @@ class TrainStep:
         return losses.stack(), state
 
     def _replica_step(
-        self, x: Tensor, y: Tensor, rate: Tensor, step: Tensor, state: State, prior: PriorTensors
+        self, x: Tensor, y: Tensor, rate: Tensor, step: Tensor, state: State, extra: _Extra
     ) -> tuple[Tensor, State]:
         """One step on one replica: x, y (B, T) of its worker, its own state -> loss of the whole batch, new state."""
         losses, gradients, states = [], [], []
@@ -112,13 +127,13 @@ class TrainStep:
         count = self._targets_per_microbatch(y)
         state = self._reset_state(state, step)
         first = self._cluster.replica_index() * self._microbatches
-        prior = tuple(map(self._cluster.local_shard, prior))
-        for index, (x_part, y_part, state_part, prior_part) in enumerate(
-            split_rows((x, y, state, prior), self._microbatches), start=first
+        extra = tf.nest.map_structure(self._cluster.local_shard, extra)
+        for index, (x_part, y_part, state_part, extra_part) in enumerate(
+            split_rows((x, y, state, extra), self._microbatches), start=first
         ):
             seed_index = tf.cast(step, tf.int32) * self._all_microbatches + index
             seed = tf.stack([self._config.random_seed % 2**31, seed_index])
-            loss, part_gradients, new_state = self._microbatch_step(x_part, y_part, state_part, prior_part, seed, count)
+            loss, part_gradients, new_state = self._microbatch_step(x_part, y_part, state_part, extra_part, seed, count)
             losses.append(loss)
             gradients.append(part_gradients)
             states.append(new_state)
@@ -131,7 +146,12 @@ class TrainStep:
         return loss, concatenate_rows(states)
 
     def _reset_state(self, state: State, step: Tensor) -> State:
-        """Resets row b of the batch before step s if b + s + 1 is a multiple of STATE_RESET_WINDOWS."""
+        """Resets row b of the batch before step s if b + s + 1 is a multiple of STATE_RESET_WINDOWS.
+
+        Rows of documents with signals always begin with the initial state.
+        """
+        if self._media is not None:
+            return self._network.reset_rows(state, tf.fill([self._config.batch_size // self._cluster.replicas], True))
         rows = self._config.batch_size // self._cluster.replicas
         indices = tf.range(rows, dtype=tf.int64) + self._cluster.replica_index() * rows
         return self._network.reset_rows(state, tf.equal((indices + step + 1) % STATE_RESET_WINDOWS, 0))
@@ -144,11 +164,11 @@ class TrainStep:
         return tf.maximum(count, 1.0) / self._all_microbatches
 
     def _microbatch_gradients(
-        self, x: Tensor, y: Tensor, state: State, prior: PriorTensors, seed: Tensor, count: Tensor
+        self, x: Tensor, y: Tensor, state: State, extra: _Extra, seed: Tensor, count: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         """x, y (B / microbatches, T) -> sum of losses / count, its gradients by parameter name, and the new state."""
         with tf.GradientTape() as tape:
-            logits, new_state = self._network.forward(x, state, Dropout(self._config.dropout, seed), prior)
+            logits, new_state = self._network.forward(x, state, Dropout(self._config.dropout, seed), *extra)
             if self._has_ignored:
                 losses = cross_entropy(logits, tf.maximum(y, 0)) * tf.cast(tf.transpose(y) != IGNORED, tf.float32)
             else:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
-from quickfox.data.batching import open_batches
+from quickfox.data.batching import StreamBatches, open_batches
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError
 from quickfox.models.parameters import parameter_shapes
@@ -74,8 +74,7 @@ class Trainer:
         self.config = training
         self.model = model
         self.cluster = cluster or single_process()
-        rows = self.cluster.local_rows(training.batch_size)
-        self.batches = open_batches(training_tokens, training.batch_size, training.window, training.random_seed, rows)
+        self.batches = open_batches(training_tokens, training, self.cluster.local_rows(training.batch_size))
         self.started = started
         self.budget = make_budget(budget_seconds, started, model, training, len(validation_tokens))
         self._plan = StepPlan(training, checkpoint_steps, self.budget)
@@ -115,6 +114,7 @@ class Trainer:
         if self.ngrams and self.model.ngram_gate:
             while not self.ngrams.wait_for_leave_out(POLLING_SECONDS):
                 yield WaitingForNgrams(progress.step)
+            assert isinstance(self.batches, StreamBatches)
             self.priors = PriorBatches(self._training_tokens, self.batches, self.ngrams.leave_out)
         while not self.is_finished:
             if not self._is_validation_due:  # it is due in a run that was stopped while it waited for its tables
@@ -190,15 +190,15 @@ class Trainer:
         """Makes `count` steps in one TensorFlow call."""
         progress = self.progress
         batches = [self.batches.batch(progress.step + k) for k in range(count)]
-        xs, ys = (np.stack(arrays) for arrays in zip(*batches, strict=True))  # (count, B, T) each
+        xs, ys, *frames = (np.stack(arrays) for arrays in zip(*batches, strict=True))  # (count, B, T) each
         priors = tuple(map(tf.constant, self.priors.batches(progress.step, count))) if self.priors else ()
         rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
+        inputs = *map(tf.constant, (xs, ys, rates)), tf.constant(progress.step, tf.int64)
+        signals = [tuple(map(tf.constant, frames))] if frames else []
         started = time.perf_counter()
         pause = nullcontext() if self._timer.is_compiled else paused_garbage_collection()  # the first call traces
         with self.cluster.collective(self._timer.deadline), pause:
-            losses, self.state = self.train_step.run(
-                *map(tf.constant, (xs, ys, rates)), tf.constant(progress.step, tf.int64), self.state, priors
-            )
+            losses, self.state = self.train_step.run(*inputs, self.state, priors, *signals)
             values: list[float] = losses.numpy().tolist()
         seconds = time.perf_counter() - started
         self.last_steps = list(map(CompletedStep, range(progress.step + 1, progress.step + count + 1), values, rates))

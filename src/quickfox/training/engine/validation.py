@@ -16,6 +16,7 @@ import tensorflow as tf
 from quickfox.config.model import DEFAULT_EXPONENTS
 from quickfox.data.batching import ValidationWindow, count_validation_segments, iter_validation_windows
 from quickfox.data.dataset import Tokens
+from quickfox.data.signal_batches import SignalWindow, iter_signal_windows
 from quickfox.models.language_model import LayerState, Prior, replace_first
 from quickfox.models.losses import cross_entropy as mixture_cross_entropy
 from quickfox.models.mixture import Predictions, fit_exponents, initial_mixing, mix
@@ -24,7 +25,7 @@ from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.progress import ValidationStoppedError
 from quickfox.training.engine.train_step import concatenate_rows, cross_entropy, num_microbatches, split_rows
 from quickfox.training.networks.matmul import Tensor
-from quickfox.training.networks.network import Network, PriorTensors, State
+from quickfox.training.networks.network import FrameTensors, Network, PriorTensors, State
 
 VALIDATION_SEGMENTS = 64
 VALIDATION_WARM_UP = 256  # tokens, at least; in practice a recurrent state depends on fewer
@@ -69,6 +70,7 @@ class Validation:
         self._window = window
         self._threads = threads
         self._ngrams = ngrams
+        self._documents = None if tokens.frames is None else tokens.signal_documents
         self.window_losses = tf.function(self._window_losses, autograph=False)
 
     def loss(self, stop_requested: Callable[[], bool] = lambda: False) -> ValidationLoss | None:
@@ -109,8 +111,10 @@ class Validation:
         windows = sum(1 for _ in self._windows()) + (sum(1 for _ in self._fit_windows()) if self._ngrams else 0)
         return windows * seconds / measured if measured else 0.0
 
-    def _windows(self) -> Iterator[ValidationWindow]:
+    def _windows(self) -> Iterator[ValidationWindow | SignalWindow]:
         tokens, segments = self.tokens, self._num_segments()
+        if self._documents is not None:
+            return iter_signal_windows(self._documents, segments, self._window)
         return iter_validation_windows(tokens.ids, segments, self._window, self._warm_up(), tokens.loss_mask)
 
     def _fit_windows(self) -> Iterator[ValidationWindow]:
@@ -120,6 +124,8 @@ class Validation:
         return itertools.islice(windows, -(-(FIT_WARM_UP + FIT_TOKENS) // self._window))
 
     def _num_segments(self) -> int:
+        if self._documents is not None:
+            return max(1, min(VALIDATION_SEGMENTS, len(self._documents)))
         return count_validation_segments(len(self.tokens), VALIDATION_SEGMENTS, self._warm_up())
 
     def _warm_up(self) -> int:
@@ -173,8 +179,8 @@ class Validation:
         return fit_exponents(predictions)
 
     def _forward(
-        self, windows: Iterator[ValidationWindow]
-    ) -> Iterator[tuple[ValidationWindow, Tensor, Tensor, Prior | None]]:
+        self, windows: Iterator[ValidationWindow | SignalWindow]
+    ) -> Iterator[tuple[ValidationWindow | SignalWindow, Tensor, Tensor, Prior | None]]:
         """Each window with the first two results of `_window_losses` and what the n-gram model says, if there is one.
 
         The state is carried from window to window.
@@ -185,17 +191,22 @@ class Validation:
         ngram_state = ngram.initial_state(segments) if ngram else ()
         for window in windows:
             if window.reset_first:
-                state = self._network.reset_rows(state, tf.range(segments) == 0)
+                rows = tf.range(segments)
+                state = self._network.reset_rows(state, rows >= 0 if self._documents else rows == 0)
             prior = None
             if ngram:
                 if window.reset_first:
                     ngram_state = replace_first(ngram_state, ngram.initial_state(1))
                 prior, ngram_state = ngram.prior(window.x, ngram_state)
             tensors = tuple(map(tf.constant, prior)) if prior and self._network.config.ngram_gate else ()
-            losses, logits, state = self.window_losses(tf.constant(window.x), tf.constant(window.y), tensors, state)
+            frames = (tf.constant(window.frames),) if isinstance(window, SignalWindow) else ()
+            inputs = tf.constant(window.x), tf.constant(window.y), tensors, state, frames
+            losses, logits, state = self.window_losses(*inputs)
             yield window, losses, logits, prior
 
-    def _window_losses(self, x: Tensor, y: Tensor, prior: PriorTensors, state: State) -> tuple[Tensor, Tensor, State]:
+    def _window_losses(
+        self, x: Tensor, y: Tensor, prior: PriorTensors, state: State, frames: FrameTensors = ()
+    ) -> tuple[Tensor, Tensor, State]:
         """Processes one window of S segments.
 
         Returns:
@@ -203,9 +214,9 @@ class Validation:
             prior; and the state after the window.
         """
         losses, logits, states = [], [], []
-        parts = split_rows((x, y, prior, state), num_microbatches(x.shape[0], self._threads))
-        for x_part, y_part, prior_part, state_part in parts:
-            hidden, new_state = self._network.hidden(x_part, state_part)
+        parts = split_rows((x, y, prior, state, frames), num_microbatches(x.shape[0], self._threads))
+        for x_part, y_part, prior_part, state_part, frames_part in parts:
+            hidden, new_state = self._network.hidden(x_part, state_part, frames=frames_part)
             alone = self._network.output(hidden)  # (T, S, V)
             losses.append(cross_entropy(self._exclude_unknown(alone), y_part))
             logits.append(alone + self._network.prior_term(hidden, prior_part) if prior_part else alone)
@@ -221,7 +232,7 @@ class Validation:
         return tf.where(tf.range(logits.shape[-1]) == unknown.token_id, logits.dtype.min, logits)
 
 
-def _weighted_sum(losses: np.ndarray, window: ValidationWindow, unknown: UnknownToken | None) -> float:
+def _weighted_sum(losses: np.ndarray, window: ValidationWindow | SignalWindow, unknown: UnknownToken | None) -> float:
     """The sum over the targets of cross-entropies (S, T) float64 of a model without the unknown token."""
     if unknown is not None:
         unknown.add_cost(losses, window.y)

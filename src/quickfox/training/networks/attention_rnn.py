@@ -11,7 +11,15 @@ from quickfox.config.training import Precision
 from quickfox.models.parameters import parameter_shapes
 from quickfox.training.networks.attention_kernels import attention, empty_cache, reset_cache_rows
 from quickfox.training.networks.matmul import Tensor, dense, matmul
-from quickfox.training.networks.network import NO_DROPOUT, Dropout, LayerState, Network, State, seeded_initializers
+from quickfox.training.networks.network import (
+    NO_DROPOUT,
+    Dropout,
+    FrameTensors,
+    LayerState,
+    Network,
+    State,
+    seeded_initializers,
+)
 from quickfox.training.networks.recurrent import RecurrentStack
 
 
@@ -32,7 +40,7 @@ class AttentionRNNNetwork(Network):
         output_kernel = tf.Variable(initializer(keras.initializers.GlorotUniform)(shapes["output.kernel"]))
         output_bias = tf.Variable(tf.zeros(shapes["output.bias"]))
         stacks = [*self._encoder.variables(), attention_kernel, *self._decoder.variables()]
-        variables = [embedding, *stacks, output_kernel, output_bias, *self._gate_variables()]
+        variables = [embedding, *stacks, output_kernel, output_bias, *self._last_variables(initializer)]
         self._parameters = dict(zip(shapes, variables, strict=True))
 
     def initial_state(self, batch_size: int) -> State:
@@ -47,13 +55,18 @@ class AttentionRNNNetwork(Network):
             *self._decoder.reset_rows(decoder_state, is_reset),
         )
 
-    def hidden(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
+    def hidden(
+        self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT, frames: FrameTensors = ()
+    ) -> tuple[Tensor, State]:
         weights, layers = self._parameters, self.config.num_layers
         encoder_state, cache, decoder_state = self._split_state(state)
-        token_ids = tf.transpose(token_ids)  # (B, T) -> (T, B)
-        encoded, encoder_state = self._encoder.run_tokens(
-            weights["embedding.weight"], token_ids, encoder_state, dropout
-        )  # (T, B, H)
+        if frames:
+            inputs = tf.transpose(self._embed(token_ids, frames), [1, 0, 2])  # (B, T, D) -> (T, B, D)
+            encoded, encoder_state = self._encoder.run(inputs, encoder_state, dropout)  # (T, B, H)
+        else:
+            encoded, encoder_state = self._encoder.run_tokens(
+                weights["embedding.weight"], tf.transpose(token_ids), encoder_state, dropout
+            )
         projected = matmul(encoded, weights["attention.input_kernel"], self.compute_dtype)  # (T, B, 3H)
         attended, cache = attention(tf.transpose(projected, [1, 0, 2]), cache, self.compute_dtype)  # (B, T, H)
         attended = dropout.apply_variational(tf.transpose(attended, [1, 0, 2]), layers)  # (T, B, H)

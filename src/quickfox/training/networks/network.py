@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import Precision
-from quickfox.models.parameters import parameter_shapes
-from quickfox.training.networks.matmul import Tensor
+from quickfox.models.parameters import EMBEDDING, MEDIA_EMBEDDING, MEDIA_KERNEL, parameter_shapes
+from quickfox.training.networks.matmul import Tensor, embedding_lookup, matmul
 
 LayerState = tuple[Tensor, ...]
 State = tuple[LayerState, ...]
@@ -23,6 +24,9 @@ Initializer = Callable[..., Any]
 PriorTensors = tuple[Tensor, ...]
 """What an n-gram model says after each token: the logarithms of its distribution (B, T, V) float32, and the length of
 the longest context that it knows (B, T) int32. Empty: the logits are those of the network alone."""
+
+FrameTensors = tuple[Tensor, ...]
+"""The scaled numbers of the frame at each position (B, T, F) float32, zeros where there is none; empty: none at all."""
 
 PRIOR_DROPOUT = 0.3
 """Fraction of the positions at which training leaves out the n-gram term, so that the network also learns to predict
@@ -79,6 +83,12 @@ def seeded_initializers(random_seed: int) -> Initializer:
     return initializer
 
 
+def media_deviations(config: ModelConfig) -> dict[str, float]:
+    """The standard deviation of the initial weights of each tensor for signals, in the order of `parameter_shapes`."""
+    assert config.media is not None
+    return {MEDIA_EMBEDDING: 1.0, MEDIA_KERNEL: config.media.frame_dim**-0.5}
+
+
 class Network(ABC):
     """A trainable language model.
 
@@ -108,13 +118,16 @@ class Network(ABC):
         """The state, with the initial state in the rows where `is_reset` (B,) bool is true."""
 
     @abstractmethod
-    def hidden(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
+    def hidden(
+        self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT, frames: FrameTensors = ()
+    ) -> tuple[Tensor, State]:
         """The inputs of the output layer at each position of a window, and the state after it.
 
         Args:
-            token_ids: (B, T) int32, both static.
+            token_ids: (B, T) int32, both static; above the vocabulary for signals, see `models/inputs.py`.
             state: as returned by `initial_state` or for the previous window; receives no gradient.
             dropout: the masks of the layers' outputs.
+            frames: of a network that reads signals, the numbers of the frame at each position.
 
         Returns:
             (T, B, H) in any dtype, TIME-major, and the new state.
@@ -142,17 +155,41 @@ class Network(ABC):
         return scale[..., None] * tf.transpose(log_probs, [1, 0, 2])
 
     def forward(
-        self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT, prior: PriorTensors = ()
+        self,
+        token_ids: Tensor,
+        state: State,
+        dropout: Dropout = NO_DROPOUT,
+        prior: PriorTensors = (),
+        frames: FrameTensors = (),
     ) -> tuple[Tensor, State]:
         """Logits at each position of a window, (T, B, V) float32, TIME-major, and the state after it.
 
         Args: as for `hidden` and `prior_term`.
         """
-        hidden, new_state = self.hidden(token_ids, state, dropout)
+        hidden, new_state = self.hidden(token_ids, state, dropout, frames)
         logits = self.output(hidden)
         return logits + self.prior_term(hidden, prior, dropout) if prior else logits, new_state
 
-    def _gate_variables(self) -> list[Any]:
-        """The variables of the n-gram gate, zeros: none without a gate."""
+    def _embed(self, token_ids: Tensor, frames: FrameTensors) -> Tensor:
+        """The inputs of the lowest layer, (..., ..., D) float32: token_ids (B, T) or (T, B), as the frames."""
+        table = self._parameters[EMBEDDING]
+        if self.config.media is not None:
+            table = tf.concat([table, self._parameters[MEDIA_EMBEDDING]], axis=0)  # (V + 2 + P, D)
+        if table.shape[0] <= token_ids.shape[0] * token_ids.shape[1]:
+            inputs = embedding_lookup(table, token_ids, tf.float32)
+        else:
+            inputs = tf.gather(table, token_ids)
+        if frames:
+            inputs += tf.cast(matmul(frames[0], self._parameters[MEDIA_KERNEL], self.compute_dtype), tf.float32)
+        return inputs
+
+    def _last_variables(self, initializer: Initializer) -> list[Any]:
+        """The last variables: of the n-gram gate, zeros; of signals, normal, so that inputs have unit variance."""
         shapes = parameter_shapes(self.config)
-        return [tf.Variable(tf.zeros(shape)) for name, shape in shapes.items() if name.startswith("ngram_gate.")]
+        variables = [tf.Variable(tf.zeros(shape)) for name, shape in shapes.items() if name.startswith("ngram_gate.")]
+        if self.config.media is not None:
+            variables += [
+                tf.Variable(initializer(keras.initializers.RandomNormal, stddev=stddev)(shapes[name]))
+                for name, stddev in media_deviations(self.config).items()
+            ]
+        return variables

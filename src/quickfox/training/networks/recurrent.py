@@ -16,6 +16,7 @@ from quickfox.training.networks.matmul import Tensor, dense, embedding_lookup
 from quickfox.training.networks.network import (
     NO_DROPOUT,
     Dropout,
+    FrameTensors,
     Initializer,
     LayerState,
     Network,
@@ -161,7 +162,7 @@ class RecurrentNetwork(Network):
         self.stack = RecurrentStack(config, config.embedding_dim, initializer, self.compute_dtype)
         output_kernel = tf.Variable(initializer(keras.initializers.GlorotUniform)(shapes["output.kernel"]))
         output_bias = tf.Variable(tf.zeros(shapes["output.bias"]))
-        variables = [embedding, *self.stack.variables(), output_kernel, output_bias, *self._gate_variables()]
+        variables = [embedding, *self.stack.variables(), output_kernel, output_bias, *self._last_variables(initializer)]
         self._parameters = dict(zip(shapes, variables, strict=True))
 
     def initial_state(self, batch_size: int) -> State:
@@ -170,7 +171,12 @@ class RecurrentNetwork(Network):
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
         return self.stack.reset_rows(state, is_reset)
 
-    def hidden(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
+    def hidden(
+        self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT, frames: FrameTensors = ()
+    ) -> tuple[Tensor, State]:
+        if frames:
+            inputs = self._embed(token_ids, frames)  # (B, T, D)
+            return self.stack.run(tf.transpose(inputs, [1, 0, 2]), state, dropout)
         token_ids = tf.transpose(token_ids)  # (B, T) -> (T, B)
         return self.stack.run_tokens(self._parameters["embedding.weight"], token_ids, state, dropout)
 

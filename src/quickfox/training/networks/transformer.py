@@ -19,8 +19,17 @@ from quickfox.training.networks.attention_kernels import (
     rotary_tables,
     swiglu,
 )
-from quickfox.training.networks.matmul import Tensor, embedding_lookup, matmul, transpose
-from quickfox.training.networks.network import NO_DROPOUT, Dropout, Initializer, Network, State, seeded_initializers
+from quickfox.training.networks.matmul import Tensor, matmul, transpose
+from quickfox.training.networks.network import (
+    NO_DROPOUT,
+    Dropout,
+    FrameTensors,
+    Initializer,
+    Network,
+    State,
+    media_deviations,
+    seeded_initializers,
+)
 
 
 class TransformerNetwork(Network):
@@ -46,14 +55,16 @@ class TransformerNetwork(Network):
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
         return tuple(reset_cache_rows(cache, is_reset) for cache in state)
 
-    def hidden(self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT) -> tuple[Tensor, State]:
+    def hidden(
+        self, token_ids: Tensor, state: State, dropout: Dropout = NO_DROPOUT, frames: FrameTensors = ()
+    ) -> tuple[Tensor, State]:
         """As `Network.hidden`.
 
         Dropout applies to the embeddings and to the output of each sublayer (Vaswani et al. 2017, section 5.4).
         """
         positions_read = state[0][2]
         rotations = rotary_tables(positions_read, token_ids.shape[1], self.config.hidden_dim // self.config.num_heads)
-        x = dropout.apply(self._embed(token_ids), 0)  # (B, T) -> (B, T, H) float32
+        x = dropout.apply(self._embed(token_ids, frames), 0)  # (B, T) -> (B, T, H) float32
         update, new_state = tf.zeros_like(x, self.compute_dtype), []
         for layer, cache in enumerate(state):
             name = f"layers.{layer}"
@@ -74,13 +85,6 @@ class TransformerNetwork(Network):
         kernel = "embedding.weight" if self.config.tied_embeddings else "output.kernel"
         return tf.cast(self._matmul(hidden, kernel), tf.float32)
 
-    def _embed(self, token_ids: Tensor) -> Tensor:
-        """(B, T) -> (B, T, H) float32."""
-        table = self._parameters["embedding.weight"]
-        if table.shape[0] <= token_ids.shape[0] * token_ids.shape[1]:
-            return embedding_lookup(table, token_ids, tf.float32)
-        return tf.gather(table, token_ids)
-
     def _matmul(self, inputs: Tensor, name: str, norm: str | None = None) -> Tensor:
         """(B, T, D) -> (B, T, N) by the matrix `name`, its rows scaled by the weights of `norm`."""
         kernel = self._parameters[name]
@@ -96,7 +100,9 @@ def _initial_weight(name: str, shape: tuple[int, ...], config: ModelConfig, init
         return tf.zeros(shape)
     if len(shape) == 1:
         return tf.ones(shape)
-    if name == "embedding.weight":
+    if config.media is not None and name in media_deviations(config):
+        deviation = media_deviations(config)[name]
+    elif name == "embedding.weight":
         deviation = config.hidden_dim**-0.5 if config.tied_embeddings else 1.0
     else:
         deviation = shape[0] ** -0.5

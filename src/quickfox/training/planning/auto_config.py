@@ -8,8 +8,10 @@ import dataclasses
 import math
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from quickfox.config.media import MediaConfig
 from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.training import SIZED, Precision, Replans, TrainingConfig, TrainingRequest
 from quickfox.errors import UsageError
@@ -128,6 +130,7 @@ def choose_settings(
     replicas: int = 1,
     ngram_order: int = 0,
     max_gate_epochs: float = 0.0,
+    media: MediaConfig | None = None,
 ) -> Plan:
     """Decides all settings that `request` leaves open.
 
@@ -145,6 +148,7 @@ def choose_settings(
         replicas: number of devices that each batch is divided among.
         ngram_order: order of the n-gram tables; 0: none.
         max_gate_epochs: number of epochs up to which the network gets an n-gram gate.
+        media: how the model reads signals; None: it reads text only.
 
     Raises:
         UsageError: a value is out of range, or the batch size is not divisible by the number of replicas.
@@ -154,20 +158,19 @@ def choose_settings(
     _check_batch_size(batch_size, replicas)
     tokens_per_parameter = ARCHITECTURE_DEFAULTS[request.architecture or "lstm"].tokens_per_parameter
     steps, replans = _requested_steps(request, training_tokens, batch_size * window, earlier_config)
+    choose = partial(choose_model, request, vocabulary_size, window=window, media=media)
     if steps is not None:
         budget = None
-        model = choose_model(request, vocabulary_size, steps * batch_size * window / tokens_per_parameter, window)
+        model = choose(steps * batch_size * window / tokens_per_parameter)
     else:
         budget = default_budget(training_tokens) if request.budget is None else request.budget
         operations = flops * EFFICIENCY * max(1.0, budget - elapsed_seconds - STARTUP_SECONDS)
-        weights = math.sqrt(operations / (6 * tokens_per_parameter))  # 6 operations per weight and token
-        model = choose_model(request, vocabulary_size, weights, window)
+        model = choose(math.sqrt(operations / (6 * tokens_per_parameter)))  # 6 operations per weight and token
         tokens = operations / operations_per_token(model)
         batch_size = request.batch_size or choose_batch_size(tokens, window, replicas)
         steps = max(1, round(tokens / (batch_size * window)))
     epochs = steps * (batch_size * window) / training_tokens
-    has_gate = 0 < epochs <= max_gate_epochs
-    model = dataclasses.replace(model, ngram_gate=ngram_order if has_gate else 0)
+    model = dataclasses.replace(model, ngram_gate=ngram_order if 0 < epochs <= max_gate_epochs else 0)
     dropout = choose_dropout(epochs, parameter_count(model) / training_tokens)
     training = TrainingConfig(
         steps=steps,
@@ -212,6 +215,7 @@ def _requested_settings(request: TrainingRequest, is_pretrained: bool) -> dict[s
         "patience": request.patience,
         "random_seed": secrets.randbits(RANDOM_SEED_BITS) if request.random_seed is None else request.random_seed,
         "freeze_embeddings": bool(request.freeze_embeddings),
+        "no_augmentation": bool(request.no_augmentation),
     }
 
 

@@ -6,6 +6,7 @@ The lstm's figures are measured (benchmarks/LOG.md); those of the other architec
 import math
 from dataclasses import dataclass
 
+from quickfox.config.media import MediaConfig
 from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture, ModelConfig
 from quickfox.config.training import Size, TrainingRequest
 from quickfox.models.parameters import hidden_kernels, parameter_shapes
@@ -54,7 +55,9 @@ ARCHITECTURE_DEFAULTS: dict[Architecture, ArchitectureDefaults] = {
 }
 
 
-def choose_model(request: TrainingRequest, vocabulary_size: int, weights: float, window: int) -> ModelConfig:
+def choose_model(
+    request: TrainingRequest, vocabulary_size: int, weights: float, window: int, media: MediaConfig | None = None
+) -> ModelConfig:
     """Chooses the model's sizes that `request` leaves open.
 
     Args:
@@ -62,6 +65,7 @@ def choose_model(request: TrainingRequest, vocabulary_size: int, weights: float,
         vocabulary_size: number of distinct tokens.
         weights: number of hidden weights that the time or the text suffices to train; used if no size is requested.
         window: tokens of back-propagation through time.
+        media: how the model reads signals, before which it has no other text to attend to; None: it reads text only.
 
     Raises:
         UsageError: a value is out of range, or does not fit the architecture.
@@ -82,8 +86,9 @@ def choose_model(request: TrainingRequest, vocabulary_size: int, weights: float,
         hidden_dim=hidden_dim,
         num_layers=num_layers,
         num_heads=request.num_heads or (choose_num_heads(hidden_dim) if has_attention else 1),
-        context=defaults.context_windows * window if has_attention else None,
+        context=(1 if media else defaults.context_windows) * window if has_attention else None,
         tied_embeddings=is_transformer and vocabulary_size >= TIED_VOCABULARY_SIZE,
+        **({media.kind: media} if media else {}),  # type: ignore[arg-type]
     )
 
 

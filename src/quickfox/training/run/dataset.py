@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
+from quickfox.config.media import MediaConfig
 from quickfox.config.schema import exclusive_error
 from quickfox.data.corpus_writer import EncodedCorpus, encode_corpus
 from quickfox.data.dataset import Tokens, open_corpus_tokens, split_tokens, token_paths
@@ -23,7 +24,7 @@ from quickfox.tokenizers.serialization import load_tokenizer
 from quickfox.training.engine.events import RunContext
 from quickfox.training.planning.auto_config import choose_window
 from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
-from quickfox.training.run.record import CorpusRecord
+from quickfox.training.run.record import CorpusRecord, RunRecord
 from quickfox.training.run.transfer import ResolvedRequest, extend_vocabulary
 
 MIN_VALIDATION_TARGETS = 1000
@@ -111,6 +112,7 @@ def encode_corpus_checked(
     resolved: ResolvedRequest,
     notify: Callable[[str], None],
     validation: Corpus | None = None,
+    media: MediaConfig | None = None,
 ) -> EncodedCorpus:
     """Writes the token ids of a corpus to `path` if the tokenizer covers it and it is long enough to train on.
 
@@ -123,7 +125,7 @@ def encode_corpus_checked(
     if validation is not None and validation.has_documents != corpus.has_documents:
         forms = ["documents" if each.has_documents else "plain text" for each in (corpus, validation)]
         raise DataError(f"the corpus is {forms[0]} and validation is {forms[1]}: give both in one form", "validation")
-    encoded = encode_corpus(corpus, tokenizer, path, split, validation)
+    encoded = encode_corpus(corpus, tokenizer, path, split, validation, media=media)
     if encoded.unknown:
         description = describe_characters(sorted(encoded.unknown))
         if not isinstance(tokenizer, CharacterTokenizer) or tokenizer.vocabulary.min_count == 1:
@@ -137,7 +139,8 @@ def encode_corpus_checked(
     units = encoded.documents or encoded.characters
     if split is not None and split.training_units != training_share(units, resolved.validation_split):
         raise DataError("the corpus changed while it was read: start the run again")
-    _check_length(encoded, tokenizer, resolved)
+    if media is None:  # else the window is chosen by the longest document
+        _check_length(encoded, tokenizer, resolved)
     return encoded
 
 
@@ -159,9 +162,14 @@ def _check_length(encoded: EncodedCorpus, tokenizer: Tokenizer, resolved: Resolv
     )
 
 
-def advise(encoded: EncodedCorpus, tokens: tuple[Tokens, Tokens], tokenizer: Tokenizer) -> Iterator[str]:
-    """What a person should know about a corpus and its held-out text; `tokens` are those of both parts."""
-    if tokenizer.kind in ("word", "bpe") and encoded.tokens > MAX_TOKENS_PER_CHARACTER * encoded.characters:
+def advise(encoded: EncodedCorpus, tokens: tuple[Tokens, Tokens], tokenizer: Tokenizer, window: int) -> Iterator[str]:
+    """What a person should know about a corpus and its held-out text; `tokens` are those of both parts.
+
+    `window` is that of the training.
+    """
+    has_signals = tokens[0].frames is not None
+    is_dense = encoded.tokens > MAX_TOKENS_PER_CHARACTER * encoded.characters
+    if is_dense and not has_signals and tokenizer.kind in ("word", "bpe"):
         yield (
             f"tokenizer {tokenizer.kind} does not suit this text: its {encoded.characters:,} characters are "
             f"{encoded.tokens:,} tokens, most of them single bytes; choose tokenizer "
@@ -180,12 +188,26 @@ def advise(encoded: EncodedCorpus, tokens: tuple[Tokens, Tokens], tokenizer: Tok
             f"the held-out text has only {targets:,} tokens to predict: the validation loss is a rough estimate, and "
             f"so is the choice of the best checkpoint; hold out {MIN_VALIDATION_TARGETS:,} or more"
         )
-    window = OVERLAP_CHARACTERS if tokenizer.kind in ("char", "byte") else OVERLAP_CHARACTERS // 4
-    share = measure_overlap(*tokens, window, tokenizer.end_of_text)
+    if has_signals:
+        yield from _advise_of_long_documents(tokens[0], window)
+        return  # frames are not compared
+    overlap_window = OVERLAP_CHARACTERS if tokenizer.kind in ("char", "byte") else OVERLAP_CHARACTERS // 4
+    share = measure_overlap(*tokens, overlap_window, tokenizer.end_of_text)
     if share >= MIN_OVERLAP:
         yield (
             f"about {share:.0%} of the held-out text also occurs in the training text: the validation loss says little "
             f"about other text; remove duplicates, or validate on another text"
+        )
+
+
+def _advise_of_long_documents(training: Tokens, window: int) -> Iterator[str]:
+    """A line for the person if documents are too long to train on."""
+    lengths = training.signal_documents.lengths
+    count = int((lengths > window).sum())
+    if count:
+        yield (
+            f"{count:,} of {len(lengths):,} documents are longer than a window of {window} and are left out: the "
+            f"longest has {lengths.max():,} positions"
         )
 
 
@@ -218,7 +240,12 @@ def flush_tokens(path: Path) -> None:
 
 
 def open_split(
-    run: Path, tokenizer: Tokenizer, corpus: CorpusRecord, training_tokens: int, random_seed: int
+    run: Path,
+    tokenizer: Tokenizer,
+    corpus: CorpusRecord,
+    training_tokens: int,
+    random_seed: int,
+    media: MediaConfig | None = None,
 ) -> tuple[Tokens, Tokens]:
     """The first `training_tokens` tokens of a run, in its token files, and those after them for validation.
 
@@ -227,6 +254,12 @@ def open_split(
     Raises:
         NoInputError, DataError, StorageError: the files are missing, damaged or cannot be opened.
     """
-    tokens = open_corpus_tokens(run / TOKENS_FILE, tokenizer, has_documents=corpus.has_documents)
+    tokens = open_corpus_tokens(run / TOKENS_FILE, tokenizer, has_documents=corpus.has_documents, media=media)
     training, held_out = split_tokens(tokens, tokenizer, training_tokens, random_seed)
     return training, held_out.part(0, min(len(held_out), MAX_VALIDATION_TOKENS))
+
+
+def open_run_split(run: Path, tokenizer: Tokenizer, record: RunRecord) -> tuple[Tokens, Tokens]:
+    """`open_split` of a recorded run whose token files are in the folder `run`."""
+    settings = record.training_tokens, record.training.random_seed, record.model.media
+    return open_split(run, tokenizer, record.corpus, *settings)

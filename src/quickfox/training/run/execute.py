@@ -13,7 +13,7 @@ from quickfox.training.engine.events import Event, RunContext, RunFinished, RunI
 from quickfox.training.engine.ngram_trainer import NgramTrainer
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
-from quickfox.training.run.dataset import open_split
+from quickfox.training.run.dataset import open_run_split
 from quickfox.training.run.record import CheckpointInterval, RunRecord
 from quickfox.training.run.recorder import Recorder
 from quickfox.training.run.resume_point import ResumePoint
@@ -45,7 +45,7 @@ def execute_run(
         QuickfoxError: any subclass.
     """
     tokens_path = directory / TOKENS_FILE
-    tokens = open_split(directory, tokenizer, record.corpus, record.training_tokens, record.training.random_seed)
+    tokens = open_run_split(directory, tokenizer, record)
     yield run_started(directory, record, resume_point.progress.step if resume_point else 0)
     interval = CheckpointInterval.parse(record.checkpoint_every)
     control = cluster.control if cluster else Control([])

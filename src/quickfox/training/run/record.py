@@ -4,7 +4,6 @@ It is read back strictly, and ends with the sha256 of its content. Format versio
 written. The interval between checkpoints, which the record holds as text, is parsed here too.
 """
 
-import dataclasses
 import math
 import platform
 import reprlib
@@ -16,7 +15,7 @@ from typing import Any, Self
 from quickfox.checkpoints.run_directory import RUN_FILE
 from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig, TokenizerKind
-from quickfox.config.schema import MAX_INTEGER, check_settings, from_dict, setting
+from quickfox.config.schema import MAX_INTEGER, check_settings, from_dict, setting, to_dict
 from quickfox.config.training import MAX_SECONDS, MAX_STEPS, TrainingConfig
 from quickfox.data.encoding import Split, training_share
 from quickfox.errors import DataError, NewerFormatError, NoInputError, UsageError
@@ -232,7 +231,7 @@ def write_record(run: Path, record: RunRecord) -> None:
         UsageError: the corpus has too many files to record.
         CannotCreateError, StorageError: writing failed.
     """
-    data = format_json_with_digest({"format_version": FORMAT_VERSION, **dataclasses.asdict(record)})
+    data = format_json_with_digest({"format_version": FORMAT_VERSION, **to_dict(record)})
     if len(data) > MAX_JSON_BYTES:  # `read_record` would refuse it
         raise UsageError(f"the corpus has {len(record.corpus.files):,} files, too many to record: concatenate some")
     write_file(run / RUN_FILE, data)

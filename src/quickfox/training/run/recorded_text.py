@@ -18,7 +18,7 @@ from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import load_tokenizer, tokenizer_digest
 from quickfox.training.engine.events import RunContext
-from quickfox.training.run.dataset import open_split
+from quickfox.training.run.dataset import open_run_split
 from quickfox.training.run.record import RunRecord
 
 _TIME_RESOLUTION = 2.0  # seconds: the coarsest modification times, those of FAT
@@ -96,13 +96,12 @@ def recorded_tokens(run: Path, record: RunRecord, run_context: RunContext) -> It
     If its token files are missing or damaged, others are in a temporary directory until the end of the context.
     """
     tokenizer = load_tokenizer(run / TOKENIZER_FILE)
-    arguments = tokenizer, record.corpus, record.training_tokens, record.training.random_seed
     if _has_tokens(run, record):
-        yield open_split(run, *arguments)
+        yield open_run_split(run, tokenizer, record)
         return
     with _temporary_directory() as folder:
         _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
-        yield open_split(folder, *arguments)
+        yield open_run_split(folder, tokenizer, record)
 
 
 @contextmanager
@@ -115,7 +114,8 @@ def _temporary_directory() -> Iterator[Path]:
 
 def _has_tokens(run: Path, record: RunRecord) -> bool:
     """Whether the token files of a run are there, undamaged."""
-    found = tokens_digest(run / TOKENS_FILE, has_loss_mask=record.corpus.has_documents)
+    has_frames = record.model.media is not None
+    found = tokens_digest(run / TOKENS_FILE, has_loss_mask=record.corpus.has_documents, has_frames=has_frames)
     return found is not None and found == record.corpus.tokens_sha256
 
 
@@ -132,7 +132,7 @@ def _encode_again(run: Path, record: RunRecord, tokenizer: Tokenizer, path: Path
     )
     assert corpus is not None, "a run has a corpus"
     corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-    encoded = encode_corpus(corpus, tokenizer, path, record.split, validation)
+    encoded = encode_corpus(corpus, tokenizer, path, record.split, validation, media=record.model.media)
     digests = encoded.digest, encoded.tokens_digest
     if digests != (record.corpus.sha256, record.corpus.tokens_sha256 or encoded.tokens_digest):
         remove_tokens(path)

@@ -17,9 +17,12 @@ from quickfox.config.model import ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import to_dict
 from quickfox.data.dataset import Tokens
+from quickfox.data.frames import Row, first_frame_id
 from quickfox.errors import DataError
 from quickfox.files.atomic import remove_directory
+from quickfox.generation.greedy import complete_greedily
 from quickfox.generation.sampler import generate
+from quickfox.models.inputs import collect_frames
 from quickfox.models.parameters import parameter_count
 from quickfox.models.registry import build_language_model
 from quickfox.tokenizers.base import TokenIds, Tokenizer, start_of_text
@@ -46,6 +49,9 @@ SAMPLE_LENGTHS = (160, 80, 80)
 
 GENERATION_DEFAULTS: dict[str, Any] = {"temperature": 0.8}
 
+SIGNAL_DEFAULTS: dict[str, Any] = {"temperature": 0.0}  # there is one right answer
+
+_EXAMPLES = 3
 _MAX_PROMPT_TOKENS = 256
 _PROMPT_CHARACTERS = 24
 _WORDS = re.compile(rf"\s(\S.{{{_PROMPT_CHARACTERS},{2 * _PROMPT_CHARACTERS}}}?)(?=\s)", re.DOTALL)
@@ -76,7 +82,13 @@ class Recorder:
         self._tokenizer = tokenizer
         self._trainer = trainer
         self._interval = interval
-        self._prompts = choose_prompts(tokenizer, validation_tokens)
+        self._prompts: list[TokenIds] = []
+        self._examples: list[Row] = []
+        if validation_tokens.frames is None:
+            self._prompts = choose_prompts(tokenizer, validation_tokens)
+        else:
+            documents = validation_tokens.signal_documents
+            self._examples = [documents.row(number) for number in range(min(_EXAMPLES, len(documents)))]
         self._saved_step = self._recorded_step = trainer.progress.step
         self._saved_at = time.monotonic()
 
@@ -141,7 +153,7 @@ class Recorder:
             step=progress.step,
             validation_loss=validated.validation_loss if validated else None,
             network_loss=validated.network_loss if validated else None,
-            sampling=GENERATION_DEFAULTS,
+            sampling=GENERATION_DEFAULTS if config.media is None else SIGNAL_DEFAULTS,
             is_chat=self._record.is_chat,
         )
         state = TrainingState(trainer.training_tensors(), to_dict(progress))
@@ -177,7 +189,10 @@ class Recorder:
     def _generate_samples(self) -> tuple[Sample, ...]:
         """Continues each prompt by the NumPy runtime, with the same random seed at each validation."""
         unknown = self._tokenizer.unknown_token
-        model = build_language_model(*self._model(), unknown_token=unknown.token_id if unknown else None)
+        unknown_id = unknown.token_id if unknown else None
+        if self._examples:
+            return self._answer_examples(unknown_id)
+        model = build_language_model(*self._model(), unknown_token=unknown_id)
         samples: list[Sample] = []
         for prompt, length in zip(self._prompts, SAMPLE_LENGTHS, strict=False):
             random_seed = self._record.training.random_seed
@@ -188,6 +203,23 @@ class Recorder:
                 return ()
             samples.append(Sample(self._tokenizer.decode(prompt), self._tokenizer.decode(ids)))
         return tuple(samples)
+
+    def _answer_examples(self, unknown_id: int | None) -> tuple[Sample, ...]:
+        """What the model says of signals of the validation text, each after what it should say."""
+        tokenizer, end = self._tokenizer, self._tokenizer.end_of_text
+        assert end is not None
+        texts = [(row.ids[: np.argmax(row.is_target)], row.frames) for row in self._examples]
+        frames, prompts = collect_frames(texts, first_frame_id(tokenizer.vocabulary_size))
+        model = build_language_model(*self._model(), unknown_token=unknown_id, frames=frames)
+        try:
+            answers = complete_greedily(model, prompts, end, SAMPLE_LENGTHS[0])
+        except DataError:  # as for other samples
+            return ()
+        references = [tokenizer.decode(row.ids[row.is_target]) for row in self._examples]
+        return tuple(
+            Sample(f"[{reference}] ", tokenizer.decode(answer))
+            for reference, answer in zip(references, answers, strict=True)
+        )
 
     def _is_text(self, token_id: int) -> bool:
         return token_id != self._tokenizer.end_of_text

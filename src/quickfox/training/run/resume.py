@@ -18,7 +18,7 @@ from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
 from quickfox.training.planning.ngrams import check_ngram_workers, max_counted_tokens
-from quickfox.training.run.dataset import open_split
+from quickfox.training.run.dataset import open_run_split
 from quickfox.training.run.directory import run_lock
 from quickfox.training.run.execute import execute_run
 from quickfox.training.run.history import truncate_history
@@ -138,9 +138,7 @@ def _restore_ngrams(
     """The n-gram tables of the checkpoint, or their new estimation if it has none; None if the run has none."""
     if record.training.ngram_order == 0:
         return None
-    training_tokens, validation_tokens = open_split(
-        directory, tokenizer, record.corpus, record.training_tokens, record.training.random_seed
-    )
+    training_tokens, validation_tokens = open_run_split(directory, tokenizer, record)
     has_gate = record.model.ngram_gate > 0
     if point and point.bundle.config.ngrams:
         config, parameters = point.bundle.config, point.bundle.parameters

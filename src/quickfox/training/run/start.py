@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE
+from quickfox.config.media import MediaConfig
 from quickfox.config.model import ngram_config
 from quickfox.data.corpus_writer import EncodedCorpus
 from quickfox.data.dataset import Tokens, count_target_bytes
@@ -47,6 +48,7 @@ from quickfox.training.run.dataset import (
 )
 from quickfox.training.run.directory import new_run
 from quickfox.training.run.execute import execute_run, run_started
+from quickfox.training.run.media import choose_row_length, prepare_media
 from quickfox.training.run.record import CheckpointInterval, CorpusRecord, RunRecord, current_versions, write_record
 from quickfox.training.run.recorded_text import stamp_files
 from quickfox.training.run.transfer import ResolvedRequest, check_repeated, resolve_request
@@ -91,16 +93,14 @@ def _run_chief(
         check_ngram_request(request.training)  # not the settings that were taken from another run
         check_ngram_workers(run_context.cluster.size)
     tokenizer, split = choose_tokenizer(corpus, request.vocabulary_path, resolved, run_context)
-    threads = resolved.training.threads or total_threads(run_context.cluster)
-    if threads > (useful := total_threads(run_context.cluster)):
-        run_context.notify(
-            f"warning: {threads} threads for {useful} processors: the plan expects the speed of {useful}"
-        )
+    resolved, media = prepare_media(corpus, split, resolved, run_context.cluster.size)
+    threads = _choose_threads(resolved, run_context)
     send_tokenizer(control, tokenizer, split)
     with new_run(request.output, name) as directory, ExitStack() as stack:
         texts = corpus, validation, split
-        corpus_record, tokens, encoded = _encode(texts, tokenizer, directory, request, resolved, run_context)
+        corpus_record, tokens, encoded = _encode(texts, tokenizer, directory, request, resolved, run_context, media)
         training_tokens = len(tokens[0])
+        resolved = choose_row_length(resolved, tokens[0])
         order = choose_ngram_order(resolved.training, tokens[0].ids)
         max_gate_epochs = _max_gate_epochs(resolved, run_context.cluster.size, order, tokenizer, training_tokens)
         has_network = resolved.training.architecture != "ngram"
@@ -110,7 +110,7 @@ def _run_chief(
             stack.enter_context(ngrams)
         if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
-        plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs)
+        plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs, media=encoded.media)
         record, flops = plan_run(
             resolved, corpus_record, tokenizer, checkpoint_every, threads, cluster, run_context.started
         )
@@ -126,7 +126,18 @@ def _run_chief(
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
         write_record(directory, record)
         events = execute_run(directory, record, tokenizer, None, run_context, cluster, ngrams)
-        yield from _add_advice(events, partial(advise, encoded, tokens, tokenizer))
+        yield from _add_advice(events, partial(advise, encoded, tokens, tokenizer, record.training.window))
+
+
+def _choose_threads(resolved: ResolvedRequest, run_context: RunContext) -> int:
+    """Processor threads of all workers, of which more than there are processors cause a warning."""
+    useful = total_threads(run_context.cluster)
+    threads = resolved.training.threads or useful
+    if threads > useful:
+        run_context.notify(
+            f"warning: {threads} threads for {useful} processors: the plan expects the speed of {useful}"
+        )
+    return threads
 
 
 def _start_ngrams(
@@ -162,6 +173,7 @@ def _encode(
     request: RunRequest,
     resolved: ResolvedRequest,
     run_context: RunContext,
+    media: MediaConfig | None,
 ) -> tuple[CorpusRecord, tuple[Tokens, Tokens], EncodedCorpus]:
     """Writes the token files of a corpus, whose split or validation text is in `texts` too.
 
@@ -170,15 +182,18 @@ def _encode(
     corpus, validation, split = texts
     text = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
     path = directory / TOKENS_FILE
-    encoded = encode_corpus_checked(text, tokenizer, path, split, resolved, run_context.notify, validation)
+    encoded = encode_corpus_checked(text, tokenizer, path, split, resolved, run_context.notify, validation, media)
+    if resolved.pretrained is not None and resolved.pretrained.bundle.config.media is not None:
+        encoded = dataclasses.replace(encoded, media=media)  # not with the mean and deviation of this training share
     record = describe_corpus(corpus, encoded, validation)
     training_tokens = record.count_training_tokens(resolved.validation_split)
-    tokens = open_split(directory, tokenizer, record, training_tokens, resolved.random_seed)
+    tokens = open_split(directory, tokenizer, record, training_tokens, resolved.random_seed, media)
+    files = *record.files, *record.validation_files  # not those of signals, which have no stamp
     record = dataclasses.replace(
         record,
         validation_targets=tokens[1].num_targets,
         validation_bytes=count_target_bytes(tokens[1], tokenizer),
-        files_stamp=stamp_files([*record.files, *record.validation_files], time.monotonic() - run_context.started),
+        files_stamp=None if media else stamp_files(files, time.monotonic() - run_context.started),
     )
     if resolved.config_run is not None:
         check_repeated(request, resolved.config_run, record, tokenizer, run_context.notify)
@@ -211,12 +226,12 @@ def _plan_run(
     started: float,
     *,
     ngram_order: int,
-    max_gate_epochs: float,
+    **chosen: Any,
 ) -> tuple[RunRecord, float]:
     """Chooses all settings; returns them and the measured floating-point operations per second of all workers.
 
     `threads` are those of all workers; without a `cluster` the model is an n-gram model; `started` is when the command
-    started, by `time.monotonic`.
+    started, by `time.monotonic`; `chosen` are further arguments of `choose_settings`.
     """
     request, pretrained, config_run = resolved.training, resolved.pretrained, resolved.config_run
     training_tokens = corpus.count_training_tokens(resolved.validation_split)
@@ -240,7 +255,7 @@ def _plan_run(
             earlier_config=config_run.training if config_run and config_run.model.has_network else None,
             replicas=cluster.replicas,
             ngram_order=ngram_order,
-            max_gate_epochs=max_gate_epochs,
+            **chosen,
         )
     record = RunRecord(
         model=dataclasses.replace(plan.model, exponents_adapt=not corpus.has_documents),

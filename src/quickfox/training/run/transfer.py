@@ -256,6 +256,9 @@ def transfer_weights(
     new_rows, old_rows = np.array(pairs, np.int64).reshape(-1, 2).T
     weights = {}
     for name, array in initial.items():
+        if name not in pretrained.parameters:  # the tensors for signals, of a model of text
+            weights[name] = array
+            continue
         axis = _VOCABULARY_AXIS.get(name)
         if axis is None:
             weights[name] = pretrained.parameters[name]
