@@ -199,9 +199,9 @@ class Validation:
                     ngram_state = replace_first(ngram_state, ngram.initial_state(1))
                 prior, ngram_state = ngram.prior(window.x, ngram_state)
             tensors = tuple(map(tf.constant, prior)) if prior and self._network.config.ngram_gate else ()
-            frames = (tf.constant(window.frames),) if isinstance(window, SignalWindow) else ()
-            inputs = tf.constant(window.x), tf.constant(window.y), tensors, state, frames
-            losses, logits, state = self.window_losses(*inputs)
+            signals = [(tf.constant(window.frames),)] if isinstance(window, SignalWindow) else []
+            inputs = tf.constant(window.x), tf.constant(window.y), tensors, state
+            losses, logits, state = self.window_losses(*inputs, *signals)
             yield window, losses, logits, prior
 
     def _window_losses(
