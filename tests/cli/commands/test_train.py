@@ -120,7 +120,7 @@ def test_info_shows_the_run_and_the_table_of_runs(
     assert "ngrams " not in run
     heading, row = table.splitlines()
     assert heading.split("  ")[0] == "run"
-    assert row.startswith("runs/fox  12     ")
+    assert re.match(r"runs/fox  lstm +char +[\d,]+ +12 ", row)
     assert best in row
 
 

@@ -220,7 +220,8 @@ def test_without_a_validation_text_there_is_no_validation_loss(pattern_ids: np.n
 @pytest.mark.usefixtures("run_eagerly")
 def test_patience_stops_early(pattern_ids: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(pattern_ids, steps=100, validation_interval=1, patience=2)
-    monkeypatch.setattr(trainer.validation, "loss", map(measured, [3.0, 2.0, 2.5, 2.0, 1.0]).__next__)
+    losses = map(measured, [3.0, 2.0, 2.5, 2.0, 1.0])
+    monkeypatch.setattr(trainer.validation, "loss", lambda _stop_requested: next(losses))
     assert [event.is_best for event in trainer.run() if isinstance(event, Validated)] == [True, True, False, False]
     assert trainer.is_finished
     assert trainer.progress.step == 4
@@ -237,7 +238,7 @@ def test_divergence_is_reported_with_its_step(pattern_ids: np.ndarray) -> None:
 @pytest.mark.usefixtures("run_eagerly")
 def test_a_divergent_validation_loss_is_reported_too(pattern_ids: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(pattern_ids)
-    monkeypatch.setattr(trainer.validation, "loss", lambda: measured(math.inf))
+    monkeypatch.setattr(trainer.validation, "loss", lambda _stop_requested: measured(math.inf))
     with pytest.raises(DivergedError, match="inf at step 3;"):
         list(trainer.run())
 

@@ -129,8 +129,8 @@ def test_the_best_checkpoint_and_early_stopping_follow_the_loss_of_the_mixture(
 ) -> None:
     """While that of the network alone keeps improving."""
     trainer = make_trainer(start_estimation(), steps=100, validation_interval=1, patience=2)
-    losses = [ValidationLoss(3.0, 9.0), ValidationLoss(2.0, 8.0), ValidationLoss(2.5, 7.0), ValidationLoss(2.0, 6.0)]
-    monkeypatch.setattr(trainer.validation, "loss", iter(losses).__next__)
+    losses = map(ValidationLoss, [3.0, 2.0, 2.5, 2.0], [9.0, 8.0, 7.0, 6.0])
+    monkeypatch.setattr(trainer.validation, "loss", lambda _stop_requested: next(losses))
     lines = history(run(trainer))
     assert [line["is_best"] for line in lines] == [True, True, False, False]
     assert [line["network_loss"] for line in lines] == [9.0, 8.0, 7.0, 6.0]
