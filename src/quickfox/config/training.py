@@ -172,7 +172,7 @@ class TrainingRequest:
     )
     freeze_embeddings: bool | None = _optimization("With --init-from, do not train the embedding.", None)
     no_augmentation: bool | None = _optimization(
-        "Read sound and pictures unchanged in training, without small random shifts and masks.", None
+        "Read sound and pictures unchanged in training, without small random changes.", None
     )
     precision: Literal["auto"] | Precision = _devices(
         "Data type of the matrix products. Default: auto, bfloat16 on processors with AMX and float32 elsewhere.",
