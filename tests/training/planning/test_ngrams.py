@@ -38,6 +38,7 @@ NETWORK_SETTINGS: dict[str, Any] = {
     "dropout": 0.0,
     "patience": 1,
     "freeze_embeddings": False,
+    "no_augmentation": False,
     "precision": "float32",
 }
 OTHER_SETTINGS = {"tokenizer", "vocabulary_size", "validation_split", "architecture", "ngram", "budget", "random_seed"}

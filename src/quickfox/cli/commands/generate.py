@@ -28,7 +28,7 @@ Examples:
   echo "ROMEO:" | llm generate --top-k 10 | head -20
   llm generate --num-samples 3 --json | jq -r .text
   llm generate --prompts questions.jsonl --stop $'\\n' > answers.jsonl
-  arecord -d 3 | llm generate --audio -  # a model of sound, see docs/media.md
+  arecord -d 3 | llm generate --audio -
   llm generate --seed "Once" --novelty corpus.txt --max-copy 40"""
 
 

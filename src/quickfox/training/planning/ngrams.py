@@ -62,6 +62,7 @@ _NETWORK_SETTINGS = (
     "dropout",
     "patience",
     "freeze_embeddings",
+    "no_augmentation",
     "precision",
 )
 
