@@ -46,7 +46,7 @@ training = TrainingConfig(
 )
 generator = np.random.default_rng(0)
 ids, mask = generator.integers(0, 3, 3000).astype(np.uint8), generator.random(3000) < 0.5
-texts = {"all": Tokens(ids[:-400]).split(2000)[0], "masked": Tokens(ids[:-400], mask[:-400])}
+texts = {"all": Tokens(ids[:-400]).part(0, 2000), "masked": Tokens(ids[:-400], mask[:-400])}
 devices = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 model, text = models[sys.argv[1]], texts[sys.argv[2]]
 for cluster, threads in ((single_process(), 2), (Cluster(devices, Control([])), 1)):
