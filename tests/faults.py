@@ -1,6 +1,8 @@
 """Let the n-th system call of a write fail, or kill the process there."""
 
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +51,35 @@ def visible(folder: Path) -> Content:
 
 def temporaries(folder: Path) -> list[Path]:
     return list(folder.rglob(".quickfox-*"))
+
+
+def states_at_kills(folder: Path, copies: Path, action: Callable[[], object]) -> list[Path]:
+    """Runs `action`, which writes in `folder`; returns copies of it as a kill at each system call would leave it.
+
+    Args:
+        folder: exists.
+        copies: where the copies are made, one of each state.
+    """
+    states: dict[frozenset[tuple[str, bytes]], Path] = {}
+    is_copying = False
+
+    def copy() -> None:
+        nonlocal is_copying
+        if is_copying:  # a system call of this function
+            return
+        is_copying = True
+        state = frozenset(
+            (re.sub(r"\.quickfox-\w+", ".quickfox", str(path)), path.read_bytes() if path.is_file() else b"")
+            for path in folder.rglob("*")
+        )
+        if state not in states:
+            states[state] = Path(shutil.copytree(folder, copies / str(len(states))))
+        is_copying = False
+
+    with pytest.MonkeyPatch.context() as patch:
+        Fault(patch, 1, copy, lasting=True)
+        action()
+    return list(states.values())
 
 
 def fail_at(call: int, number: int, action: Callable[[], object], lasting: bool = False) -> tuple[bool, bool]:

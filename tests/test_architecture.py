@@ -7,9 +7,11 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,13 +65,27 @@ MODULES = source_modules()
 ROOT = PACKAGE.parent.parent
 
 
+parse = cache(ast.parse)
+
+
 def package_of(module: str) -> str:
     return module.split("/")[0]
 
 
-def imports_in(source: str) -> Iterator[str]:
+def broken_rules(check: Callable[[str, str], list[Any]]) -> dict[str, list[Any]]:
+    """Module -> what `check` finds in its name and source, for those where it finds something."""
+    found = {module: check(module, source) for module, source in MODULES.items()}
+    return {module: faults for module, faults in found.items() if faults}
+
+
+@cache
+def imports_in(source: str) -> frozenset[str]:
     """The full names of all imports, slashes for dots; `from a import b` is `a/b` if that is a module of ours."""
-    for node in ast.walk(ast.parse(source)):
+    return frozenset(_iter_imports(source))
+
+
+def _iter_imports(source: str) -> Iterator[str]:
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name.replace(".", "/") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -113,7 +129,7 @@ def prints(source: str) -> list[int]:
     """The lines that call `print`."""
     return [
         node.lineno
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parse(source))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
 
@@ -128,9 +144,8 @@ def test_every_package_has_a_layer() -> None:
     assert training == set(TRAINING_LAYERS)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_to_lower_layers(module: str) -> None:
-    assert upward_imports(module, MODULES[module]) == []
+def test_imports_go_to_lower_layers() -> None:
+    assert broken_rules(upward_imports) == {}
 
 
 def test_imports_have_no_cycle() -> None:
@@ -141,9 +156,8 @@ def test_imports_have_no_cycle() -> None:
         pytest.fail(f"a cycle: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_third_party_packages_are_imported_only_where_allowed(module: str) -> None:
-    assert misplaced_imports(module, MODULES[module]) == []
+def test_third_party_packages_are_imported_only_where_allowed() -> None:
+    assert broken_rules(misplaced_imports) == {}
 
 
 def test_every_permission_is_used() -> None:
@@ -152,14 +166,13 @@ def test_every_permission_is_used() -> None:
         assert set(places) == {module if module in places else package_of(module) for module in users}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_nothing_prints_past_the_streams_of_the_command_line(module: str) -> None:
-    assert prints(MODULES[module]) == []
+def test_nothing_prints_past_the_streams_of_the_command_line() -> None:
+    assert broken_rules(lambda _, source: prints(source)) == {}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_says_what_it_is_for(module: str) -> None:
-    assert ast.get_docstring(ast.parse(MODULES[module])) or module == "__init__"
+def test_every_module_says_what_it_is_for() -> None:
+    without = {module for module, source in MODULES.items() if not ast.get_docstring(parse(source))}
+    assert without <= {"__init__"}
 
 
 def files() -> dict[str, str]:
@@ -175,7 +188,7 @@ def test_files_are_short_or_have_a_reason() -> None:
 def test_functions_are_short_or_have_a_reason() -> None:
     long = set()
     for name, source in files().items():
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(parse(source)):
             if isinstance(node, ast.FunctionDef) and code_lines(node) > MAX_FUNCTION_LINES:
                 long.add(f"{name}:{node.name}")
     assert long == set(LONG_FUNCTIONS)

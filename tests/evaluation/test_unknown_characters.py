@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.toy_models import random_lstm
 
@@ -70,6 +70,7 @@ def test_a_model_that_knows_no_line_end_predicts_the_first_character_too() -> No
     assert (scored.tokens, scored.bits.tolist()) == (1, pytest.approx([UNKNOWN_BITS]))
 
 
+@settings(max_examples=30)
 @given(text=st.text(st.sampled_from("ab\né龍🦊"), min_size=2, max_size=40))
 def test_evaluate_agrees_with_the_definition(text: str) -> None:
     unknown: Counter[str] = Counter()

@@ -23,9 +23,9 @@ from quickfox.training.run.directory import LOCK_FILE
 
 Llm = Callable[..., subprocess.CompletedProcess[str]]
 
-TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 30
 STEPS = 600
-VALIDATION = 138
+VALIDATION = 100
 """Step of the first validation, the only kind of checkpoint that is reported."""
 SMALL = ("--hidden-dim", "8", "--embedding-dim", "4", "--window", "4", "--batch-size", "8", "--threads", "2")
 SETTINGS = ("--steps", str(STEPS), "--dropout", "0.1", "--validation-split", "0.05", "--random-seed", "1")
@@ -77,6 +77,10 @@ def newest_step(run: Path) -> int:
     )
 
 
+def names_in(run: Path) -> list[str]:
+    return sorted(path.name for path in run.iterdir())
+
+
 @contextmanager
 def training(
     program: list[str], environment: dict[str, str], home: Path, *arguments: str
@@ -113,12 +117,15 @@ def wait_for_end(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_resumed_bit_for_bit(
+def test_a_run_that_is_killed_and_interrupted_ends_bit_for_bit_as_an_uninterrupted_one(
     program: list[str], environment: dict[str, str], home: Path, llm: Llm, whole: dict[str, object]
 ) -> None:
-    run = home / "killed"
-    with training(program, environment, home, *TRAIN, "killed", *OFTEN) as process:
+    run = home / "stopped"
+    with training(program, environment, home, *TRAIN, "stopped", *OFTEN) as process:
         wait_for_validation(process)
+        second = llm("train", "--resume", "stopped", cwd=home)
+        assert (second.returncode, second.stdout) == (75, "")
+        assert f"is being trained by pid {process.pid} on " in second.stderr.splitlines()[-1]
         process.kill()
         assert process.wait(timeout=60) == -signal.SIGKILL
     assert f"pid {process.pid} " in (run / LOCK_FILE).read_text(), "the lock of the killed process is still there"
@@ -126,44 +133,27 @@ def test_a_killed_run_is_resumed_bit_for_bit(
     assert VALIDATION <= newest.manifest.step < STEPS
     load_model(newest.directory)
     load_training_state(newest.directory)
-    result = llm("train", "--resume", "killed", "--json", *RARELY, cwd=home)
+
+    command = ["llm", "train", "--resume", "stopped"]
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        before = newest_step(run)
+        with training(program, environment, home, *command[1:]) as process:
+            wait_for(process, "epoch ")
+            process.send_signal(number)
+            ended = wait_for_end(process)
+        assert ended[0] == status
+        assert before < newest_step(run) < STEPS
+        assert ended[1].splitlines()[-1] == (
+            f"stopped and saved at step {newest_step(run):,}; resume with: {shlex.join(command)}"
+        )
+        assert names_in(run) == ["checkpoints", "history.jsonl", "run.json", "tokenizer.json", "tokens.bin"]
+
+    result = llm(*command[1:], "--json", *RARELY, cwd=home)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["steps"] == STEPS
-    assert outcome(run) == whole, f"killed at step {newest.manifest.step}"
-    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "history.jsonl", "run.json", "tokenizer.json"]
-    assert not list(run.rglob(".quickfox-*"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_is_saved_and_names_the_command_that_resumes_it_bit_for_bit(
-    program: list[str],
-    environment: dict[str, str],
-    home: Path,
-    llm: Llm,
-    whole: dict[str, object],
-    number: signal.Signals,
-    status: int,
-) -> None:
-    run = home / f"stopped by {number.name}"
-    with training(program, environment, home, *TRAIN, run.name, *OFTEN) as process:
-        wait_for_validation(process)
-        second = llm("train", "--resume", run.name, cwd=home)
-        assert (second.returncode, second.stdout) == (75, "")
-        assert f"is being trained by pid {process.pid} on " in second.stderr.splitlines()[-1]
-        process.send_signal(number)
-        ended = wait_for_end(process)
-    assert ended[0] == status
-    command = ["llm", "train", "--resume", run.name]
-    assert ended[1].splitlines()[-1] == (
-        f"stopped and saved at step {newest_step(run):,}; resume with: {shlex.join(command)}"
-    )
-    names = sorted(path.name for path in run.iterdir())
-    assert names == ["checkpoints", "history.jsonl", "run.json", "tokenizer.json", "tokens.bin"]
-
-    assert newest_step(run) < STEPS
-    assert llm(*command[1:], *RARELY, cwd=home).returncode == 0
     assert outcome(run) == whole
+    assert names_in(run) == ["checkpoints", "history.jsonl", "run.json", "tokenizer.json"]
+    assert not list(run.rglob(".quickfox-*"))
     result = llm(*command[1:], cwd=home)
     assert result.returncode == 0
     assert "is finished" in result.stderr
