@@ -2,12 +2,23 @@
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from quickfox.errors import CannotCreateError, QuickfoxError, StorageError
-from quickfox.files.atomic import append_line, commit_directory, remove_directory, remove_temporaries, write_file
+from quickfox.files import atomic
+from quickfox.files.atomic import (
+    append_line,
+    clean_up_after,
+    clean_up_now,
+    commit_directory,
+    remove_directory,
+    remove_temporaries,
+    temporary_directory,
+    write_file,
+)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -144,3 +155,35 @@ class _KilledError(BaseException):
 
 def _die(*args: object, **options: object) -> None:
     raise _KilledError
+
+
+def test_a_temporary_directory_is_removed_at_the_end_and_by_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "_clean_ups", [])
+    with temporary_directory() as directory:
+        (directory / "file").write_bytes(b"data")
+    assert not directory.exists()
+    with temporary_directory() as directory:
+        (directory / "file").write_bytes(b"data")
+        clean_up_now()  # as before a process is ended by a signal
+        assert not directory.exists()
+
+
+def test_a_clean_up_that_a_signal_interrupts_is_completed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "_clean_ups", [])
+    calls = []
+
+    def clean_up() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), clean_up_after(clean_up):
+        pass
+    clean_up_now()
+    assert len(calls) == 2
+
+
+def test_no_place_for_a_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/missing")
+    with pytest.raises(StorageError, match="a temporary file in /missing"), temporary_directory():
+        pass

@@ -28,6 +28,7 @@ from quickfox.cli.streams import (
     write_stderr,
 )
 from quickfox.errors import ExitStatus, QuickfoxError
+from quickfox.files.atomic import clean_up_now
 from quickfox.version import __version__
 
 MAX_HELP_WIDTH = 100  # columns
@@ -74,6 +75,7 @@ def main() -> None:
     install_output_stream()
     status = run_command(program_name(), sys.argv[1:])
     if status - 128 in STOP_SIGNALS:
+        clean_up_now()  # what a signal interrupted
         exit_immediately(status)  # threads and libraries need not end
     sys.exit(status)
 

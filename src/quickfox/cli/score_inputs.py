@@ -63,11 +63,16 @@ def open_sources(names: Sequence[str], options: CorpusOptions | None = None) -> 
         is_file = os.path.isfile(name)  # noqa: PTH113 - false, not an error, for a name that is too long
         if name == STANDARD_INPUT and options in (None, CorpusOptions()):
             sources.append((name, _iter_standard_input()))
-        elif is_file and Path(name).stat().st_size == 0:  # not an error, so that `llm score *.log` works
+        elif is_file and _is_empty(name):  # not an error, so that `llm score *.log` works
             sources.append((name, iter(())))
         else:
             sources += _open_files(name, options)
     return sources
+
+
+def _is_empty(name: str) -> bool:
+    with translate_read_errors(name):
+        return Path(name).stat().st_size == 0
 
 
 def _open_files(name: str, options: CorpusOptions | None) -> list[Source]:

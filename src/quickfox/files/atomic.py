@@ -8,6 +8,7 @@ After Pillai et al. (2014), "All File Systems Are Not Created Equal", on what a 
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -28,7 +29,8 @@ def clean_up_after(clean_up: Callable[[], object]) -> Iterator[None]:
 
     Args:
         clean_up: removes what the block leaves behind unless it is finished. It may be called at any moment, by any
-            thread, and twice. If it fails, the leftovers stay, so that an error of the block is reported.
+            thread, and twice. If it fails, the leftovers stay, so that an error of the block is reported; if a signal
+            interrupts it, `clean_up_now` calls it again.
     """
     _clean_ups.append(clean_up)
     try:
@@ -40,7 +42,7 @@ def clean_up_after(clean_up: Callable[[], object]) -> Iterator[None]:
 
 
 def clean_up_now() -> None:
-    """Removes what is half written, before the process is ended while other threads write."""
+    """Removes what is half written, before the process is ended by a signal."""
     for clean_up in reversed(list(_clean_ups)):  # the innermost first
         with suppress(OSError, QuickfoxError):
             clean_up()
@@ -122,6 +124,19 @@ def new_directory(target: Path) -> Iterator[Path]:
             sync(temporary)
             temporary.rename(target)
         sync(target.parent)
+
+
+@contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """Yields a directory among the system's temporary files, removed at the end however the command is ended.
+
+    Raises:
+        StorageError: it cannot be created.
+    """
+    with translate_write_errors(None):
+        path = Path(tempfile.mkdtemp(prefix="quickfox-"))
+    with clean_up_after(partial(shutil.rmtree, path, ignore_errors=True)):
+        yield path
 
 
 def make_directory(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from quickfox.checkpoints.run_directory import TOKENIZER_FILE, TOKENS_FILE
 from quickfox.data.corpus_writer import encode_corpus
 from quickfox.data.dataset import Tokens, remove_tokens, tokens_digest
 from quickfox.errors import DataError, NoInputError
-from quickfox.files.errors import translate_read_errors, translate_write_errors
+from quickfox.files.atomic import temporary_directory
+from quickfox.files.errors import translate_read_errors
 from quickfox.text.corpus import open_corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
@@ -38,10 +38,10 @@ def stamp_files(files: Sequence[str], seconds: float) -> str | None:
     latest = time.time() - seconds - _TIME_RESOLUTION
     stamps = []
     for file in files:
-        path = _stored_file(file)
-        if path is None:
-            return None
-        with translate_read_errors(path):
+        with translate_read_errors(file):
+            path = _stored_file(file)
+            if path is None:
+                return None
             status = path.stat()
         if status.st_mtime > latest:
             return None
@@ -85,7 +85,7 @@ def _check_text(run: Path, record: RunRecord, tokenizer: Tokenizer, run_context:
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         run_context.notify(f"{missing[0]}{more} is not there any more: the run goes on from its tokens")
     elif record.corpus.files_stamp is None or stamp_files(files, 0.0) != record.corpus.files_stamp:
-        with _temporary_directory() as folder:
+        with temporary_directory() as folder:
             _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
 
 
@@ -99,17 +99,9 @@ def recorded_tokens(run: Path, record: RunRecord, run_context: RunContext) -> It
     if _has_tokens(run, record):
         yield open_run_split(run, tokenizer, record)
         return
-    with _temporary_directory() as folder:
+    with temporary_directory() as folder:
         _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
         yield open_run_split(folder, tokenizer, record)
-
-
-@contextmanager
-def _temporary_directory() -> Iterator[Path]:
-    with translate_write_errors(None, "write tokens to"):
-        directory = tempfile.TemporaryDirectory()
-    with directory as folder:
-        yield Path(folder)
 
 
 def _has_tokens(run: Path, record: RunRecord) -> bool:

@@ -15,7 +15,6 @@ A worker needs the text but not the run directory. `distributed/messaging.py` tr
 import dataclasses
 import os
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from quickfox.data.corpus_writer import encode_corpus
 from quickfox.data.dataset import Tokens, open_corpus_tokens, split_tokens
 from quickfox.data.encoding import Split
 from quickfox.errors import DataError, UsageError
+from quickfox.files.atomic import temporary_directory
 from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.text.sources import STANDARD_INPUT
@@ -258,7 +258,7 @@ def _encode(corpus: Corpus, tokenizer: Tokenizer, split: Split | None, control: 
 
     The token files are unlinked once they are open, so that their space is freed however this process ends.
     """
-    with tempfile.TemporaryDirectory(prefix="quickfox-") as folder:
-        path = Path(folder, "tokens.bin")
+    with temporary_directory() as folder:
+        path = folder / "tokens.bin"
         control.send(text=encode_corpus(corpus, tokenizer, path, split).digest)
         return open_corpus_tokens(path, tokenizer, has_documents=corpus.has_documents)
