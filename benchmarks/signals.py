@@ -1,172 +1,274 @@
-"""Ends every command by a random signal at a random moment: measures the time to the end, and looks for leftovers.
+"""Ends every command, and training in all its phases, by random signals at random moments.
 
-usage: python benchmarks/signals.py CORPUS [--signals 200] [--seed N]
-A small model is trained on CORPUS first. Then each process receives SIGINT, SIGTERM or SIGHUP at a uniformly random
-time between zero and the duration of the whole command, start-up included. Prints one JSON line for each command and
-one for all; the exit status is 1 if a process did not end in time, had the wrong status, showed a traceback, or left
-a half-written file. A signal in the first milliseconds, before Python runs our code, ends the process by the signal
-itself (and SIGINT may show the traceback of Python's own start: it is counted apart).
+usage: python benchmarks/signals.py CORPUS [--signals 200] [--seed N] [--directory DIR] [--only NAME]
+Small models are trained on CORPUS and each command is run once (in DIR, if given, only the first time). Then each
+process receives SIGINT, SIGTERM or SIGHUP at a uniformly random time between zero and the duration of the whole
+command, start-up included; every second process trains. The process writes the stack of its main thread just before
+the signal: it tells the phase. Prints one JSON line for each command and phase, and one for all, with the phases of
+training that no signal met. The exit status is 1 if a process
+
+- ran longer than 1 s after the signal (3 s if training had made a step, which is finished and saved),
+- had another status than 128 + the signal's number (before our first line: was not ended by the signal),
+- showed a traceback, before our first line too, where Python itself handles SIGINT,
+- left a temporary file, a child process, an output unlike that of the whole command, or a run that cannot be read.
 """
 
 import argparse
+import hashlib
+import json
+import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from measuring import report
-from quickfox.checkpoints.run_directory import list_checkpoint_directories
+from quickfox.checkpoints.checkpoint import load_model, load_training_state
+from quickfox.checkpoints.run_directory import RUN_FILE, list_checkpoint_directories
 from quickfox.errors import QuickfoxError
 from quickfox.training.run.record import read_record
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SECONDS, TRAINING_SECONDS = 1.0, 3.0
-PROGRAM = [sys.executable, "-P", "-m", "quickfox"]
-TRAIN = [
-    "train",
-    "corpus.txt",
-    "--output",
-    "new",
-    "--hidden-dim",
-    "64",
-    "--random-seed",
-    "1",
-    "--checkpoint-every",
-    "5",
-]
+SECONDS, SECONDS_AFTER_A_STEP = 1.0, 3.0
+TIMEOUT = 60.0
+STACK_FILE = "stack.txt"
+PROGRAM = [sys.executable, "-P", "-c", """
+import _signal, faulthandler, sys
+faulthandler.register(_signal.SIGUSR1, open("stack.txt", "wb"), all_threads=False)
+sys.argv[0] = "llm"
+from quickfox.__main__ import main
+main()
+"""]  # fmt: skip
+
+SMALL = ["--hidden-dim", "64", "--random-seed", "1", "--checkpoint-every", "5"]
+TRAIN = ["train", "corpus.txt", "--output", "new"]
+GENERATE = ["generate", "--model", "model", "--random-seed", "1"]
 COMMANDS: dict[str, list[str]] = {
-    "train": [*TRAIN, "--steps", "60"],
-    "train bpe": [*TRAIN, "--steps", "10", "--tokenizer", "bpe", "--vocabulary-size", "2000"],
-    "train transformer": [*TRAIN, "--steps", "5", "--architecture", "transformer"],
-    "train ngram": ["train", "corpus.txt", "--output", "new", "--architecture", "ngram"],
-    "train resume": ["train", "--resume", "again", "--checkpoint-every", "5"],
-    "train dry run": [*TRAIN, "--steps", "60", "--dry-run"],
-    "build-vocab": ["build-vocab", "corpus.txt", "--tokenizer", "word", "--output", "new.json"],
-    "build-vocab bpe": ["build-vocab", "corpus.txt", "--tokenizer", "bpe", "--output", "new.json"],
-    "generate": ["generate", "--model", "model", "--length", "20000"],
+    "train": [*TRAIN, *SMALL, "--steps", "60"],
+    "train, a save each step": [*TRAIN, *SMALL, "--steps", "40", "--checkpoint-every", "1", "--ngram", "off"],
+    "train bpe": [*TRAIN, *SMALL, "--steps", "10", "--tokenizer", "bpe", "--vocabulary-size", "4000"],
+    "train word": [*TRAIN, *SMALL, "--steps", "10", "--tokenizer", "word"],
+    "train transformer": [*TRAIN, *SMALL, "--steps", "10", "--architecture", "transformer"],
+    "train attention-rnn": [*TRAIN, *SMALL, "--steps", "10", "--architecture", "attention-rnn"],
+    "train ngram": [*TRAIN, "--architecture", "ngram"],
+    "train a budget": [*TRAIN, "--budget", "8s"],
+    "train --resume": ["train", "--resume", "again", "--steps", "60", "--checkpoint-every", "5"],
+    "train --dry-run": [*TRAIN, *SMALL, "--steps", "60", "--dry-run"],
+    "build-vocab word": ["build-vocab", "corpus.txt", "--tokenizer", "word", "--output", "new"],
+    "build-vocab bpe": ["build-vocab", "corpus.txt", "--tokenizer", "bpe", "--output", "new"],
+    "generate": [*GENERATE, "--length", "20000"],
+    "generate samples": [*GENERATE, "--length", "300", "--num-samples", "64"],
+    "generate beams": [*GENERATE, "--length", "300", "--num-beams", "8"],
     "evaluate": ["evaluate", "corpus.txt", "--model", "model"],
     "score": ["score", "corpus.txt", "--model", "model"],
     "check": ["check", "corpus.txt", "--fix", "new"],
     "info": ["info", "model"],
-    "report": ["report", "model", "--output", "new.html"],
+    "inspect": ["inspect", "corpus.txt", "--gates", "--model", "model"],
+    "report": ["report", "model", "--output", "new"],
     "export gguf": ["export", "transformer", "--format", "gguf", "--output", "new"],
+    "export huggingface": ["export", "transformer", "--format", "huggingface", "--output", "new"],
     "export keras": ["export", "model", "--format", "keras", "--output", "new"],
     "serve": ["serve", "model", "--port", "0"],
 }
+PREPARED = {
+    "model": ["train", "corpus.txt", "--output", "model", *SMALL, "--steps", "20"],
+    "transformer": ["train", "corpus.txt", "--output", "transformer", *SMALL, "--steps", "5", "--ngram", "off",
+                    "--architecture", "transformer", "--tokenizer", "byte"],
+    "resumable": ["train", "corpus.txt", "--output", "resumable", *SMALL, "--steps", "12"],
+}  # fmt: skip
+TIMED = ("report", "check")  # the output depends on the time of day; only its names are compared
+ENDLESS = {"serve": 3.0}
+
+PHASES = {
+    "files/atomic": "saving", "checkpoints/checkpoint": "saving", "run/history": "saving",
+    "engine/validation": "validation", "engine/ngrams": "counting", "models/ngram": "counting",
+    "run/recorder": "sampling", "engine/train_step": "steps", "engine/trainer": "steps",
+    "engine/ngram_trainer": "counting", "tokenizers/build": "tokenizer", "data/encoding": "encoding",
+    "run/resume": "preparation", "training/tensorflow_runtime": "start of TensorFlow", "run/start": "preparation",
+    "cli/commands": "command",
+}  # fmt: skip
+"""The module of the innermost frame that is listed -> the phase of a command."""
+
+TRAINING_PHASES = {
+    "start", "tokenizer", "encoding", "counting", "start of TensorFlow", "first step", "steps", "validation", "saving",
+}  # fmt: skip
 
 
 class Experiment:
     """A directory with a corpus and models, and the commands that run in it."""
 
-    def __init__(self, folder: Path, corpus: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, corpus: Path) -> None:
+        self.directory = directory
         self.failures: list[str] = []
-        shutil.copy(corpus, folder / "corpus.txt")
-        self._run([*TRAIN[:3], "model", "--hidden-dim", "64", "--steps", "20"])
-        self._run([*TRAIN[:3], "transformer", "--architecture", "transformer", "--ngram", "off", "--steps", "5",
-                   "--tokenizer", "byte", "--hidden-dim", "64"])  # fmt: skip
-        self.durations = {name: self._duration(name) for name in COMMANDS}
+        self.environment = {**os.environ, "TMPDIR": str(directory / "tmp"), "PYTHONUNBUFFERED": "1"}
+        recorded = directory / "commands.json"
+        if not recorded.exists():
+            (directory / "tmp").mkdir(parents=True)
+            shutil.copy(corpus, directory / "corpus.txt")
+            for arguments in PREPARED.values():
+                self._run(arguments)
+            recorded.write_text(json.dumps({name: self._run_whole(name) for name in COMMANDS}))
+        self.whole = json.loads(recorded.read_text())
+        self.kept = set(directory.iterdir())
 
     def _run(self, arguments: list[str]) -> None:
-        subprocess.run([*PROGRAM, *arguments], cwd=self.folder, check=True, capture_output=True)
+        finished = subprocess.run(
+            [*PROGRAM, *arguments], cwd=self.directory, env=self.environment, capture_output=True, encoding="utf-8"
+        )
+        if finished.returncode:
+            sys.exit(f"{arguments}: {finished.stderr}")
+
+    def _run_whole(self, name: str) -> tuple[float, dict[str, str]]:
+        """The duration of a command, and its output."""
+        if name in ENDLESS:
+            return ENDLESS[name], {}
+        self.kept = set(self.directory.iterdir())
+        with self._files(name):
+            started = time.perf_counter()
+            self._run(COMMANDS[name])
+            return time.perf_counter() - started, self._output(name)
 
     @contextmanager
-    def _prepared(self, name: str) -> Iterator[None]:
+    def _files(self, name: str) -> Iterator[None]:
         """The files that a command needs; afterwards those that it made are removed."""
-        before = set(self.folder.iterdir())
-        if "resume" in name:
-            self._run([*TRAIN[:3], "again", "--hidden-dim", "64", "--steps", "10"])
-            self._run(["train", "--resume", "again", "--steps", "12"])
-            COMMANDS[name][3:] = ["--steps", "60", "--checkpoint-every", "5"]
+        if "--resume" in name:
+            shutil.copytree(self.directory / "resumable", self.directory / "again")
         try:
             yield
         finally:
-            for path in set(self.folder.iterdir()) - before:
+            for path in {*set(self.directory.iterdir()) - self.kept, *(self.directory / "tmp").iterdir()}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def _duration(self, name: str) -> float:
-        if name == "serve":
-            return 2.0
-        started = time.perf_counter()
-        with self._prepared(name):
-            self._run(COMMANDS[name])
-            return time.perf_counter() - started
+    def _output(self, name: str) -> dict[str, str]:
+        """The files of `new` -> the digests of their content."""
+        new = self.directory / "new"
+        paths = sorted(path for path in (new, *new.rglob("*")) if path.is_file())
+        return {
+            path.relative_to(self.directory).as_posix(): ""
+            if name in TIMED
+            else hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in paths
+        }
 
-    def stop(self, name: str, number: int, delay: float) -> float | None:
-        """Starts a command, sends it a signal, and checks the end; returns its seconds, None if it had ended before."""
-        with self._prepared(name), tempfile.TemporaryFile() as errors:
+    def stop(self, name: str, number: int, delay: float) -> tuple[str, float] | None:
+        """Starts a command, sends it a signal, and checks the end.
+
+        Returns:
+            The phase, and the seconds to the end; None if the command had ended before.
+        """
+        with self._files(name), tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
-                [*PROGRAM, *COMMANDS[name]], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=errors,
+                [*PROGRAM, *COMMANDS[name]], cwd=self.directory, env=self.environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
             time.sleep(delay)
-            started = time.perf_counter()
+            stack = self.directory / STACK_FILE
+            if has_started := stack.exists():
+                process.send_signal(signal.SIGUSR1)
+            sent = time.perf_counter()
             process.send_signal(number)
-            try:
-                status = process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                status = process.wait()
-            seconds = time.perf_counter() - started
-            errors.seek(0)
-            messages = errors.read().decode(errors="replace")
+            status = wait(process)
+            seconds = time.perf_counter() - sent
             if status == 0:
                 return None
-            where = f"{name}, {signal.Signals(number).name} after {delay:.3f} s"
-            if status not in (128 + number, -number):
-                if "quickfox" not in messages and "Traceback" in messages:
-                    return None  # Python's own start was interrupted
-                self._fail(f"{where}: status {status}: {messages[-500:]}")
-            elif "Traceback" in messages:
-                self._fail(f"{where}: {messages[-2000:]}")
-            has_stepped = "saved at step" in messages
-            if seconds > (TRAINING_SECONDS if has_stepped else SECONDS):
-                self._fail(f"{where}: {seconds:.2f} s until the end")
-            self._check_files(where, is_training=name.startswith("train"))
-        return seconds
+            errors.seek(0)
+            messages = errors.read().decode(errors="replace")
+            phase = phase_of(stack.read_text(), messages) if has_started else "start"
+            where = f"{name}, {signal.Signals(number).name} after {delay:.3f} s ({phase})"
+            for fault in self._faults(name, process, (status, number), seconds, messages):
+                self.failures.append(f"{where}: {fault}")
+                print(self.failures[-1], file=sys.stderr, flush=True)
+        return phase, seconds
 
-    def _check_files(self, where: str, *, is_training: bool) -> None:
-        if leftovers := [str(path) for path in self.folder.rglob(".quickfox-*")]:
-            self._fail(f"{where}: left {leftovers}")
-        for run in (self.folder / "new", self.folder / "again"):
-            if is_training and ((run / "checkpoints").exists() or (run / "tokenizer.json").exists()):
-                try:
+    def _faults(
+        self, name: str, process: "subprocess.Popen[bytes]", statuses: tuple[int, int], seconds: float, messages: str
+    ) -> Iterator[str]:
+        status, number = statuses
+        if status not in (128 + number, -number):
+            yield f"status {status}: {messages[-1000:]}"
+        if "Traceback" in messages:
+            yield messages[-2000:]
+        if seconds > (SECONDS_AFTER_A_STEP if "saved at step" in messages else SECONDS):
+            yield f"{seconds:.2f} s until the end"
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        else:
+            yield "a child process was left"
+        if left := [*self.directory.rglob(".quickfox-*"), *(self.directory / "tmp").iterdir()]:
+            yield f"left {[str(path) for path in left]}"
+        if name.startswith("train"):
+            yield from self._check_runs()
+        elif (found := self._output(name)) not in ({}, self.whole[name][1]):
+            yield f"an unfinished output: {found}"
+
+    def _check_runs(self) -> Iterator[str]:
+        for run in (self.directory / "new", self.directory / "again"):
+            try:
+                if (run / RUN_FILE).exists():
                     read_record(run)
-                    list_checkpoint_directories(run)
-                except QuickfoxError as error:
-                    self._fail(f"{where}: {error}")
+                for directory in list_checkpoint_directories(run):
+                    load_model(directory)
+                    load_training_state(directory)
+            except QuickfoxError as error:
+                yield str(error)
 
-    def _fail(self, message: str) -> None:
-        self.failures.append(message)
-        print(message, file=sys.stderr, flush=True)
+
+def wait(process: "subprocess.Popen[bytes]") -> int:
+    try:
+        return process.wait(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def phase_of(stack: str, messages: str) -> str:
+    """The phase of a process whose main thread had this stack, innermost frame first."""
+    for path, _function in re.findall(r'File ".*/quickfox/(.*)\.py", line \d+ in (\w+)', stack):
+        for module, phase in PHASES.items():
+            if path.startswith(module):
+                return "first step" if phase == "steps" and "saved at step" not in messages else phase
+    return "start"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--signals", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="random seed of the commands, signals and times")
+    parser.add_argument("--directory", type=Path, help="keep the models and the durations here for later calls")
+    parser.add_argument("--only", default="", help="only the commands whose names begin so")
     options = parser.parse_args()
     generator = random.Random(options.seed)
-    with tempfile.TemporaryDirectory(prefix="signals-") as folder:
-        experiment = Experiment(Path(folder), options.corpus)
-        seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-        while sum(map(len, seconds.values())) < options.signals:
-            name = min(COMMANDS, key=lambda each: (len(seconds[each]), generator.random()))
-            delay = generator.uniform(0, experiment.durations[name])
-            taken = experiment.stop(name, generator.choice(SIGNALS), delay)
-            if taken is not None:
-                seconds[name].append(taken)
-    for name, measured in seconds.items():
-        report(benchmark="signals", command=name, signals=len(measured), max_seconds=round(max(measured), 2))
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="signals-") as temporary:
+        experiment = Experiment((options.directory or Path(temporary, "files")).absolute(), options.corpus)
+        trainings, others = (
+            [each for each in COMMANDS if each.startswith("train") == training and each.startswith(options.only)]
+            for training in (True, False)
+        )
+        while (done := sum(map(len, seconds.values()))) < options.signals:
+            name = generator.choice((trainings if done % 2 else others) or trainings or others)
+            delay = generator.uniform(0, experiment.whole[name][0])
+            if ended := experiment.stop(name, generator.choice(SIGNALS), delay):
+                seconds[name, ended[0]].append(ended[1])
+    for (name, phase), measured in sorted(seconds.items()):
+        report(
+            benchmark="signals", command=name, phase=phase, signals=len(measured), max_seconds=round(max(measured), 2)
+        )
+    met = {phase for name, phase in seconds if name.startswith("train")}
     report(benchmark="signals", seed=options.seed, signals=sum(map(len, seconds.values())),
-           max_seconds=round(max(map(max, seconds.values())), 2), failures=len(experiment.failures))  # fmt: skip
+           max_seconds=round(max(map(max, seconds.values())), 2), failures=len(experiment.failures),
+           phases_of_training_not_met=sorted(TRAINING_PHASES - met))  # fmt: skip
     sys.exit(1 if experiment.failures else 0)
 
 
