@@ -8,8 +8,6 @@ first token is predicted too.
 """
 
 import hashlib
-import itertools
-import operator
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -32,22 +30,27 @@ from quickfox.data.dataset import (
 from quickfox.data.encoding import (
     EncodedChunk,
     Split,
-    batch_documents,
+    encode_batch,
     encode_chunks,
     encode_corpus_chunks,
-    encode_document,
-    encode_documents,
     encode_start,
+    iter_batches,
 )
 from quickfox.data.token_file import SHARD_BYTES, ShardWriter, little_endian
 from quickfox.files.errors import translate_write_errors
-from quickfox.media.signals import ScaleEstimate, iter_frames
+from quickfox.media.signals import ScaleEstimate
 from quickfox.system.threads import map_ahead
 from quickfox.text.corpus import Corpus
 from quickfox.text.segmentation import split_chunks
 from quickfox.tokenizers.base import Tokenizer
 
 _COPIED_TOKENS = 2**20
+
+_UnknownCounts = tuple[Counter[str], Counter[str]]
+"""Of the training share and of the held-out part."""
+
+_Shares = tuple[Iterator[EncodedChunk], Iterator[EncodedChunk]]
+"""The training share and the held-out part, which is read after it."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,17 @@ def encode_corpus(
     held_out_unknown: Counter[str] = Counter()
     with translate_write_errors(path):
         try:
-            with _TokenWriter(path, tokenizer, shard_bytes, media, has_loss_mask=has_mask) as writer:
-                write = _write_documents if has_mask else _write_text
-                training_tokens = write(writer, corpus, tokenizer, split, unknown, held_out_unknown)
+            with (
+                _TokenWriter(path, tokenizer, shard_bytes, media, has_loss_mask=has_mask) as writer,
+                _Spool(input_dtype(tokenizer, media)) as spool,
+            ):
+                arguments = corpus, tokenizer, split, (unknown, held_out_unknown)
+                training, held_out = (
+                    _encode_documents(*arguments, writer, spool) if has_mask else _encode_text(*arguments)
+                )
+                writer.write(training, is_hashed=not has_mask)
+                training_tokens = writer.tokens
+                writer.write(held_out, is_hashed=not has_mask)
                 characters = writer.characters
                 if validation is not None:
                     writer.write(encode_corpus_chunks(validation, tokenizer, held_out_unknown, media))
@@ -136,10 +147,10 @@ class _TokenWriter:
     """Context manager that writes chunks to token files, and counts them; raises OSError.
 
     Attributes:
-        tokens, characters, documents: number of those written; documents are counted by `_write_documents`.
+        tokens, characters, documents: number of those written; documents are counted by `_encode_documents`.
         text_sha256: of the text of the chunks that were written with `is_hashed`.
         media: how signals are read; None: there are none.
-        scale: of the frames of the training documents, counted by `_write_documents`.
+        scale: of the frames of the training documents, counted by `_encode_documents`.
     """
 
     def __init__(
@@ -190,67 +201,45 @@ class _TokenWriter:
         return self._ids.sha256.hexdigest()
 
 
-def _write_text(
-    writer: _TokenWriter,
+def _encode_text(corpus: Corpus, tokenizer: Tokenizer, split: Split | None, unknown: _UnknownCounts) -> _Shares:
+    """Encodes a plain text, each share as a text of its own."""
+    texts = split_chunks(corpus.iter_text(), None if split is None else split.training_units)
+    training, held_out = (encode_chunks(text, tokenizer, counts) for text, counts in zip(texts, unknown, strict=True))
+    return training, held_out
+
+
+def _encode_documents(
     corpus: Corpus,
     tokenizer: Tokenizer,
     split: Split | None,
-    unknown: Counter[str],
-    held_out_unknown: Counter[str],
-) -> int:
-    """Writes a plain text, each part as a text of its own; returns the number of training tokens."""
-    training, held_out = split_chunks(corpus.iter_text(), None if split is None else split.training_units)
-    writer.write(encode_chunks(training, tokenizer, unknown), is_hashed=True)
-    training_tokens = writer.tokens
-    writer.write(encode_chunks(held_out, tokenizer, held_out_unknown), is_hashed=True)
-    return training_tokens
-
-
-def _write_documents(
-    writer: _TokenWriter,
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    split: Split | None,
-    unknown: Counter[str],
-    held_out_unknown: Counter[str],
-) -> int:
-    """Writes the training documents and then the others; returns the number of training tokens."""
+    unknown: _UnknownCounts,
+    writer: "_TokenWriter",
+    spool: "_Spool",
+) -> _Shares:
+    """Encodes documents; the held-out ones are kept in `spool` until the others are read, and counted in `writer`."""
     start = encode_start(tokenizer)
-    with _Spool(input_dtype(tokenizer, writer.media)) as held_out:
 
-        def signal_chunks() -> Iterator[EncodedChunk]:
-            for number, (document, frames) in enumerate(iter_frames(corpus.iter_documents(), writer.media)):
-                writer.documents += 1
-                if split is None or split.are_training(number, 1)[0]:
-                    if writer.scale is not None and frames is not None:
-                        writer.scale.add(frames)
-                    yield encode_document(document, tokenizer, unknown, writer.media, frames)
-                else:
-                    chunk = encode_document(document, tokenizer, held_out_unknown, writer.media, frames)
-                    writer.characters += len(chunk.text)
-                    held_out.append(chunk)
+    def training() -> Iterator[EncodedChunk]:
+        for batch, frames in iter_batches(corpus, writer.media):
+            is_training = np.ones(len(batch), np.bool_)
+            if split is not None:
+                is_training = split.are_training(writer.documents, len(batch))
+            writer.documents += len(batch)
+            if is_training.any():
+                if writer.scale is not None and frames is not None:
+                    writer.scale.add(frames)
+                yield encode_batch(batch.select(is_training), tokenizer, unknown[0], writer.media, frames)
+            if not is_training.all():
+                chunk = encode_batch(batch.select(~is_training), tokenizer, unknown[1], writer.media, frames)
+                writer.characters += len(chunk.text)
+                spool.append(chunk)
 
-        def training_chunks() -> Iterator[EncodedChunk]:
-            if writer.media is not None:
-                yield from signal_chunks()
-                return
-            for documents in batch_documents(corpus.iter_documents()):
-                first = writer.documents
-                writer.documents += len(documents)
-                are_training = [True] * len(documents) if split is None else split.are_training(first, len(documents))
-                if any(are_training):
-                    yield encode_documents(list(itertools.compress(documents, are_training)), tokenizer, unknown)
-                if not all(are_training):
-                    others = list(itertools.compress(documents, map(operator.not_, are_training)))
-                    chunk = encode_documents(others, tokenizer, held_out_unknown)
-                    writer.characters += len(chunk.text)
-                    held_out.append(chunk)
+    def held_out() -> Iterator[EncodedChunk]:
+        if not spool.is_empty:
+            yield start
+            yield from spool.chunks()
 
-        writer.write(training_chunks())
-        training_tokens = writer.tokens
-        if not held_out.is_empty:
-            writer.write(itertools.chain([start], held_out.chunks()))
-    return training_tokens
+    return training(), held_out()
 
 
 class _Spool:

@@ -1,9 +1,8 @@
 """Encode texts and documents in chunks, in bounded memory, and choose the part of a corpus that is held out."""
 
-import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -17,16 +16,16 @@ from quickfox.data.document_order import held_out_documents
 from quickfox.errors import DataError
 from quickfox.media.features import Frames
 from quickfox.media.signals import frame_kinds, iter_frames
+from quickfox.text.batches import DocumentBatch
+from quickfox.text.documents import Document
 from quickfox.text.segmentation import align_chunks, limit_chunks, split_chunks
 from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_text
 
 if TYPE_CHECKING:  # the readers of all formats, which a plain text does not need
     from quickfox.text.corpus import Corpus
-    from quickfox.text.documents import Document
 
-_BATCH_DOCUMENTS = 2**8
-_BATCH_CHARACTERS = 2**18
-"""Limits of a batch of documents; with more of them, collecting garbage costs more than the calls save."""
+Unit = tuple[DocumentBatch, Frames | None]
+"""Documents, or one and the frames of its signal."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Split:
         assert self.documents is not None
         return held_out_documents(self.documents, self.training_units, self.random_seed)
 
-    def are_training(self, first: int, count: int) -> list[bool]:
+    def are_training(self, first: int, count: int) -> npt.NDArray[np.bool_]:
         """Whether each of `count` documents, from number `first` on, is one to train on.
 
         Raises:
@@ -65,8 +64,7 @@ class Split:
         held_out = self.held_out_documents[first : first + count]
         if len(held_out) < count:
             raise DataError("the corpus changed while it was read: start the run again")
-        are_training: list[bool] = (~held_out).tolist()
-        return are_training
+        return ~held_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +93,9 @@ def iter_training_texts(corpus: "Corpus", split: Split | None) -> Iterator[str]:
         yield from text
         return
     first = 0
-    for documents in batch_documents(corpus.iter_documents()):
-        training = (
-            documents if split is None else itertools.compress(documents, split.are_training(first, len(documents)))
-        )
-        first += len(documents)
-        yield from (text for document in training for text, _ in document.parts)
+    for batch in corpus.iter_batches():
+        yield from (batch if split is None else batch.select(split.are_training(first, len(batch)))).texts
+        first += len(batch)
 
 
 def encode_chunks(
@@ -111,54 +106,42 @@ def encode_chunks(
         yield EncodedChunk(chunk, tokenizer.encode(chunk, unknown), None)
 
 
-def batch_documents(documents: Iterable["Document"]) -> Iterator[list["Document"]]:
-    """The documents in batches for `encode_documents`, whose calls cost more than those of a short document."""
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        for text, _ in document.parts:
-            characters += len(text)
-        if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def iter_batches(corpus: "Corpus", media: MediaConfig | None) -> Iterator[Unit]:
+    """The documents of a corpus in batches; with signals, each on its own, with its frames made as `media` says."""
+    if media is None:
+        return ((batch, None) for batch in corpus.iter_batches())
+    return _read_signals(corpus.iter_documents(), media)
 
 
-def encode_documents(
-    documents: Sequence["Document"], tokenizer: Tokenizer, unknown: Counter[str] | None = None
-) -> EncodedChunk:
-    """Encodes documents, each followed by the end-of-text token; parts that are only read are not training targets."""
-    all_parts = [document.parts for document in documents]
-    texts, is_learned = zip(*itertools.chain.from_iterable(all_parts), strict=True)
-    ids, counts = tokenizer.encode_all(texts, unknown)
-    last_parts = np.cumsum(np.fromiter(map(len, all_parts), np.int64, len(all_parts))) - 1
-    counts[last_parts] += 1  # the end-of-text token, which is learned if the last part is
-    mask = np.repeat(np.array(is_learned), counts)
-    is_end = np.zeros(len(mask), np.bool_)
-    is_end[np.cumsum(counts)[last_parts] - 1] = True
-    all_ids = np.empty(len(mask), tokenizer.token_dtype)
-    all_ids[~is_end] = ids
-    all_ids[is_end] = start_of_text(tokenizer)
-    return EncodedChunk("".join(texts), all_ids, mask)
+def _read_signals(documents: Iterable[Document], media: MediaConfig | None) -> Iterator[Unit]:
+    return ((DocumentBatch.of([document]), frames) for document, frames in iter_frames(documents, media))
 
 
-def encode_document(
-    document: "Document",
+def encode_batch(
+    batch: DocumentBatch,
     tokenizer: Tokenizer,
-    unknown: Counter[str] | None,
-    media: MediaConfig | None,
-    frames: Frames | None,
+    unknown: Counter[str] | None = None,
+    media: MediaConfig | None = None,
+    frames: Frames | None = None,
 ) -> EncodedChunk:
-    """`encode_documents` for one document, whose signal has these frames, made as `media` says; None: it has none."""
-    chunk = encode_documents([document], tokenizer, unknown)
-    if media is None or frames is None:
-        return chunk
-    ids, mask = signal_ids(frames, tokenizer, media), chunk.loss_mask
-    assert mask is not None
-    mask = np.concatenate([np.zeros(len(ids), np.bool_), mask])
-    return EncodedChunk(chunk.text, np.concatenate([ids, chunk.ids]), mask, frames)
+    """Encodes documents, each followed by the end-of-text token; parts that are only read are not training targets.
+
+    Args:
+        batch: the documents.
+        tokenizer: their tokens.
+        unknown: receives the count of each unknown character, which else raises DataError.
+        media: how signals are read; None: there are none.
+        frames: of the signal of the only document; None: it has none.
+    """
+    ids, counts = tokenizer.encode_all(batch.texts, unknown)
+    last_parts = np.cumsum(batch.num_parts) - 1
+    ids = np.insert(ids, np.cumsum(counts)[last_parts], start_of_text(tokenizer))
+    counts[last_parts] += 1  # the end-of-text token, which is learned if the last part is
+    mask = np.repeat(batch.is_learned, counts)
+    if media is not None and frames is not None:
+        before = signal_ids(frames, tokenizer, media)
+        ids, mask = np.concatenate([before, ids]), np.concatenate([np.zeros(len(before), np.bool_), mask])
+    return EncodedChunk("".join(batch.texts), ids, mask, frames)
 
 
 def signal_ids(frames: Frames, tokenizer: Tokenizer, media: MediaConfig) -> TokenIds:
@@ -177,26 +160,28 @@ def encode_corpus_chunks(
         DataError: a character is unknown and `unknown` is not given; or the corpus is damaged or malformed.
         NoInputError, StorageError: a file was removed, or reading failed.
     """
-    if not corpus.has_documents:
+    if corpus.has_documents:
+        yield from _encode_units(iter_batches(corpus, media), tokenizer, unknown, media)
+    else:
         yield from encode_chunks(corpus.iter_text(), tokenizer, unknown)
-        return
-    yield from encode_with_signals(corpus.iter_documents(), tokenizer, unknown, media)
 
 
 def encode_with_signals(
-    documents: "Iterable[Document]",
+    documents: Iterable[Document],
     tokenizer: Tokenizer,
     unknown: Counter[str] | None = None,
     media: MediaConfig | None = None,
 ) -> Iterator[EncodedChunk]:
     """Encodes documents with the end-of-text token before them; errors as of `encode_corpus_chunks`."""
+    return _encode_units(_read_signals(documents, media), tokenizer, unknown, media)
+
+
+def _encode_units(
+    units: Iterable[Unit], tokenizer: Tokenizer, unknown: Counter[str] | None, media: MediaConfig | None
+) -> Iterator[EncodedChunk]:
     yield encode_start(tokenizer)
-    if media is None:
-        for batch in batch_documents(documents):
-            yield encode_documents(batch, tokenizer, unknown)
-        return
-    for document, frames in iter_frames(documents, media):
-        yield encode_document(document, tokenizer, unknown, media, frames)
+    for batch, frames in units:
+        yield encode_batch(batch, tokenizer, unknown, media, frames)
 
 
 def encode_start(tokenizer: Tokenizer) -> EncodedChunk:

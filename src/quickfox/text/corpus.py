@@ -15,10 +15,11 @@ from typing import BinaryIO
 from quickfox.config.corpus import CorpusOptions, Format
 from quickfox.config.media import MediaKind
 from quickfox.errors import DataError, NoInputError, StorageError, UsageError
+from quickfox.text.batches import DocumentBatch, batch_documents
 from quickfox.text.discovery import Found, Notes, drop_duplicates, find_sources
 from quickfox.text.documents import Document
 from quickfox.text.encodings import check_is_text
-from quickfox.text.formats import READERS, File, default_include, is_epub, recognize
+from quickfox.text.formats import READERS, File, Reader, default_include, is_epub, recognize
 from quickfox.text.segmentation import split_chunks
 from quickfox.text.sources import CHUNK_BYTES, STANDARD_INPUT, OnRead, display_name, ignore_progress
 
@@ -107,13 +108,9 @@ class Corpus:
 
     def iter_files(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[str, Iterator[str]]]:
         """Yields the name and the text chunks of each file of a plain text, to be read in this order."""
-        for file in self._files:
-            reader = READERS[file.format]
+        for file, reader, characters in self._open_files(chunk_bytes):
             assert reader.read_text is not None, "a plain text"
-            characters = iter(()) if reader.is_binary else file.decode(chunk_bytes, self._on_read)
             yield file.source.name, filter(None, reader.read_text(file, characters))
-            if reader.is_binary:
-                self._on_read(file.source.size)
 
     def iter_documents(self) -> Iterator[Document]:
         """Yields the documents in order.
@@ -122,19 +119,30 @@ class Corpus:
             DataError: a file is malformed; the message has its name and line.
             NoInputError, StorageError: a file was removed, or reading failed.
         """
+        for file, reader, characters in self._open_files(CHUNK_BYTES):
+            assert reader.read_documents is not None, "documents"
+            yield from reader.read_documents(file, characters)
+
+    def iter_batches(self) -> Iterator[DocumentBatch]:
+        """`iter_documents` in batches, without their signals."""
+        for file, reader, characters in self._open_files(CHUNK_BYTES):
+            assert reader.read_documents is not None, "documents"
+            if reader.read_batches is None:
+                yield from batch_documents(reader.read_documents(file, characters))
+            else:
+                yield from reader.read_batches(file, characters)
+
+    def _open_files(self, chunk_bytes: int) -> Iterator[tuple[File, Reader, Iterator[str]]]:
+        """Yields each file, its reader and its characters, to be read in this order."""
         for file in self._files:
             reader = READERS[file.format]
-            assert reader.read_documents is not None, "documents"
-            characters = iter(()) if reader.is_binary else file.decode(CHUNK_BYTES, self._on_read)
-            yield from reader.read_documents(file, characters)
+            yield file, reader, iter(()) if reader.is_binary else file.decode(chunk_bytes, self._on_read)
             if reader.is_binary:
                 self._on_read(file.source.size)
 
     def count_units(self) -> int:
         """Number of units, none of which is divided by a split: documents, or the characters of a plain text."""
-        if self.has_documents:
-            return sum(1 for _ in self.iter_documents())
-        return sum(map(len, self.iter_text()))
+        return sum(map(len, self.iter_batches() if self.has_documents else self.iter_text()))
 
     def iter_spans(self, units: int | None = None) -> Iterator[Iterable[str]]:
         """Yields the texts that a tokenizer is built from, each in chunks; no token extends over two of them.

@@ -8,11 +8,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
 from quickfox.config.corpus import CorpusOptions, Format
 from quickfox.errors import DataError
+from quickfox.text.batches import DocumentBatch
 from quickfox.text.chat import parse_conversation
 from quickfox.text.documents import Columns, Document, iter_json_values, parse_object, read_lines
 from quickfox.text.encodings import decode_chunks
@@ -85,13 +87,14 @@ Characters = Iterator[str]
 
 @dataclass(frozen=True)
 class Reader:
-    """How a format is read; one of `read_text`, `read_documents` and their variants for whole files is given.
+    """How a format is read; `read_text` or `read_documents` is given.
 
     Attributes:
         description: for the user.
         suffixes: of file names, in lower case.
         read_text: characters of a file -> its plain text.
         read_documents: a file and its characters -> its documents.
+        read_batches: the same in batches; None: there is no faster way than `read_documents`.
         is_binary: whether the reader opens the file itself; then its characters are empty.
     """
 
@@ -99,6 +102,7 @@ class Reader:
     suffixes: tuple[str, ...]
     read_text: Callable[[File, Characters], Iterator[str]] | None = None
     read_documents: Callable[[File, Characters], Iterator[Document]] | None = None
+    read_batches: Callable[[File, Characters], Iterator[DocumentBatch]] | None = None
     is_binary: bool = False
 
 
@@ -115,8 +119,14 @@ def _read_chat(file: File, characters: Characters) -> Iterator[Document]:
         yield parse_conversation(value["messages"], where)
 
 
-def _read_table(delimiter: str | None) -> Callable[[File, Characters], Iterator[Document]]:
-    return lambda file, characters: read_table(characters, file.name, file.columns, delimiter)
+def _table(description: str, suffixes: tuple[str, ...], delimiter: str | None) -> Reader:
+    def read_batches(file: File, characters: Characters) -> Iterator[DocumentBatch]:
+        return read_table(characters, file.name, file.columns, delimiter)
+
+    def read_documents(file: File, characters: Characters) -> Iterator[Document]:
+        return chain.from_iterable(batch.documents() for batch in read_batches(file, characters))
+
+    return Reader(description, suffixes, None, read_documents, read_batches)
 
 
 def _read_epub(file: File, _characters: Characters) -> Iterator[str]:
@@ -136,8 +146,8 @@ READERS: dict[Format, Reader] = {
     "lines": Reader("lines, each a document", (), None, lambda file, characters: read_lines(characters, file.name)),
     "jsonl": Reader("JSON", (".jsonl", ".ndjson", ".json"), None, _read_json),
     "chat": Reader("JSON with the messages of chats", (), None, _read_chat),
-    "csv": Reader("comma-separated values", (".csv",), None, _read_table(None)),
-    "tsv": Reader("tab-separated values", (".tsv", ".tab"), None, _read_table("\t")),
+    "csv": _table("comma-separated values", (".csv",), None),
+    "tsv": _table("tab-separated values", (".tsv", ".tab"), "\t"),
     "parquet": Reader("Parquet", (".parquet",), None, _read_parquet, is_binary=True),
 }
 

@@ -11,17 +11,20 @@ from itertools import chain
 from typing import IO, Any
 
 from quickfox.errors import DataError, UnavailableError
+from quickfox.text.batches import DocumentBatch
 from quickfox.text.documents import MAX_LINE_CHARACTERS, Columns, Document, find_columns, make_document, missing_column
 
 _MAX_ROWS = 2**12
 """Rows of Parquet in memory."""
 
 
-def read_table(chunks: Iterable[str], name: str, columns: Columns | None, delimiter: str | None) -> Iterator[Document]:
+def read_table(
+    chunks: Iterable[str], name: str, columns: Columns | None, delimiter: str | None
+) -> Iterator[DocumentBatch]:
     """The documents of separated values as in RFC 4180, where fields in quotes may have line ends; one per row.
 
     Args:
-        chunks: the text.
+        chunks: the text; its documents are in about as many batches.
         name: of its file, for messages.
         columns: their names; None: see `column_indices`.
         delimiter: between fields; None: that of , ; tab and | which is most frequent in the first line.
@@ -29,27 +32,36 @@ def read_table(chunks: Iterable[str], name: str, columns: Columns | None, delimi
     Raises:
         DataError: a column is missing, a row has another number of fields, or the quotes are damaged.
     """
-    lines = _iter_lines(chunks, name)
-    first = next(lines, "")
+    lines = _Lines(chunks, name)
+    source = iter(lines)
+    first = next(source, "")
     csv.field_size_limit(MAX_LINE_CHARACTERS)
-    reader = csv.reader(chain([first], lines), delimiter=delimiter or _guess_delimiter(first), strict=True)
+    reader = csv.reader(chain([first], source), delimiter=delimiter or _guess_delimiter(first), strict=True)
     try:
-        rows = filter(None, reader)  # blank lines are no rows
-        header = next(rows, None)
+        header = next(filter(None, reader), None)  # blank lines are no rows
         if header is None:
             return
         indices = column_indices(header, columns, f"{name}, line {reader.line_num}")
         width, last = len(header), indices[-1]
         prompt = None if len(indices) == 1 else indices[0]
-        for row in rows:
+        texts: list[str] = []
+        chunks_read = lines.chunks_read
+        for row in reader:
             if len(row) != width:
+                if not row:
+                    continue
                 raise DataError(f"{name}, line {reader.line_num}: {len(row)} fields, but the header has {width}")
             if not row[last]:
-                yield make_document([row[index] for index in indices], f"{name}, line {reader.line_num}")
-            elif prompt is None:
-                yield Document(((row[last], True),))
-            else:
-                yield Document(((row[prompt], False), (row[last], True)))
+                make_document([row[index] for index in indices], f"{name}, line {reader.line_num}")
+            if prompt is not None:
+                texts.append(row[prompt])
+            texts.append(row[last])
+            if lines.chunks_read != chunks_read:
+                chunks_read = lines.chunks_read
+                yield DocumentBatch.of_columns(texts, len(indices))
+                texts = []
+        if texts:
+            yield DocumentBatch.of_columns(texts, len(indices))
     except csv.Error as error:
         raise DataError(f"{name}, line {reader.line_num}: not a table of separated values: {error}") from None
 
@@ -107,20 +119,32 @@ def _check_texts(texts: Sequence[Any], columns: Sequence[str], where: str) -> li
     return list(texts)
 
 
-def _iter_lines(chunks: Iterable[str], name: str) -> Iterator[str]:
-    """The lines with their ends, of any kind: the reader needs one at a time."""
-    unfinished: list[str] = []
-    length = 0
-    for chunk in chunks:
-        end = max(chunk.rfind("\n"), chunk.rfind("\r", 0, -1)) + 1  # a line feed may follow a last carriage return
-        if end:
-            yield from io.StringIO("".join([*unfinished, chunk[:end]]), newline="")
-            unfinished, length = [], 0
-        unfinished.append(chunk[end:])
-        length += len(chunk) - end
-        if length > MAX_LINE_CHARACTERS:
-            raise DataError(f"{name}: a line is larger than the limit of {MAX_LINE_CHARACTERS} bytes")
-    yield from io.StringIO("".join(unfinished), newline="")
+class _Lines:
+    """The lines of a text with their ends, of any kind, as the reader needs them: one at a time.
+
+    Attributes:
+        chunks_read: number of chunks that the lines so far are of.
+    """
+
+    def __init__(self, chunks: Iterable[str], name: str) -> None:
+        self._chunks = chunks
+        self._name = name
+        self.chunks_read = 0
+
+    def __iter__(self) -> Iterator[str]:
+        unfinished: list[str] = []
+        length = 0
+        for chunk in self._chunks:
+            self.chunks_read += 1
+            end = max(chunk.rfind("\n"), chunk.rfind("\r", 0, -1)) + 1  # a line feed may follow a last carriage return
+            if end:
+                yield from io.StringIO("".join([*unfinished, chunk[:end]]), newline="")
+                unfinished, length = [], 0
+            unfinished.append(chunk[end:])
+            length += len(chunk) - end
+            if length > MAX_LINE_CHARACTERS:
+                raise DataError(f"{self._name}: a line is larger than the limit of {MAX_LINE_CHARACTERS} bytes")
+        yield from io.StringIO("".join(unfinished), newline="")
 
 
 def _guess_delimiter(line: str) -> str:

@@ -68,27 +68,26 @@ def count_characters(chunks: Iterable[str]) -> Counter[str]:
     return Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
 
 
-def _merge_chunks(chunks: Iterable[str]) -> Iterator[list[CodePoints]]:
-    """Batches of code point arrays of one dtype, large enough to make the fixed cost of counting small."""
-    batch: list[CodePoints] = []
+def _merge_chunks(chunks: Iterable[str]) -> Iterator[str]:
+    """The same text in chunks large enough to make the fixed cost of counting small."""
+    merged: list[str] = []
     length = 0
     for chunk in chunks:
-        codes = np.frombuffer(chunk.encode(), np.uint8) if chunk.isascii() else code_points(chunk)
-        if batch and (length >= _MIN_COUNTED_CHARACTERS or codes.dtype != batch[0].dtype):
-            yield batch
-            batch, length = [], 0
-        batch.append(codes)
-        length += len(codes)
-    if batch:
-        yield batch
+        merged.append(chunk)
+        length += len(chunk)
+        if length >= _MIN_COUNTED_CHARACTERS:
+            yield "".join(merged)
+            merged, length = [], 0
+    if merged:
+        yield "".join(merged)
 
 
-def _count_code_points(batch: list[CodePoints]) -> npt.NDArray[np.int64]:
+def _count_code_points(text: str) -> npt.NDArray[np.int64]:
     """Counts of the code points from 0 to at least the highest that occurs."""
-    if batch[0].dtype != np.uint8:
-        return np.bincount(np.concatenate(batch, dtype=np.int64))  # the dtype in which NumPy counts
+    if not text.isascii():
+        return np.bincount(code_points(text).astype(np.int64))  # the dtype in which NumPy counts
     # Counting pairs of ASCII characters is almost twice as fast.
-    codes = np.concatenate(batch)
+    codes = np.frombuffer(text.encode(), np.uint8)
     even = len(codes) // 2 * 2
     pairs = np.bincount(codes[:even].view(np.uint16), minlength=0x10000)
     by_first_and_second = pairs.reshape(0x100, 0x100)
