@@ -1,12 +1,16 @@
 """Measures the path from a text to the first training step: counting, encoding, first step; throughput and peak memory.
 
 usage: python benchmarks/corpus_pipeline.py TEXT... [--rounds N] [--no-training]
+           [--format csv|jsonl --row-characters N --megabytes N]
 All figures are of whole processes, alternating with `wc -m` and with `collections.Counter` on the first 20 MB of the
 text. Encoding is timed inside its process, from the open corpus to the flushed token file. Each file is read once
-before the measurements, so that it is in the file system cache if it fits.
+before the measurements, so that it is in the file system cache if it fits. With --format, the text is first cut into
+documents, which are written to a table or JSON lines, again and again up to the size.
 """
 
 import argparse
+import csv
+import io
 import json
 import statistics
 import sys
@@ -31,10 +35,29 @@ from quickfox.text.corpus import open_corpus
 from quickfox.data.corpus_writer import encode_corpus
 from quickfox.tokenizers.serialization import load_tokenizer
 tokenizer = load_tokenizer(Path(sys.argv[2]))
+corpus = open_corpus([sys.argv[1]], print)
+if corpus.has_documents:
+    tokenizer = tokenizer.with_end_of_text()
 started = time.perf_counter()
-encode_corpus(open_corpus([sys.argv[1]], print), tokenizer, Path(sys.argv[3]))
+encode_corpus(corpus, tokenizer, Path(sys.argv[3]))
 print(json.dumps(time.perf_counter() - started))
 """
+
+
+def write_documents(text: Path, path: Path, row_characters: int, megabytes: float) -> None:
+    """Writes documents of so many characters of the text, each on a line, to a CSV or JSON lines file."""
+    characters = " ".join(text.read_text(encoding="utf-8").split("\n"))
+    rows = [characters[start : start + row_characters] for start in range(0, len(characters), row_characters)]
+    block = io.StringIO(newline="")
+    if path.suffix == ".csv":
+        csv.writer(block).writerows(enumerate(rows))
+    else:
+        block.writelines(json.dumps({"text": row}, ensure_ascii=False) + "\n" for row in rows)
+    data = block.getvalue().encode()
+    with path.open("wb") as file:
+        file.write(b"id,text\r\n" if path.suffix == ".csv" else b"")
+        while file.tell() < megabytes * 1e6:
+            file.write(data)
 
 
 def measure(text: Path, rounds: int, folder: Path, *, training: bool) -> None:
@@ -82,10 +105,18 @@ def main() -> None:
     parser.add_argument("texts", nargs="+", type=Path, metavar="TEXT")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-training", action="store_true", help="skip the first training step")
+    parser.add_argument("--format", choices=["csv", "jsonl"])
+    parser.add_argument("--row-characters", type=int, default=250)
+    parser.add_argument("--megabytes", type=float, default=100)
     options = parser.parse_args()
     for text in options.texts:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(text, options.rounds, Path(folder), training=not options.no_training)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            measured = text
+            if options.format:
+                measured = folder / f"{text.stem}-{options.row_characters}.{options.format}"
+                write_documents(text, measured, options.row_characters, options.megabytes)
+            measure(measured, options.rounds, folder, training=not options.no_training)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Reads the texts for `llm score`, lines or whole documents, in batches."""
 
 import codecs
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from quickfox.cli.signals import interrupt_blocking_read
 from quickfox.cli.streams import escape_unprintable, notify
@@ -14,10 +17,14 @@ from quickfox.errors import DataError, NoInputError
 from quickfox.files.errors import translate_read_errors
 from quickfox.text.corpus import open_corpus
 from quickfox.text.documents import Document
+from quickfox.text.formats import DEFAULT_ENCODING, READERS, recognize_content
 from quickfox.text.sources import CHUNK_BYTES, STANDARD_INPUT
 
 BATCH_CHARACTERS = 2**18
 """Minimum size of a batch: enough texts for efficient batches of similar length, in little memory."""
+
+_STREAMED = (CorpusOptions(), CorpusOptions(format="text"))
+"""The options with which standard input may be read line by line."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,8 @@ def open_sources(names: Sequence[str], options: CorpusOptions | None = None) -> 
     sources: list[Source] = []
     for name in names:
         is_file = os.path.isfile(name)  # noqa: PTH113 - false, not an error, for a name that is too long
-        if name == STANDARD_INPUT and options in (None, CorpusOptions()):
-            sources.append((name, _iter_standard_input()))
+        if name == STANDARD_INPUT and (options is None or options in _STREAMED):
+            sources += _open_standard_input(options or CorpusOptions())
         elif is_file and _is_empty(name):  # not an error, so that `llm score *.log` works
             sources.append((name, iter(())))
         else:
@@ -75,9 +82,19 @@ def _is_empty(name: str) -> bool:
         return Path(name).stat().st_size == 0
 
 
-def _open_files(name: str, options: CorpusOptions | None) -> list[Source]:
+def _open_standard_input(options: CorpusOptions) -> list[Source]:
+    """Standard input as lines that are read when they come; as documents, after its end, if it starts as such."""
+    chunks = _read_standard_input()
+    head = next(chunks, b"")
+    if options == CorpusOptions() and (found := recognize_content(head, DEFAULT_ENCODING, options)) != "text":
+        notify(f"standard input: starts as {READERS[found].description}; --format text scores each line when it comes")
+        return _open_files(STANDARD_INPUT, options, cast("BinaryIO", _ChunkReader(chain([head], chunks))))
+    return [(STANDARD_INPUT, _decode(chain([head], chunks)))]
+
+
+def _open_files(name: str, options: CorpusOptions | None, stdin: BinaryIO | None = None) -> list[Source]:
     """The files of an argument, or the documents in them."""
-    corpus = open_corpus([name], notify, options=options)
+    corpus = open_corpus([name], notify, stdin, options)
     if not corpus.has_documents:
         return list(corpus.iter_files())
     return [(name, Documents(corpus.iter_documents()))]
@@ -136,16 +153,33 @@ def _make_line(file: str, number: int, line: str, end: str) -> InputText:
     return InputText(file, number, text, line[len(text) :] + end)
 
 
-def _iter_standard_input() -> Iterator[str]:
-    """The text of standard input, each part as soon as it is available, without a byte-order mark."""
+def _read_standard_input() -> Iterator[bytes]:
+    """The bytes of standard input, each part as soon as it is available."""
     if sys.stdin is None:
         raise NoInputError("standard input is closed")
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    bytes_read, line = 0, 1
-    chunk = None
-    while chunk != b"":
+    while True:
         with translate_read_errors("standard input"), interrupt_blocking_read():
             chunk = os.read(sys.stdin.fileno(), CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+class _ChunkReader(io.RawIOBase):
+    """A stream whose reads return chunks of any size."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, _size: int = -1, /) -> bytes:
+        return next(self._chunks, b"")
+
+
+def _decode(chunks: Iterable[bytes]) -> Iterator[str]:
+    """The text of standard input in its chunks, without a byte-order mark."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    bytes_read, line = 0, 1
+    for chunk in chain(chunks, [b""]):
         bytes_read += len(chunk)
         try:
             text = decoder.decode(chunk, final=not chunk)

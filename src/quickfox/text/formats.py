@@ -190,7 +190,7 @@ def recognize(source: Source, head: bytes, options: CorpusOptions) -> File:
     """
     encoding = options.encoding or DEFAULT_ENCODING
     requested = options.requested_format or _BY_SUFFIX.get(_suffix(source.name))
-    found = requested or _recognize_content(head, encoding, options)
+    found = requested or recognize_content(head, encoding, options)
     if found == "html" and options.encoding is None:
         encoding = declared_encoding(head) or encoding
     file = File(source, found, encoding, options)
@@ -204,7 +204,8 @@ def _suffix(name: str) -> str:
     return PurePath(uncompressed_name(name.lower())).suffix
 
 
-def _recognize_content(head: bytes, encoding: str, options: CorpusOptions) -> Format:
+def recognize_content(head: bytes, encoding: str, options: CorpusOptions) -> Format:
+    """The format that the first bytes of a file, decompressed, look like."""
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"PK"):  # other archives were expanded

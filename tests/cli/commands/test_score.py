@@ -180,6 +180,22 @@ def test_a_line_is_answered_before_the_next_is_written(
     assert process.returncode == 0
 
 
+def test_documents_are_recognized_by_content_and_scored_each_as_one_text(score: Llm, tmp_path: Path) -> None:
+    texts = ["the quick\nbrown fox", "jumps"]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "documents.jsonl").write_text(lines)
+    (tmp_path / "table.csv").write_text(f'id,text\n1,"{texts[0]}"\n2,{texts[1]}\n')
+    expected = records(score("--json", "documents.jsonl"))
+    assert [(record["line"], record["text"]) for record in expected] == list(enumerate(texts, start=1))
+    piped = score("--json", input=lines)
+    assert piped.stderr.count("starts as JSON; --format text scores each line when it comes") == 1
+    for result in (piped, score("--json", "table.csv"), score("--json", input=(tmp_path / "table.csv").read_text())):
+        assert [{**record, "file": "documents.jsonl"} for record in records(result)] == expected
+    as_lines = score("--json", "--format", "text", input=lines)
+    assert [record["text"] for record in records(as_lines)] == lines.splitlines()
+    assert "starts as" not in as_lines.stderr
+
+
 def test_unknown_characters_are_named_once_and_refused_by_strict(score: Llm) -> None:
     result = score(input="a€\nb€c\n")
     assert len(result.stdout.splitlines()) == 2
