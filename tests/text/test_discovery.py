@@ -1,5 +1,7 @@
 """What is read of folders and archives, and what is passed over and told."""
 
+import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -36,6 +38,19 @@ def test_each_kind_that_is_passed_over_has_one_line(tmp_path: Path) -> None:
         "passed over 1 file, unreadable: broken.txt",
         "passed over 2 files, empty: empty.md, sub/empty.txt",
         "passed over 3 files, of the same content as another: link.txt (as A.TXT), same.txt (as A.TXT), A.TXT",
+    ]
+
+
+def test_a_compressed_copy_is_a_duplicate(tmp_path: Path) -> None:
+    make_file(tmp_path / "a.txt", b"END")
+    make_file(tmp_path / "b.txt.gz", gzip.compress(b"END"))
+    make_file(tmp_path / "c.txt.gz", gzip.compress(b"another END"))
+    make_file(tmp_path / "d.txt.xz", lzma.compress(b"another END"))
+    lines: list[str] = []
+    corpus = open_corpus([str(tmp_path)], lines.append)
+    assert corpus.names == (f"{tmp_path}/a.txt", f"{tmp_path}/c.txt.gz")
+    assert [line.replace(f"{tmp_path}/", "") for line in lines] == [
+        "passed over 2 files, of the same content as another: b.txt.gz (as a.txt), d.txt.xz (as c.txt.gz)"
     ]
 
 

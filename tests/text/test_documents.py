@@ -28,8 +28,8 @@ def corpus_of(folder: Path, content: str, name: str = "pairs.jsonl") -> Corpus:
     return open_corpus([str(folder / name)], print)
 
 
-def spans(corpus: Corpus, units: int | None = None) -> list[str]:
-    return ["".join(chunks) for chunks in corpus.iter_spans(units)]
+def spans(corpus: Corpus) -> list[str]:
+    return ["".join(chunks) for chunks in corpus.iter_spans()]
 
 
 def test_documents_worked_example(tmp_path: Path) -> None:
@@ -52,8 +52,6 @@ def test_plain_text_has_no_documents(tmp_path: Path) -> None:
 def test_the_units_are_documents_or_characters(tmp_path: Path) -> None:
     documents, text = corpus_of(tmp_path, LINES), corpus_of(tmp_path, LINES, "pairs.txt")
     assert (documents.count_units(), text.count_units()) == (3, len(LINES))
-    assert [spans(documents, units) for units in range(3)] == [[], ["1+1=", "2"], ["1+1=", "2", "a\u2028b"]]
-    assert [spans(text, units) for units in (0, 9, 999)] == [[""], [LINES[:9]], [LINES]]
 
 
 @pytest.mark.parametrize("documents", range(4))
@@ -63,6 +61,20 @@ def test_a_split_is_between_documents(tmp_path: Path, documents: int) -> None:
     encoded = encode_corpus(corpus_of(tmp_path, LINES), TOKENIZER, tmp_path / "tokens.bin", split)
     assert encoded.training_tokens == sum(np.array([6, 6, 2])[~split.held_out_documents])
     assert encoded.tokens == 14 + (documents < 3)
+
+
+def test_a_table_has_the_tokens_of_the_same_documents_in_json(tmp_path: Path) -> None:
+    """Longer than a chunk, so that it is read in several batches."""
+    pairs = [(f"\u00e9{number}\n", "x" * (number % 7)) for number in range(CHUNK_BYTES // 8)]
+    table = "prompt,completion\n" + "".join(f'"{prompt}",{completion}\n' for prompt, completion in pairs)
+    lines = "".join(f'{{"prompt": "\\u00e9{prompt[1:-1]}\\n", "completion": "{end}"}}\n' for prompt, end in pairs)
+    split = Split(len(pairs) // 2, len(pairs), random_seed=1)
+    encoded = [
+        encode_corpus(corpus, TOKENIZER, tmp_path / "tokens.bin", split)
+        for corpus in (corpus_of(tmp_path, table, "pairs.csv"), corpus_of(tmp_path, lines))
+    ]
+    assert encoded[0].tokens_digest == encoded[1].tokens_digest
+    assert encoded[0].documents == len(pairs)
 
 
 def test_json_lines_and_plain_text_cannot_be_mixed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import BinaryIO
 
 from quickfox.config.corpus import CorpusOptions, Format
@@ -20,7 +20,6 @@ from quickfox.text.discovery import Found, Notes, drop_duplicates, find_sources
 from quickfox.text.documents import Document
 from quickfox.text.encodings import check_is_text
 from quickfox.text.formats import READERS, File, Reader, default_include, is_epub, recognize
-from quickfox.text.segmentation import split_chunks
 from quickfox.text.sources import CHUNK_BYTES, STANDARD_INPUT, OnRead, display_name, ignore_progress
 
 _HEAD_BYTES = 8192
@@ -144,20 +143,15 @@ class Corpus:
         """Number of units, none of which is divided by a split: documents, or the characters of a plain text."""
         return sum(map(len, self.iter_batches() if self.has_documents else self.iter_text()))
 
-    def iter_spans(self, units: int | None = None) -> Iterator[Iterable[str]]:
+    def iter_spans(self) -> Iterator[Iterable[str]]:
         """Yields the texts that a tokenizer is built from, each in chunks; no token extends over two of them.
 
         They are the whole plain text, or the parts of the documents.
-
-        Args:
-            units: number of characters or documents after which they end; None: all.
         """
         if self.has_documents:
-            for document in islice(self.iter_documents(), units):
-                yield from ([text] for text, _ in document.parts if text)
+            yield from ([text] for batch in self.iter_batches() for text in batch.texts if text)
         else:
-            text, _ = split_chunks(self.iter_text(), units)
-            yield text
+            yield self.iter_text()
 
     def digest(self) -> str:
         """Hexadecimal sha256 of the plain text in UTF-8, or of the files of documents; does not count as progress."""

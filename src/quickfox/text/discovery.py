@@ -8,14 +8,14 @@ import hashlib
 import os
 import stat
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
-from quickfox.errors import DataError, NoInputError
+from quickfox.errors import DataError, NoInputError, StorageError
 from quickfox.files.errors import translate_read_errors
 from quickfox.text.sources import (
     CHUNK_BYTES,
@@ -30,6 +30,7 @@ from quickfox.text.sources import (
 )
 
 _SHOWN_NAMES = 3
+_HEAD_BYTES = 2**12  # of files that are compared if they are equal
 
 NoteKind = Literal["not included", "not a file", "circular link", "unreadable", "empty", "duplicate"]
 
@@ -113,18 +114,22 @@ def find_sources(
 
 
 def drop_duplicates(found: Sequence[Found], notes: Notes) -> list[Found]:
-    """The sources without those that are the same file or have the same bytes as an earlier one.
+    """The sources without those that are the same file as an earlier one, or have the same bytes, decompressed.
+
+    Only sources of the same size are compared; if one is compressed, those that start with the same bytes.
 
     Raises:
         NoInputError, StorageError: a file was removed, or cannot be read.
+        DataError: damaged compressed data.
     """
-    by_size: dict[int, list[Source]] = defaultdict(list)
-    for item in found:
-        by_size[item.source.size].append(item.source)
+    sources = [item.source for item in found]
+    is_compressed = any(uncompressed_name(source.name) != source.name for source in sources)
+    keys = [_head(source) if is_compressed and len(found) > 1 else source.size for source in sources]
+    counts = Counter(keys)
     kept = []
     originals: dict[str, str] = {}
-    for item in found:
-        if item.source.size and len(by_size[item.source.size]) > 1:
+    for item, key in zip(found, keys, strict=True):
+        if key and counts[key] > 1:
             digest = _digest(item.source)
             name = display_name(item.source.name)
             if digest in originals:
@@ -135,11 +140,18 @@ def drop_duplicates(found: Sequence[Found], notes: Notes) -> list[Found]:
     return kept
 
 
+def _head(source: Source) -> bytes:
+    """The first bytes of a source; none if it cannot be read, which is told when it is opened."""
+    try:
+        return next(source.iter_bytes(_HEAD_BYTES), b"")
+    except StorageError:
+        return b""
+
+
 def _digest(source: Source) -> str:
     sha256 = hashlib.sha256()
-    with source.open_checked() as file:
-        while chunk := file.read(CHUNK_BYTES):
-            sha256.update(chunk)
+    for chunk in source.iter_bytes(CHUNK_BYTES):
+        sha256.update(chunk)
     return sha256.hexdigest()
 
 
