@@ -79,12 +79,14 @@ class FinishedProcess:
         output: bytes of its standard output.
         first_byte: seconds from its start to the first byte of output; `seconds` if there is none.
         seconds: from its start to its end.
+        processor_seconds: of all its threads; other programs hardly change them.
         peak_memory: peak resident memory in bytes.
     """
 
     output: bytes
     first_byte: float
     seconds: float
+    processor_seconds: float
     peak_memory: int
 
 
@@ -111,7 +113,9 @@ def watch(command: list[str]) -> FinishedProcess:
             errors.seek(0)
             sys.exit(f"{' '.join(command)} failed:\n{errors.read().decode(errors='replace')}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return FinishedProcess(first + rest, first_byte if first else seconds, seconds, usage.ru_maxrss * unit)
+    processor_seconds = usage.ru_utime + usage.ru_stime
+    peak_memory = usage.ru_maxrss * unit
+    return FinishedProcess(first + rest, first_byte if first else seconds, seconds, processor_seconds, peak_memory)
 
 
 class Worker:

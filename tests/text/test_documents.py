@@ -89,13 +89,13 @@ def test_json_lines_and_plain_text_cannot_be_mixed(tmp_path: Path) -> None:
     [
         ("no JSON", "not valid JSON"),
         ('"text"', "expected"),
-        ("{}", "expected the key 'text', but it has no keys"),
+        ("{}", "'text' is expected, but it has no keys"),
         (
             '{"title": "a", "body": "b"}',
-            "its keys are 'title', 'body': name one with column",
+            "'text' is not among its keys 'title', 'body': name one with column",
         ),
-        ('{"prompt": "a"}', "expected the key 'completion', but its keys are 'prompt'"),
-        ('{"completion": "a"}', "expected the key 'prompt'"),
+        ('{"prompt": "a"}', "'completion' is not among its keys 'prompt'"),
+        ('{"completion": "a"}', "'prompt' is not among its keys 'completion'"),
         (
             '{"text": "a", "completion": "b"}',
             "it is beside 'completion': choose column text",

@@ -165,18 +165,19 @@ def test_the_format_is_told_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("x.csv", "a,b\n1,2\n", {}, "x.csv, line 1: expected the column 'text', but its columns are 'a', 'b'"),
+        ("x.csv", "a,b\n1,2\n", {}, "x.csv, line 1: 'text' is not among its columns 'a', 'b': name one with column"),
         (
             "x.csv",
             "a,b\n1,2\n",
             {"column": "c"},
-            "line 1: expected the column 'c', but its columns are 'a', 'b'",
+            "line 1: 'c' is not among its columns 'a', 'b'",
         ),
         ("x.csv", "a,a\n1,2\n", {"column": "a"}, "x.csv, line 1: 2 columns have the name 'a'"),
         ("x.csv", 'text,b\n"1\n",2\n3\n', {}, "x.csv, line 4: 1 fields, but the header has 2"),
         ("x.csv", 'text,b\n"1,2\n3,4\n', {}, "x.csv, line 3: not a table of separated values: unexpected end of data"),
         ("x.csv", "text,b\n1,2\n,3\n", {}, "x.csv, line 3: the document is empty"),
         ("x.json", '[{"text": "a"},\n{"text": "b"}\n', {}, "x.json, line 3: not valid JSON: the array does not end"),
+        ("x.json", '[{"text": "a"},\n', {}, "x.json, line 2: not valid JSON: the array does not end"),
         ("x.json", '[{"text": "a"}\n{"text": "b"}]', {}, "x.json, line 2: not valid JSON: expected ',' or ']'"),
         ("x.json", '[{"text": "a"}] and more', {}, "x.json, line 1: not valid JSON: text after the end"),
         ("x.json", '[{"text": "a"},\n\n{"text": 1}]', {}, "x.json, line 3: 'text' must be a string"),

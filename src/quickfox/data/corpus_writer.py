@@ -60,7 +60,8 @@ class EncodedCorpus:
     Attributes:
         tokens: number of token ids written.
         training_tokens: number of those before the held-out part.
-        characters: number of characters read, unknown ones included.
+        characters: number of characters of the corpus, unknown ones included.
+        validation_characters: the same of the text that is held out instead of a part of it; 0: there is none.
         documents: number of documents read; 0 of plain text.
         unknown: count of each character of the training share that is not in the vocabulary.
         held_out_unknown: the same of the held-out part.
@@ -72,6 +73,7 @@ class EncodedCorpus:
     tokens: int
     training_tokens: int
     characters: int
+    validation_characters: int
     documents: int
     unknown: Counter[str]
     held_out_unknown: Counter[str]
@@ -134,6 +136,7 @@ def encode_corpus(
         tokens=writer.tokens,
         training_tokens=training_tokens,
         characters=characters,
+        validation_characters=writer.characters - characters,
         documents=writer.documents,
         unknown=unknown,
         held_out_unknown=held_out_unknown,

@@ -127,7 +127,7 @@ class _JsonText:
         """Consumes one of these characters."""
         found = self.peek()
         if not found:
-            raise DataError(f"{self._name}, line {self.line}: not valid JSON: the array does not end")
+            raise self._endless()
         if found not in characters:
             wanted = " or ".join(map(repr, characters))
             raise DataError(f"{self._name}, line {self.line}: not valid JSON: expected {wanted}, found {found!r}")
@@ -136,7 +136,8 @@ class _JsonText:
 
     def read_value(self) -> tuple[str, Any]:
         """Consumes a value."""
-        self.peek()
+        if not self.peek():
+            raise self._endless()
         where = f"{self._name}, line {self.line}"
         try:
             while True:
@@ -155,6 +156,9 @@ class _JsonText:
             raise _invalid(error, where) from None
         self._advance(end)
         return where, value
+
+    def _endless(self) -> DataError:
+        return DataError(f"{self._name}, line {self.line}: not valid JSON: the array does not end")
 
     def _advance(self, position: int) -> None:
         self.line += self._text.count("\n", self._position, position)

@@ -216,10 +216,11 @@ def missing_column(missing: str, names: Iterable[str], kind: str, where: str) ->
     """The error of a column or key that is not there, with those that are."""
     shown = [repr(name[:40]) for name in names]
     listed = ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else "")
-    has = f"its {kind}s are {listed}" if shown else f"it has no {kind}s"
+    has = (
+        f"{missing!r} is not among its {kind}s {listed}" if shown else f"{missing!r} is expected, but it has no {kind}s"
+    )
     return DataError(
-        f"{where}: expected the {kind} {missing!r}, but {has}: name one with column, or two with prompt_column and "
-        f"completion_column",
+        f"{where}: {has}: name one with column, or two with prompt_column and completion_column",
         *("column", "prompt_column", "completion_column"),
     )
 

@@ -28,6 +28,7 @@ from quickfox.config.corpus import CorpusOptions
 from quickfox.data.corpus_writer import encode_corpus
 from quickfox.data.dataset import open_corpus_tokens, split_tokens, tokens_digest
 from quickfox.data.encoding import Split
+from quickfox.errors import DataError
 from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.tokenizers.serialization import load_tokenizer
 from quickfox.training.distributed.messaging import Control
@@ -91,6 +92,14 @@ def test_the_validation_loss_is_that_of_the_held_out_text(tmp_path: Path, is_pla
     ]
     assert loss == pytest.approx(losses[0], rel=1e-4 if not is_plain else 0.02)
     assert loss > 1.02 * losses[1]
+
+
+def test_a_validation_text_of_other_characters_only_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("XYZ" * 100)
+    other = open_corpus([str(tmp_path / "other.txt")], pytest.fail)
+    with pytest.raises(DataError, match=r"other\.txt: none of its characters occurs in the training text"):
+        start_ngram_model(tmp_path, validation=other)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_held_out_text_all_tokens_are_training_tokens(tmp_path: Path) -> None:

@@ -136,6 +136,12 @@ def encode_corpus_checked(
         notify(f"{encoded.unknown.total():,} characters of the corpus are too rare for the vocabulary: {description}")
     if encoded.tokens == 0:
         raise NoInputError("the corpus is empty")
+    if validation is not None and encoded.held_out_unknown.total() == encoded.validation_characters:
+        raise DataError(
+            f"{validation.names[0]}: none of its characters occurs in the training text: choose a validation text like "
+            f"that",
+            "validation",
+        )
     units = encoded.documents or encoded.characters
     if split is not None and split.training_units != training_share(units, resolved.validation_split):
         raise DataError("the corpus changed while it was read: start the run again")
