@@ -1,8 +1,8 @@
 """Measures what the n-gram tables of a model cost in sampling: one text, and loading, against the network alone.
 
 usage: python benchmarks/ngram_sampling.py RUN [--length N] [--rounds N]
-Both models alternate for N rounds in this process, on one thread; times are medians of processor time. RUN is compared
-with the network of the same model, without its tables and its n-gram gate term.
+Both models alternate for N rounds in this process, on one thread, with another random seed in each; times are medians
+of processor time. RUN is compared with the network of the same model, without its tables and its n-gram gate term.
 """
 
 import argparse
@@ -50,16 +50,17 @@ def main() -> None:
             save_checkpoint(path, each, None)
         models = [quickfox.load(path) for path in paths]
 
-        def sample(model: quickfox.Model) -> object:
-            config = model.sampling_config(random_seed=0, length=options.length, temperature=0.8)
+        def sample(model: quickfox.Model, random_seed: int) -> object:
+            config = model.sampling_config(random_seed=random_seed, length=options.length, temperature=0.8)
             return sum(1 for _ in model.stream(model.read_prompt("The "), config))
 
         def load(path: Path) -> object:
             return quickfox.load(path).language_model
 
         rounds = [
-            [seconds(partial(sample, model)) for model in models] + [seconds(partial(load, path)) for path in paths]
-            for _ in range(options.rounds + 1)
+            [seconds(partial(sample, model, random_seed)) for model in models]
+            + [seconds(partial(load, path)) for path in paths]
+            for random_seed in range(options.rounds + 1)
         ][1:]  # the first warms the caches
     mixed, alone, load_mixed, load_alone = zip(*rounds, strict=True)
     report(

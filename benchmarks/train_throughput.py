@@ -1,6 +1,7 @@
 """Measures training throughput on random tokens: Quickfox, Keras `fit`, and PyTorch's layers if torch is installed.
 
-usage: python benchmarks/train_throughput.py [--architecture NAME]... [--torch-python PYTHON] [--rounds N] [--steps N]
+usage: python benchmarks/train_throughput.py [--architecture NAME]... [--precision NAME] [--torch-python PYTHON]
+       [--no-keras] [--rounds N] [--steps N]
 PYTHON is an interpreter that can import torch. Keras and PyTorch provide LSTM, GRU and simple RNN layers; the peer of
 the transformer is in the style of nanoGPT. Each measurement runs in its own process. Contestants alternate for N
 rounds; the medians are printed, and the speed of Quickfox as a multiple of each peer.
@@ -24,6 +25,7 @@ SHAPES = {  # batch, window, embedding, hidden, layers
     "rnn": RECURRENT_SHAPES,
     "transformer": ((12, 64, 128, 128, 4), (32, 128, 256, 256, 4)),
 }
+PRECISIONS = ("float32", "bfloat16")
 HEADS = 4
 VOCABULARY = 65
 PEER = Path(__file__).parent / "peers" / "torch_train_throughput.py"
@@ -94,7 +96,7 @@ def measure_keras(
     return batch * window * steps / (time.perf_counter() - started)
 
 
-def compare(architecture: str, torch_python: str | None, rounds: int, steps: int) -> None:
+def compare(architecture: str, options: argparse.Namespace) -> None:
     """Measures and reports all shapes and precisions of an architecture."""
     from quickfox.models.parameters import parameter_shapes
 
@@ -102,21 +104,21 @@ def compare(architecture: str, torch_python: str | None, rounds: int, steps: int
         batch, window, embedding, hidden, layers = shape
         shapes = parameter_shapes(model_config(architecture, window, embedding, hidden, layers))
         weights = sum(prod(size) for name, size in shapes.items() if len(size) == 2 and name != "embedding.weight")
-        for precision in ("float32", "bfloat16"):
-            arguments = [architecture, precision, *map(str, shape), str(steps)]
+        for precision in options.precision or PRECISIONS:
+            arguments = [architecture, precision, *map(str, shape), str(options.steps)]
             contestants = {"ours": [sys.executable, __file__, "--measure", "ours", *arguments]}
-            if architecture != "transformer":
+            if architecture != "transformer" and not options.no_keras:
                 contestants["keras_fit"] = [sys.executable, __file__, "--measure", "keras", *arguments]
-            if torch_python:
-                contestants["torch"] = [torch_python, str(PEER), *arguments, str(VOCABULARY), str(HEADS)]
+            if options.torch_python:
+                contestants["torch"] = [options.torch_python, str(PEER), *arguments, str(VOCABULARY), str(HEADS)]
             rates: dict[str, list[float]] = {name: [] for name in contestants}
-            for _ in range(rounds):
+            for _ in range(options.rounds):
                 for name, command in contestants.items():
                     rates[name].append(run_json(command)["tokens_per_second"])
             medians = {name: statistics.median(values) for name, values in rates.items()}
             report(
                 benchmark="train_throughput", architecture=architecture, batch=batch, window=window,
-                embedding=embedding, hidden=hidden, layers=layers, precision=precision, rounds=rounds,
+                embedding=embedding, hidden=hidden, layers=layers, precision=precision, rounds=options.rounds,
                 tokens_per_second={name: round(rate) for name, rate in medians.items()},
                 model_gflop_per_second=round(6 * weights * medians["ours"] / 1e9),
                 ours_over={name: round(medians["ours"] / rate, 2) for name, rate in medians.items() if name != "ours"},
@@ -131,12 +133,14 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--architecture", action="append", choices=SHAPES, help="may be repeated; default: all")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS, help="may be repeated; default: both")
+    parser.add_argument("--no-keras", action="store_true", help="leave Keras out")
     parser.add_argument("--torch-python", help="an interpreter that can import torch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
     for architecture in options.architecture or SHAPES:
-        compare(architecture, options.torch_python, options.rounds, options.steps)
+        compare(architecture, options)
 
 
 if __name__ == "__main__":

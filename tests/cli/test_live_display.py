@@ -20,6 +20,7 @@ from quickfox.training.engine.events import (
     Sample,
     StepsCompleted,
     Validated,
+    WaitingForNgrams,
 )
 from quickfox.training.planning.cost import estimate_cost
 from toy_models import training_config
@@ -208,12 +209,12 @@ def test_the_live_display_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns
         monkeypatch.setattr(sys, "stderr", stderr)
         with LiveDisplay() as display:
             display.start_progress("encoding", 2_000_000)(1_500_000)
-            for event in (STARTED, NGRAMS, STEPS, VALIDATED, Replanned(step=50, total_steps=90)):
+            for event in (STARTED, NGRAMS, STEPS, VALIDATED, Replanned(step=50, total_steps=90), WaitingForNgrams(50)):
                 display.show(event)
     written = reader.result(timeout=60)
     assert "\x1b[?25l" in written  # the cursor is hidden
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # and shown again
-    for word in ("epoch", "validation", "1.7500", "2.1250", "Citizen", "1.8750"):
+    for word in ("epoch", "validation", "1.7500", "2.1250", "Citizen", "1.8750", "waiting for the n-gram tables"):
         assert word in written or columns == 20
     assert "\x1b[31mCitizen" not in written
     assert any("\u2801" <= character <= "\u28ff" for character in written) == (columns == 100 and rows == 40)

@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickfox.config.model import MAX_EXPONENT, ngram_config
-from quickfox.models.language_model import State, replace_first, select_rows
+from quickfox.models.language_model import State, TokenExclusion, replace_first, select_rows
 from quickfox.models.mixture import (
     MIN_RATE,
     PRIOR_TOKENS,
     RATE_OF_DIFFERENCE,
     RATE_OF_SUM,
     MixtureLanguageModel,
-    fix_exponents,
+    begin_sampling,
     initial_mixing,
     mix,
     softmax,
 )
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
-from quickfox.models.ngram.model import NgramLanguageModel
+from quickfox.models.ngram.model import LEFT_OUT, NgramLanguageModel
 from toy_models import FixedModel, fixed_distribution, random_lstm
 
 VOCABULARY_SIZE = 5
@@ -175,7 +175,7 @@ def test_fixed_exponents_stay_those_of_the_prompt(mixture: MixtureLanguageModel,
     _, state = mixture.forward(texts[:, ::-1], mixture.initial_state(3))
     for fixed in (np.array([True, True, True]), np.array([False, True, False])):
         results = []
-        later = fix_exponents(mixture, state, fixed)
+        later = begin_sampling(mixture, state, fixed)
         for start, end in pairwise(np.cumsum([0, *lengths])):
             window, later = mixture.forward(texts[:, start:end], later)
             results.append(window)
@@ -188,9 +188,19 @@ def test_fixed_exponents_stay_those_of_the_prompt(mixture: MixtureLanguageModel,
         np.testing.assert_allclose(logits[fixed, 0], adapting[fixed, 0], atol=0.1)
 
 
-def test_other_models_have_no_exponents_to_fix() -> None:
-    state = NETWORK.initial_state(2)
-    assert fix_exponents(NETWORK, state) is state
+def test_a_network_or_ngrams_alone_sample_from_the_state_of_the_prompt() -> None:
+    for model in (NETWORK, NGRAM):
+        state = model.initial_state(2)
+        assert begin_sampling(model, state) is state
+
+
+def test_sampling_from_a_mixture_leaves_out_the_highest_order_of_ngrams() -> None:
+    ngram = estimated_ngram(TEXT, VOCABULARY_SIZE, 5)
+    model = TokenExclusion(MixtureLanguageModel(NETWORK, ngram, VOCABULARY_SIZE), 0)
+    _, state = model.forward(READ[None, :20], model.initial_state(1))
+    (contexts,), (expected,) = begin_sampling(model, state)[-2], state[-2]
+    np.testing.assert_array_equal(contexts[:, :-1], expected[:, :-1])
+    assert contexts[0, -1] == LEFT_OUT
 
 
 @pytest.mark.parametrize("length", [1, 20])

@@ -9,7 +9,7 @@ import numpy as np
 
 from quickfox.generation.sampler import argmax
 from quickfox.models.language_model import LanguageModel, select_rows
-from quickfox.models.mixture import fix_exponents
+from quickfox.models.mixture import begin_sampling
 
 BATCH_SIZE = 64
 """Prompts continued at a time; as `completion.MAX_BATCH_SIZE`."""
@@ -60,7 +60,7 @@ def _complete_batch(
     unfinished = list(range(len(prompts)))  # the prompt of each row
     while True:
         has_read_prompt = np.array([position >= len(prompts[index]) for index in unfinished])
-        state = fix_exponents(model, state, has_read_prompt)
+        state = begin_sampling(model, state, has_read_prompt)
         next_ids = argmax(logits[:, -1])  # (B, T, V) -> B
         for row, index in enumerate(unfinished):
             if position < len(prompts[index]):

@@ -20,7 +20,7 @@ from quickfox.generation.logits_processors import (
 )
 from quickfox.generation.token_history import TokenHistory
 from quickfox.models.language_model import LanguageModel, State, select_rows
-from quickfox.models.mixture import fix_exponents
+from quickfox.models.mixture import begin_sampling
 
 PREFILL_TOKENS = 256
 """Prompt tokens per call of the model: a bound on the memory, whatever the length of the prompt."""
@@ -231,7 +231,7 @@ def iter_prefill(model: LanguageModel, prompt_ids: np.ndarray) -> Iterator[tuple
 
     Yields:
         After each part the logits after each of its tokens, (T, V) float32, and the state of the text; the last state
-        is for sampled tokens: see `mixture.fix_exponents`.
+        is for sampled tokens: see `mixture.begin_sampling`.
 
     Raises:
         UsageError: the prompt is empty.
@@ -242,7 +242,7 @@ def iter_prefill(model: LanguageModel, prompt_ids: np.ndarray) -> Iterator[tuple
     for start in range(0, len(prompt_ids), PREFILL_TOKENS):
         logits, state = model.forward(prompt_ids[np.newaxis, start : start + PREFILL_TOKENS], state)  # (1, T, V)
         if start + PREFILL_TOKENS >= len(prompt_ids):
-            state = fix_exponents(model, state)
+            state = begin_sampling(model, state)
         yield logits[0], state
 
 

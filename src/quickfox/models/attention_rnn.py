@@ -17,18 +17,19 @@ import numpy as np
 from quickfox.config.model import ModelConfig
 from quickfox.models.attention import attend, attention_mask, empty_cache, split_heads
 from quickfox.models.inputs import Frames, input_table
-from quickfox.models.language_model import LayerTrace, Prior, State
-from quickfox.models.ngram.gate import NgramGate
+from quickfox.models.language_model import LayerTrace, State
+from quickfox.models.network import Network
 from quickfox.models.recurrent import RecurrentStack, token_projection
 
 
-class AttentionRNNLanguageModel:
-    """The attention-rnn as a `NetworkLanguageModel`; for its arguments see `registry.build_language_model`.
+class AttentionRNNLanguageModel(Network):
+    """The attention-rnn; for its arguments see `registry.build_language_model`.
 
     Its state is the encoder's layers, the attention's cache, the decoder's layers.
     """
 
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray], frames: Frames | None = None) -> None:
+        super().__init__(config, parameters)
         assert config.context is not None
         self.context = config.context
         self._cache_shape = (config.num_heads, config.context, config.hidden_dim // config.num_heads)
@@ -37,29 +38,14 @@ class AttentionRNNLanguageModel:
         inputs = input_table(config, parameters, frames)
         self._project_tokens = token_projection(inputs, self._encoder.layers[0])
         self._attention_kernel = parameters["attention.input_kernel"]  # (H, 3H)
-        self._output_kernel = parameters["output.kernel"]  # (H, V)
-        self._output_bias = parameters["output.bias"]  # (V,)
-        self._ngram_gate = NgramGate(config, parameters)
 
     def initial_state(self, batch_size: int) -> State:
         cache = empty_cache(batch_size, *self._cache_shape)
         return (*self._encoder.initial_state(batch_size), cache, *self._decoder.initial_state(batch_size))
 
-    def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
-        decoded, new_state = self._hidden(token_ids, state)
-        logits = (decoded @ self._output_kernel + self._output_bias).transpose(1, 0, 2)  # (T, B, H) -> (B, T, V)
-        self._ngram_gate.add_prior(logits, decoded.transpose(1, 0, 2), prior)
-        return logits, new_state
-
-    def trace(self, token_ids: np.ndarray, state: State) -> tuple[list[LayerTrace], State]:
-        traces: list[LayerTrace] = []
-        _, new_state = self._hidden(token_ids, state, traces)
-        return traces, new_state
-
     def _hidden(
         self, token_ids: np.ndarray, state: State, traces: list[LayerTrace] | None = None
     ) -> tuple[np.ndarray, State]:
-        """The decoder's outputs (T, B, H), and the state after the window; `traces` as in `RecurrentStack.run`."""
         layers = len(self._encoder.layers)
         cache = state[layers]
         encoded, encoder_state = self._encoder.run(self._project_tokens(token_ids.T), state[:layers], traces)
@@ -73,4 +59,4 @@ class AttentionRNNLanguageModel:
         decoder_inputs = np.concatenate([encoded, attended.transpose(1, 0, 2)], axis=-1)  # (T, B, 2H)
         projected = self._decoder.layers[0].project(decoder_inputs)  # (T, B, 2H) -> (T, B, 4H)
         decoded, decoder_state = self._decoder.run(projected, state[layers + 1 :], traces)  # (T, B, H)
-        return decoded, (*encoder_state, cache, *decoder_state)
+        return decoded.transpose(1, 0, 2), (*encoder_state, cache, *decoder_state)

@@ -54,32 +54,33 @@ class MixtureLanguageModel:
     ) -> None:
         self.context = network.context
         self._network = network
-        self._ngram = ngram
+        self.ngram = ngram
+        """The n-gram model."""
         self._vocabulary_size = vocabulary_size
         self._exponents = exponents
         self._adapts = adapts
 
     def initial_state(self, batch_size: int) -> State:
         mixing = initial_mixing(batch_size, self._vocabulary_size, self._exponents, adapts=self._adapts)
-        return (*self._network.initial_state(batch_size), *self._ngram.initial_state(batch_size), mixing)
+        return (*self._network.initial_state(batch_size), *self.ngram.initial_state(batch_size), mixing)
 
     def forward(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        *network_state, ngram_state, mixing = state
-        prior, new_ngram_state = self._ngram.prior(token_ids, (ngram_state,))
-        logits, new_network_state = self._network.forward(token_ids, tuple(network_state), prior)
-        mixed, mixing = mix(logits, prior.log_probs, token_ids, mixing)
-        return mixed, (*new_network_state, *new_ngram_state, mixing)
+        prior, ngram_state = self.ngram.prior(token_ids, state[-2:-1])
+        logits, network_state = self._network.forward(token_ids, state[:-2], prior)
+        mixed, mixing = mix(logits, prior.log_probs, token_ids, state[-1])
+        return mixed, (*network_state, *ngram_state, mixing)
 
 
-def fix_exponents(model: LanguageModel, state: State, rows: np.ndarray | slice = slice(None)) -> State:
-    """The state in which the exponents of a mixture no longer change; of another model, the same.
+def begin_sampling(model: LanguageModel, state: State, rows: np.ndarray | slice = slice(None)) -> State:
+    """The state of texts whose prompt was read, to which sampled tokens are appended.
 
-    Sampled tokens say nothing about which of both models is right: at temperature 1 they would move the exponents at
-    random, and below 1, where tokens are more probable than the mixture says, upwards, so that a text would become
-    more and more predictable (see benchmarks/LOG.md).
+    The exponents of a mixture no longer change: sampled tokens say nothing about which of both models is right. At
+    temperature 1 they would move the exponents at random, and below 1, where tokens are more probable than the mixture
+    says, upwards, so that a text would become more and more predictable (see benchmarks/LOG.md). The n-gram model of
+    a mixture does without its highest order (see `ngram.model`).
 
     Args:
-        model: the model whose state it is.
+        model: the model whose state it is; that of another model than a mixture stays the same.
         state: of B texts; not changed.
         rows: which texts.
     """
@@ -87,10 +88,11 @@ def fix_exponents(model: LanguageModel, state: State, rows: np.ndarray | slice =
         model = model.model
     if not isinstance(model, MixtureLanguageModel):
         return state
-    *other_layers, (exponents, count, *features) = state
+    *network_state, ngram_state, (exponents, count, *features) = state
     count = count.copy()
     count[rows] = FIXED
-    return (*other_layers, (exponents, count, *features))
+    (ngram_state,) = model.ngram.leave_out_highest_order((ngram_state,), rows)
+    return (*network_state, ngram_state, (exponents, count, *features))
 
 
 def initial_mixing(
@@ -127,13 +129,11 @@ def mix(
     Returns:
         (B, T, V) float32, and the state after the window.
     """
-    if state[1].min() == FIXED:
-        exponents = state[0][..., np.newaxis, np.newaxis]  # (B, 2, 1, 1)
-        mixed: np.ndarray = network_logits * exponents[:, 0]
-        mixed += ngram_log_probs * exponents[:, 1]
-        return mixed, state
     if token_ids.size == 1:
         return _mix_one(network_logits, ngram_log_probs, token_ids.item(0), state)
+    if state[1].min() == FIXED:
+        a, b = state[0].T[..., np.newaxis, np.newaxis]  # (B, 1, 1) each
+        return a * network_logits + b * ngram_log_probs, state
     exponents, count, network, ngram, means = state
     texts = np.arange(len(token_ids))
     mixed = np.empty_like(ngram_log_probs)
@@ -155,6 +155,11 @@ def _mix_one(
 ) -> tuple[np.ndarray, LayerState]:
     """`mix` for one token of one text, in a third of the time: sampling one text spends a fifth of its time here."""
     exponents, count, network, ngram, means = state
+    if count.item() == FIXED:
+        a, b = exponents[0]
+        mixed: np.ndarray = network_logits[0, 0] * a
+        mixed += ngram_log_probs[0, 0] * b
+        return mixed[np.newaxis, np.newaxis], state
     a, b = exponents[0].tolist()
     mean_network, mean_ngram = means[0].tolist()
     rate = max(1 / (count.item(0) + PRIOR_TOKENS), MIN_RATE)
@@ -165,7 +170,7 @@ def _mix_one(
     if not (0 <= a <= MAX_EXPONENT and 0 <= b <= MAX_EXPONENT):
         a, b = _bound(np.array([[a, b]], np.float32))[0].tolist()
     network, ngram = network_logits[0, 0], ngram_log_probs[0, 0]
-    mixed: np.ndarray = network * np.float32(a)
+    mixed = network * np.float32(a)
     mixed += ngram * np.float32(b)
     weights = np.exp(mixed - mixed.max())
     total = float(weights.sum())

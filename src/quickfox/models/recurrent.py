@@ -9,8 +9,8 @@ import numpy as np
 
 from quickfox.config.model import ModelConfig
 from quickfox.models.inputs import Frames, input_table
-from quickfox.models.language_model import LayerTrace, Prior, State
-from quickfox.models.ngram.gate import NgramGate
+from quickfox.models.language_model import LayerTrace, State
+from quickfox.models.network import Network
 from quickfox.models.parameters import recurrent_cell
 from quickfox.models.recurrent_cells import CELLS, SIGMOID_GATES, CellWeights, build_cell_weights
 
@@ -81,29 +81,20 @@ def token_projection(embedding: np.ndarray, weights: CellWeights) -> Callable[[n
     return lambda token_ids: table[token_ids]
 
 
-class RecurrentLanguageModel:
-    """An rnn, gru or lstm as a `NetworkLanguageModel`; for its arguments see `registry.build_language_model`."""
-
-    context: int | None = None
+class RecurrentLanguageModel(Network):
+    """An rnn, gru or lstm; for its arguments see `registry.build_language_model`."""
 
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray], frames: Frames | None = None) -> None:
+        super().__init__(config, parameters)
         self._stack = RecurrentStack("recurrent", config, parameters)
         inputs = input_table(config, parameters, frames)
         self._project_tokens = token_projection(inputs, self._stack.layers[0])
-        self._output_kernel = parameters["output.kernel"]  # (H, V)
-        self._output_bias = parameters["output.bias"]  # (V,)
-        self._ngram_gate = NgramGate(config, parameters)
 
     def initial_state(self, batch_size: int) -> State:
         return self._stack.initial_state(batch_size)
 
-    def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
-        outputs, new_state = self._stack.run(self._project_tokens(token_ids.T), state)  # (B, T) -> (T, B, H)
-        logits = (outputs @ self._output_kernel + self._output_bias).transpose(1, 0, 2)  # (T, B, H) -> (B, T, V)
-        self._ngram_gate.add_prior(logits, outputs.transpose(1, 0, 2), prior)
-        return logits, new_state
-
-    def trace(self, token_ids: np.ndarray, state: State) -> tuple[list[LayerTrace], State]:
-        traces: list[LayerTrace] = []
-        _, new_state = self._stack.run(self._project_tokens(token_ids.T), state, traces)
-        return traces, new_state
+    def _hidden(
+        self, token_ids: np.ndarray, state: State, traces: list[LayerTrace] | None = None
+    ) -> tuple[np.ndarray, State]:
+        outputs, new_state = self._stack.run(self._project_tokens(token_ids.T), state, traces)  # (B, T) -> (T, B, H)
+        return outputs.transpose(1, 0, 2), new_state

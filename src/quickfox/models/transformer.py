@@ -25,45 +25,31 @@ from quickfox.models.attention import (
     swiglu,
 )
 from quickfox.models.inputs import Frames, input_table
-from quickfox.models.language_model import LayerTrace, Prior, State
-from quickfox.models.ngram.gate import NgramGate
+from quickfox.models.language_model import LayerTrace, State
+from quickfox.models.network import Network
 
 
-class TransformerLanguageModel:
-    """The transformer as a `NetworkLanguageModel`; for its arguments see `registry.build_language_model`.
+class TransformerLanguageModel(Network):
+    """The transformer; for its arguments see `registry.build_language_model`.
 
     Its state is one cache per layer; the cached keys are already rotated.
     """
 
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray], frames: Frames | None = None) -> None:
+        super().__init__(config, parameters)
         assert config.context is not None
         self.context = config.context
         self._cache_shape = (config.num_heads, config.context, config.hidden_dim // config.num_heads)
         self._parameters = parameters
         self._inputs = input_table(config, parameters, frames)
         self._num_layers = config.num_layers
-        tied = config.tied_embeddings
-        self._output_kernel = parameters["embedding.weight"].T if tied else parameters["output.kernel"]  # (H, V)
-        self._ngram_gate = NgramGate(config, parameters)
 
     def initial_state(self, batch_size: int) -> State:
         return tuple(empty_cache(batch_size, *self._cache_shape) for _ in range(self._num_layers))
 
-    def forward(self, token_ids: np.ndarray, state: State, prior: Prior | None = None) -> tuple[np.ndarray, State]:
-        hidden, new_state = self._hidden(token_ids, state)
-        logits: np.ndarray = hidden @ self._output_kernel  # (B, T, V)
-        self._ngram_gate.add_prior(logits, hidden, prior)
-        return logits, new_state
-
-    def trace(self, token_ids: np.ndarray, state: State) -> tuple[list[LayerTrace], State]:
-        traces: list[LayerTrace] = []
-        _, new_state = self._hidden(token_ids, state, traces)
-        return traces, new_state
-
     def _hidden(
         self, token_ids: np.ndarray, state: State, traces: list[LayerTrace] | None = None
     ) -> tuple[np.ndarray, State]:
-        """The input of the output layer (B, T, H), and the state; `traces`: if given, each layer's is appended."""
         parameters = self._parameters
         num_heads, context, head_dim = self._cache_shape
         window, positions_read = token_ids.shape[1], state[0][2]

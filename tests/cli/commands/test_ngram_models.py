@@ -17,7 +17,7 @@ from ngram_models import MIXTURE_LOSS, NETWORK_LOSS, NGRAM_LOSS, mix_with_ngrams
 from quickfox.checkpoints.checkpoint import ModelBundle, save_checkpoint
 from quickfox.export.registry import ExportFormat, extract_network
 from quickfox.model import Model
-from quickfox.models.mixture import fix_exponents
+from quickfox.models.mixture import begin_sampling
 
 Llm = Callable[..., subprocess.CompletedProcess[Any]]
 
@@ -57,7 +57,7 @@ def stepwise_probs(model: Model, text: str, prompt_length: int | None = None) ->
         weights = np.exp(logits[0, -1].astype(np.float64))
         rows.append(weights / weights.sum())
         if position == prompt_length:
-            state = fix_exponents(language_model, state)
+            state = begin_sampling(language_model, state)
     return rows
 
 

@@ -136,6 +136,32 @@ def test_one_token_at_a_time_by_a_loop_or_by_arrays(
     assert_same(read_in_windows(model, READ[None], [1] * len(READ)), expected)
 
 
+@pytest.mark.parametrize("lengths", [[1] * 20, [20], [7, 1, 12]])
+@pytest.mark.parametrize("order", [4, 5])
+def test_sampled_texts_have_no_ngrams_of_the_highest_order(order: int, lengths: list[int]) -> None:
+    """From order 5 on; others in the same batch do."""
+    estimate = estimate_ngrams(TEXT, VOCABULARY_SIZE, 5, UNLIMITED)
+    full, lower = (
+        NgramLanguageModel(ngram_config(VOCABULARY_SIZE, estimate.ngrams[:highest]), estimate.tensors)
+        for highest in (order, 4)
+    )
+    prompt, texts = READ[None, :10].repeat(3, axis=0), TEXT[100:160].astype(np.int64).reshape(3, 20)
+
+    def read(model: NgramLanguageModel, rows: list[int], sampled: list[int]) -> np.ndarray:
+        _, state = model.forward(prompt[rows], model.initial_state(len(rows)))
+        state = model.leave_out_highest_order(state, np.isin(rows, sampled))
+        logits = []
+        for start, end in pairwise(np.cumsum([0, *lengths])):
+            window, state = model.forward(texts[rows, start:end], state)
+            logits.append(window)
+        return np.concatenate(logits, axis=1)
+
+    expected = np.concatenate([read(lower, [0], []), read(full, [1], []), read(lower, [2], [])])
+    np.testing.assert_allclose(read(full, [0, 1, 2], [0, 2]), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(read(full, [2], [2]), expected[2:], rtol=1e-5, atol=1e-6)
+    assert np.allclose(read(full, [0], []), expected[:1]) == (order == 4)
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 20])
 def test_texts_of_a_batch_are_independent(length: int) -> None:
     token_ids = READ[: 3 * length].reshape(3, length)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from quickfox.models.parameters import parameter_shapes
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.training.distributed.cluster_spec import ClusterSpec
-from quickfox.training.engine.events import RunContext, RunFinished, RunInterrupted, RunPlanned
+from quickfox.training.engine import trainer
+from quickfox.training.engine.events import RunContext, RunFinished, RunInterrupted, RunPlanned, WaitingForNgrams
 from quickfox.training.planning.ngrams import MAX_GATE_EPOCHS
 from quickfox.training.run import start as start_module
 from quickfox.training.run.record import read_record
@@ -64,6 +66,18 @@ def test_the_gate_has_the_order_of_the_tables(gated: Path) -> None:
     config = last_model(gated).config
     assert model_of_record(gated).ngram_gate == config.ngram_gate == len(config.ngrams) == training["ngram_order"] > 1
     assert gate_parameters(gated) == {"ngram_gate.kernel", "ngram_gate.length_bias"}
+
+
+def test_a_run_stopped_while_its_first_step_waits_for_the_tables_starts_again(
+    gated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_back: threading.Event
+) -> None:
+    monkeypatch.setattr(trainer, "POLLING_SECONDS", 0.01)
+    events = start(tmp_path, stop=lambda event: isinstance(event, WaitingForNgrams))
+    assert [type(event) for event in events[-2:]] == [WaitingForNgrams, RunInterrupted]
+    assert events[-1].step == 0
+    held_back.set()
+    resume(tmp_path)
+    assert outcome(tmp_path) == outcome(gated)
 
 
 def test_a_run_without_tables_has_no_gate(gates: None, tmp_path: Path) -> None:

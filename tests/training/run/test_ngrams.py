@@ -29,7 +29,15 @@ from quickfox.checkpoints.run_directory import list_checkpoint_directories
 from quickfox.config.model import DEFAULT_EXPONENTS
 from quickfox.errors import UsageError
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
-from quickfox.training.engine.events import Event, NgramsEstimated, RunInterrupted, StepsCompleted, Validated
+from quickfox.training.engine import trainer
+from quickfox.training.engine.events import (
+    Event,
+    NgramsEstimated,
+    RunInterrupted,
+    StepsCompleted,
+    Validated,
+    WaitingForNgrams,
+)
 from quickfox.training.planning.ngrams import MAX_NGRAMS
 
 pytestmark = pytest.mark.usefixtures("fake_training")
@@ -104,6 +112,20 @@ def test_the_model_of_a_run_is_the_mixture(tmp_path: Path) -> None:
 
 
 # Checkpoints before the tables are ready ------------------------------------------------------------------
+
+
+def test_a_run_stopped_while_its_validation_waits_for_the_tables_begins_with_it(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_back: threading.Event
+) -> None:
+    monkeypatch.setattr(trainer, "POLLING_SECONDS", 0.01)
+    events = start(tmp_path, stop=lambda event: isinstance(event, WaitingForNgrams))
+    assert [type(event) for event in events[-2:]] == [WaitingForNgrams, RunInterrupted]
+    assert [event.step for event in events[-2:]] == [VALIDATION_INTERVAL] * 2
+    (model,) = models(tmp_path)
+    assert model.config.ngrams == ()
+    held_back.set()
+    resume(tmp_path)
+    assert_same_files(tmp_path, uninterrupted)
 
 
 def test_a_run_stopped_before_its_tables_are_ready_estimates_them_again(

@@ -37,8 +37,8 @@ class NgramGate:
         if prior is None or not self._is_present:
             return
         if prior.lengths.size == 1:  # a third of the time of the operations below
-            scale = hidden[0, 0].dot(self._kernel) + self._length_scales[prior.lengths.item(0)]
-            logits[0, 0] += prior.log_probs[0, 0] * scale
+            row = logits[0, 0]
+            row += prior.log_probs[0, 0] * (hidden[0, 0].dot(self._kernel) + self._length_scales[prior.lengths.item()])
         else:
             scales = hidden @ self._kernel + self._length_scales[prior.lengths]  # (B, T)
             logits += scales[..., None] * prior.log_probs

@@ -5,12 +5,15 @@
 over all contexts h, the longest first, that occur in the tables (see `kneser_ney`). The state of a text is the index
 of its last k tokens among the k-grams, for each order k below the highest, so that reading a token is one search in
 each order.
+
+A mixture does not extend sampled texts by n-grams of the highest order. Its alpha counts how often an n-gram occurs in
+the training text, that of the other orders how many different tokens precede it, which is 1 for all n-grams of a
+passage that occurs several times. Without the highest order, samples copy less (see benchmarks/LOG.md).
 """
 
 from bisect import bisect_left
 from collections.abc import Mapping
 from functools import cached_property
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -29,8 +32,14 @@ MIN_SCALE = 1e-20
 MIN_UNIGRAM = 1e-17
 """Smallest probability of a token without context: below, its product with MIN_SCALE would not be a normal float32."""
 
+MIN_SAMPLED_ORDER = 4
+"""Orders up to this one are all used for sampled texts."""
+
+LEFT_OUT = -2
+"""In a state, in place of the longest context: it is not looked for."""
+
 _FEW_ENTRIES = 16  # of one context, up to which a loop in Python is faster than array operations
-_SHORT_CONTEXT = 3  # tokens of a context whose distribution is kept: in sampling, such contexts recur
+_SHORT_CONTEXT = 3  # tokens of contexts whose distributions are kept: in sampling, such contexts recur
 _MAX_BYTES_OF_SHORT_ROWS = 2**24
 
 
@@ -70,14 +79,6 @@ class _Order:
         is_found = (low < end) & (contexts != ABSENT) & (self._token_at(low) == tokens)
         return np.where(is_found, low, ABSENT)
 
-    def find_one(self, context: int, token: int) -> int:
-        """`find` for one context and one token."""
-        if context == ABSENT:
-            return ABSENT
-        end = self.offsets_view[context + 1]
-        index = bisect_left(self.tokens_view, token, self.offsets_view[context], end)
-        return index if index < end and self.tokens_view[index] == token else ABSENT
-
     def _token_at(self, index: np.ndarray) -> np.ndarray:
         tokens: np.ndarray = self.tokens[np.minimum(index, len(self.tokens) - 1)]
         return tokens
@@ -91,7 +92,10 @@ class NgramLanguageModel:
     def __init__(self, config: ModelConfig, parameters: Mapping[str, np.ndarray]) -> None:
         self._unigrams = np.maximum(parameters["ngram.1.probs"], np.float32(MIN_UNIGRAM))  # (V,)
         self._orders = [_Order(order, parameters) for order in range(2, len(config.ngrams) + 1)]
-        self._short_rows: dict[int, np.ndarray] = {}  # index of a context of _SHORT_CONTEXT tokens -> (V,)
+        self._lengths = [np.array([[length]]) for length in range(len(self._orders) + 1)]
+        # The distributions (V,) after short contexts, by the length of the context and its index.
+        self._short_rows: list[dict[int, np.ndarray]] = [{} for _ in range(_SHORT_CONTEXT + 1)]
+        self._short_rows_left = _MAX_BYTES_OF_SHORT_ROWS // self._unigrams.nbytes
 
     def initial_state(self, batch_size: int) -> State:
         return ((np.full((batch_size, len(self._orders)), ABSENT, np.int32),),)
@@ -143,17 +147,49 @@ class NgramLanguageModel:
             contexts[:, 1:, 0] = token_ids
         for length, order in enumerate(self._orders[:-1], start=1):  # of the contexts that are extended
             contexts[:, 1:, length] = order.find(contexts[:, :-1, length - 1], token_ids)
-        return contexts[:, 1:], ((contexts[:, -1],),)
+        after = contexts[:, -1]
+        if (is_left_out := (before == LEFT_OUT).any(axis=1)).any():
+            contexts[is_left_out, 1:, -1] = ABSENT
+            after = after.copy()
+            after[is_left_out, -1] = LEFT_OUT
+        return contexts[:, 1:], ((after,),)
+
+    def leave_out_highest_order(self, state: State, rows: np.ndarray | slice = slice(None)) -> State:
+        """The state of texts to which sampled tokens are appended; see above.
+
+        Args:
+            state: of B texts; not changed.
+            rows: which texts; the others keep their state.
+        """
+        ((contexts,),) = state
+        if len(self._orders) + 1 <= MIN_SAMPLED_ORDER:
+            return state
+        contexts = contexts.copy()
+        contexts[rows, -1] = LEFT_OUT
+        return ((contexts,),)
 
     def _prior_of_one(self, token: int, state: State) -> tuple[Prior, State]:
         """`prior` for one token of one text: loops, which are faster than array operations (see benchmarks/LOG.md)."""
         ((before,),) = state
-        contexts = before[0].tolist()
-        if contexts:
-            contexts = [token, *map(_Order.find_one, self._orders, contexts[:-1], repeat(token))]
+        *extended, longest = before[0].tolist() or [ABSENT]
+        if longest == LEFT_OUT:
+            extended.pop()
+        contexts = [token] if self._orders else []
+        for order, context in zip(self._orders, extended):  # noqa: B905 - `strict` takes time, here and below
+            found = ABSENT
+            if context != ABSENT:
+                tokens, end = order.tokens_view, order.offsets_view[context + 1]
+                index = bisect_left(tokens, token, order.offsets_view[context], end)
+                if index < end and tokens[index] == token:
+                    found = index
+            contexts.append(found)
         row = self._row(contexts)
-        length = len(contexts) - next((end for end, context in enumerate(reversed(contexts)) if context != ABSENT), 0)
-        prior = Prior(np.log(row, out=row).reshape(1, 1, -1), np.array([[length]]))
+        length = len(contexts)
+        while length and contexts[length - 1] == ABSENT:
+            length -= 1
+        if longest == LEFT_OUT:
+            contexts.append(LEFT_OUT)
+        prior = Prior(np.log(row, out=row)[np.newaxis, np.newaxis], self._lengths[length])
         return prior, ((np.array([contexts], np.int32),),)
 
     def distributions(self, contexts: np.ndarray) -> np.ndarray:
@@ -181,43 +217,50 @@ class NgramLanguageModel:
         return probs
 
     def _row(self, contexts: list[int]) -> np.ndarray:
-        """The distribution after one context of each length, (V,) float32, as a new array."""
-        short = min(_SHORT_CONTEXT, len(contexts))
-        key = contexts[short - 1] if short else ABSENT
-        row = self._short_rows.get(key)
-        if row is None:
-            row = _extend(self._unigrams, self._orders[:short], contexts[:short])
-            if key != ABSENT and len(self._short_rows) * row.nbytes < _MAX_BYTES_OF_SHORT_ROWS:
-                self._short_rows[key] = row
-        return _extend(row, self._orders[short:], contexts[short:])
+        """The distribution after one context of each length, up to any, (V,) float32, as a new array."""
+        row, known = self._unigrams, 0
+        for length in range(min(_SHORT_CONTEXT, len(contexts)), 0, -1):
+            short_row = self._short_rows[length].get(contexts[length - 1])
+            if short_row is not None:
+                row, known = short_row, length
+                break
+        for length in range(known + 1, min(_SHORT_CONTEXT, len(contexts)) + 1):
+            if (context := contexts[length - 1]) != ABSENT:
+                row = self._extend(row, contexts, length - 1, length)
+                if self._short_rows_left > 0:
+                    self._short_rows_left -= 1
+                    self._short_rows[length][context] = row
+        return self._extend(row, contexts, _SHORT_CONTEXT, len(contexts))
 
-
-def _extend(probs: np.ndarray, orders: list[_Order], contexts: list[int]) -> np.ndarray:
-    """The distribution (V,) after contexts of the lengths that `orders` extend; `probs` is that of shorter contexts."""
-    scale = 1.0  # the product of gamma over the longer contexts
-    shares: list[tuple[Any, Any, float]] = []
-    for order, context in zip(reversed(orders), reversed(contexts), strict=True):
-        if context == ABSENT:
-            continue
-        first, end = order.offsets_view[context], order.offsets_view[context + 1]
-        if end - first > _FEW_ENTRIES:
-            alphas = order.alphas[first:end]
-            shares.append((order.tokens[first:end].astype(np.intp), alphas, scale))
-            total = float(alphas.sum(dtype=np.float64))
-        else:
-            few = order.alphas_view[first:end].tolist()
-            shares.append((order.tokens_view[first:end], few, scale))
-            total = sum(few)
-        scale *= max(1.0 - total, MIN_GAMMA)
-    extended: np.ndarray = probs * np.float32(max(scale, MIN_SCALE))
-    view: Any = extended.data
-    for tokens, alphas, share in shares:
-        if len(alphas) > _FEW_ENTRIES:
-            extended[tokens] += alphas * np.float32(share)
-        else:
-            for token, alpha in zip(tokens, alphas, strict=True):
-                view[token] += alpha * share
-    return extended
+    def _extend(self, row: np.ndarray, contexts: list[int], first_length: int, length: int) -> np.ndarray:
+        """`_row` after the contexts up to `length`, given that after those up to `first_length`, as a new array."""
+        scale = 1.0  # the product of gamma over the longer contexts
+        shares: list[tuple[Any, Any, float]] = []
+        while length > first_length:
+            length -= 1
+            context = contexts[length]
+            if context == ABSENT:
+                continue
+            order = self._orders[length]
+            first, end = order.offsets_view[context], order.offsets_view[context + 1]
+            if end - first > _FEW_ENTRIES:
+                alphas = order.alphas[first:end]
+                shares.append((order.tokens[first:end].astype(np.intp), alphas, scale))
+                total = float(alphas.sum(dtype=np.float64))
+            else:
+                few = order.alphas_view[first:end].tolist()
+                shares.append((order.tokens_view[first:end], few, scale))
+                total = sum(few)
+            scale *= max(1.0 - total, MIN_GAMMA)
+        extended: np.ndarray = row * max(scale, MIN_SCALE)
+        view: Any = extended.data
+        for tokens, alphas, share in shares:
+            if len(alphas) > _FEW_ENTRIES:
+                extended[tokens] += alphas * np.float32(share)
+            else:
+                for token, alpha in zip(tokens, alphas):  # noqa: B905
+                    view[token] += alpha * share
+        return extended
 
 
 def context_lengths(contexts: np.ndarray) -> np.ndarray:
