@@ -46,7 +46,7 @@ def median_ratio(times: list[float], others: list[float]) -> float:
 def compare_commands(models: list[str], rounds: int) -> None:
     """Measures and reports the start-up of commands that do not train."""
     commands = {"llm --version": [LLM, "--version"], "llm --help": [LLM, "--help"]}
-    generations = [f"generate --length {length}" for length in (200, 1)]
+    generations = [f"generate --length {length}" for length in (4000, 200, 1)]
     for model in models or [""]:
         for generation in generations:
             options = ["--seed", "The ", *(["--model", model] if model else [])]
