@@ -36,7 +36,8 @@ def model_config(architecture: Any, window: int, embedding: int, hidden: int, la
     """A Quickfox model of this shape."""
     from quickfox.config.model import ModelConfig
 
-    attention: dict[str, Any] = {"num_heads": HEADS, "context": window} if architecture == "transformer" else {}
+    has_attention = architecture in ("transformer", "attention-rnn")
+    attention: dict[str, Any] = {"num_heads": HEADS, "context": window} if has_attention else {}
     return ModelConfig(
         architecture=architecture, vocabulary_size=VOCABULARY, embedding_dim=embedding, hidden_dim=hidden,
         num_layers=layers, **attention,

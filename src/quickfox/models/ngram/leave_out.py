@@ -24,7 +24,14 @@ from quickfox.config.model import ngram_config
 from quickfox.models.language_model import Prior
 from quickfox.models.ngram.counting import ABSENT, advance_contexts
 from quickfox.models.ngram.kneser_ney import estimate_discounts
-from quickfox.models.ngram.model import MIN_GAMMA, MIN_SCALE, MIN_UNIGRAM, NgramLanguageModel, context_lengths
+from quickfox.models.ngram.model import (
+    MIN_GAMMA,
+    MIN_SCALE,
+    MIN_UNIGRAM,
+    NgramLanguageModel,
+    context_lengths,
+    read_entries,
+)
 from quickfox.models.ngram.tables import unigram_tensors
 
 BLOCKS = 8
@@ -113,15 +120,11 @@ class LeaveOutModel:
         cells, shares = [], []
         tables = zip(self._offsets, self._tokens, self._alphas, contexts.T, strict=True)
         for length, (offsets, tokens, alphas, column) in reversed(list(enumerate(tables, start=1))):
-            first, end = (offsets[column + step].astype(np.int64) for step in (0, 1))  # of an absent context, any
-            is_read = (column != ABSENT) & (first < end)
-            rows = np.flatnonzero(is_read & ~is_cached if length <= 2 else is_read)
+            if length <= 2:  # cached rows have them already
+                column = np.where(is_cached, ABSENT, column)
+            rows, lengths, starts, index = read_entries(offsets, column)
             if len(rows) == 0:
                 continue
-            first = first[rows]
-            lengths = end[rows] - first
-            starts = np.cumsum(lengths) - lengths  # of the n-grams of each row
-            index = np.arange(starts[-1] + lengths[-1]) + np.repeat(first - starts, lengths)
             cells.append(np.repeat(rows * self.vocabulary_size, lengths) + tokens[index])
             index += np.repeat(blocks[rows] * alphas.shape[1], lengths)
             share = alphas.reshape(-1)[index]

@@ -202,14 +202,13 @@ class NgramLanguageModel:
         scale = np.ones(len(contexts), np.float32)  # the product of gamma over the longer contexts
         cells, shares = [], []
         for order, column in zip(reversed(self._orders), reversed(contexts.T), strict=True):
-            rows = np.flatnonzero(column != ABSENT)
-            context = column[rows]
-            first, end = (order.offsets[context + step].astype(np.int64) for step in (0, 1))
-            lengths = end - first
-            index = np.arange(lengths.sum()) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
+            rows, lengths, starts, index = read_entries(order.offsets, column)
+            if len(rows) == 0:
+                continue
+            alphas = order.alphas[index]
             cells.append(np.repeat(rows * len(self._unigrams), lengths) + order.tokens[index])
-            shares.append(order.alphas[index] * np.repeat(scale[rows], lengths))
-            scale[rows] *= order.gammas[context]
+            shares.append(alphas * np.repeat(scale[rows], lengths))
+            scale[rows] *= np.maximum(1.0 - np.add.reduceat(alphas, starts, dtype=np.float64), MIN_GAMMA)
         probs: np.ndarray = np.maximum(scale, MIN_SCALE)[:, None] * self._unigrams  # (N, V)
         flat = probs.reshape(-1)
         for cell, share in zip(cells, shares, strict=True):
@@ -261,6 +260,26 @@ class NgramLanguageModel:
                 for token, alpha in zip(tokens, alphas):  # noqa: B905
                     view[token] += alpha * share
         return extended
+
+
+def read_entries(offsets: np.ndarray, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The n-grams of one order that extend contexts.
+
+    Args:
+        offsets: of the order, see `tables`.
+        contexts: (N,) integers, of which ABSENT and those that no n-gram extends are left out.
+
+    Returns:
+        Of each of the n other contexts, its position in `contexts`, the number of its n-grams and the position of the
+        first of them in `index`, (n,) each; and `index`, the numbers of the n-grams of all these contexts.
+    """
+    first, end = (offsets[contexts + step].astype(np.int64) for step in (0, 1))  # of an absent context, last and first
+    rows = np.flatnonzero(first < end)
+    first = first[rows]
+    lengths = end[rows] - first
+    starts = np.cumsum(lengths) - lengths
+    index = np.arange(lengths.sum()) + np.repeat(first - starts, lengths)
+    return rows, lengths, starts, index
 
 
 def context_lengths(contexts: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from quickfox.models.parameters import token_dtype
 MAX_ROUNDING = 1e-5
 """Tolerance of the sums of float32 probabilities."""
 
+_UNIT = 2.0**40  # 1 as an integer: cumulative sums of integers take a fifth of the time of those of floats
+
 
 def unigram_tensors(alphas: np.ndarray) -> dict[str, np.ndarray]:
     """The tensor of order 1: alpha, (V,) float64, interpolated with the uniform distribution."""
@@ -76,13 +78,14 @@ def check_tables(config: ModelConfig, tensors: Mapping[str, np.ndarray], where: 
         is_first[offsets] = True
         if (tokens >= ngrams[0]).any() or not ((tokens[:-1] < tokens[1:]) | is_first[1:count]).all():
             raise DataError(f"{where}: ngram.{order}.tokens are not in the vocabulary, or not in order")
-        if not ((probs >= 0).all() and (context_sums(offsets, probs) <= 1 + MAX_ROUNDING).all()):
+        is_in_range = (probs >= 0).all() and (probs <= 1 + MAX_ROUNDING).all()
+        if not (is_in_range and (context_sums(offsets, probs) <= 1 + MAX_ROUNDING).all()):
             raise DataError(f"{where}: ngram.{order}.probs are not the probabilities of a distribution")
 
 
 def context_sums(offsets: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """The sum of the probabilities of each context: offsets (m + 1,), probs (n,) -> (m,) float64."""
-    cumulative = np.zeros(len(probs) + 1)
-    np.cumsum(probs, out=cumulative[1:])
-    sums: np.ndarray = np.diff(cumulative.take(offsets))
+    """The sum of the probabilities of each context: offsets (m + 1,), probs (n,) from 0 to 1 -> (m,) float64."""
+    cumulative = np.zeros(len(probs) + 1, np.int64)
+    np.cumsum((probs * np.float32(_UNIT)).astype(np.int64), out=cumulative[1:])
+    sums: np.ndarray = np.diff(cumulative.take(offsets)) / _UNIT
     return sums
