@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickfox.config.model import MAX_EXPONENT, ngram_config
-from quickfox.models.language_model import State, TokenExclusion, replace_first, select_rows
+from quickfox.models.language_model import State, replace_first, select_rows
 from quickfox.models.mixture import (
     MIN_RATE,
     PRIOR_TOKENS,
@@ -21,7 +21,7 @@ from quickfox.models.mixture import (
     softmax,
 )
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
-from quickfox.models.ngram.model import LEFT_OUT, NgramLanguageModel
+from quickfox.models.ngram.model import NgramLanguageModel
 from toy_models import FixedModel, fixed_distribution, random_lstm
 
 VOCABULARY_SIZE = 5
@@ -186,21 +186,6 @@ def test_fixed_exponents_stay_those_of_the_prompt(mixture: MixtureLanguageModel,
         np.testing.assert_allclose(logits[~fixed], adapting[~fixed], atol=1e-5)
         assert not np.allclose(logits[fixed], adapting[fixed], atol=1e-3)
         np.testing.assert_allclose(logits[fixed, 0], adapting[fixed, 0], atol=0.1)
-
-
-def test_a_network_or_ngrams_alone_sample_from_the_state_of_the_prompt() -> None:
-    for model in (NETWORK, NGRAM):
-        state = model.initial_state(2)
-        assert begin_sampling(model, state) is state
-
-
-def test_sampling_from_a_mixture_leaves_out_the_highest_order_of_ngrams() -> None:
-    ngram = estimated_ngram(TEXT, VOCABULARY_SIZE, 5)
-    model = TokenExclusion(MixtureLanguageModel(NETWORK, ngram, VOCABULARY_SIZE), 0)
-    _, state = model.forward(READ[None, :20], model.initial_state(1))
-    (contexts,), (expected,) = begin_sampling(model, state)[-2], state[-2]
-    np.testing.assert_array_equal(contexts[:, :-1], expected[:, :-1])
-    assert contexts[0, -1] == LEFT_OUT
 
 
 @pytest.mark.parametrize("length", [1, 20])

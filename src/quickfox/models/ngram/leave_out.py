@@ -120,17 +120,14 @@ class LeaveOutModel:
         cells, shares = [], []
         tables = zip(self._offsets, self._tokens, self._alphas, contexts.T, strict=True)
         for length, (offsets, tokens, alphas, column) in reversed(list(enumerate(tables, start=1))):
-            if length <= 2:  # cached rows have them already
-                column = np.where(is_cached, ABSENT, column)
-            rows, lengths, starts, index = read_entries(offsets, column)
+            rows, lengths, starts, index = read_entries(offsets, np.where(is_cached & (length <= 2), ABSENT, column))
             if len(rows) == 0:
                 continue
             cells.append(np.repeat(rows * self.vocabulary_size, lengths) + tokens[index])
             index += np.repeat(blocks[rows] * alphas.shape[1], lengths)
             share = alphas.reshape(-1)[index]
-            gammas = np.maximum(1.0 - np.add.reduceat(share, starts), np.float32(MIN_GAMMA))
             shares.append(share * np.repeat(scale[rows], lengths))
-            scale[rows] *= gammas
+            scale[rows] *= np.maximum(1.0 - np.add.reduceat(share, starts), np.float32(MIN_GAMMA))
         probs *= np.maximum(scale, MIN_SCALE)[:, None]
         flat = probs.reshape(-1)
         for cell, share in zip(cells, shares, strict=True):
