@@ -16,10 +16,14 @@ from quickfox.config.model import ModelConfig, TokenizerKind
 from quickfox.config.training import SIZED, Precision, Replans, TrainingConfig, TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.models.parameters import parameter_count
-from quickfox.training.planning.presets import ARCHITECTURE_DEFAULTS, choose_model, operations_per_token
+from quickfox.training.planning.presets import (
+    ARCHITECTURE_DEFAULTS,
+    ArchitectureDefaults,
+    choose_model,
+    operations_per_token,
+)
 
-BATCH_SIZE, SMALL_BATCH_SIZE = 64, 32
-FEW_STEPS = 400  # of BATCH_SIZE; below, twice the number of steps at SMALL_BATCH_SIZE gives a lower loss
+FEW_STEPS = 400  # below, twice the number of steps of half the batch size gives a lower loss
 DEFAULT_VALIDATION_SPLIT = 0.1
 RANDOM_SEED_BITS = 32  # of a seed that is not given; few enough to type it again
 WARMUP_STEPS = 50
@@ -100,9 +104,11 @@ def choose_window(request: TrainingRequest) -> int:
     return request.window or ARCHITECTURE_DEFAULTS[request.architecture or "lstm"].window
 
 
-def choose_batch_size(tokens: float, window: int, replicas: int = 1) -> int:
+def choose_batch_size(tokens: float, defaults: ArchitectureDefaults, window: int, replicas: int = 1) -> int:
     """Sequences per batch for training on `tokens` tokens in all: a multiple of `replicas`."""
-    batch_size = SMALL_BATCH_SIZE if tokens < FEW_STEPS * BATCH_SIZE * window else BATCH_SIZE
+    batch_size = defaults.batch_size
+    if tokens < FEW_STEPS * batch_size * window:
+        batch_size //= 2
     return math.ceil(batch_size / replicas) * replicas
 
 
@@ -154,9 +160,10 @@ def choose_settings(
         UsageError: a value is out of range, or the batch size is not divisible by the number of replicas.
     """
     window = choose_window(request)
-    batch_size = request.batch_size or choose_batch_size(math.inf, window, replicas)
+    defaults = ARCHITECTURE_DEFAULTS[request.architecture or "lstm"]
+    batch_size = request.batch_size or choose_batch_size(math.inf, defaults, window, replicas)
     _check_batch_size(batch_size, replicas)
-    tokens_per_parameter = ARCHITECTURE_DEFAULTS[request.architecture or "lstm"].tokens_per_parameter
+    tokens_per_parameter = defaults.tokens_per_parameter
     steps, replans = _requested_steps(request, training_tokens, batch_size * window, earlier_config)
     choose = partial(choose_model, request, vocabulary_size, window=window, media=media)
     if steps is not None:
@@ -167,7 +174,7 @@ def choose_settings(
         operations = flops * EFFICIENCY * max(1.0, budget - elapsed_seconds - STARTUP_SECONDS)
         model = choose(math.sqrt(operations / (6 * tokens_per_parameter)))  # 6 operations per weight and token
         tokens = operations / operations_per_token(model)
-        batch_size = request.batch_size or choose_batch_size(tokens, window, replicas)
+        batch_size = request.batch_size or choose_batch_size(tokens, defaults, window, replicas)
         steps = max(1, round(tokens / (batch_size * window)))
     epochs = steps * (batch_size * window) / training_tokens
     model = dataclasses.replace(model, ngram_gate=ngram_order if 0 < epochs <= max_gate_epochs else 0)

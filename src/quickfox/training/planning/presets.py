@@ -32,6 +32,9 @@ class ArchitectureDefaults:
         num_layers: number of layers, if the sizes are chosen by the time or the text.
         tokens_per_parameter: number of training tokens per parameter at which the loss is lowest for given compute.
         sizes: number of layers and hidden units of each `Size`.
+        batch_size: sequences per batch of a run that is not very short. A recurrent network computes one token of all
+            sequences at a time and needs many of them; a transformer has the tokens of a window for that, and learns
+            more from more steps.
         context_windows: number of windows that a token attends to.
     """
 
@@ -40,6 +43,7 @@ class ArchitectureDefaults:
     num_layers: int
     tokens_per_parameter: float
     sizes: Sizes
+    batch_size: int = 64
     context_windows: int = 1
 
 
@@ -51,7 +55,7 @@ ARCHITECTURE_DEFAULTS: dict[Architecture, ArchitectureDefaults] = {
     "gru": ArchitectureDefaults(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
     "lstm": ArchitectureDefaults(1e-2, 64, 1, 6.0, _RECURRENT_SIZES),
     "attention-rnn": ArchitectureDefaults(1e-2, 64, 1, 6.0, _ATTENTION_RNN_SIZES, context_windows=2),
-    "transformer": ArchitectureDefaults(3e-3, 128, 4, 6.0, _TRANSFORMER_SIZES),
+    "transformer": ArchitectureDefaults(3e-3, 128, 4, 6.0, _TRANSFORMER_SIZES, batch_size=8),
 }
 
 
