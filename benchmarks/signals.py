@@ -41,8 +41,9 @@ SECONDS, SECONDS_AFTER_A_STEP = 1.0, 3.0
 TIMEOUT = 60.0
 STACK_FILE = "stack.txt"
 PROGRAM = [sys.executable, "-P", "-c", """
-import _signal, faulthandler, sys
-faulthandler.register(_signal.SIGUSR1, open("stack.txt", "wb"), all_threads=False)
+import _signal, faulthandler, posix, sys
+faulthandler.register(_signal.SIGUSR1, open("stack", "wb"), all_threads=False)
+posix.rename("stack", "stack.txt")
 sys.argv[0] = "llm"
 from quickfox.__main__ import main
 main()
@@ -93,7 +94,7 @@ PHASES = {
     "run/recorder": "sampling", "engine/train_step": "steps", "engine/trainer": "steps",
     "engine/ngram_trainer": "counting", "tokenizers/build": "tokenizer", "data/encoding": "encoding",
     "run/resume": "preparation", "training/tensorflow_runtime": "start of TensorFlow", "run/start": "preparation",
-    "cli/commands": "command",
+    "cli/commands/": "command",
 }  # fmt: skip
 """The module of the innermost frame that is listed -> the phase of a command."""
 
@@ -139,6 +140,7 @@ class Experiment:
     @contextmanager
     def _files(self, name: str) -> Iterator[None]:
         """The files that a command needs; afterwards those that it made are removed."""
+        (self.directory / STACK_FILE).unlink(missing_ok=True)
         if "--resume" in name:
             shutil.copytree(self.directory / "resumable", self.directory / "again")
         try:
@@ -235,7 +237,7 @@ def phase_of(stack: str, messages: str) -> str:
     """The phase of a process whose main thread had this stack, innermost frame first."""
     for path, _function in re.findall(r'File ".*/quickfox/(.*)\.py", line \d+ in (\w+)', stack):
         for module, phase in PHASES.items():
-            if path.startswith(module):
+            if module in path:
                 return "first step" if phase == "steps" and "saved at step" not in messages else phase
     return "start"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from quickfox.checkpoints.checkpoint import ModelBundle, save_checkpoint
 from quickfox.config.model import ModelConfig
@@ -14,6 +14,7 @@ from quickfox.tokenizers.character import CharacterTokenizer
 
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+settings.register_profile("thorough", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 CHARACTERS = tuple(sorted("\n abcdefghijklmnopqrstuvwxyzäß"))
 

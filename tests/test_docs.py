@@ -118,6 +118,17 @@ def test_links_and_paths_exist(document: Path) -> None:
     assert missing == []
 
 
+def test_the_tests_that_documents_name_exist() -> None:
+    named = [
+        each
+        for document in DOCUMENTS
+        for each in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 40, "docs/reliability.md names the tests of its promises"
+    sources = {path: (ROOT / path).read_text(encoding="utf-8") for path in {path for path, _ in named}}
+    assert [f"{path}::{name}" for path, name in named if f"def {name}(" not in sources[path]] == []
+
+
 def test_names_in_the_architecture_document_exist() -> None:
     document = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     prose = document[document.index("## Where do I change") :]

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mutations import flip_bit, overwrite
+from file_readers import overwrite
+from mutations import flip_bit
 from quickfox.checkpoints.checkpoint import (
     ModelBundle,
     TrainingState,

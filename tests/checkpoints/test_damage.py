@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mutations import BUNDLE, CONFIG, RECORD, STATE, STEP, build_run, overwrite, write_matching_manifest
+from file_readers import BUNDLE, CONFIG, RECORD, STATE, STEP, build_run, overwrite, write_matching_manifest
 from quickfox.checkpoints.checkpoint import load_model, load_training_state, verify_model
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES, format_manifest, read_manifest
 from quickfox.checkpoints.run_directory import list_checkpoint_directories, prune_checkpoints

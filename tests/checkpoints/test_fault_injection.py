@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults import MAX_CALLS, fail_at, kill_at, temporaries, visible
-from mutations import BUNDLE, STATE
+from file_readers import BUNDLE, STATE
 from quickfox.checkpoints.checkpoint import load_model, load_training_state, save_checkpoint
 from quickfox.checkpoints.run_directory import (
     checkpoint_directory,

@@ -52,11 +52,19 @@ def test_digest_of_a_known_text() -> None:
     assert digest(b"abc").sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@pytest.mark.parametrize("loss", [None, 0.0, 1.1, 2, 1e-300])
-@pytest.mark.parametrize("name", ["validation_loss", "network_loss"])
-@pytest.mark.parametrize("training", [MANIFEST.training, {}])
-def test_round_trip(loss: float | None, name: str, training: Any) -> None:
-    manifest = dataclasses.replace(MANIFEST, **{name: loss, "training": training})
+LOSSES = st.none() | st.integers(0, 9) | st.floats(0, 1e300)
+
+
+@given(
+    step=st.integers(0, 2**40),
+    validation_loss=LOSSES,
+    network_loss=LOSSES,
+    is_chat=st.booleans(),
+    training=st.sampled_from([MANIFEST.training, {}]),
+    model=st.binary().map(lambda content: {name: digest(content) for name in MODEL_FILES}),
+)
+def test_round_trip(**values: Any) -> None:
+    manifest = dataclasses.replace(MANIFEST, **values)
     assert parse_manifest(format_manifest(manifest), "file") == manifest
 
 

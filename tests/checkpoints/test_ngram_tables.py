@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutations import MIXTURE, NGRAM_MODEL, STATE, overwrite, write_matching_manifest
+from file_readers import MIXTURE, NGRAM_MODEL, STATE, overwrite, write_matching_manifest
 from quickfox.checkpoints.checkpoint import ModelBundle, load_model, load_training_state, save_checkpoint
 from quickfox.checkpoints.manifest import MODEL_FILES, TRAINING_FILES
 from quickfox.checkpoints.tensors import format_tensors, parse_tensors
@@ -48,7 +48,7 @@ def test_round_trip(tmp_path: Path, bundle: ModelBundle) -> None:
     order=st.integers(1, 6),
     max_ngrams=st.sampled_from([1, 5, 100]),
 )
-def test_the_tables_of_any_text_are_read_as_they_were_written(ids: list[int], order: int, max_ngrams: int) -> None:
+def test_the_tables_of_any_text_are_read_back(ids: list[int], order: int, max_ngrams: int) -> None:
     estimate = estimate_ngrams(np.array(ids, np.uint16), 300, order, max_ngrams)
     config = dataclasses.replace(MIXTURE.config, vocabulary_size=300, ngrams=estimate.ngrams)
     tables = parse_tensors(format_tensors(estimate.tensors), "file", ngram_specs(config))

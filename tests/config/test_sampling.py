@@ -4,15 +4,18 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
 
+from configurations import configurations
 from quickfox.config.sampling import (
     INACTIVE_SETTINGS,
     SamplingConfig,
     describe_inactive,
     describe_unreachable_stops,
 )
-from quickfox.config.schema import MAX_INTEGER
+from quickfox.config.schema import MAX_INTEGER, from_dict, to_dict
 from quickfox.errors import UsageError
+from quickfox.files.json import format_json, parse_json
 
 
 @pytest.mark.parametrize(
@@ -100,3 +103,8 @@ def test_stops_that_the_model_cannot_write(stop: str, message: str | None) -> No
 def test_a_backslash_before_an_n_is_probably_a_newline() -> None:
     (error,) = describe_unreachable_stops(SamplingConfig(stop=(r"\n",)), r"\n")
     assert "has a backslash and an n; a newline is written" in str(error)
+
+
+@given(configurations(SamplingConfig))
+def test_any_configuration_is_read_back(config: SamplingConfig) -> None:
+    assert from_dict(SamplingConfig, parse_json(format_json(to_dict(config)), "file"), "file") == config

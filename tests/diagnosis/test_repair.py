@@ -1,11 +1,14 @@
 """Cleaned copies: what is removed and what is kept, the list of changes, and that the originals are never touched."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from quickfox.diagnosis.repair import Change, repair
+from quickfox.diagnosis.repair import Change, TextCleaner, repair
 from quickfox.errors import CannotCreateError
 from quickfox.text.corpus import ignore_notice, open_corpus
 
@@ -66,3 +69,26 @@ def test_a_directory_with_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotCreateError):
         repair(open_corpus([str(tmp_path / "a.txt")], ignore_notice), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+TEXTS = st.text(min_size=1)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({"text": TEXTS}) | st.fixed_dictionaries({"prompt": st.text(), "completion": TEXTS}),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_cleaned_documents_are_read_back(values: list[dict[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "a.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
+        repair(open_corpus([str(folder / "a.jsonl")], ignore_notice), folder / "clean")
+        cleaned = {tuple(TextCleaner().clean(value[key]) for key in sorted(value, reverse=True)) for value in values}
+        cleaned = {texts for texts in cleaned if any(texts)}
+        if not cleaned:
+            return
+        written = open_corpus([str(folder / "clean/documents.jsonl")], ignore_notice).iter_documents()
+        assert {tuple(text for text, _ in document.parts) for document in written} == cleaned

@@ -120,6 +120,8 @@ def test_documents(
         ),
         ("x", "<!DOCTYPE html><title>no</title><body>yes</body>", "no\nyes\n"),
         ("x.html", b'<meta charset="windows-1252"><p>caf\xe9', "café\n"),
+        ("x.html", "<p>a<![if b]>c<![]x>d", "acd\n"),
+        ("x.html", b"<meta charset=hex><p>caf\xc3\xa9", "café\n"),
         ("x.epub", zipped(BOOK), "É\n\nIt begins.\n\nThe end.\n\n"),
         ("x.zip", zipped({"only.any": "text"}), "text"),
         ("x.zip", zipped({"b/B.TXT": "b", "a.md": "a", "__MACOSX/a.txt": "no", "c.png": "no"}), "a\nb"),

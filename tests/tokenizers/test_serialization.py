@@ -45,6 +45,15 @@ def test_round_trip_of_any_character_tokenizer(text, min_count):
     assert parse_tokenizer(format_tokenizer(tokenizer), "f") == tokenizer
 
 
+@given(kind=st.sampled_from(get_args(TokenizerKind)), text=UNICODE_TEXT, size=st.integers(258, 300))
+def test_round_trip_of_the_tokenizer_of_any_text(kind: TokenizerKind, text: str, size: int) -> None:
+    tokenizer = build_tokenizer(kind, [text], size if kind in ("word", "bpe") else None)
+    for each in (tokenizer, tokenizer.with_end_of_text()):
+        parsed = parse_tokenizer(format_tokenizer(each), "f")
+        assert (format_tokenizer(parsed), parsed.vocabulary_size) == (format_tokenizer(each), each.vocabulary_size)
+        assert parsed.encode(text).tolist() == each.encode(text).tolist()
+
+
 def test_save_and_load(tmp_path: Path):
     path = tmp_path / "vocab.json"
     tokenizer = characters_of("größe 🦊\r\n\u2028")

@@ -1,6 +1,8 @@
 """Threads, and the features and speed of the processor."""
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,3 +43,12 @@ def test_the_number_of_threads_cannot_change() -> None:
 
 def test_matmul_speed_is_plausible() -> None:
     assert 1e7 < matmul_speed("float32", available_threads()) < 1e16
+
+
+def test_threads_beyond_the_processors_add_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(tensorflow_runtime, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(tensorflow_runtime, "available_threads", lambda: 2)
+    one, two, many = (matmul_speed("float32", threads) for threads in (1, 2, 64))
+    assert two == 2 * one
+    assert many == two

@@ -90,10 +90,16 @@ class CorpusOptions:
         return "lines" if self.lines else self.format
 
 
-def _check_encoding(name: str) -> None:
-    """Raises UsageError unless it is the name of a character encoding that Python can decode piece by piece."""
+def is_text_encoding(name: str) -> bool:
+    """Whether it is the name of a character encoding that Python can decode piece by piece."""
     try:
         b"a".decode(name, "replace")  # fails for codecs that are not of characters, such as base64
         codecs.getincrementaldecoder(name)
     except (LookupError, ValueError):
-        raise UsageError(f"encoding {name[:40]!r} is unknown: name one such as cp1252 or utf-16", "encoding") from None
+        return False
+    return True
+
+
+def _check_encoding(name: str) -> None:
+    if not is_text_encoding(name):
+        raise UsageError(f"encoding {name[:40]!r} is unknown: name one such as cp1252 or utf-16", "encoding")

@@ -49,8 +49,8 @@ class Change:
 def repair(corpus: Corpus, directory: Path) -> list[Change]:
     """Writes cleaned copies of the files of a corpus; documents become one file of JSON lines.
 
-    Files and documents that repeat earlier ones are left out. Characters that cannot be repaired, such as U+FFFD and
-    those of the private use areas, are kept.
+    Files and documents that repeat earlier ones are left out, and documents of which nothing is left. Characters that
+    cannot be repaired, such as U+FFFD and those of the private use areas, are kept.
 
     Args:
         corpus: plain text or documents.
@@ -104,6 +104,8 @@ def _repair_documents(corpus: Corpus, path: Path) -> Iterator[Change]:
             if corpus.is_chat or members is None:
                 raise DataError(f"document {number} is a conversation, which is not repaired: only checked")
             texts = [cleaner.clean(text) for text, _ in document.parts]
+            if not any(texts):  # control characters alone: a corpus has no empty documents
+                continue
             digest = hashlib.blake2b("\0".join(texts).encode()).digest()
             if digest in seen:
                 cleaner.changes["duplicate"] += 1

@@ -43,7 +43,7 @@ def parse_picture(data: bytes) -> Pixels:
         raise DataError("not a picture: give PNG, JPEG or WebP") from None
     except Image.DecompressionBombError:
         raise DataError(f"the picture has more than {MAX_PIXELS:,} pixels: make it smaller") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # of Pillow's decoders, for damaged data
+    except (OSError, SyntaxError, ValueError, EOFError, LookupError) as error:  # of Pillow's decoders, for damaged data
         raise DataError(f"damaged picture: {error}") from None
 
 

@@ -48,7 +48,8 @@ def parse_sound(data: bytes) -> tuple[Samples, int]:
     else:
         raise DataError("not a sound file: give WAV, FLAC or Ogg")
     check_sound(rate, samples.shape)
-    mono = samples.mean(axis=1, dtype=np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mono = samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise DataError("the sound has samples that are not numbers")
     return np.clip(mono, -1, 1), rate

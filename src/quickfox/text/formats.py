@@ -26,6 +26,7 @@ from quickfox.text.sources import (
     display_name,
     ignore_progress,
     open_named,
+    translate_damage,
     uncompressed_name,
 )
 from quickfox.text.tables import read_parquet, read_table
@@ -164,15 +165,15 @@ def default_include(options: CorpusOptions) -> Sequence[str]:
 
 def is_epub(source: Source) -> bool:
     """Whether a zip archive is an EPUB; raises DataError if it is an office document."""
-    with source.open_checked() as file:
+    name = display_name(source.name)
+    with source.open_checked() as file, translate_damage(name), zipfile.ZipFile(file) as archive:
+        names = set(archive.namelist())
         try:
-            with zipfile.ZipFile(file) as archive:
-                names = set(archive.namelist())
-                media_type = archive.read("mimetype")[:100] if "mimetype" in names else b""
-        except (RuntimeError, NotImplementedError):  # encrypted or of an unknown compression
+            media_type = archive.read("mimetype")[:100] if "mimetype" in names else b""
+        except RuntimeError:  # encrypted or of an unknown compression
             media_type = b""
     if "[Content_Types].xml" in names or media_type.startswith(b"application/vnd.oasis"):
-        raise DataError(f"{display_name(source.name)}: an office document, not UTF-8 text; save it as text first")
+        raise DataError(f"{name}: an office document, not UTF-8 text; save it as text first")
     return media_type.startswith(b"application/epub") or "META-INF/container.xml" in names
 
 

@@ -14,8 +14,10 @@ from typing import IO
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+from quickfox.config.corpus import is_text_encoding
 from quickfox.errors import DataError
 from quickfox.files.json import MAX_JSON_BYTES
+from quickfox.text.sources import translate_damage
 
 _HIDDEN = frozenset(("head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object"))
 
@@ -39,14 +41,12 @@ _PACKAGE = "{http://www.idpf.org/2007/opf}"
 
 
 def declared_encoding(head: bytes) -> str | None:
-    """The encoding that the first bytes of an HTML file declare; None: none, or an unknown one."""
+    """The encoding that the first bytes of an HTML file declare; None: none, or none of text, as `hex`."""
     match = _CHARSET.search(head)
     if match is None or head.startswith(codecs.BOM_UTF8):
         return None
-    try:
-        return codecs.lookup(match[1].decode()).name
-    except LookupError:
-        return None
+    name = match[1].decode()
+    return codecs.lookup(name).name if is_text_encoding(name) else None
 
 
 def read_html(chunks: Iterable[str]) -> Iterator[str]:
@@ -85,6 +85,13 @@ class _TextParser(HTMLParser):
         text = "".join(self._parts)
         self._parts.clear()
         return text
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """The end of `<![CDATA[...]]>`, or of `<![...>`, which is a comment in HTML and an error in Python's parser."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i)
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if self._hidden is None and tag in _HIDDEN:
@@ -142,19 +149,16 @@ def read_epub(file: IO[bytes], name: str) -> Iterator[str]:
     Raises:
         DataError: the book is damaged or encrypted; the message begins with `name`.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            chapters = _list_chapters(archive, name)
-            encrypted = _encrypted_members(archive)
-            for chapter in chapters:
-                if chapter in encrypted:
-                    raise DataError(f"{name}: {chapter} is encrypted, so the book cannot be read")
-                data = _read_member(archive, chapter, name)
-                text = data.decode(declared_encoding(data[:1024]) or "utf-8", errors="strict")
-                yield from read_html([text.removeprefix("\ufeff")])
-                yield "\n"
-    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{name}: damaged EPUB: {error}") from None
+    with translate_damage(name, "EPUB"), zipfile.ZipFile(file) as archive:
+        chapters = _list_chapters(archive, name)
+        encrypted = _encrypted_members(archive, name)
+        for chapter in chapters:
+            if chapter in encrypted:
+                raise DataError(f"{name}: {chapter:.100} is encrypted, so the book cannot be read")
+            data = _read_member(archive, chapter, name)
+            text = data.decode(declared_encoding(data[:1024]) or "utf-8", errors="strict")
+            yield from read_html([text.removeprefix("\ufeff")])
+            yield "\n"
 
 
 def _list_chapters(archive: zipfile.ZipFile, name: str) -> list[str]:
@@ -174,11 +178,11 @@ def _list_chapters(archive: zipfile.ZipFile, name: str) -> list[str]:
     ]
 
 
-def _encrypted_members(archive: zipfile.ZipFile) -> set[str]:
+def _encrypted_members(archive: zipfile.ZipFile, name: str) -> set[str]:
     """The members that META-INF/encryption.xml lists, which include fonts."""
     if "META-INF/encryption.xml" not in archive.namelist():
         return set()
-    data = archive.read("META-INF/encryption.xml").decode(errors="replace")
+    data = _read_member(archive, "META-INF/encryption.xml", name).decode(errors="replace")
     return {unquote(uri) for uri in re.findall(r'CipherReference[^>]*\bURI="([^"]*)"', data)}
 
 
@@ -186,14 +190,14 @@ def _parse_xml(archive: zipfile.ZipFile, member: str, name: str) -> ElementTree.
     try:
         return ElementTree.fromstring(_read_member(archive, member, name))
     except ElementTree.ParseError as error:
-        raise DataError(f"{name}: damaged EPUB: {member}: {error}") from None
+        raise DataError(f"{name}: damaged EPUB: {member:.100}: {error}") from None
 
 
 def _read_member(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
     try:
         info = archive.getinfo(member)
     except KeyError:
-        raise DataError(f"{name}: damaged EPUB: it has no {member or 'package'}") from None
+        raise DataError(f"{name}: damaged EPUB: it has no {member or 'package':.100}") from None
     if info.file_size > MAX_JSON_BYTES:
-        raise DataError(f"{name}: {member} is larger than the limit of {MAX_JSON_BYTES} bytes")
+        raise DataError(f"{name}: {member:.100} is larger than the limit of {MAX_JSON_BYTES} bytes")
     return archive.read(info)

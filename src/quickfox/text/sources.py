@@ -44,6 +44,11 @@ COMPRESSIONS = (
     _Compression("xz", ".xz", b"\xfd7zXZ\0", lzma.LZMAFile),
 )
 
+ARCHIVE = "zip archive or office document"
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeError, RuntimeError)
+"""Of these, RuntimeError is that of encrypted members, and of unknown versions and compressions."""
+
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
 _MAX_EXPANSION = 1000
@@ -90,7 +95,7 @@ class Source(ABC):
                 with self.open() as file:
                     yield file
             except zipfile.BadZipFile as error:
-                raise DataError(f"{shown}: damaged zip archive or office document: {error}") from None
+                raise DataError(f"{shown}: damaged {ARCHIVE}: {error!s:.200}") from None
 
     def iter_bytes(self, chunk_bytes: int, on_read: OnRead = ignore_progress) -> Iterator[bytes]:
         """The decompressed bytes in chunks of at most `chunk_bytes`.
@@ -233,15 +238,24 @@ def list_members(archive: Source) -> list[MemberSource]:
         DataError: it is damaged, encrypted, or unpacks to an enormous size.
     """
     shown = display_name(archive.name)
-    with translate_read_errors(shown):
-        try:
-            members = [member for member in _open_archive(archive).infolist() if not member.is_dir()]
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{shown}: damaged zip archive or office document: {error}") from None
+    _open_archive.cache_clear()  # the file may have been replaced
+    with translate_read_errors(shown), translate_damage(shown):
+        members = [member for member in _open_archive(archive).infolist() if not member.is_dir()]
     _check_expansion(sum(member.file_size for member in members), archive.size, archive.name)
     if encrypted := [member.filename for member in members if member.flag_bits & 1]:
         raise DataError(f"{shown}: {encrypted[0]} is encrypted; unpack the archive first")
     return [MemberSource(archive, member.filename, member.file_size) for member in members]
+
+
+@contextmanager
+def translate_damage(name: str, kind: str = ARCHIVE) -> Iterator[None]:
+    """Translates what Python's archives and decompressors raise for damaged or encrypted data to DataError."""
+    try:
+        yield
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decompressor
+            raise
+        raise DataError(f"{name}: damaged {kind}: {error!s:.200}") from None
 
 
 @lru_cache(maxsize=1)  # the members of an archive follow each other; more archives would be more open files

@@ -108,8 +108,8 @@ def read_parquet(file: IO[bytes], name: str, columns: Columns | None) -> Iterato
             for texts in zip(*(batch.column(column).to_pylist() for column in names), strict=True):
                 number += 1
                 yield make_document(_check_texts(texts, names, f"{name}, row {number}"), f"{name}, row {number}")
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{name}: damaged Parquet data: {error}") from None
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        raise DataError(f"{name}: damaged Parquet data: {' '.join(str(error).split()):.200}") from None
 
 
 def _check_texts(texts: Sequence[Any], columns: Sequence[str], where: str) -> list[str]:

@@ -1,11 +1,15 @@
 """history.jsonl: written events are read back, an incomplete line is dropped, a wrong one is refused."""
 
+import dataclasses
 import json
+import tempfile
 import zlib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quickfox.errors import DataError
 from quickfox.training.engine.events import CompletedStep, Replanned, Sample, Validated
@@ -43,6 +47,37 @@ def test_history_has_a_line_per_event_without_speed(tmp_path: Path) -> None:
     assert replan == {"event": "replan", "step": 10, "total_steps": 40}
     assert (validation["event"], validation["step"], validation["validation_loss"]) == ("validation", 20, None)
     assert "tokens_per_second" not in validation
+
+
+LOSSES = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = st.floats(0, 1e300)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Validated,
+            step=st.integers(0, 2**40),
+            epoch=NUMBERS,
+            tokens=st.integers(0, 2**60),
+            train_loss=LOSSES,
+            validation_loss=LOSSES,
+            network_loss=LOSSES,
+            best_validation_loss=LOSSES,
+            learning_rate=NUMBERS,
+            seconds=NUMBERS,
+            tokens_per_second=NUMBERS,
+            samples=st.lists(st.builds(Sample, st.text(), st.text()), max_size=2).map(tuple),
+        ),
+        max_size=3,
+    )
+)
+def test_any_validations_are_read_back(validations: list[Validated]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for validation in validations:
+            record_event(Path(folder), validation)
+        for written, read in zip(validations, read_history(Path(folder)).validations, strict=True):
+            assert {field.name: getattr(written, field.name) for field in dataclasses.fields(read)} == vars(read)
 
 
 def test_truncating_keeps_the_events_up_to_a_step(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_driver import write_run_json
 
+from configurations import configurations
 from quickfox.config.model import ModelConfig
+from quickfox.config.training import TrainingConfig
 from quickfox.data.encoding import Split
 from quickfox.errors import DataError, NoInputError, UsageError
 from quickfox.files.json import format_json
@@ -51,9 +53,14 @@ def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
 FILE_NAMES = st.binary(min_size=1, max_size=20).map(os.fsdecode)
 
 
-@given(files=st.lists(FILE_NAMES, max_size=3).map(tuple), versions=st.dictionaries(st.text(), st.text(), max_size=2))
-def test_any_file_name_and_text_is_read_back(files: tuple[str, ...], versions: dict[str, str]) -> None:
-    record = dataclasses.replace(RECORD, corpus=dataclasses.replace(RECORD.corpus, files=files), versions=versions)
+@given(
+    files=st.lists(FILE_NAMES, max_size=3).map(tuple),
+    versions=st.dictionaries(st.text(), st.text(), max_size=2),
+    training=configurations(TrainingConfig),
+    budget_seconds=st.none() | st.floats(0, 1e300),
+)
+def test_any_file_name_text_and_setting_is_read_back(files: tuple[str, ...], **values: Any) -> None:
+    record = dataclasses.replace(RECORD, corpus=dataclasses.replace(RECORD.corpus, files=files), **values)
     with tempfile.TemporaryDirectory() as folder:
         write_record(Path(folder), record)
         assert read_record(Path(folder)) == record

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_driver import SMALL, TEXT, at_step, outcome, resume, standard_input, start
+from run_driver import SMALL, STEPS, TEXT, at_step, outcome, resume, standard_input, start
 
 from quickfox.errors import CannotCreateError, DataError, NoInputError, StorageError, UsageError
+from quickfox.text.corpus import open_corpus
 from quickfox.text.vocabulary import build_vocabulary, count_characters
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import save_tokenizer
 from quickfox.training.planning import cost
+from quickfox.training.run import start as start_module
 
 pytestmark = pytest.mark.usefixtures("fake_training")
 
@@ -42,6 +44,27 @@ def test_texts_that_are_too_short_are_refused_and_leave_no_files(
     with pytest.raises(error, match=message):
         start(tmp_path, text=text)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [{"validation_split": 0.0}, {"validation_split": 0.0, "budget": 5.0}])
+def test_patience_without_a_validation_text_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="patience needs a validation loss"):
+        start(tmp_path, options={"patience": 2, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_patience_ends_a_run_whose_loss_does_not_improve(tmp_path: Path) -> None:
+    validations = open_corpus([str(Path(__file__))], pytest.fail)
+    for folder, validation in (("split", None), ("text", validations)):
+        last = start(tmp_path / folder, options={"patience": 1}, validation=validation)[-1]
+        assert (last.stopped_early, last.steps < STEPS) == (True, True)
+
+
+def test_threads_beyond_the_processors_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_module, "total_threads", lambda _: 1)
+    notices: list[str] = []
+    start(tmp_path, options={"threads": 2, "steps": 2}, notices=notices)
+    assert "warning: 2 threads, but only 1 available: the plan expects the speed of 1" in notices
 
 
 def test_the_shortest_accepted_text_trains(tmp_path: Path) -> None:

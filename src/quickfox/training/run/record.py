@@ -59,7 +59,7 @@ class CheckpointInterval:
         try:
             amount = float(text) if is_steps else parse_duration(text)
         except UsageError:
-            message = f"checkpoint_every must be a number of steps (500) or a duration (5m), not {text!r}"
+            message = f"checkpoint_every must be a number of steps (500) or a duration (5m), not {reprlib.repr(text)}"
             raise UsageError(message, "checkpoint_every") from None
         low, high = (1, MAX_STEPS) if is_steps else (_MIN_CHECKPOINT_SECONDS, MAX_SECONDS)
         if not low <= amount <= high:

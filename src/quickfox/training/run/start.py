@@ -135,7 +135,7 @@ def _choose_threads(resolved: ResolvedRequest, run_context: RunContext) -> int:
     threads = resolved.training.threads or useful
     if threads > useful:
         run_context.notify(
-            f"warning: {threads} threads for {useful} processors: the plan expects the speed of {useful}"
+            f"warning: {threads} threads, but only {useful} available: the plan expects the speed of {useful}"
         )
     return threads
 
