@@ -12,7 +12,7 @@ from quickfox.models.parameters import parameter_shapes
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 
-settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.register_profile("reproducible", max_examples=50, derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 settings.register_profile("thorough", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -9,7 +9,7 @@ from file_readers import file_readers
 from mutations import Reader, mutate, try_inputs
 from text_readers import text_readers
 
-INPUTS, TRACED_INPUTS = 100, 30  # per reader; benchmarks/fuzz_readers.py has thousands
+INPUTS, TRACED_INPUTS = 100, 20  # per reader; benchmarks/fuzz_readers.py has thousands
 OFTEN_LOADED = (".txt", ".tsv", ".html", ".xhtml", "mimetype")
 """Names of formats that few mutations damage."""
 
