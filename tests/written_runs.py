@@ -29,15 +29,19 @@ def write_run(
     losses: tuple[float | None, ...] = (2.5, 2.0, 1.9),
     split: float = 0.2,
     hidden_dim: int = 6,
+    left_out: str = "",
     samples: tuple[Sample, ...] = (Sample("<b>prompt</b>", "<i>text</i>"),),
 ) -> Path:
-    """Writes a run with these validation losses, one for each ten steps, and a checkpoint at its last step."""
+    """Writes a run with these validation losses, one for each ten steps, and a checkpoint at its last step.
+
+    The model does not know the characters of `left_out`.
+    """
     run = folder / name
     steps = 10 * max(1, len(losses))
     run.mkdir()
     source = folder / "corpus <em>.txt"
     source.write_text(text, encoding="utf-8")
-    tokenizer = CharacterTokenizer(Vocabulary(tuple(sorted(set(text)))))
+    tokenizer = CharacterTokenizer(Vocabulary(tuple(sorted({*text} - {*left_out}))), unknown_probability=0.1)
     model = ModelConfig(vocabulary_size=tokenizer.vocabulary_size, embedding_dim=4, hidden_dim=hidden_dim)
     corpus = open_corpus([str(source)], [].append)
     training = training_config(steps=steps, validation_interval=10)

@@ -19,7 +19,7 @@ from quickfox.config.media import MediaConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import exclusive_error, from_dict, to_dict
 from quickfox.errors import DataError
-from quickfox.generation.completion import TextFilter, complete
+from quickfox.generation.completion import TextFilter, bias_by_token_id, complete
 from quickfox.generation.prompt import Prompt, Unknown, encode_prompt, read_input
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.inputs import Frames
@@ -194,10 +194,13 @@ class Model:
         chosen at random.
 
         Raises:
-            UsageError: an option is outside its range.
+            UsageError: an option is outside its range, or a text of `logit_bias` is not one token.
         """
         given = {name: value for name, value in options.items() if value is not None}
-        return SamplingConfig(**{"random_seed": secrets.randbits(RANDOM_SEED_BITS), **self.bundle.sampling, **given})
+        defaults = {"random_seed": secrets.randbits(RANDOM_SEED_BITS), **self.bundle.sampling}
+        config = SamplingConfig(**{**defaults, **given})
+        bias_by_token_id(config, self.bundle.tokenizer)
+        return config
 
     def override_config(self, config: SamplingConfig, options: Mapping[str, Any], where: str) -> SamplingConfig:
         """`config` with the values of `options`, which were read from JSON at `where`.

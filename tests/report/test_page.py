@@ -1,6 +1,7 @@
 """The report as a page: what it contains, that nothing in it is markup of others, and how a browser shows it."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from browser import Browser, chromium
 from quickfox.report.page import render_report
 from quickfox.training.engine.events import Sample
-from written_runs import write_run
+from written_runs import TEXT, write_run
 
 TAGS = set(
     "html head meta title style body header h1 h2 h3 p main section div span b i small mark table caption thead "  # noqa: SIM905
@@ -123,6 +124,14 @@ def test_a_run_without_validations_or_samples_says_so(make_run: MakeRun) -> None
 
 def test_one_validation_is_a_point(make_run: MakeRun) -> None:
     assert "Validations: 1 of 1" in Page(render_report([make_run(losses=(2.0,))])).words
+
+
+def test_unknown_characters_of_the_held_out_text_have_a_surprisal(make_run: MakeRun) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        page = Page(render_report([make_run(text=TEXT + "Größe\n" * 20, left_out="öß")]))
+    assert "Calibration" in page.headings
+    assert not re.search(r"\b(inf|nan)\b", page.words)
 
 
 def test_without_held_out_text_the_report_says_so(make_run: MakeRun) -> None:

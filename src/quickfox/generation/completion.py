@@ -70,8 +70,8 @@ def complete(
         yield completion
 
 
-def _bias_by_token_id(config: SamplingConfig, tokenizer: Tokenizer) -> np.ndarray | None:
-    """`config.logit_bias` by token id, (V,) float64; None: no bias."""
+def bias_by_token_id(config: SamplingConfig, tokenizer: Tokenizer) -> np.ndarray | None:
+    """`config.logit_bias` by token id, (V,) float64; None: no bias. Raises UsageError if a text is not one token."""
     if not config.logit_bias:
         return None
     bias = np.zeros(tokenizer.vocabulary_size)
@@ -104,7 +104,7 @@ class GenerationRequest:
         self._config = config
         self._is_banned = is_banned
         self._deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
-        self._logit_bias = _bias_by_token_id(config, tokenizer)
+        self._logit_bias = bias_by_token_id(config, tokenizer)
         self._has_logprobs = config.logprobs is not None or config.best_of is not None  # best_of compares them
 
     def sample(self, samples: Sequence[int]) -> Iterator[Token | Completion]:

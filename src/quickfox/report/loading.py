@@ -105,7 +105,7 @@ def load_text(run: ReportedRun) -> RunText | None:
             first = max(0, len(training) - MAX_TRAINING_TOKENS)
             mask = held_out.loss_mask
             length = min(len(held_out), MAX_HELD_OUT_TOKENS)
-            copied = Tokens(held_out.ids[:length], None if mask is None else mask[:length])
+            copied = Tokens(held_out.ids[:length], None if mask is None else mask[:length], held_out.unknown_token)
             return RunText(training.ids[first : len(training)], copied, is_cut=first > 0)
     except (NoInputError, DataError) as error:
         run.problems.append(f"The text of the run cannot be read: {error}.")

@@ -16,6 +16,7 @@ from typing import Any
 from quickfox.checkpoints.checkpoint import ModelBundle
 from quickfox.checkpoints.run_directory import CHECKPOINTS_DIRECTORY, RUN_FILE, find_best_model, find_model
 from quickfox.errors import QuickfoxError
+from quickfox.files.errors import translate_read_errors
 from quickfox.model import Model, load_directory
 from quickfox.serving.engine import Deliver, Engine, TokenCounts
 from quickfox.serving.http import RequestError
@@ -58,7 +59,8 @@ class ServedModel:
 
     def __init__(self, name: str, path: Path, *, threads: int, max_requests: int, deliver: Deliver, log: Log) -> None:
         self.name = name
-        self.is_run = (path / RUN_FILE).is_file() or (path / CHECKPOINTS_DIRECTORY).is_dir()
+        with translate_read_errors(path):
+            self.is_run = (path / RUN_FILE).is_file() or (path / CHECKPOINTS_DIRECTORY).is_dir()
         self.num_requests = 0
         """Number of requests in hand."""
         self.token_counts = TokenCounts()

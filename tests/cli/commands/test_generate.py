@@ -233,7 +233,7 @@ def test_a_bias_of_minus_infinity_bans_a_token(generate: Llm) -> None:
     assert "e" in generate(*arguments).stdout
     assert "e" not in generate(*arguments, "--logit-bias", "e=-inf").stdout
     refused = generate(*arguments, "--logit-bias", "th=1")
-    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
     assert "'th' is not one token of this model" in refused.stderr
 
 

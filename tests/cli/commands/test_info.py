@@ -51,6 +51,15 @@ def test_without_runs_the_message_names_the_command_to_train(llm: Llm) -> None:
     assert "llm train" in result.stderr
 
 
+def test_a_changed_record_is_shown_with_a_warning(llm: Llm, tmp_path: Path) -> None:
+    record = write_run(tmp_path, "run") / "run.json"
+    record.write_text(record.read_text().replace('"steps": 30', '"steps": 31'))
+    result = llm("info", "run")
+    assert (result.returncode, result.stderr.count("\n")) == (0, 1)
+    assert "run.json: damaged: its sha256 does not match its content" in result.stderr
+    assert "31" in result.stdout
+
+
 def test_a_run_has_a_curve_and_a_table_of_validations(llm: Llm, tmp_path: Path) -> None:
     write_run(tmp_path, "run")
     result = llm("info", "run")

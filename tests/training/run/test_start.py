@@ -48,7 +48,7 @@ def test_texts_that_are_too_short_are_refused_and_leave_no_files(
 
 @pytest.mark.parametrize("options", [{"validation_split": 0.0}, {"validation_split": 0.0, "budget": 5.0}])
 def test_patience_without_a_validation_text_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="patience needs a validation loss"):
+    with pytest.raises(UsageError, match="patience needs a loss on held-out text"):
         start(tmp_path, options={"patience": 2, **options})
     assert not (tmp_path / "run").exists()
 

@@ -111,12 +111,17 @@ def _describe_run(run_directory: Path, last: "Checkpoint", best: "Checkpoint") -
 def _tabulate_run(run_directory: Path) -> Rows:
     from quickfox.checkpoints.run_directory import RUN_FILE, list_checkpoints, sort_by_loss
     from quickfox.files.json import read_json
+    from quickfox.training.run.record import read_record
 
     yield "run", str(run_directory)
     try:
         rows = list(_flatten(read_json(run_directory / RUN_FILE, allow_surrogates=True)))
     except RecursionError:  # Python 3.13 parses deeper nesting than it can traverse
         raise DataError(f"{run_directory / RUN_FILE}: nested too deeply") from None
+    try:
+        read_record(run_directory)
+    except DataError as error:  # what it says is shown all the same
+        notify(f"warning: {error}")
     has_network = ("model.architecture", "ngram") not in rows
     for path, value in rows:
         section, _, name = path.partition(".")

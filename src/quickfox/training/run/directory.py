@@ -36,7 +36,8 @@ def new_run(output: Path | None, name: str) -> Iterator[Path]:
         CannotCreateError, StorageError: the directory or its lock cannot be created.
     """
     goal = Path(RUNS_DIRECTORY) if output is None else output
-    created = [folder for folder in (goal, *goal.parents) if not folder.exists()]  # innermost first
+    with translate_write_errors(goal):  # of a name that is too long
+        created = [folder for folder in (goal, *goal.parents) if not folder.exists()]  # innermost first
     if output is None:
         directory = new_run_directory(name)
         created.insert(0, directory)

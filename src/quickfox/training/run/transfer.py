@@ -105,9 +105,10 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
         split = 0.0
     elif split == 0.0 and request.training.patience is not None:
         raise UsageError(
-            "patience needs a validation loss: leave it out, or give validation_split or validation",
+            "patience needs a loss on held-out text: leave it out, or give validation_split or validation",
             "patience",
             "validation_split",
+            "validation",
         )
     random_seed = secrets.randbits(RANDOM_SEED_BITS) if training.random_seed is None else training.random_seed
     return ResolvedRequest(
