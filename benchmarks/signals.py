@@ -1,6 +1,6 @@
 """Ends every command, and training in all its phases, by random signals at random moments.
 
-usage: python benchmarks/signals.py CORPUS [--signals 200] [--seed N] [--directory DIR] [--only NAME]
+usage: python benchmarks/signals.py CORPUS [--signals 200] [--seed N] [--directory DIR] [--only NAME] [--seconds S]
 Small models are trained on CORPUS and each command is run once (in DIR, if given, only the first time). Then each
 process receives SIGINT, SIGTERM or SIGHUP at a uniformly random time between zero and the duration of the whole
 command, start-up included; every second process trains. The process writes the stack of its main thread just before
@@ -249,6 +249,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="random seed of the commands, signals and times")
     parser.add_argument("--directory", type=Path, help="keep the models and the durations here for later calls")
     parser.add_argument("--only", default="", help="only the commands whose names begin so")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after this time, with fewer signals")
     options = parser.parse_args()
     generator = random.Random(options.seed)
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -258,7 +259,8 @@ def main() -> None:
             [each for each in COMMANDS if each.startswith("train") == training and each.startswith(options.only)]
             for training in (True, False)
         )
-        while (done := sum(map(len, seconds.values()))) < options.signals:
+        deadline = time.monotonic() + options.seconds
+        while (done := sum(map(len, seconds.values()))) < options.signals and time.monotonic() < deadline:
             name = generator.choice((trainings if done % 2 else others) or trainings or others)
             delay = generator.uniform(0, experiment.whole[name][0])
             if ended := experiment.stop(name, generator.choice(SIGNALS), delay):
