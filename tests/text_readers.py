@@ -7,7 +7,7 @@ import io
 import json
 import lzma
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ import numpy as np
 from corpora import make_file
 from mutations import Reader
 from quickfox.config.corpus import CorpusOptions
+from quickfox.errors import QuickfoxError
 from quickfox.media.pictures import parse_picture
 from quickfox.media.sound import parse_sound
 from quickfox.text.corpus import ignore_notice, open_corpus
+from quickfox.text.documents import Document
 from signal_files import picture, tone, wav
 
 TEXT = "The quick brown fox – jumps over\r\nthe lazy «dog».\n"
@@ -89,13 +91,26 @@ def text_readers(folder: Path) -> Iterator[Reader]:
         yield Reader(f"picture.{kind.lower()}", picture(pixels, kind, mode), parse_picture)
 
 
-def read_corpus(path: Path) -> int:
-    """Reads a corpus to its end; returns its number of documents or of characters."""
+def read_corpus(path: Path) -> list[str]:
+    """Reads a corpus to its end; returns its documents, which are the same in batches, or its chunks."""
     encoding = path.stem if path.stem == "utf-16" else None
     corpus = open_corpus([str(path)], ignore_notice, options=CorpusOptions(encoding=encoding))
-    if corpus.has_documents:
-        return sum(len(document.text) >= 0 for document in corpus.iter_documents())
-    return sum(map(len, corpus.iter_text()))
+    if not corpus.has_documents:
+        return list(corpus.iter_text())
+    by_batch = documents_or_error(document for batch in corpus.iter_batches() for document in batch.documents())
+    one_by_one = documents_or_error(corpus.iter_documents())
+    assert type(by_batch) is type(one_by_one), f"{by_batch} in batches, {one_by_one} one by one"
+    if isinstance(one_by_one, QuickfoxError):
+        raise one_by_one
+    assert by_batch == one_by_one
+    return one_by_one
+
+
+def documents_or_error(documents: Iterable[Document]) -> list[str] | QuickfoxError:
+    try:
+        return [document.text for document in documents]
+    except QuickfoxError as error:
+        return error
 
 
 def parquet() -> bytes:
