@@ -8,9 +8,12 @@ the signal: it tells the phase. Prints one JSON line for each command and phase,
 training that no signal met. The exit status is 1 if a process
 
 - ran longer than 1 s after the signal (3 s if training had made a step, which is finished and saved),
-- had another status than 128 + the signal's number (before our first line: was not ended by the signal),
-- showed a traceback, before our first line too, where Python itself handles SIGINT,
+- had another status than 128 + the signal's number, or was not ended by the signal itself,
+- showed a traceback,
 - left a temporary file, a child process, an output unlike that of the whole command, or a run that cannot be read.
+
+Tracebacks and other statuses of SIGINT before the first line of the program, where Python itself handles it, are
+counted apart (interrupted_starts_of_python).
 """
 
 import argparse
@@ -109,6 +112,7 @@ class Experiment:
     def __init__(self, directory: Path, corpus: Path) -> None:
         self.directory = directory
         self.failures: list[str] = []
+        self.interrupted_starts_of_python = 0
         self.environment = {**os.environ, "TMPDIR": str(directory / "tmp"), "PYTHONUNBUFFERED": "1"}
         recorded = directory / "commands.json"
         if not recorded.exists():
@@ -185,6 +189,9 @@ class Experiment:
             messages = errors.read().decode(errors="replace")
             phase = phase_of(stack.read_text(), messages) if has_started else "start"
             where = f"{name}, {signal.Signals(number).name} after {delay:.3f} s ({phase})"
+            if not has_started and number == signal.SIGINT and (status == 1 or "Traceback" in messages):
+                self.interrupted_starts_of_python += 1
+                return phase, seconds
             for fault in self._faults(name, process, (status, number), seconds, messages):
                 self.failures.append(f"{where}: {fault}")
                 print(self.failures[-1], file=sys.stderr, flush=True)
@@ -272,6 +279,7 @@ def main() -> None:
     met = {phase for name, phase in seconds if name.startswith("train")}
     report(benchmark="signals", seed=options.seed, signals=sum(map(len, seconds.values())),
            max_seconds=round(max(map(max, seconds.values())), 2), failures=len(experiment.failures),
+           interrupted_starts_of_python=experiment.interrupted_starts_of_python,
            phases_of_training_not_met=sorted(TRAINING_PHASES - met))  # fmt: skip
     sys.exit(1 if experiment.failures else 0)
 
