@@ -65,7 +65,17 @@ COMMANDS: dict[str, list[str]] = {
     "train ngram": [*TRAIN, "--architecture", "ngram"],
     "train a budget": [*TRAIN, "--budget", "8s"],
     "train --resume": ["train", "--resume", "again", "--steps", "60", "--checkpoint-every", "5"],
-    "train --dry-run": [*TRAIN, *SMALL, "--steps", "60", "--dry-run"],
+    "train --dry-run": [
+        *TRAIN,
+        *SMALL,
+        "--steps",
+        "60",
+        "--tokenizer",
+        "bpe",
+        "--vocabulary-size",
+        "9000",
+        "--dry-run",
+    ],
     "build-vocab word": ["build-vocab", "corpus.txt", "--tokenizer", "word", "--output", "new"],
     "build-vocab bpe": ["build-vocab", "corpus.txt", "--tokenizer", "bpe", "--output", "new"],
     "generate": [*GENERATE, "--length", "20000"],
@@ -187,7 +197,7 @@ class Experiment:
                 return None
             errors.seek(0)
             messages = errors.read().decode(errors="replace")
-            phase = phase_of(stack.read_text(), messages) if has_started else "start"
+            phase = phase_of(name, stack.read_text(), messages) if has_started else "start"
             where = f"{name}, {signal.Signals(number).name} after {delay:.3f} s ({phase})"
             if not has_started and number == signal.SIGINT and (status == 1 or "Traceback" in messages):
                 self.interrupted_starts_of_python += 1
@@ -240,11 +250,11 @@ def wait(process: "subprocess.Popen[bytes]") -> int:
         return process.wait()
 
 
-def phase_of(stack: str, messages: str) -> str:
-    """The phase of a process whose main thread had this stack, innermost frame first."""
-    for path, _function in re.findall(r'File ".*/quickfox/(.*)\.py", line \d+ in (\w+)', stack):
+def phase_of(name: str, stack: str, messages: str) -> str:
+    """The phase of a command whose main thread had this stack, innermost frame first."""
+    for path in re.findall(r'File ".*/quickfox/(.*)\.py", line', stack):
         for module, phase in PHASES.items():
-            if module in path:
+            if module in path and (name.startswith("train") or phase == "command"):
                 return "first step" if phase == "steps" and "saved at step" not in messages else phase
     return "start"
 
