@@ -240,7 +240,8 @@ def list_members(archive: Source) -> list[MemberSource]:
     shown = display_name(archive.name)
     _open_archive.cache_clear()  # the file may have been replaced
     with translate_read_errors(shown), translate_damage(shown):
-        members = [member for member in _open_archive(archive).infolist() if not member.is_dir()]
+        entries = _open_archive(archive).infolist()
+    members = [entry for entry in entries if entry.filename and not entry.is_dir()]
     _check_expansion(sum(member.file_size for member in members), archive.size, archive.name)
     if encrypted := [member.filename for member in members if member.flag_bits & 1]:
         raise DataError(f"{shown}: {encrypted[0]} is encrypted; unpack the archive first")
@@ -291,7 +292,8 @@ def _read(stream: BinaryIO, name: str) -> bytes:
 
 def _compression(stored: IO[bytes], name: str) -> _Compression | None:
     """The compression by the first bytes; DataError if the name has the suffix of one, and the bytes are not of it."""
-    head = stored.peek(6)  # type: ignore[attr-defined]  # all sources are buffered
+    with translate_damage(display_name(name), "zip data"):  # of a member
+        head = stored.peek(6)  # type: ignore[attr-defined]  # all sources are buffered
     found = next((compression for compression in COMPRESSIONS if head.startswith(compression.signature)), None)
     named = next((compression for compression in COMPRESSIONS if name.lower().endswith(compression.suffix)), None)
     if found is None and named is not None and head:
