@@ -42,5 +42,5 @@ def test_an_invalid_line_is_refused_with_its_number(llm: Llm, tmp_path: Path) ->
     (tmp_path / "words.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n')
     result = llm("train", "words.jsonl", *SMALL)
     assert (result.returncode, result.stderr.count("\n")) == (65, 1)
-    assert "words.jsonl, line 2: expected" in result.stderr
+    assert "words.jsonl, line 2: 'text' is not among its keys 'txt'" in result.stderr
     assert not (tmp_path / "runs").exists()
