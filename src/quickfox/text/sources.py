@@ -27,8 +27,7 @@ from quickfox.files.errors import translate_read_errors, translate_write_errors
 
 STANDARD_INPUT = "-"
 
-CHUNK_BYTES = 2**18
-"""Bytes per read. A chunk stays in a core's cache from reading to encoding; larger ones were slower."""
+CHUNK_BYTES = 2**18  # per read. A chunk stays in a core's cache from reading to encoding; larger ones were slower
 
 
 class _Compression(NamedTuple):
@@ -44,19 +43,16 @@ COMPRESSIONS = (
     _Compression("xz", ".xz", b"\xfd7zXZ\0", lzma.LZMAFile),
 )
 
-ARCHIVE = "zip archive or office document"
-
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeError, RuntimeError)
-"""Of these, RuntimeError is that of encrypted members, and of unknown versions and compressions."""
-
+_ARCHIVE = "zip archive or office document"
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
-_MAX_EXPANSION = 1000
-_MIN_EXPANDED_BYTES = 2**20
+# RuntimeError is that of encrypted members, and of unknown versions and compressions.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeError, RuntimeError)
+
+_MAX_EXPANSION, _MIN_EXPANDED_BYTES = 1000, 2**20
 """An archive that unpacks to more than these bytes and to so many times its size is refused: no text does."""
 
-OnRead = Callable[[int], None]
-"""Progress callback; its argument is the number of bytes read since the last call."""
+OnRead = Callable[[int], None]  # the number of bytes read since the last call
 
 
 def ignore_progress(_size: int) -> None:
@@ -95,7 +91,7 @@ class Source(ABC):
                 with self.open() as file:
                     yield file
             except zipfile.BadZipFile as error:
-                raise DataError(f"{shown}: damaged {ARCHIVE}: {error!s:.200}") from None
+                raise DataError(f"{shown}: damaged {_ARCHIVE}: {error!s:.200}") from None
 
     def iter_bytes(self, chunk_bytes: int, on_read: OnRead = ignore_progress) -> Iterator[bytes]:
         """The decompressed bytes in chunks of at most `chunk_bytes`.
@@ -109,7 +105,7 @@ class Source(ABC):
         with self.open_checked() as stored:
             compression = _compression(stored, self.name)
             file = compression.open(stored) if compression else stored
-            try:
+            with translate_damage(display_name(self.name), f"{compression.name if compression else 'zip'} data"):
                 while chunk := file.read(chunk_bytes):
                     last, position = position, stored.tell()
                     on_read(position - last)
@@ -117,11 +113,6 @@ class Source(ABC):
                     if compression:
                         _check_expansion(expanded, position, self.name)
                     yield chunk
-            except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decompressor
-                    raise
-                kind = compression.name if compression else "zip"
-                raise DataError(f"{display_name(self.name)}: damaged {kind} data: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +231,7 @@ def list_members(archive: Source) -> list[MemberSource]:
     shown = display_name(archive.name)
     _open_archive.cache_clear()  # the file may have been replaced
     with translate_read_errors(shown), translate_damage(shown):
-        entries = _open_archive(archive).infolist()
-    members = [entry for entry in entries if entry.filename and not entry.is_dir()]
+        members = [each for each in _open_archive(archive).infolist() if each.filename and not each.is_dir()]
     _check_expansion(sum(member.file_size for member in members), archive.size, archive.name)
     if encrypted := [member.filename for member in members if member.flag_bits & 1]:
         raise DataError(f"{shown}: {encrypted[0]} is encrypted; unpack the archive first")
@@ -249,7 +239,7 @@ def list_members(archive: Source) -> list[MemberSource]:
 
 
 @contextmanager
-def translate_damage(name: str, kind: str = ARCHIVE) -> Iterator[None]:
+def translate_damage(name: str, kind: str = _ARCHIVE) -> Iterator[None]:
     """Translates what Python's archives and decompressors raise for damaged or encrypted data to DataError."""
     try:
         yield
