@@ -24,6 +24,7 @@ from quickfox.checkpoints.manifest import (
     read_manifest,
     read_verified,
     verified_meanwhile,
+    verify_file,
 )
 from quickfox.checkpoints.tensors import MAX_OVERHEAD_BYTES, format_tensors, parse_tensors
 from quickfox.config.model import ModelConfig
@@ -195,8 +196,8 @@ def verify_checkpoint(directory: Path) -> None:
 
 
 def _verify_files(directory: Path, files: Mapping[str, FileDigest]) -> None:
-    for name, expected in files.items():
-        read_verified(directory, name, files, expected.size)
+    for name in files:
+        verify_file(directory, name, files)
 
 
 def _load_config(directory: Path, files: Mapping[str, FileDigest]) -> ModelConfig:

@@ -28,6 +28,7 @@ MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors", "generation
 TRAINING_FILES = ("training.safetensors", "state.json")
 
 _MAX_BYTES = 2**16
+_PART_BYTES = 2**18
 _MEMBERS = {
     1: ["format_version", "step", "validation_loss", "model", "training", "sha256"],
     2: ["format_version", "step", "validation_loss", "network_loss", "model", "training", "sha256"],
@@ -133,8 +134,23 @@ def read_verified(directory: Path, name: str, files: Mapping[str, FileDigest], m
         StorageError: reading failed.
     """
     data = _read_sized(directory, name, files, max_bytes)
-    _check_digest(directory, name, files, data)
+    _check_digest(directory, name, files, digest(data))
     return data
+
+
+def verify_file(directory: Path, name: str, files: Mapping[str, FileDigest]) -> None:
+    """The checks of `read_verified`, part by part: memory for a whole file takes longer to get than to hash.
+
+    Raises:
+        DataError, StorageError: as `read_verified`.
+    """
+    hasher, size = hashlib.sha256(), 0
+    for position in range(0, files[name].size + 1, _PART_BYTES):
+        part = _read(directory, name, files[name].size, position, _PART_BYTES)
+        hasher.update(part)
+        size += len(part)
+    _check_size(directory, name, files, size)
+    _check_digest(directory, name, files, FileDigest(size, hasher.hexdigest()))
 
 
 @contextmanager
@@ -149,7 +165,7 @@ def verified_meanwhile(directory: Path, name: str, files: Mapping[str, FileDiges
 
     def check() -> None:
         try:
-            _check_digest(directory, name, files, data)
+            _check_digest(directory, name, files, digest(data))
         except DataError as error:
             failures.append(error)
 
@@ -164,18 +180,26 @@ def verified_meanwhile(directory: Path, name: str, files: Mapping[str, FileDiges
 
 
 def _read_sized(directory: Path, name: str, files: Mapping[str, FileDigest], max_bytes: int) -> bytes:
-    path, expected = directory / name, files[name]
-    try:
-        data = read_bounded(path, max_bytes)
-    except NoInputError:
-        raise DataError(f"{path}: missing, although the manifest lists it") from None
-    if len(data) != expected.size:
-        raise DataError(f"{path}: damaged: it has {len(data)} bytes, but the manifest says {expected.size}")
+    data = _read(directory, name, max_bytes)
+    _check_size(directory, name, files, len(data))
     return data
 
 
-def _check_digest(directory: Path, name: str, files: Mapping[str, FileDigest], data: bytes) -> None:
-    if digest(data) != files[name]:
+def _read(directory: Path, name: str, max_bytes: int, position: int = 0, length: int | None = None) -> bytes:
+    try:
+        return read_bounded(directory / name, max_bytes, position, length)
+    except NoInputError:
+        raise DataError(f"{directory / name}: missing, although the manifest lists it") from None
+
+
+def _check_size(directory: Path, name: str, files: Mapping[str, FileDigest], size: int) -> None:
+    expected = files[name].size
+    if size != expected:
+        raise DataError(f"{directory / name}: damaged: it has {size} bytes, but the manifest says {expected}")
+
+
+def _check_digest(directory: Path, name: str, files: Mapping[str, FileDigest], found: FileDigest) -> None:
+    if found != files[name]:
         raise DataError(f"{directory / name}: damaged: its sha256 does not match the manifest")
 
 

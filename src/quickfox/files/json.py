@@ -196,8 +196,8 @@ def read_json(path: Path, *, allow_surrogates: bool = False) -> Any:
     return parse_json(read_bounded(path, MAX_JSON_BYTES), str(path), allow_surrogates=allow_surrogates)
 
 
-def read_bounded(path: Path, max_bytes: int, position: int = 0) -> bytes:
-    """Reads the regular file `path`, of at most `max_bytes`, from a position on.
+def read_bounded(path: Path, max_bytes: int, position: int = 0, length: int | None = None) -> bytes:
+    """Reads the regular file `path`, of at most `max_bytes`, from a position on, to its end or at most `length` bytes.
 
     Raises:
         NoInputError: there is no such file.
@@ -212,7 +212,8 @@ def read_bounded(path: Path, max_bytes: int, position: int = 0) -> bytes:
             raise DataError(f"{path}: {status.st_size} bytes are more than the limit of {max_bytes}")
         with path.open("rb") as file:
             file.seek(position)
-            return file.read(max(0, status.st_size - position))
+            rest = max(0, status.st_size - position)
+            return file.read(rest if length is None else min(length, rest))
 
 
 def format_json(value: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ The n-grams of order k >= 2 are sorted by their first k - 1 tokens, the context,
 for the names, shapes and dtypes, and `kneser_ney` for the meaning of `probs`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from quickfox.models.parameters import token_dtype
 
 MAX_ROUNDING = 1e-5
 """Tolerance of the sums of float32 probabilities."""
+
+_CONTEXTS_AT_A_TIME = 2**13
 
 _UNIT = 2.0**40  # 1 as an integer: cumulative sums of integers take a fifth of the time of those of floats
 
@@ -74,18 +76,35 @@ def check_tables(config: ModelConfig, tensors: Mapping[str, np.ndarray], where: 
         offsets, tokens, probs = (tensors[f"ngram.{order}.{name}"] for name in ("offsets", "tokens", "probs"))
         if offsets[0] != 0 or offsets[-1] != count or (offsets[:-1] > offsets[1:]).any():
             raise DataError(f"{where}: ngram.{order}.offsets do not divide its {count} n-grams among their contexts")
-        is_first = np.zeros(count + 1, bool)  # of its context
-        is_first[offsets] = True
-        if (tokens >= ngrams[0]).any() or not ((tokens[:-1] < tokens[1:]) | is_first[1:count]).all():
-            raise DataError(f"{where}: ngram.{order}.tokens are not in the vocabulary, or not in order")
-        is_in_range = (probs >= 0).all() and (probs <= 1 + MAX_ROUNDING).all()
-        if not (is_in_range and (context_sums(offsets, probs) <= 1 + MAX_ROUNDING).all()):
-            raise DataError(f"{where}: ngram.{order}.probs are not the probabilities of a distribution")
+        for edges in _iter_edges(offsets):
+            part = slice(edges[0], edges[-1])
+            is_first = np.zeros(part.stop - part.start + 1, bool)  # of its context
+            is_first[edges - edges[0]] = True
+            is_ordered = (tokens[part][:-1] < tokens[part][1:]) | is_first[1:-1]
+            if not (is_ordered.all() and (tokens[part] < ngrams[0]).all()):
+                raise DataError(f"{where}: ngram.{order}.tokens are not in the vocabulary, or not in order")
+            is_probability = (probs[part] >= 0) & (probs[part] <= 1 + MAX_ROUNDING)
+            if not (is_probability.all() and (_sums_between(edges, probs) <= 1 + MAX_ROUNDING).all()):
+                raise DataError(f"{where}: ngram.{order}.probs are not the probabilities of a distribution")
 
 
 def context_sums(offsets: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """The sum of the probabilities of each context: offsets (m + 1,), probs (n,) from 0 to 1 -> (m,) float64."""
-    cumulative = np.zeros(len(probs) + 1, np.int64)
-    np.cumsum((probs * np.float32(_UNIT)).astype(np.int64), out=cumulative[1:])
-    sums: np.ndarray = np.diff(cumulative.take(offsets)) / _UNIT
+    return np.concatenate([np.zeros(0), *(_sums_between(edges, probs) for edges in _iter_edges(offsets))])
+
+
+def _iter_edges(offsets: np.ndarray) -> Iterator[np.ndarray]:
+    """The offsets of a number of contexts at a time, (k + 1,) int64, so that little memory is used, again and again.
+
+    In a new process, to get memory takes longer than to compute with it.
+    """
+    for start in range(0, len(offsets) - 1, _CONTEXTS_AT_A_TIME):
+        yield offsets[start : start + _CONTEXTS_AT_A_TIME + 1].astype(np.int64)
+
+
+def _sums_between(edges: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """The sum of the probabilities from each edge (k + 1,) int64 to the next: (k,) float64."""
+    cumulative = np.zeros(edges[-1] - edges[0] + 1, np.int64)
+    np.cumsum((probs[edges[0] : edges[-1]] * np.float32(_UNIT)).astype(np.int64), out=cumulative[1:])
+    sums: np.ndarray = np.diff(cumulative[edges - edges[0]]) / _UNIT
     return sums
