@@ -1,6 +1,6 @@
 """Kills `llm train` at random moments and resumes it: checks that no checkpoint is lost and the result is identical.
 
-usage: python benchmarks/kill_and_resume.py [--kills 200] [--steps 250] [--checkpoint-every 1] [--seed N]
+usage: python benchmarks/kill_and_resume.py [--kills 200] [--steps 250] [--checkpoint-every 1] [--seed N] [--seconds S]
 A small run saves after every step, so that most kills during training hit a save. Each process receives SIGKILL after a
 uniformly random time between zero and the duration of a whole run, start-up included, and is resumed until the run
 finishes; then the next run starts. Prints one JSON line; the exit status is 1 if anything was lost.
@@ -174,10 +174,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250, help="optimizer steps of a run")
     parser.add_argument("--checkpoint-every", default="1", help="optimizer steps")
     parser.add_argument("--seed", type=int, default=1, help="random seed of the kill times")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after this time, with fewer kills")
     options = parser.parse_args()
+    deadline = time.monotonic() + options.seconds
     folder = Path(tempfile.mkdtemp(prefix="kill_and_resume-"))
     experiment = Experiment(folder, options.steps, options.checkpoint_every, options.seed)
     while experiment.counts["kills"] < options.kills and len(experiment.failures) < MAX_FAILURES:
+        if time.monotonic() > deadline:
+            break
         experiment.kill_once()
     experiment.finish()
     if experiment.failures:
