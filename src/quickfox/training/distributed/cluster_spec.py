@@ -101,7 +101,7 @@ def _from_tf_config(text: str) -> ClusterSpec:
     if len(addresses) > MAX_WORKERS:
         raise UsageError(f"TF_CONFIG: {len(addresses)} workers are more than {MAX_WORKERS}")
     kind, index = task.get("type"), task.get("index")
-    if kind not in jobs:
+    if not isinstance(kind, str) or kind not in jobs:
         raise UsageError(f"TF_CONFIG: task.type must be chief or worker, not {kind!r}")
     if type(index) is not int or not 0 <= index < len(jobs[kind]):
         raise UsageError(f"TF_CONFIG: task.index is {index!r}, and there are {len(jobs[kind])} of the type {kind}")
