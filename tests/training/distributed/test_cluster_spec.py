@@ -81,7 +81,7 @@ def test_a_single_process_has_no_cluster(environment: dict[str, str]) -> None:
         ],
         (tf_config({"chief": ["a:1", "b:1"]}), "2 chiefs"),
         (tf_config({"worker": ["a:1", "b:1"]}, "evaluator"), "task.type must be chief or worker, not 'evaluator'"),
-        (tf_config({"worker": ["a:1", "b:1"]}, ["worker"]), "task.type must be chief or worker, not ['worker']"),
+        (tf_config({"worker": ["a:1", "b:1"]}, ["worker"]), "task.type must be chief or worker, not .'worker'"),
         (tf_config({"worker": ["a:1", "b:1"]}, "chief"), "task.index is 0"),
         (tf_config({"worker": ["a:1", "b:1"]}, index=2), "task.index is 2"),
         (tf_config({"worker": ["a:1", "b:1"]}, index=True), "task.index is True"),
