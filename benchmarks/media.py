@@ -8,6 +8,7 @@ usage: python benchmarks/media.py NAME --output DIR [--budget 60s] [OPTION OF LL
                a fifth of the voice variants held out
     asterisk   strings of digits from one speaker's recordings  apt-get install asterisk-core-sounds-en-wav
     fillets    acted Dutch speech                               apt-get install fillets-ng-data-nl fillets-ng-data
+                                                                espeak-ng
     shapes     questions about pictures that are drawn here
 
 Fetches nothing: the data are those of the installed packages. The folder keeps them for the next run.
@@ -75,33 +76,36 @@ def make_fashion(folder: Path) -> Split:
     return parts[0], parts[1]
 
 
+def list_variants() -> list[str]:
+    """The variants of espeak-ng's voices, in a random order."""
+    listed = subprocess.run(["espeak-ng", "--voices=variant"], capture_output=True, text=True, check=True).stdout
+    variants = sorted(re.findall(r"!v/(\S+(?: \S+)*)", listed))
+    random.Random(RANDOM_SEED).shuffle(variants)
+    return variants
+
+
+def speak(folder: Path, jobs: list[tuple[str, str]]) -> list[Example]:
+    """Texts spoken by espeak-ng, each given with its voice."""
+
+    def run(number: int, voice: str, text: str) -> Example:
+        name = f"{voice.replace('/', '-')}-{number}.wav"
+        subprocess.run(["espeak-ng", "-v", voice, "-w", folder / name, "--", text], check=True)
+        return {"audio": name, "completion": text}
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(run, range(len(jobs)), *zip(*jobs, strict=True)))
+
+
 def make_numbers(folder: Path, clips_per_voice: int = 60) -> Split:
     """A fifth of the voice variants is held out."""
-    listed = subprocess.run(["espeak-ng", "--voices=variant"], capture_output=True, text=True, check=True).stdout
-    variants = [line.split("!v/")[1].split()[0] for line in listed.splitlines() if "!v/" in line]
-    draw = random.Random(RANDOM_SEED)
-    draw.shuffle(variants)
-    held_out = set(variants[: len(variants) // 5])
+    variants, draw = list_variants(), random.Random(RANDOM_SEED)
 
-    def speak(job: tuple[str, int, int]) -> tuple[str, Example]:
-        variant, number, value = job
-        name = f"{variant.replace(' ', '_')}-{number}.wav"
-        words = in_words(value).replace("-", " ")
-        subprocess.run(["espeak-ng", "-v", f"en-us+{variant}", "-w", folder / name, words], check=True)
-        return variant, {"audio": name, "completion": words}
+    def say_numbers(voices: list[str]) -> list[Example]:
+        values = [(voice, draw.randrange(10 ** draw.randint(1, 4))) for voice in voices for _ in range(clips_per_voice)]
+        return speak(folder, [(f"en-us+{voice}", in_words(value).replace("-", " ")) for voice, value in values])
 
-    jobs = [
-        (variant, number, draw.randrange(10 ** draw.randint(1, 4)))
-        for variant in variants
-        for number in range(clips_per_voice)
-    ]
-    with ThreadPoolExecutor() as pool:
-        spoken = list(pool.map(speak, jobs))
-    draw.shuffle(spoken)
-    return (
-        [example for variant, example in spoken if variant not in held_out],
-        [example for variant, example in spoken if variant in held_out],
-    )
+    held_out = say_numbers(variants[: len(variants) // 5])
+    return say_numbers(variants[len(variants) // 5 :]), held_out
 
 
 def make_asterisk(folder: Path, count: int = 4000) -> Split:
@@ -126,8 +130,8 @@ def make_asterisk(folder: Path, count: int = 4000) -> Split:
     return examples[len(examples) // 10 :], examples[: len(examples) // 10]
 
 
-def make_fillets(folder: Path) -> Split:
-    """Lines of the game with their recordings; a tenth is held out."""
+def make_fillets(folder: Path, voices: int = 5) -> Split:
+    """Lines of the game with their recordings; a tenth is held out. Those of training are also spoken by espeak-ng."""
     texts: dict[tuple[str, str], str] = {}
     for script in sorted(FILLETS.glob("script/*/dialogs_nl.lua")):
         pattern = r'dialogId\("([^"]+)".*?\)\s*dialogStr\("((?:[^"\\]|\\.)*)"\)'
@@ -141,10 +145,12 @@ def make_fillets(folder: Path) -> Split:
             target.write_bytes(path.read_bytes())
             examples.append({"audio": target.name, "completion": text})
     random.Random(RANDOM_SEED).shuffle(examples)
-    return examples[len(examples) // 10 :], examples[: len(examples) // 10]
+    training, held_out = examples[len(examples) // 10 :], examples[: len(examples) // 10]
+    spoken = [(f"nl+{variant}", each["completion"]) for variant in list_variants()[:voices] for each in training]
+    return training + speak(folder, spoken), held_out
 
 
-def make_shapes(folder: Path, pictures: int = 6000) -> Split:
+def make_shapes(folder: Path, pictures: int = 20_000) -> Split:
     """Two questions about each picture of 2 or 3 shapes in a row; a tenth of the pictures is held out."""
     draw = random.Random(RANDOM_SEED)
     parts: Split = [], []
@@ -229,7 +235,7 @@ def main() -> None:
     folder, name = arguments.output / arguments.name, arguments.name
     training, held_out = prepare(name, folder)
     run = folder / f"run-{int(time.time())}"
-    options = ["--architecture", "attention-rnn", "--random-seed", "1", *options]
+    options = ["--random-seed", "1", *options]
     command = ["llm", "train", str(folder / "training.jsonl"), "--output", str(run), "--json", "--quiet", *options]
     started = time.monotonic()
     trained = run_json([*command, "--budget", arguments.budget or MAKERS[name][1]])

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,25 @@ def wav(samples: np.ndarray, rate: int = 16000, bits: int = 16, *, is_float: boo
     form = struct.pack("<HHIIHH", 3 if is_float else 1, channels, rate, rate * width, width, bits)
     chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def write_silence(path: Path, seconds: int, rate: int = 4000) -> None:
+    """A WAV file of 8 bits, which takes no space on most disks."""
+    file = wav(np.zeros(0), rate, bits=8)
+    path.write_bytes(file[:-4] + struct.pack("<I", seconds * rate))
+    with path.open("r+b") as opened:
+        opened.truncate(len(file) + seconds * rate)
+
+
+def picture_header(width: int, height: int) -> bytes:
+    """A PNG file that promises a grey picture of this size, and has a few of its bytes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def picture(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None, **options: Any) -> bytes:

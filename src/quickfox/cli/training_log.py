@@ -72,7 +72,7 @@ def format_settings(event: RunStarted) -> list[str]:
             f"text      {text}",
             f"model     {training.ngram_order}-gram model, vocabulary {model.vocabulary_size:,}",
         ]
-    epochs = training.planned_steps * training.batch_size * training.window / event.training_tokens
+    epochs = training.planned_steps * training.tokens_per_step / event.training_tokens
     budget = "" if event.budget_seconds is None else f"ends after {format_duration(event.budget_seconds)}, about "
     threads = f"{training.threads} threads"
     if event.workers > 1:

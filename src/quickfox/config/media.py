@@ -35,7 +35,7 @@ class AudioConfig:
     window_samples: int = setting(default=400, bounds=(16, 2**16))
     hop_samples: int = setting(default=160, bounds=(1, 2**16))
     num_bands: int = setting(default=40, bounds=(1, MAX_BANDS))
-    stacked: int = setting(default=4, bounds=(1, 64))
+    stacked: int = setting(default=8, bounds=(1, 64))
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 

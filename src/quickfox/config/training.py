@@ -47,6 +47,7 @@ class TrainingConfig:
         freeze_embeddings: whether the embedding is not trained.
         ngram_order: order of the n-gram tables; 0: none.
         no_augmentation: whether signals are read unchanged in training.
+        tokens_per_row: mean length of the documents, if each is a row of its own; None: rows have `window` tokens.
 
     Raises:
         UsageError: a value is outside its range.
@@ -69,6 +70,14 @@ class TrainingConfig:
     freeze_embeddings: bool = setting(default=False, added_later=True)
     ngram_order: int = setting(default=0, bounds=(0, MAX_NGRAM_ORDER), added_later=True)
     no_augmentation: bool = setting(default=False, added_later=True, omitted_by_default=True)
+    tokens_per_row: int | None = setting(
+        default=None, bounds=(1, MAX_INTEGER), added_later=True, omitted_by_default=True
+    )
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of a batch; of documents, on average."""
+        return self.batch_size * (self.tokens_per_row or self.window)
 
     @property
     def planned_steps(self) -> int:
@@ -112,7 +121,9 @@ class TrainingRequest:
         "FRACTION",
     )
     architecture: Architecture | None = _model(
-        "Network architecture; ngram: n-gram model alone, without a network. Default: lstm.", None
+        "Network architecture; ngram: n-gram model alone, without a network. Default: lstm; for sound and pictures "
+        "attention-rnn.",
+        None,
     )
     size: Size | None = _model(
         "Preset of embedding dimension, hidden dimension and layers. Default: chosen for the time budget.", None

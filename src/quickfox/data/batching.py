@@ -77,6 +77,11 @@ class StreamBatches:
         self._documents = None if documents is None else DocumentStreams(documents, batch_size, window)
 
     @property
+    def windows(self) -> list[int]:
+        """The lengths of windows, of which there is one."""
+        return [self.window]
+
+    @property
     def steps_per_epoch(self) -> float:
         """Steps whose batches contain as many tokens as the text."""
         return len(self._ids) / (self._batch_size * self.window)

@@ -16,7 +16,7 @@ from quickfox.data.document_order import held_out_documents
 from quickfox.errors import DataError
 from quickfox.media.features import Frames
 from quickfox.media.signals import frame_kinds, iter_frames
-from quickfox.text.batches import DocumentBatch
+from quickfox.text.batches import DocumentBatch, batch_documents
 from quickfox.text.documents import Document
 from quickfox.text.segmentation import align_chunks, limit_chunks, split_chunks
 from quickfox.tokenizers.base import LossMask, TokenIds, Tokenizer, start_of_text
@@ -108,9 +108,12 @@ def encode_chunks(
 
 def iter_batches(corpus: "Corpus", media: MediaConfig | None) -> Iterator[Unit]:
     """The documents of a corpus in batches; with signals, each on its own, with its frames made as `media` says."""
-    if media is None:
-        return ((batch, None) for batch in corpus.iter_batches())
-    return _read_signals(corpus.iter_documents(), media)
+    if media is not None:
+        return _read_signals(corpus.iter_documents(), media)
+    batches = corpus.iter_batches()
+    if "jsonl" in corpus.formats:  # lines that name signals are refused
+        batches = batch_documents(document for document, _ in iter_frames(corpus.iter_documents(), None))
+    return ((batch, None) for batch in batches)
 
 
 def _read_signals(documents: Iterable[Document], media: MediaConfig | None) -> Iterator[Unit]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from quickfox.config.media import KIND_NAMES
 from quickfox.errors import UsageError
 from quickfox.files.atomic import new_directory
 from quickfox.models.parameters import parameter_shapes
@@ -42,7 +43,7 @@ def extract_network(bundle: "ModelBundle") -> "ModelBundle":
     """A model of the network of `bundle` alone, without n-gram tables: itself if it has none.
 
     Raises:
-        UsageError: it has no network.
+        UsageError: it has no network, or reads signals.
     """
     config = bundle.config
     if not config.has_network:
@@ -50,6 +51,8 @@ def extract_network(bundle: "ModelBundle") -> "ModelBundle":
             f"the model has the architecture {config.architecture}, which has no network to export: train a model with "
             "another architecture"
         )
+    if config.media is not None:
+        raise UsageError(f"the model reads {KIND_NAMES[config.media.kind]}, for which no format has a place")
     if not config.ngrams and not config.ngram_gate:
         return bundle
     network = dataclasses.replace(config, ngrams=(), ngram_gate=0)

@@ -121,6 +121,8 @@ def picture_frames(picture: Array, media: ImageConfig) -> Frames:
 
 def scale_picture(picture: Array, height: int, width: int) -> Array:
     """A picture (h, w, C) at another size, by means of the pixels around each, weighted by a triangle."""
+    if picture.shape[:2] == (height, width):
+        return picture
     rows, columns = _scaling_weights(picture.shape[0], height), _scaling_weights(picture.shape[1], width)
     scaled = np.einsum("Hh,hwc->Hwc", rows, picture, optimize=True)
     result: Array = np.einsum("Ww,Hwc->HWc", columns, scaled, optimize=True)

@@ -15,7 +15,7 @@ from quickfox.errors import DataError, UnavailableError
 Samples = npt.NDArray[np.float32]
 
 MAX_SECONDS = 60
-"""A longer sound is refused: a model reads 25 frames of each second, and answers about one moment."""
+"""A longer sound is refused: a model reads 12 frames of each second, and answers about one moment."""
 
 MIN_RATE, MAX_RATE = 4000, 384000
 MAX_CHANNELS = 64

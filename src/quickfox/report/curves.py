@@ -22,7 +22,7 @@ class _Axis:
 
 
 def _tokens_per_step(run: ReportedRun) -> float:
-    return run.record.training.batch_size * run.record.training.window
+    return run.record.training.tokens_per_step
 
 
 _AXES = (

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from quickfox.checkpoints.run_directory import RUN_FILE, find_best_model
+from quickfox.config.media import KIND_NAMES
 from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError, NoInputError
 from quickfox.model import Model, load_directory
@@ -99,6 +100,12 @@ class RunText:
 
 def load_text(run: ReportedRun) -> RunText | None:
     """The text of a run; None, with a problem, if it cannot be read."""
+    media = run.record.model.media
+    if media is not None:
+        run.problems.append(
+            f"The model reads {KIND_NAMES[media.kind]}, after which a report does not examine it: `llm evaluate` does."
+        )
+        return None
     context = RunContext(notify=lambda _: None, started=time.monotonic())
     try:
         with recorded_tokens(run.directory, run.record, context) as (training, held_out):

@@ -15,7 +15,8 @@ from typing import Any
 
 from quickfox.checkpoints.checkpoint import ModelBundle
 from quickfox.checkpoints.run_directory import CHECKPOINTS_DIRECTORY, RUN_FILE, find_best_model, find_model
-from quickfox.errors import QuickfoxError
+from quickfox.config.media import KIND_NAMES
+from quickfox.errors import DataError, QuickfoxError
 from quickfox.files.errors import translate_read_errors
 from quickfox.model import Model, load_directory
 from quickfox.serving.engine import Deliver, Engine, TokenCounts
@@ -171,6 +172,10 @@ class ServedModel:
             return 0
 
     def _start(self, model: Model) -> LoadedModel:
+        if model.media is not None:
+            raise DataError(
+                f"{self._path}: the model reads {KIND_NAMES[model.media.kind]}, which requests cannot carry"
+            )
         model = dataclasses.replace(model, threads=self._threads)
         engine = Engine(
             model.language_model, model.bundle.tokenizer, self._deliver, self._report_failure, self.token_counts

@@ -13,7 +13,7 @@ import pytest
 
 import quickfox
 from quickfox.checkpoints.checkpoint import load_model
-from signal_files import picture, tone, wav
+from signal_files import picture, picture_header, tone, wav, write_silence
 
 Llm = Callable[..., CompletedProcess[str]]
 
@@ -107,6 +107,7 @@ def test_score_is_of_the_completion_after_the_picture(home: Path, run_llm: Llm) 
 def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(home: Path, run_llm: Llm) -> None:
     record = json.loads((home / "runs" / "training" / "run.json").read_text())
     assert record["model"]["image"]["patch_size"] == 2
+    assert record["model"]["architecture"] == "attention-rnn"
     assert "no_augmentation" not in record["training"]
     half, whole = home / "half", home / "runs" / "training"
     arguments = ("training.jsonl", *SMALL, "--checkpoint-every", STEPS // 2, "--output", half)
@@ -156,6 +157,7 @@ FAULTS = [
     ({"image": "sound.wav", "completion": "a"}, 65, "line 2: sound.wav: not a picture"),
     ({"audio": "sound.wav", "completion": "a"}, 65, "line 2: names sound in a corpus with pictures"),
     ({"image": ".", "completion": "a"}, 74, "Is a directory"),
+    ({"image": "large.png", "completion": "a"}, 65, "line 2: large.png: the picture has more than 33,554,432 pixels"),
     ({"image": 5, "completion": "a"}, 65, "line 2: 'image' must be the name of a file"),
     ({"image": "0.png", "audio": "sound.wav", "completion": "a"}, 65, "line 2: 'audio' and 'image' exclude each other"),
     ({"image": "0.png", "completion": 3}, 65, "line 2: 'completion' must be a string"),
@@ -168,12 +170,58 @@ def test_faults_of_a_corpus(llm: Llm, tmp_path: Path, value: dict[str, object], 
     (tmp_path / "0.png").write_bytes(picture(drawing(0, 0)))
     (tmp_path / "broken.png").write_bytes(picture(drawing(0, 0))[:60])
     (tmp_path / "sound.wav").write_bytes(wav(tone(440, 0.1)))
+    (tmp_path / "large.png").write_bytes(picture_header(20_000, 20_000))
     lines = [{"image": "0.png", "completion": "a"}, value]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = llm("train", "x.jsonl", "--steps", 1, "--validation-split", 0, *SMALL)
     assert (result.returncode, len(result.stderr.splitlines())) == (status, 1), result.stderr
     assert message in result.stderr
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+def test_an_hour_of_sound_is_refused(llm: Llm, tmp_path: Path) -> None:
+    write_silence(tmp_path / "hour.wav", 3600)
+    (tmp_path / "x.jsonl").write_text(json.dumps({"audio": "hour.wav", "completion": "a"}) + "\n")
+    result = llm("train", "x.jsonl", "--steps", 1, "--validation-split", 0, *SMALL)
+    message = "llm: x.jsonl, line 1: hour.wav: 3,600 s of sound are more than 60 s: divide it\n"
+    assert (result.returncode, result.stderr) == (65, message)
+
+
+COMMANDS = [
+    (("serve", "runs/training", "--port", 0), 65, "the model reads pictures, which requests cannot carry"),
+    (("export", "runs/training", "--format", "keras", "-o", "k"), 2, "the model reads pictures, for which no format"),
+    (("inspect", "held-out.jsonl", "--gates"), 65, "held-out.jsonl: names pictures, and `llm inspect` reads text only"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "message"), COMMANDS)
+def test_commands_that_read_no_pictures(
+    home: Path, run_llm: Llm, arguments: tuple[object, ...], status: int, message: str
+) -> None:
+    result = run_llm(*arguments, cwd=home)
+    assert (result.returncode, len(result.stderr.splitlines()[-1:])) == (status, 1), result.stderr
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_a_report_has_the_curves_of_a_run_on_pictures(home: Path, run_llm: Llm) -> None:
+    result = run_llm("report", "runs/training", "-o", "report.html", cwd=home)
+    assert result.returncode == 0, result.stderr
+    page = (home / "report.html").read_text()
+    assert "The model reads pictures, after which a report does not examine it" in page
+    assert "<h2>Curves</h2>" in page
+
+
+def test_a_model_of_text_reads_no_pictures(home: Path, run_llm: Llm, tmp_path: Path) -> None:
+    (tmp_path / "text.jsonl").write_text('{"text": "top left"}\n' * 4)
+    options = ("--steps", 1, "--ngram", "off", "--validation-split", 0, "--window", 8)
+    assert run_llm("train", "text.jsonl", *options, *SMALL, cwd=tmp_path).returncode == 0
+    for arguments, status, message in (
+        (("evaluate", home / "held-out.jsonl"), 65, "line 1: names pictures, and the model reads text only"),
+        (("score", home / "held-out.jsonl"), 65, "the model reads text only"),
+        (("generate", "--image", home / "301.png"), 2, "the model reads text only: leave --image out"),
+    ):
+        result = run_llm(*arguments, cwd=tmp_path)
+        assert (result.returncode, message in result.stderr.splitlines()[-1]) == (status, True), result.stderr
 
 
 def test_a_path_may_leave_the_folder_of_a_file_but_not_an_archive(llm: Llm, tmp_path: Path) -> None:

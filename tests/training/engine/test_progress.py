@@ -85,7 +85,7 @@ def test_call_timer_averages_the_recent_calls() -> None:
     timer = CallTimer()
     assert math.isnan(timer.seconds_per_step)
     assert timer.deadline == math.inf
-    timer.record(1, 1000.0)  # compiles
+    timer.compiled.add(8)
     assert math.isnan(timer.seconds_per_step)
     assert timer.deadline == LOST_SECONDS
     timer.record(1, 100.0)

@@ -134,7 +134,7 @@ def test_validation_loss_is_that_of_the_whole_text_with_carried_state(trained: T
 
 
 def test_steps_and_validation_are_traced_once(trained: Trained) -> None:
-    assert trained.trainer.train_step.run.experimental_get_tracing_count() == 1
+    assert trained.trainer.train_step.graph(trained.trainer.config.window).experimental_get_tracing_count() == 1
     assert trained.trainer.validation.window_losses.experimental_get_tracing_count() == 1
 
 
@@ -251,7 +251,7 @@ def test_a_budget_changes_the_number_of_steps(pattern_ids: np.ndarray, monkeypat
         monkeypatch.setattr(module, "time", clock)
 
     def make_steps(
-        xs: tf.Tensor, _ys: Any, _rates: Any, _first_step: Any, state: Any, _priors: Any
+        xs: np.ndarray, _ys: Any, _rates: Any, _first_step: Any, state: Any, _priors: Any, _frames: Any
     ) -> tuple[tf.Tensor, Any]:
         now[0] += 0.1 * len(xs)
         return tf.ones([len(xs)]), state

@@ -96,7 +96,7 @@ def test_the_tables_are_reported_before_the_first_validation(trained: Trained) -
 
 
 def test_steps_and_validation_are_traced_once(trained: Trained) -> None:
-    assert trained.trainer.train_step.run.experimental_get_tracing_count() == 1
+    assert trained.trainer.train_step.graph(trained.trainer.config.window).experimental_get_tracing_count() == 1
     assert trained.trainer.validation.window_losses.experimental_get_tracing_count() == 1
 
 

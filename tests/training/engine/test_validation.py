@@ -48,7 +48,7 @@ def measure(
     for name, value in weights_of(model).items():
         network.parameters()[name].assign(value)
     return Validation(
-        network, tokens, window, threads, tables and NgramEstimation.restore(tables, TRAINING_TOKENS)
+        network, tokens, [window], threads, tables and NgramEstimation.restore(tables, TRAINING_TOKENS)
     ).loss()
 
 
@@ -116,7 +116,7 @@ def test_exponents_start_anew_and_the_state_is_carried_from_window_to_window(mod
     losses = [measure(model, tokens, tables, window=window).loss for window in (8, 16, 64)]
     assert losses == [exactly(losses[0])] * 3
     network = build_network(model, random_seed=0, precision="float32")
-    validation = Validation(network, tokens, 16, 2, NgramEstimation.restore(tables, TRAINING_TOKENS))
+    validation = Validation(network, tokens, [16], 2, NgramEstimation.restore(tables, TRAINING_TOKENS))
     assert validation.loss() == validation.loss()
 
 

@@ -243,6 +243,23 @@ def test_both_engines_give_the_same_logits_after_the_frames_of_signals(config: M
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=ATOL)
 
 
+@pytest.mark.parametrize("config", MEDIA_CONFIGS, ids=str)
+def test_texts_of_one_window_need_no_cache(config: ModelConfig) -> None:
+    """Logits and gradients from a state without space for earlier positions are those from the initial state."""
+    config = dataclasses.replace(config, context=config.context and TIME)
+    tokens = np.random.default_rng(5).integers(0, config.vocabulary_size, size=(BATCH, TIME)).astype(np.int32)
+    frames = (tf.zeros([BATCH, TIME, PICTURES.frame_dim]),)
+    network = tensorflow_network(config)
+    results = []
+    for context in (None, 0):
+        with tf.GradientTape() as tape:
+            logits, _ = network.forward(tokens, network.initial_state(BATCH, context), frames=frames)
+            loss = tf.reduce_sum(logits * logits)
+        results.append([logits, *tape.gradient(loss, list(network.parameters().values()))])
+    for whole, without in zip(*results, strict=True):
+        np.testing.assert_allclose(tf.convert_to_tensor(without), tf.convert_to_tensor(whole), rtol=1e-3, atol=1e-3)
+
+
 GOLDEN_CONFIG = ModelConfig(vocabulary_size=11, embedding_dim=4, hidden_dim=6)
 GOLDEN_TOKENS = [int(digit) for digit in "5595515195955151955151955151955151955151"]
 

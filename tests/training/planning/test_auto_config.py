@@ -6,11 +6,14 @@ from typing import Any, get_args
 
 import pytest
 
+from quickfox.config.media import AudioConfig
 from quickfox.config.model import ATTENTION_ARCHITECTURES, Architecture
 from quickfox.config.training import Size, TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.models.parameters import parameter_count
 from quickfox.training.planning.auto_config import (
+    DOCUMENTS_PER_BATCH,
+    MAX_DROPOUT_OF_SIGNALS,
     Plan,
     choose_dropout,
     choose_settings,
@@ -18,6 +21,7 @@ from quickfox.training.planning.auto_config import (
     fill_from_run,
 )
 from quickfox.training.planning.ngrams import MAX_GATE_EPOCHS
+from quickfox.training.planning.presets import MAX_HIDDEN_DIM_OF_SIGNALS
 from toy_models import NETWORK_ARCHITECTURES
 
 MILLION = 1_000_000
@@ -186,3 +190,20 @@ def test_validations_that_mix_n_grams_take_longer_and_are_fewer() -> None:
         for order in (0, 5)
     )
     assert mixed == pytest.approx(2 * without, rel=0.01)
+
+
+SOUND = AudioConfig(mean=(0.0,) * 40, deviation=(1.0,) * 40)
+
+
+def test_signals_have_small_batches_and_models_that_read_each_several_times() -> None:
+    def plan(tokens: int) -> Plan:
+        request = TrainingRequest(architecture="attention-rnn", window=164, budget=300.0)
+        return choose(request, tokens, media=SOUND, tokens_per_row=60, vocabulary_size=30)
+
+    few, many = plan(140_000), plan(10 * MILLION)
+    assert few.model.hidden_dim == MAX_HIDDEN_DIM_OF_SIGNALS > many.model.hidden_dim
+    assert (few.model.embedding_dim, few.model.context) == (128, 164)
+    assert (few.training.batch_size, few.training.tokens_per_step) == (DOCUMENTS_PER_BATCH, 60 * DOCUMENTS_PER_BATCH)
+    assert few.training.dropout == MAX_DROPOUT_OF_SIGNALS
+    request = TrainingRequest(epochs=2, window=164, architecture="attention-rnn")
+    assert choose(request, 60 * 320, media=SOUND, tokens_per_row=60).training.steps == 20

@@ -12,11 +12,13 @@ from quickfox.cli.formatting import color_by_activation, format_table
 from quickfox.cli.options import JsonOption, ModelOption, load_selected_model, option
 from quickfox.cli.streams import notify, write_output
 from quickfox.config.corpus import CorpusOptions
-from quickfox.errors import NoInputError, UsageError
+from quickfox.config.media import KIND_NAMES
+from quickfox.errors import DataError, NoInputError, UsageError
 
 if TYPE_CHECKING:
     from quickfox.model import Model
     from quickfox.models.language_model import TraceableNetwork
+    from quickfox.text.corpus import Corpus
     from quickfox.tokenizers.base import TokenIds
 
 EXAMPLES = """\b
@@ -103,11 +105,10 @@ def _read(file: str, model: "Model") -> "TokenIds":
     from quickfox.data.dataset import collect_tokens
     from quickfox.data.encoding import encode_corpus_chunks
     from quickfox.generation.prompt import describe_unknown_characters
-    from quickfox.text.corpus import open_corpus
 
     tokenizer = model.bundle.tokenizer
     unknown: Counter[str] = Counter()
-    chunks = encode_corpus_chunks(open_corpus([file], notify, options=CorpusOptions()), tokenizer, unknown)
+    chunks = encode_corpus_chunks(_open_text(file), tokenizer, unknown)
     ids = collect_tokens((chunk.ids for chunk in chunks), tokenizer.token_dtype)
     if unknown:
         notify(f"warning: {describe_unknown_characters(unknown, tokenizer.unknown_token)}")
@@ -116,15 +117,24 @@ def _read(file: str, model: "Model") -> "TokenIds":
     return ids
 
 
+def _open_text(file: str) -> "Corpus":
+    """The corpus of a file, which has no signals."""
+    from quickfox.text.corpus import open_corpus
+
+    corpus = open_corpus([file], notify, options=CorpusOptions())
+    if corpus.media_kind is not None:
+        raise DataError(f"{file}: names {KIND_NAMES[corpus.media_kind]}, and `llm inspect` reads text only")
+    return corpus
+
+
 def _read_held_out(file: str, model: "Model") -> "TokenIds":
     """The tokens of a text; if the model was trained on it, those of the part that was held out."""
     from quickfox.report.loading import MAX_HELD_OUT_TOKENS, find_held_out
-    from quickfox.text.corpus import open_corpus
     from quickfox.text.sources import STANDARD_INPUT
     from quickfox.training.engine.events import RunContext
 
     if file != STANDARD_INPUT:
-        corpus = open_corpus([file], notify, options=CorpusOptions())
+        corpus = _open_text(file)
         held_out = find_held_out(model.path, corpus, RunContext(notify=notify, started=time.monotonic()))
         if held_out is not None and len(held_out):
             notify(f"{file} is the text of the run: its held-out text is read, {len(held_out):,} tokens")

@@ -102,24 +102,22 @@ class Progress:
 
 
 class CallTimer:
-    """Durations of the recent TensorFlow calls, several steps each.
+    """Durations of the recent TensorFlow calls, several steps each; the first call of a graph is not among them.
 
     Attributes:
-        is_compiled: whether there was a call; the first, which traces and compiles, is not among the recent ones.
+        compiled: the lengths of windows of which there was a call, the first of which traces and compiles.
         steps_per_call: number of steps of the next call, so that it takes about CALL_SECONDS.
     """
 
     def __init__(self) -> None:
         self._calls: deque[tuple[int, float]] = deque(maxlen=RECENT_CALLS)  # steps, seconds
-        self.is_compiled = False
+        self.compiled: set[int] = set()
         self.steps_per_call = 1
 
     def record(self, steps: int, seconds: float) -> None:
         """Records one call."""
         self.steps_per_call = max(1, min(MAX_STEPS_PER_CALL, round(CALL_SECONDS * steps / seconds)))
-        if self.is_compiled:
-            self._calls.append((steps, seconds))
-        self.is_compiled = True
+        self._calls.append((steps, seconds))
 
     @property
     def seconds_per_step(self) -> float:
@@ -131,7 +129,7 @@ class CallTimer:
     @property
     def deadline(self) -> float:
         """Seconds after which a call must be blocked by a worker that does not respond."""
-        if not self.is_compiled:
+        if not self.compiled:
             return math.inf  # tracing and compilation take any time
         return max(LOST_SECONDS, HANGING_CALLS * max((seconds for _, seconds in self._calls), default=0.0))
 

@@ -6,8 +6,11 @@ The rows of a replica are split into microbatches, one per processor thread, whi
 consecutive steps, so the time spent in Python is negligible.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from quickfox.config.training import TrainingConfig
@@ -25,7 +28,7 @@ If states are carried without end, training never visits the initial state: meas
 64 when started from it (14 nats per token).
 """
 
-
+Array = np.ndarray[Any, Any]
 _Extra = tuple[PriorTensors, FrameTensors]
 
 
@@ -60,17 +63,52 @@ class TrainStep:
         self._microbatches = num_microbatches(rows, threads_of_process(config, cluster))  # of a replica
         self._all_microbatches = self._microbatches * cluster.replicas
         self._microbatch_step = tf.function(self._microbatch_gradients, autograph=False)  # one trace for all
-        self.run = tf.function(self._run, input_signature=self._run_signature(), autograph=False)
+        self.graph = lru_cache(None)(self._make_graph)  # of windows of one length
+
+    def initial_state(self) -> State:
+        """The state before the first step; that of rows with whole documents is not carried from step to step."""
+        return () if self._media is not None else self._network.initial_state(self._config.batch_size)
 
     def trace(self) -> None:
-        """Builds the graph of `run`, which its first call would do otherwise."""
-        self.run.get_concrete_function()
+        """Builds the graph of the steps on a text, which its first call would do otherwise."""
+        self.graph(self._config.window).get_concrete_function()
 
-    def _run_signature(self) -> list[Any]:
-        """Any number of steps, so that one trace serves all calls."""
+    def run(
+        self,
+        xs: Array,
+        ys: Array,
+        rates: Sequence[float],
+        first_step: int,
+        state: Any,
+        priors: Sequence[Array] = (),
+        frames: Sequence[Array] = (),
+    ) -> tuple[Tensor, Any]:
+        """K consecutive optimizer steps.
+
+        Args:
+            xs, ys: (K, B, T) int32, this worker's rows of the inputs and targets.
+            rates: K learning rates.
+            first_step: optimizer steps made before.
+            state: before the first step, as `Cluster.scatter` returns it.
+            priors: of the n-gram gate, (K, B, T, V) and (K, B, T); empty without a gate.
+            frames: of signals, (K, B, T, F); empty without signals.
+
+        Returns:
+            The losses of the whole batches (K,), nats per token, and the new state.
+        """
+        inputs = *map(tf.constant, (xs, ys, rates)), tf.constant(first_step, tf.int64)
+        extra = tuple(map(tf.constant, priors)), tuple(map(tf.constant, frames))
+        losses, state = self.graph(xs.shape[2])(*inputs, state, *extra)
+        return losses, state
+
+    def _make_graph(self, window: int) -> Any:
+        """`_steps` on windows of this length, and any number of steps, so that one trace serves all calls."""
+        return tf.function(self._steps, input_signature=self._signature(window), autograph=False)
+
+    def _signature(self, window: int) -> list[Any]:
         rows = self._config.batch_size // self._cluster.size
-        batches = tf.TensorSpec([None, rows, self._config.window], tf.int32)
-        state = self._cluster.scatter(self._network.initial_state(self._config.batch_size))
+        batches = tf.TensorSpec([None, rows, window], tf.int32)
+        state = self._cluster.scatter(self.initial_state())
         state_spec = tf.nest.map_structure(tf.type_spec_from_value, state)
         scalars = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64)
         priors: tuple[Any, ...] = ()
@@ -82,29 +120,17 @@ class TrainStep:
             frames = (tf.TensorSpec([*batches.shape, self._media.frame_dim], tf.float32),)
         return [batches, batches, *scalars, state_spec, priors, frames]
 
-    def _run(
+    def _steps(
         self,
         xs: Tensor,
         ys: Tensor,
         rates: Tensor,
         first_step: Tensor,
         state: Any,
-        priors: PriorTensors = (),
-        frames: FrameTensors = (),
+        priors: PriorTensors,
+        frames: FrameTensors,
     ) -> tuple[Tensor, Any]:
-        """K consecutive optimizer steps.
-
-        Args:
-            xs, ys: (K, B, T) int32, this worker's rows of the inputs and targets.
-            rates: (K,) float32, learning rates.
-            first_step: scalar int64, optimizer steps made before.
-            state: before the first step, as `Cluster.scatter` returns it.
-            priors: of the n-gram gate, (K, B, T, V) and (K, B, T); empty without a gate.
-            frames: of signals, (K, B, T, F); empty without signals.
-
-        Returns:
-            The losses of the whole batches (K,), nats per token, and the new state.
-        """
+        """As `run`."""
         steps = tf.shape(xs)[0]
         strategy = self._cluster.strategy
 
@@ -125,11 +151,11 @@ class TrainStep:
         losses, gradients, states = [], [], []
         x, y = self._cluster.local_shard(x), self._cluster.local_shard(y)
         count = self._targets_per_microbatch(y)
-        state = self._reset_state(state, step)
+        before = self._reset_state(state, step)
         first = self._cluster.replica_index() * self._microbatches
         extra = tf.nest.map_structure(self._cluster.local_shard, extra)
         for index, (x_part, y_part, state_part, extra_part) in enumerate(
-            split_rows((x, y, state, extra), self._microbatches), start=first
+            split_rows((x, y, before, extra), self._microbatches), start=first
         ):
             seed_index = tf.cast(step, tf.int32) * self._all_microbatches + index
             seed = tf.stack([self._config.random_seed % 2**31, seed_index])
@@ -143,16 +169,16 @@ class TrainStep:
         ]
         loss, *means = self._cluster.all_reduce_sum([total / self._all_microbatches for total in sums])
         self._optimizer.apply(dict(zip(self._parameters, means, strict=True)), rate, step)
-        return loss, concatenate_rows(states)
+        return loss, state if self._media is not None else concatenate_rows(states)
 
     def _reset_state(self, state: State, step: Tensor) -> State:
         """Resets row b of the batch before step s if b + s + 1 is a multiple of STATE_RESET_WINDOWS.
 
-        Rows of documents with signals always begin with the initial state.
+        Rows with whole documents always begin with the initial state.
         """
-        if self._media is not None:
-            return self._network.reset_rows(state, tf.fill([self._config.batch_size // self._cluster.replicas], True))
         rows = self._config.batch_size // self._cluster.replicas
+        if self._media is not None:
+            return self._network.initial_state(rows, context=0)
         indices = tf.range(rows, dtype=tf.int64) + self._cluster.replica_index() * rows
         return self._network.reset_rows(state, tf.equal((indices + step + 1) % STATE_RESET_WINDOWS, 0))
 

@@ -3,9 +3,9 @@
 One TensorFlow call makes several steps in at most about half a second: signals are handled only between calls.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,7 @@ from quickfox.data.dataset import Tokens
 from quickfox.errors import DataError
 from quickfox.models.parameters import parameter_shapes
 from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
-from quickfox.training.engine.events import (
-    CompletedStep,
-    Event,
-    Replanned,
-    StepsCompleted,
-    Validated,
-    WaitingForNgrams,
-)
+from quickfox.training.engine.events import CompletedStep, Event, Replanned, StepsCompleted, Validated, WaitingForNgrams
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.engine.optimizer import build_optimizer, learning_rate
 from quickfox.training.engine.priors import PriorBatches
@@ -94,8 +87,8 @@ class Trainer:
         self._training_tokens = training_tokens
         self.priors: PriorBatches | None = None  # of the n-gram gate, once its tables are estimated
         threads = threads_of_process(training, self.cluster)
-        self.validation = Validation(self.network, validation_tokens, training.window, threads, ngrams)
-        self._start_state = self.network.initial_state(training.batch_size)
+        self.validation = Validation(self.network, validation_tokens, self.batches.windows, threads, ngrams)
+        self._start_state = self.train_step.initial_state()
         self.state = self.cluster.scatter(self._start_state)
         self.last_steps: list[CompletedStep] = []  # of the last TensorFlow call
         self._timer = CallTimer()
@@ -187,26 +180,36 @@ class Trainer:
         return self.progress.is_validation_due(self.config.validation_interval)
 
     def _make_steps(self, count: int) -> None:
-        """Makes `count` steps in one TensorFlow call."""
-        progress = self.progress
-        batches = [self.batches.batch(progress.step + k) for k in range(count)]
-        xs, ys, *frames = (np.stack(arrays) for arrays in zip(*batches, strict=True))  # (count, B, T) each
-        priors = tuple(map(tf.constant, self.priors.batches(progress.step, count))) if self.priors else ()
+        """Makes `count` steps, in one TensorFlow call if all their windows are of the same length."""
+        started, steps, self.last_steps = time.perf_counter(), 0, []
+        batches = [self.batches.batch(self.progress.step + k) for k in range(count)]
+        for window, consecutive in itertools.groupby(batches, lambda batch: batch[0].shape[1]):
+            arrays = [np.stack(each) for each in zip(*consecutive, strict=True)]  # (count, B, T) or (count, B, T, F)
+            if window in self._timer.compiled:
+                self._call(*arrays)
+                steps += len(arrays[0])
+                continue
+            before = time.perf_counter()
+            with paused_garbage_collection():  # the first call traces and compiles
+                self._call(*arrays)
+            self._timer.compiled.add(window)
+            started += time.perf_counter() - before
+        if steps:
+            seconds = time.perf_counter() - started
+            self.progress.record_speed(steps, seconds)
+            self._timer.record(steps, seconds)
+
+    def _call(self, xs: Array, ys: Array, *frames: Array) -> None:
+        """Makes steps in one TensorFlow call: xs, ys (count, B, T), frames (count, B, T, F)."""
+        progress, count = self.progress, len(xs)
+        priors = self.priors.batches(progress.step, count) if self.priors else ()
         rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
-        inputs = *map(tf.constant, (xs, ys, rates)), tf.constant(progress.step, tf.int64)
-        signals = [tuple(map(tf.constant, frames))] if frames else []
-        started = time.perf_counter()
-        pause = nullcontext() if self._timer.is_compiled else paused_garbage_collection()  # the first call traces
-        with self.cluster.collective(self._timer.deadline), pause:
-            losses, self.state = self.train_step.run(*inputs, self.state, priors, *signals)
+        with self.cluster.collective(self._timer.deadline):
+            losses, self.state = self.train_step.run(xs, ys, rates, progress.step, self.state, priors, frames)
             values: list[float] = losses.numpy().tolist()
-        seconds = time.perf_counter() - started
-        self.last_steps = list(map(CompletedStep, range(progress.step + 1, progress.step + count + 1), values, rates))
-        for completed in self.last_steps:
+        self.last_steps += map(CompletedStep, range(progress.step + 1, progress.step + count + 1), values, rates)
+        for completed in self.last_steps[-count:]:
             check_finite(completed.train_loss, completed.step, self.config.learning_rate)
-        if self._timer.is_compiled:
-            progress.record_speed(count, seconds)
-        self._timer.record(count, seconds)
         progress.record_losses(values)
 
     def _validate(self) -> Validated:
@@ -218,7 +221,7 @@ class Trainer:
         is_best = progress.record_validation(measured.loss if measured else None)
         return Validated(
             **self._status(),
-            tokens=progress.step * self.config.batch_size * self.config.window,
+            tokens=progress.step * self.config.tokens_per_step,
             train_loss=progress.train_loss,
             validation_loss=progress.validation_loss,
             network_loss=measured.network_loss if measured and self.ngrams else None,
@@ -242,7 +245,7 @@ class Trainer:
             "step": progress.step,
             "total_steps": progress.total_steps,
             "epoch": progress.step / self.batches.steps_per_epoch,
-            "tokens_per_second": progress.timed_steps_per_second * self.config.batch_size * self.config.window,
+            "tokens_per_second": progress.timed_steps_per_second * self.config.tokens_per_step,
             "learning_rate": learning_rate(progress.step, progress.total_steps, self.config),
             "seconds": time.monotonic() - self.started,
         }
@@ -285,8 +288,7 @@ class Trainer:
         self.load_weights(model)
         for name, slot in self.optimizer.slots.items():
             slot.assign(training[name])
-        carried = [tf.constant(training[name]) for name in state]
-        self._start_state = tf.nest.pack_sequence_as(self._start_state, carried)
+        self._start_state = tf.nest.pack_sequence_as(self._start_state, [tf.constant(training[name]) for name in state])
         self.state = self.cluster.scatter(self._start_state)
         self.progress = progress
 

@@ -7,7 +7,7 @@ tables, the loss is that of the mixture (see `models/mixture.py`).
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,17 +57,23 @@ class Validation:
     Args:
         network: the network.
         tokens: the validation text; empty: none.
-        window: tokens per forward pass.
+        windows: tokens per forward pass; several only for documents with signals.
         threads: processor threads of this process.
         ngrams: the tables of the model; None: there are none.
     """
 
     def __init__(
-        self, network: Network, tokens: Tokens, window: int, threads: int, ngrams: NgramEstimation | None = None
+        self,
+        network: Network,
+        tokens: Tokens,
+        windows: Sequence[int],
+        threads: int,
+        ngrams: NgramEstimation | None = None,
     ) -> None:
         self._network = network
         self.tokens = tokens
-        self._window = window
+        self._windows_of_signals = windows
+        self._window = windows[-1]
         self._threads = threads
         self._ngrams = ngrams
         self._documents = None if tokens.frames is None else tokens.signal_documents
@@ -114,7 +120,7 @@ class Validation:
     def _windows(self) -> Iterator[ValidationWindow | SignalWindow]:
         tokens, segments = self.tokens, self._num_segments()
         if self._documents is not None:
-            return iter_signal_windows(self._documents, segments, self._window)
+            return iter_signal_windows(self._documents, segments, self._windows_of_signals)
         return iter_validation_windows(tokens.ids, segments, self._window, self._warm_up(), tokens.loss_mask)
 
     def _fit_windows(self) -> Iterator[ValidationWindow]:
@@ -190,9 +196,10 @@ class Validation:
         ngram = self._ngrams.tables.model if self._ngrams else None
         ngram_state = ngram.initial_state(segments) if ngram else ()
         for window in windows:
-            if window.reset_first:
-                rows = tf.range(segments)
-                state = self._network.reset_rows(state, rows >= 0 if self._documents else rows == 0)
+            if isinstance(window, SignalWindow) and window.reset_first:
+                state = self._network.initial_state(segments, 0 if window.is_whole else None)
+            elif window.reset_first:
+                state = self._network.reset_rows(state, tf.range(segments) == 0)
             prior = None
             if ngram:
                 if window.reset_first:

@@ -19,9 +19,14 @@ Cache = tuple[Tensor, ...]  # keys, values, positions read
 Rotations = tuple[Tensor, Tensor]
 
 
-def empty_cache(config: ModelConfig, batch_size: int) -> Cache:
-    """The cache before any token: keys and values (B, heads, C, d) float32, and positions read (B,) int64."""
-    zeros = tf.zeros([batch_size, config.num_heads, config.context, config.hidden_dim // config.num_heads])
+def empty_cache(config: ModelConfig, batch_size: int, context: int | None = None) -> Cache:
+    """The cache before any token: keys and values (B, heads, C, d) float32, and positions read (B,) int64.
+
+    C is `context`; None: that of the configuration. A cache with C = 0 is for texts that fit into one window: attention
+    to earlier positions, of which there are none, then costs nothing.
+    """
+    context = config.context if context is None else context
+    zeros = tf.zeros([batch_size, config.num_heads, context, config.hidden_dim // config.num_heads])
     return zeros, zeros, tf.zeros([batch_size], tf.int64)
 
 
@@ -114,6 +119,8 @@ def attention(
 def _last_positions(cached: Tensor, new: Tensor) -> Tensor:
     """The last C positions of both, (B, heads, C, d) float32, without gradient."""
     context, window = cached.shape[2], new.shape[2]
+    if context == 0:
+        return cached
     new = tf.cast(tf.stop_gradient(new), tf.float32)
     return new[:, :, -context:] if window >= context else tf.concat([cached[:, :, window:], new], axis=2)
 
@@ -156,7 +163,8 @@ def _masked_exponentials(old_scores: Tensor, scores: Tensor, positions_read: Ten
     exists = old_key >= context - tf.cast(tf.minimum(positions_read, context), tf.int32)[:, None]  # (B, C)
     old_mask = (old_key > query) & exists[:, None, None, :]  # (B, 1, T, C)
     old_masked = tf.where(old_mask, tf.cast(old_scores, tf.float32), -np.inf)
-    masked = tf.where((key <= query) & (key > query - context), tf.cast(scores, tf.float32), -np.inf)
+    attended = (key <= query) & (key > query - (context or window))
+    masked = tf.where(attended, tf.cast(scores, tf.float32), -np.inf)
     maximum = tf.reduce_max(masked, axis=-1, keepdims=True)  # finite: each query attends to its own position
     maximum = tf.maximum(maximum, tf.reduce_max(old_masked, axis=-1, keepdims=True))
     old_weights, weights = tf.exp(old_masked - maximum), tf.exp(masked - maximum)

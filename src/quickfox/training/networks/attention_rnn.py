@@ -43,8 +43,8 @@ class AttentionRNNNetwork(Network):
         variables = [embedding, *stacks, output_kernel, output_bias, *self._last_variables(initializer)]
         self._parameters = dict(zip(shapes, variables, strict=True))
 
-    def initial_state(self, batch_size: int) -> State:
-        cache = empty_cache(self.config, batch_size)
+    def initial_state(self, batch_size: int, context: int | None = None) -> State:
+        cache = empty_cache(self.config, batch_size, context)
         return (*self._encoder.initial_state(batch_size), cache, *self._decoder.initial_state(batch_size))
 
     def reset_rows(self, state: State, is_reset: Tensor) -> State:

@@ -110,8 +110,12 @@ class Network(ABC):
         return dict(self._parameters)
 
     @abstractmethod
-    def initial_state(self, batch_size: int) -> State:
-        """The state before the first token of `batch_size` sequences: zeros, each tensor (B, ...)."""
+    def initial_state(self, batch_size: int, context: int | None = None) -> State:
+        """The state before the first token of `batch_size` sequences: zeros, each tensor (B, ...).
+
+        It has space for `context` earlier positions to attend to; None: for those of the configuration; 0: the
+        sequences are not longer than a window.
+        """
 
     @abstractmethod
     def reset_rows(self, state: State, is_reset: Tensor) -> State:

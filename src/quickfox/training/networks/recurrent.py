@@ -165,7 +165,7 @@ class RecurrentNetwork(Network):
         variables = [embedding, *self.stack.variables(), output_kernel, output_bias, *self._last_variables(initializer)]
         self._parameters = dict(zip(shapes, variables, strict=True))
 
-    def initial_state(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int, context: int | None = None) -> State:
         return self.stack.initial_state(batch_size)
 
     def reset_rows(self, state: State, is_reset: Tensor) -> State:

@@ -49,8 +49,8 @@ class TransformerNetwork(Network):
             for name, shape in parameter_shapes(config).items()
         }
 
-    def initial_state(self, batch_size: int) -> State:
-        return tuple(empty_cache(self.config, batch_size) for _ in range(self.config.num_layers))
+    def initial_state(self, batch_size: int, context: int | None = None) -> State:
+        return tuple(empty_cache(self.config, batch_size, context) for _ in range(self.config.num_layers))
 
     def reset_rows(self, state: State, is_reset: Tensor) -> State:
         return tuple(reset_cache_rows(cache, is_reset) for cache in state)

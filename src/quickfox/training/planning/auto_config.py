@@ -26,6 +26,9 @@ from quickfox.training.planning.presets import (
 FEW_STEPS = 400  # below, twice the number of steps of half the batch size gives a lower loss
 DEFAULT_VALIDATION_SPLIT = 0.1
 RANDOM_SEED_BITS = 32  # of a seed that is not given; few enough to type it again
+MAX_DROPOUT, MAX_DROPOUT_OF_SIGNALS = 0.5, 0.2
+DOCUMENTS_PER_BATCH = 32  # with signals: each has few targets, and a step of few documents takes little time
+EPOCHS_OF_SIGNALS = 10  # for which the time must suffice, or the model is smaller
 WARMUP_STEPS = 50
 WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
@@ -112,13 +115,15 @@ def choose_batch_size(tokens: float, defaults: ArchitectureDefaults, window: int
     return math.ceil(batch_size / replicas) * replicas
 
 
-def choose_dropout(epochs: float, parameters_per_token: float) -> float:
+def choose_dropout(epochs: float, parameters_per_token: float, *, has_signals: bool = False) -> float:
     """Dropout rate: 0 for few epochs, and increasing with their number.
 
-    A model with many parameters per token of the text overfits in fewer epochs.
+    A model with many parameters per token of the text overfits in fewer epochs. Signals are changed in each epoch, and
+    a high rate delays what attention learns of them.
     """
     effective_epochs = epochs * max(1.0, parameters_per_token) ** 0.25
-    return round(min(0.2 * math.sqrt(max(0.0, effective_epochs - 4.0)), 0.5), 2)
+    highest = MAX_DROPOUT_OF_SIGNALS if has_signals else MAX_DROPOUT
+    return round(min(0.2 * math.sqrt(max(0.0, effective_epochs - 4.0)), highest), 2)
 
 
 def choose_settings(
@@ -137,6 +142,7 @@ def choose_settings(
     ngram_order: int = 0,
     max_gate_epochs: float = 0.0,
     media: MediaConfig | None = None,
+    tokens_per_row: int | None = None,
 ) -> Plan:
     """Decides all settings that `request` leaves open.
 
@@ -155,50 +161,67 @@ def choose_settings(
         ngram_order: order of the n-gram tables; 0: none.
         max_gate_epochs: number of epochs up to which the network gets an n-gram gate.
         media: how the model reads signals; None: it reads text only.
+        tokens_per_row: as in `TrainingConfig`.
 
     Raises:
         UsageError: a value is out of range, or the batch size is not divisible by the number of replicas.
     """
     window = choose_window(request)
-    defaults = ARCHITECTURE_DEFAULTS[request.architecture or "lstm"]
-    batch_size = request.batch_size or choose_batch_size(math.inf, defaults, window, replicas)
-    _check_batch_size(batch_size, replicas)
-    tokens_per_parameter = defaults.tokens_per_parameter
-    steps, replans = _requested_steps(request, training_tokens, batch_size * window, earlier_config)
+    row = tokens_per_row or window
+    defaults = _defaults(request, media)
+    batch_size = _checked_batch_size(request, math.inf, defaults, row, replicas)
+    steps, replans = _requested_steps(request, training_tokens, batch_size * row, earlier_config)
     choose = partial(choose_model, request, vocabulary_size, window=window, media=media)
     if steps is not None:
         budget = None
-        model = choose(steps * batch_size * window / tokens_per_parameter)
+        model = choose(steps * batch_size * row / defaults.tokens_per_parameter)
     else:
         budget = default_budget(training_tokens) if request.budget is None else request.budget
         operations = flops * EFFICIENCY * max(1.0, budget - elapsed_seconds - STARTUP_SECONDS)
-        model = choose(math.sqrt(operations / (6 * tokens_per_parameter)))  # 6 operations per weight and token
+        model = choose(_affordable_weights(operations, defaults, training_tokens if media else 0))
         tokens = operations / operations_per_token(model)
-        batch_size = request.batch_size or choose_batch_size(tokens, defaults, window, replicas)
-        steps = max(1, round(tokens / (batch_size * window)))
-    epochs = steps * (batch_size * window) / training_tokens
+        batch_size = _checked_batch_size(request, tokens, defaults, row, replicas)
+        steps = max(1, round(tokens / (batch_size * row)))
+    epochs = steps * (batch_size * row) / training_tokens
     model = dataclasses.replace(model, ngram_gate=ngram_order if 0 < epochs <= max_gate_epochs else 0)
-    dropout = choose_dropout(epochs, parameter_count(model) / training_tokens)
+    dropout = choose_dropout(epochs, parameter_count(model) / training_tokens, has_signals=media is not None)
     training = TrainingConfig(
         steps=steps,
         replans=replans,
         batch_size=batch_size,
         window=window,
-        dropout=dropout if request.dropout is None else request.dropout,
         precision=precision,
         threads=threads,
         ngram_order=ngram_order,
-        **_requested_settings(request, is_pretrained),
-        **_fixed_settings(training_tokens, validation_tokens, batch_size * window, earlier_config, ngram_order),
+        tokens_per_row=tokens_per_row,
+        **_requested_settings(request, dropout, is_pretrained=is_pretrained),
+        **_fixed_settings(training_tokens, validation_tokens, batch_size * row, earlier_config, ngram_order),
     )
     return Plan(model, training, budget)
 
 
-def _check_batch_size(batch_size: int, replicas: int) -> None:
+def _defaults(request: TrainingRequest, media: MediaConfig | None) -> ArchitectureDefaults:
+    """The defaults of the architecture; with signals, batches are small."""
+    defaults = ARCHITECTURE_DEFAULTS[request.architecture or "lstm"]
+    return dataclasses.replace(defaults, batch_size=DOCUMENTS_PER_BATCH) if media else defaults
+
+
+def _affordable_weights(operations: float, defaults: ArchitectureDefaults, tokens_of_signals: int) -> float:
+    """Number of hidden weights for these operations of training, which read signals EPOCHS_OF_SIGNALS times."""
+    weights = math.sqrt(operations / (6 * defaults.tokens_per_parameter))  # 6 operations per weight and token
+    return min(weights, operations / (6 * EPOCHS_OF_SIGNALS * tokens_of_signals)) if tokens_of_signals else weights
+
+
+def _checked_batch_size(
+    request: TrainingRequest, tokens: float, defaults: ArchitectureDefaults, row: int, replicas: int
+) -> int:
+    """The requested batch size, or as `choose_batch_size`."""
+    batch_size = request.batch_size or choose_batch_size(tokens, defaults, row, replicas)
     if batch_size % replicas:
         raise UsageError(
             f"batch_size {batch_size} is not divisible by {replicas} devices: choose a multiple", "batch_size"
         )
+    return batch_size
 
 
 def _requested_steps(
@@ -214,11 +237,12 @@ def _requested_steps(
     return None, ()
 
 
-def _requested_settings(request: TrainingRequest, is_pretrained: bool) -> dict[str, Any]:
-    """The settings that depend on the request only, by name."""
+def _requested_settings(request: TrainingRequest, dropout: float, *, is_pretrained: bool) -> dict[str, Any]:
+    """The settings that depend on the request only, by name; `dropout` is the rate unless another is requested."""
     default_rate = ARCHITECTURE_DEFAULTS[request.architecture or "lstm"].learning_rate
     return {
         "learning_rate": request.learning_rate or default_rate * (PRETRAINED_RATE if is_pretrained else 1.0),
+        "dropout": dropout if request.dropout is None else request.dropout,
         "patience": request.patience,
         "random_seed": secrets.randbits(RANDOM_SEED_BITS) if request.random_seed is None else request.random_seed,
         "freeze_embeddings": bool(request.freeze_embeddings),

@@ -107,7 +107,7 @@ def estimate_cost(
     """
     if not model.has_network:
         return _estimate_ngram_cost(model, training, training_tokens, validation_tokens, elapsed_seconds)
-    batch_tokens = training.batch_size * training.window
+    batch_tokens = training.tokens_per_step
     operations = operations_per_step(model, training, workers)
     tokens_per_second = batch_tokens * flops * PRODUCT_SPEED / operations
     validations = ceil(training.steps / training.validation_interval)
@@ -207,9 +207,9 @@ def operations_per_step(model: ModelConfig, training: TrainingConfig, workers: i
         shapes = parameter_shapes(model)
         *_, table = (shapes[name] for name in LOOKED_UP if name in shapes)  # the last one is looked up (matmul.py)
         operations += 2 * model.vocabulary_size * table[1]  # the gradient, a product with one-hot vectors
-    time_steps = training.window * count_layers(model, "recurrent_kernel")
+    time_steps = (training.tokens_per_row or training.window) * count_layers(model, "recurrent_kernel")
     per_worker = _OPERATIONS_PER_TIME_STEP * time_steps + update_operations(model)
-    return training.batch_size * training.window * operations + workers * per_worker
+    return training.tokens_per_step * operations + workers * per_worker
 
 
 def update_operations(model: ModelConfig) -> float:

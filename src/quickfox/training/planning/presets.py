@@ -12,7 +12,9 @@ from quickfox.config.training import Size, TrainingRequest
 from quickfox.models.parameters import hidden_kernels, parameter_shapes
 
 MIN_EMBEDDING_DIM, MAX_EMBEDDING_DIM = 64, 512
+MAX_EMBEDDING_DIM_OF_FRAMES = 128
 HIDDEN_DIM_STEP, MIN_HIDDEN_DIM, MAX_HIDDEN_DIM = 64, 64, 1024
+MAX_HIDDEN_DIM_OF_SIGNALS = 256  # there are thousands of examples, not millions of characters: steps matter more
 SMALL_HEAD_DIM, HEAD_DIM, MIN_HIDDEN_DIM_OF_LARGE_HEADS = 32, 64, 256
 TIED_VOCABULARY_SIZE = 1024  # from this vocabulary size on, a transformer's embeddings are tied
 
@@ -80,9 +82,10 @@ def choose_model(
         num_layers, hidden_dim = defaults.sizes[request.size]
     else:
         num_layers = request.num_layers or defaults.num_layers
-        hidden_dim = request.hidden_dim or choose_hidden_dim(architecture, num_layers, weights)
+        largest = MAX_HIDDEN_DIM_OF_SIGNALS if media else MAX_HIDDEN_DIM
+        hidden_dim = request.hidden_dim or min(choose_hidden_dim(architecture, num_layers, weights), largest)
     has_attention, is_transformer = architecture in ATTENTION_ARCHITECTURES, architecture == "transformer"
-    embedding_dim = hidden_dim if is_transformer else choose_embedding_dim(vocabulary_size)
+    embedding_dim = hidden_dim if is_transformer else choose_embedding_dim(vocabulary_size, media)
     return ModelConfig(
         architecture=architecture,
         vocabulary_size=vocabulary_size,
@@ -113,10 +116,14 @@ def choose_hidden_dim(architecture: Architecture, num_layers: int, weights: floa
     return min(max(rounded, MIN_HIDDEN_DIM), MAX_HIDDEN_DIM)
 
 
-def choose_embedding_dim(vocabulary_size: int) -> int:
-    """Embedding dimension, a power of 2: 64 for the characters of an alphabet, 256 for several thousand tokens."""
+def choose_embedding_dim(vocabulary_size: int, media: MediaConfig | None = None) -> int:
+    """Embedding dimension: 64 for the characters of an alphabet, 256 for several thousand tokens.
+
+    It is a power of 2, or half the numbers of a frame of signals, if that is more, but at most 128.
+    """
     power = round(math.log2(max(1.0, vocabulary_size / 64)) / 3)
-    return min(MIN_EMBEDDING_DIM << power, MAX_EMBEDDING_DIM)
+    of_frames = min(media.frame_dim // 2, MAX_EMBEDDING_DIM_OF_FRAMES) if media else 0
+    return max(min(MIN_EMBEDDING_DIM << power, MAX_EMBEDDING_DIM), of_frames)
 
 
 def choose_num_heads(hidden_dim: int) -> int:

@@ -113,7 +113,7 @@ class StepPlan:
 
     def __init__(self, config: TrainingConfig, checkpoint_steps: int | None, budget: Budget | None) -> None:
         self.replans = dict(config.replans)  # step -> total number of steps from there on
-        self._tokens_per_step = config.batch_size * config.window
+        self._tokens_per_step = config.tokens_per_step
         self._intervals = [interval for interval in (config.validation_interval, checkpoint_steps) if interval]
         self._budget = budget
 

@@ -1,21 +1,25 @@
 """Runs on corpora with signals: how the signals are read, and the length of the rows that their documents need."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from quickfox.config.media import KIND_NAMES, MediaConfig
+from quickfox.config.model import Architecture
 from quickfox.data.dataset import Tokens
 from quickfox.data.encoding import Split
+from quickfox.data.signal_batches import ROW_LENGTH_MULTIPLE
 from quickfox.errors import UsageError
 from quickfox.media.signals import choose_media
 from quickfox.text.corpus import Corpus
 from quickfox.text.documents import Document
 from quickfox.training.run.transfer import ResolvedRequest
 
+DEFAULT_ARCHITECTURE: Architecture = "attention-rnn"
+"""Of a model of signals: an lstm alone learns half as much in as many steps, see benchmarks/LOG.md."""
+
 MAX_ROW_LENGTH = 512
 """Positions of a row by default, at most: each one adds to the time to compile the first step."""
-
-_ROW_LENGTH_MULTIPLE = 4
 
 
 def prepare_media(
@@ -49,16 +53,25 @@ def prepare_media(
         names = KIND_NAMES[pretrained.kind], KIND_NAMES[kind]
         raise UsageError("the pretrained model reads {}, and the corpus has {}".format(*names), "init_from")
     media = pretrained or choose_media(_training_documents(corpus, split), kind)
-    return dataclasses.replace(resolved, training=dataclasses.replace(request, ngram="off")), media
+    request = dataclasses.replace(request, ngram="off", architecture=request.architecture or DEFAULT_ARCHITECTURE)
+    return dataclasses.replace(resolved, training=request), media
 
 
-def choose_row_length(resolved: ResolvedRequest, training: Tokens) -> ResolvedRequest:
-    """The request with a window that holds the longest document, unless another is requested."""
-    if training.frames is None or resolved.training.window is not None:
-        return resolved
-    longest = max(training.signal_documents.lengths.tolist(), default=1)
-    window = min(-(-longest // _ROW_LENGTH_MULTIPLE) * _ROW_LENGTH_MULTIPLE, MAX_ROW_LENGTH)
-    return dataclasses.replace(resolved, training=dataclasses.replace(resolved.training, window=window))
+def choose_rows(resolved: ResolvedRequest, training: Tokens) -> tuple[ResolvedRequest, int | None]:
+    """The request with a window that holds the longest document, unless another is requested; the mean row.
+
+    Returns:
+        The request, and `TrainingConfig.tokens_per_row`.
+    """
+    if training.frames is None:
+        return resolved, None
+    lengths = training.signal_documents.lengths
+    window = resolved.training.window or min(
+        math.ceil(lengths.max() / ROW_LENGTH_MULTIPLE) * ROW_LENGTH_MULTIPLE, MAX_ROW_LENGTH
+    )
+    kept = lengths[lengths <= window]
+    resolved = dataclasses.replace(resolved, training=dataclasses.replace(resolved.training, window=window))
+    return resolved, max(1, round(float(kept.mean()))) if len(kept) else None
 
 
 def _training_documents(corpus: Corpus, split: Split | None) -> Iterator[Document]:

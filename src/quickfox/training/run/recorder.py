@@ -269,9 +269,7 @@ def _first_prompt(tokenizer: Tokenizer, ids: TokenIds, mask: np.ndarray) -> Toke
 def run_finished(directory: Path, record: RunRecord, progress: Progress) -> RunFinished:
     """The last event of a finished run."""
     best = sort_by_loss(list_checkpoints(directory))[0]
-    tokens_per_step = (
-        record.training.batch_size * record.training.window if record.model.has_network else record.training_tokens
-    )
+    tokens_per_step = record.training.tokens_per_step if record.model.has_network else record.training_tokens
     tokens = progress.step * tokens_per_step
     return RunFinished(
         directory=directory,

@@ -191,7 +191,7 @@ def _requested_steps(record: RunRecord, progress: Progress, request: TrainingReq
     if request.steps is not None:
         return request.steps
     if request.epochs is not None:
-        return round(request.epochs * record.training_tokens / (training.batch_size * training.window))
+        return round(request.epochs * record.training_tokens / training.tokens_per_step)
     assert request.budget is not None
     seconds_left = request.budget - progress.seconds
     if progress.timed_steps_per_second:

@@ -48,7 +48,7 @@ from quickfox.training.run.dataset import (
 )
 from quickfox.training.run.directory import new_run
 from quickfox.training.run.execute import execute_run, run_started
-from quickfox.training.run.media import choose_row_length, prepare_media
+from quickfox.training.run.media import choose_rows, prepare_media
 from quickfox.training.run.record import CheckpointInterval, CorpusRecord, RunRecord, current_versions, write_record
 from quickfox.training.run.recorded_text import stamp_files
 from quickfox.training.run.transfer import ResolvedRequest, check_repeated, resolve_request
@@ -100,7 +100,7 @@ def _run_chief(
         texts = corpus, validation, split
         corpus_record, tokens, encoded = _encode(texts, tokenizer, directory, request, resolved, run_context, media)
         training_tokens = len(tokens[0])
-        resolved = choose_row_length(resolved, tokens[0])
+        resolved, tokens_per_row = choose_rows(resolved, tokens[0])
         order = choose_ngram_order(resolved.training, tokens[0].ids)
         max_gate_epochs = _max_gate_epochs(resolved, run_context.cluster.size, order, tokenizer, training_tokens)
         has_network = resolved.training.architecture != "ngram"
@@ -110,7 +110,8 @@ def _run_chief(
             stack.enter_context(ngrams)
         if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
-        plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs, media=encoded.media)
+        chosen: dict[str, Any] = {"media": encoded.media, "tokens_per_row": tokens_per_row}
+        plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs, **chosen)
         record, flops = plan_run(
             resolved, corpus_record, tokenizer, checkpoint_every, threads, cluster, run_context.started
         )
