@@ -111,7 +111,7 @@ def _run_chief(
         if has_network:
             cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
         chosen: dict[str, Any] = {"media": encoded.media, "tokens_per_row": tokens_per_row}
-        plan_run = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs, **chosen)
+        plan_run: Callable[..., Any] = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs, **chosen)
         record, flops = plan_run(
             resolved, corpus_record, tokenizer, checkpoint_every, threads, cluster, run_context.started
         )
