@@ -154,19 +154,3 @@ def test_a_signal_ends_a_read_that_it_does_not_interrupt(reader: str) -> None:
             assert process.wait(timeout=60) == 143
         finally:
             process.kill()
-
-
-def test_a_process_that_is_aborted_names_the_options(tmp_path: Path) -> None:
-    code = """
-from quickfox.cli.commands.train import _make_run_context
-from quickfox.cli.signals import StopRequest
-from quickfox.cli.training_log import PlainDisplay
-from quickfox.errors import UsageError
-from quickfox.training.distributed.cluster_spec import SINGLE_PROCESS
-run_context = _make_run_context(StopRequest(), SINGLE_PROCESS, PlainDisplay(quiet=True), keep_tokens=False)
-run_context.abort(UsageError("hidden_dim must be even: llm train --help", "hidden_dim"))
-"""
-    command = [sys.executable, "-c", f"import sys; sys.argv[0] = 'quickfox'\n{code}"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "quickfox: --hidden-dim must be even: quickfox train --help\n"

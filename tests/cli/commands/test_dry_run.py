@@ -92,15 +92,6 @@ def test_a_model_too_large_for_memory_is_described_and_then_refused(llm: Llm, fo
     assert names_in(fox) == ["fox.txt"]
 
 
-@pytest.mark.distributed
-@needs_tensorflow
-def test_local_workers_agree_on_one_plan(llm_process: Llm, fox: Path) -> None:
-    result = llm_process("train", "fox.txt", "--dry-run", "--json", "--local-workers", "2", "--steps", "3", *SMALL[:-2])
-    assert (result.returncode, result.stderr) == (0, "")
-    assert json.loads(result.stdout)["workers"] == 2
-    assert names_in(fox) == ["fox.txt"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

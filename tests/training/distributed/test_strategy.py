@@ -26,7 +26,6 @@ tf.config.threading.set_inter_op_parallelism_threads(2)
 tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from quickfox.training.distributed.strategy import Cluster, single_process, tensors_sha256
-from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.trainer import Trainer
 
 small = dict(vocabulary_size=3, embedding_dim=4, hidden_dim=8)
@@ -49,7 +48,7 @@ ids, mask = generator.integers(0, 3, 3000).astype(np.uint8), generator.random(30
 texts = {"all": Tokens(ids[:-400]).part(0, 2000), "masked": Tokens(ids[:-400], mask[:-400])}
 devices = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 model, text = models[sys.argv[1]], texts[sys.argv[2]]
-for cluster, threads in ((single_process(), 2), (Cluster(devices, Control([])), 1)):
+for cluster, threads in ((single_process(), 2), (Cluster(devices), 1)):
     config = dataclasses.replace(training, threads=threads)
     trainer = Trainer(model, config, text, Tokens(ids[-400:]), time.monotonic(), cluster=cluster)
     losses = [event.train_loss for event in trainer.run() if type(event).__name__ == "Validated"]
@@ -103,6 +102,14 @@ def test_different_weights_have_different_digests() -> None:
 
     ones = np.ones(3, np.float32)
     assert tensors_sha256({"a": ones}) != tensors_sha256({"a": np.nextafter(ones, 2)})
+
+
+def test_a_single_process_exchanges_with_itself() -> None:
+    cluster = single_process()
+    assert cluster.exchange(3, 1) == [[3, 1, 0, 0]]
+    assert not cluster.stop_requested
+    cluster.exchange(stop=True)
+    assert cluster.stop_requested
 
 
 @pytest.mark.parametrize("batch_size", [2, 4])

@@ -1,4 +1,4 @@
-"""The held-out text: where it starts, and that the training tokens and the workers do not know it."""
+"""The held-out text: where it starts, and that the training tokens do not know it."""
 
 import gzip
 import json
@@ -19,21 +19,18 @@ from run_driver import (
     standard_input,
     start,
     start_ngram_model,
-    tokenizer_of,
     write_run_json,
 )
 
 import quickfox
 from quickfox.config.corpus import CorpusOptions
 from quickfox.data.corpus_writer import encode_corpus
-from quickfox.data.dataset import open_corpus_tokens, split_tokens, tokens_digest
+from quickfox.data.dataset import tokens_digest
 from quickfox.data.encoding import Split
 from quickfox.errors import DataError
 from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.tokenizers.serialization import load_tokenizer
-from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import RunStarted, Validated
-from quickfox.training.run import workers
 from quickfox.training.run.record import read_record
 
 SOURCES: dict[str, Callable[[Path], Corpus]] = {
@@ -187,16 +184,3 @@ def test_documents_are_repeated_with_their_tokenizer(tmp_path: Path) -> None:
     first, again = (read_record(tmp_path / name / "run") for name in ("first", "again"))
     assert first.model.vocabulary_size == 271
     assert again.vocabulary_sha256 == first.vocabulary_sha256
-
-
-@pytest.mark.parametrize("content", [TEXT, [TEXT[:440]] * 10], ids=["plain text", "documents"])
-def test_a_worker_has_the_tokens_of_the_chief(tmp_path: Path, content: str | list[str]) -> None:
-    corpus = corpus_of(tmp_path, content)
-    tokenizer, split = tokenizer_of(corpus, tokenizer="bpe", validation_split=0.33)
-    path = tmp_path / "tokens.bin"
-    encoded = encode_corpus(corpus, tokenizer, path, split)
-    chief = open_corpus_tokens(path, tokenizer, has_documents=not isinstance(content, str))
-    worker = workers._encode(corpus, tokenizer, split, Control([]))
-    parts = [split_tokens(tokens, tokenizer, encoded.training_tokens, SEED) for tokens in (chief, worker)]
-    for one, other in zip(*parts, strict=True):
-        assert one.ids[:].tolist() == other.ids[:].tolist() != []

@@ -1,11 +1,7 @@
 """Which requests a run of an n-gram model alone refuses, and what a dry run reports."""
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import pytest
@@ -17,21 +13,14 @@ from run_driver import (
 )
 
 from quickfox.config.training import TrainingRequest
-from quickfox.errors import QuickfoxError, UsageError
+from quickfox.errors import UsageError
 from quickfox.text.corpus import open_corpus
 from quickfox.training.distributed.cluster_spec import ClusterSpec
-from quickfox.training.engine.events import (
-    Event,
-    RunContext,
-    RunPlanned,
-    RunRequest,
-)
-from quickfox.training.run.resume import resume_run
+from quickfox.training.engine.events import RunContext, RunPlanned, RunRequest
+from quickfox.training.run import resume
 from quickfox.training.run.start import start_run
 
 TRAINING_TOKENS = round(len(TEXT) * 0.9)
-
-OpenRun = Callable[[RunContext], Iterator[Event]]
 
 
 @pytest.mark.parametrize(
@@ -50,34 +39,18 @@ def test_a_setting_of_a_network_is_refused_with_the_record_of_an_ngram_run(
         start(tmp_path, settings={}, options={"hidden_dim": 8}, config_from=uninterrupted_ngram_model / "run")
 
 
-def errors_of_two_workers(open_run: OpenRun) -> list[BaseException | None]:
-    """Opens a run as the chief and as its worker, and returns the error of each."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(create_server(("127.0.0.1", 0))) for _ in range(2)]
-        addresses = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
-
-    def join(rank: int) -> list[Event]:
-        return list(open_run(RunContext(notify=[].append, started=0.0, cluster=ClusterSpec(addresses, rank))))
-
-    with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(join, rank) for rank in range(2)]
-    return [future.exception() for future in futures]
-
-
-def test_several_workers_are_refused_in_all_of_them(uninterrupted_ngram_model: Path, tmp_path: Path) -> None:
+def test_several_workers_are_refused(uninterrupted_ngram_model: Path, tmp_path: Path) -> None:
+    """A new run before the workers connect, a resumed one by the chief, which tells the others."""
     (tmp_path / "corpus.txt").write_text(TEXT)
+    corpus = open_corpus([str(tmp_path / "corpus.txt")], [].append)
     request = RunRequest(training=TrainingRequest(**NGRAM_ALONE), output=tmp_path / "run")
-
-    def open_new_run(run_context: RunContext) -> Iterator[Event]:
-        return start_run(open_corpus([str(tmp_path / "corpus.txt")], [].append), "corpus", request, run_context)
-
-    def open_resumed_run(run_context: RunContext) -> Iterator[Event]:
-        return resume_run(uninterrupted_ngram_model / "run", TrainingRequest(), run_context=run_context)
-
-    for open_run in (open_new_run, open_resumed_run):
-        for error in errors_of_two_workers(open_run):
-            assert isinstance(error, QuickfoxError)
-            assert "architecture ngram is for one process, not for 2 workers" in str(error)
+    run_context = RunContext(notify=[].append, started=0.0, cluster=ClusterSpec(("a:1", "b:1"), 1))
+    for events in (
+        start_run(corpus, "corpus", request, run_context),
+        resume._resume_chief(uninterrupted_ngram_model / "run", TrainingRequest(), None, run_context, None),
+    ):
+        with pytest.raises(UsageError, match="architecture ngram is for one process, not for 2 workers"):
+            next(events)
     assert not (tmp_path / "run").exists()
 
 

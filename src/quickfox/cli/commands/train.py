@@ -12,8 +12,8 @@ import typer
 
 from quickfox.cli import STARTED
 from quickfox.cli.options import CORPUS_HELP, JsonOption, option, options_from, with_corpus_options
-from quickfox.cli.signals import StopRequest, exit_immediately, set_stop_message
-from quickfox.cli.streams import can_show_progress, format_error, format_failure, notify, write_output
+from quickfox.cli.signals import StopRequest, set_stop_message
+from quickfox.cli.streams import can_show_progress, notify, write_output
 from quickfox.cli.training_log import (
     PlainDisplay,
     format_plan,
@@ -27,7 +27,7 @@ from quickfox.config.schema import Group
 from quickfox.config.training import TrackerName, TrainingRequest
 from quickfox.errors import UsageError
 from quickfox.system.threads import pin_numpy_threads
-from quickfox.training.distributed.cluster_spec import ClusterSpec, read_cluster_spec
+from quickfox.training.distributed.cluster_spec import read_cluster_spec
 from quickfox.training.engine.events import (
     Event,
     RunContext,
@@ -107,14 +107,8 @@ ConfigOption = Annotated[
 KeepTokensOption = Annotated[
     bool, option("--keep-tokens", "Keep the encoded text in the run directory after training.", RUN)
 ]
-LocalWorkersOption = Annotated[
-    int | None,
-    option(
-        "--local-workers",
-        "Number of processes of a cluster on this machine, for tests. Default: no cluster.",
-        "Devices",
-        metavar="N",
-    ),
+TrustNetworkOption = Annotated[
+    bool, option("--trust-network", "Allow public addresses of workers, on whose ports anyone can run code.", "Devices")
 ]
 TRACKERS = get_args(TrackerName)
 ReportToOption = Annotated[
@@ -144,7 +138,7 @@ def run(
     checkpoint_every: CheckpointEveryOption = None,
     config: ConfigOption = None,
     keep_tokens: KeepTokensOption = False,
-    local_workers: LocalWorkersOption = None,
+    trust_network: TrustNetworkOption = False,
     report_to: ReportToOption = None,
     project_name: ProjectNameOption = "quickfox",
     dry_run: DryRunOption = False,
@@ -166,15 +160,12 @@ def run(
     )
     pin_numpy_threads(1)  # NumPy only samples here; TensorFlow has threads of its own
     sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]  # Keras imports it if it can: 0.4 s
-    if local_workers is not None:
-        from quickfox.cli.local_workers import run_local_workers
-
-        run_local_workers(local_workers, sys.argv[1:])
-        return
     stop = StopRequest()
     cluster = read_cluster_spec(os.environ)
     display = _open_display(quiet or dry_run or not cluster.is_chief)  # only the chief shows progress
-    run_context = _make_run_context(stop, cluster, display, keep_tokens=keep_tokens)
+    run_context = RunContext(
+        **_callbacks(stop, display), keep_tokens=keep_tokens, cluster=cluster, trust_network=trust_network
+    )
     trackers = _open_trackers(report_to or [] if cluster.is_chief else [], project_name)
     events = (_resume if resume else _start)(sources or [], request, run_context)
     if dry_run:
@@ -192,19 +183,14 @@ def _show_result(finished: RunFinished, *, as_json: bool, quiet: bool) -> None:
         notify("\n".join(format_result(finished)))
 
 
-def _make_run_context(
-    stop: StopRequest, cluster: ClusterSpec, display: "PlainDisplay | LiveDisplay", *, keep_tokens: bool
-) -> RunContext:
-    descriptor = os.dup(2)  # TensorFlow's output is silenced by redirecting standard error
-    return RunContext(
-        notify=notify,
-        started=STARTED,
-        stop_requested=stop.is_set,
-        start_progress=display.start_progress,
-        keep_tokens=keep_tokens,
-        cluster=cluster,
-        abort=lambda error: exit_immediately(error.exit_status, format_failure(format_error(error)), descriptor),
-    )
+def _callbacks(stop: StopRequest, display: "PlainDisplay | LiveDisplay") -> dict[str, Any]:
+    """The members of the run's context by which it communicates, and its clock."""
+    return {
+        "notify": notify,
+        "started": STARTED,
+        "stop_requested": stop.is_set,
+        "start_progress": display.start_progress,
+    }
 
 
 def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":

@@ -2,7 +2,8 @@
 
     TF_CONFIG={"cluster": {"worker": ["ann:7000", "bob:7000"]}, "task": {"type": "worker", "index": 0}}
 
-The chief is the process of the job "chief", or the first worker if there is none. Independent of sockets.
+The chief is the process of the job "chief", or the first worker if there is none. TensorFlow's own resolvers are not
+used: that of TF_CONFIG checks nothing, and that of Slurm sorts the nodes by name, so that n10 gets the address of n9.
 """
 
 import itertools
@@ -21,14 +22,10 @@ SLURM_TASKS = "SLURM_STEP_NUM_TASKS"
 """Set by `srun` for each task that it starts, and not in the batch script itself."""
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\s\[\]]+)\]|(?P<name>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})")
-
 _BY_NODE = ("block", "pack", "nopack", "*")  # prefixes of the distributions that number tasks node by node
-
 _PORTS = range(20_000, 31_200)  # below the ports that Linux uses for outgoing connections
 _PORTS_PER_JOB = 16  # the next job, perhaps on the same machine, has the next ports
 _PORTS_PER_STEP = 101 * _PORTS_PER_JOB  # far from those of the next jobs
-
-_MAX_NODES = 2**16  # Slurm's own limit
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class ClusterSpec:
 
     def workers_on_this_host(self) -> int:
         """Number of workers on the machine of this process, itself included, according to the host names."""
-        hosts = [_endpoint(address)[0] for address in self.addresses]
+        hosts = [self.endpoint(rank)[0] for rank in range(self.size)]
         return hosts.count(hosts[self.rank])
 
 
@@ -76,9 +73,11 @@ def read_cluster_spec(environment: Mapping[str, str]) -> ClusterSpec:
     if environment.get("TF_CONFIG", "").strip():
         spec = _from_tf_config(environment["TF_CONFIG"])
     elif environment.get(SLURM_TASKS, "1") != "1":
-        spec = ClusterSpec(*read_slurm_step(environment, MAX_WORKERS))
+        spec = _from_slurm(environment)
     else:
         return SINGLE_PROCESS
+    if spec.size > MAX_WORKERS:
+        raise UsageError(f"{spec.size} workers are more than {MAX_WORKERS}")
     return spec if spec.size > 1 else SINGLE_PROCESS
 
 
@@ -98,13 +97,11 @@ def _from_tf_config(text: str) -> ClusterSpec:
     addresses = (*jobs["chief"], *jobs["worker"])
     if len(set(map(_endpoint, addresses))) < len(addresses):
         raise UsageError("TF_CONFIG: an address occurs twice")
-    if len(addresses) > MAX_WORKERS:
-        raise UsageError(f"TF_CONFIG: {len(addresses)} workers are more than {MAX_WORKERS}")
     kind, index = task.get("type"), task.get("index")
-    if not isinstance(kind, str) or kind not in jobs:
-        raise UsageError(f"TF_CONFIG: task.type must be chief or worker, not {kind!r}")
+    if kind not in ("chief", "worker"):
+        raise UsageError(f"TF_CONFIG: task.type must be chief or worker, not {kind!r:.60}")
     if type(index) is not int or not 0 <= index < len(jobs[kind]):
-        raise UsageError(f"TF_CONFIG: task.index is {index!r}, and there are {len(jobs[kind])} of the type {kind}")
+        raise UsageError(f"TF_CONFIG: task.index is {index!r:.60}, and there are {len(jobs[kind])} of the type {kind}")
     return ClusterSpec(addresses, index + (len(jobs["chief"]) if kind == "worker" else 0))
 
 
@@ -136,39 +133,27 @@ def _endpoint(address: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match["port"]) < 2**16:
         raise ValueError(f"{address!r} is not an address")
+    if match["name"]:
+        match["name"].encode("idna")  # a UnicodeError is a ValueError: an empty or too long label
     return match["name"] or str(IPv6Address(match["ipv6"])), int(match["port"])
 
 
-class _SlurmError(Exception):
-    """Slurm's variables are missing or inconsistent."""
+def _from_slurm(environment: Mapping[str, str]) -> ClusterSpec:
+    """The tasks of the Slurm step of this process.
 
-
-def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tuple[str, ...], int]:
-    """Reads the tasks of the Slurm step of this process.
-
-    Returns:
-        host:port of each task, by rank, and the rank of this process. The port of a node's first task is computed from
-        the numbers of the job and the step; each further task of the node has the next port.
-
-    Raises:
-        UsageError: the variables are missing or inconsistent, name more than `max_tasks` tasks, or the tasks are not
-            numbered node by node.
+    The port of a node's first task is computed from the numbers of the job and the step; each further task of the node
+    has the next port.
     """
     try:
-        size, rank = (_number(environment, name) for name in (SLURM_TASKS, "SLURM_PROCID"))
-        if size > max_tasks:
-            raise UsageError(f"Slurm: {size} workers are more than {max_tasks}")
-        hosts = _hosts(environment.get("SLURM_STEP_NODELIST") or _variable(environment, "SLURM_JOB_NODELIST"))
-        tasks = _tasks_per_node(_variable(environment, "SLURM_STEP_TASKS_PER_NODE"))
-        if len(tasks) != len(hosts):
-            raise _SlurmError(f"{len(hosts)} nodes are listed, but the tasks of {len(tasks)}")
-        if sum(tasks) != size:
-            raise _SlurmError(f"the nodes have {sum(tasks)} tasks, but the step has {size}")
-        if rank >= size:
-            raise _SlurmError(f"SLURM_PROCID is {rank}, and there are {size} tasks")
-        job = _number(environment, "SLURM_JOB_ID")
-        step = _number({"SLURM_STEP_ID": "0", **environment}, "SLURM_STEP_ID")
-    except _SlurmError as error:
+        size, rank = int(environment[SLURM_TASKS]), int(environment["SLURM_PROCID"])
+        hosts = _expand_nodes(environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"])
+        tasks = _expand_tasks(environment["SLURM_STEP_TASKS_PER_NODE"])
+        if not (len(hosts) == len(tasks) and 0 <= rank < size == sum(tasks)):
+            raise ValueError(f"task {rank} of {size}, with {len(hosts)} nodes and the tasks {tasks!s:.60} on them")
+        job, step = int(environment["SLURM_JOB_ID"]), int(environment.get("SLURM_STEP_ID", 0))
+    except KeyError as error:
+        raise UsageError(f"Slurm's variable {error.args[0]} is not set; start the workers with srun") from None
+    except ValueError as error:
         raise UsageError(f"Slurm's variables describe no cluster: {error}; start the workers with srun") from None
     distribution = environment.get("SLURM_DISTRIBUTION") or "block"
     if len(tasks) > 1 and max(tasks) > 1 and not distribution.startswith(_BY_NODE):
@@ -177,54 +162,33 @@ def read_slurm_step(environment: Mapping[str, str], max_tasks: int) -> tuple[tup
             f"start the workers with srun --distribution=block"
         )
     port = _PORTS[(job * _PORTS_PER_JOB + step * _PORTS_PER_STEP) % len(_PORTS)]
-    addresses = (f"{host}:{port + i}" for host, count in zip(hosts, tasks, strict=True) for i in range(count))
-    return tuple(addresses), rank
+    addresses = [f"{host}:{port + i}" for host, count in zip(hosts, tasks, strict=True) for i in range(count)]
+    return ClusterSpec(tuple(addresses), rank)
 
 
-def _variable(environment: Mapping[str, str], name: str) -> str:
-    if name not in environment:
-        raise _SlurmError(f"{name} is not set")
-    return environment[name]
-
-
-def _number(environment: Mapping[str, str], name: str) -> int:
-    text = _variable(environment, name)
-    if re.fullmatch("[0-9]{1,10}", text) is None:
-        raise _SlurmError(f"{name} is {text!r:.60}")
-    return int(text)
-
-
-def _hosts(text: str) -> list[str]:
+def _expand_nodes(text: str) -> list[str]:
     """Expands a node list such as `n[1-3,07],gpu[1-2]-ib`; with several brackets in a name, the last varies fastest."""
-    names = re.findall(r"(?:[^\s,:\[\]]|\[[0-9,-]+\])+", text)
-    if not names or ",".join(names) != text:
-        raise _SlurmError(f"{text!r:.60} is not a list of nodes")
-    hosts = (host for name in names for host in _expand_name(name))
-    return list(itertools.islice(hosts, _MAX_NODES))
-
-
-def _expand_name(name: str) -> Iterator[str]:
-    parts = re.split(r"\[(.*?)\]", name)  # every second part was in brackets
-    choices = [list(_expand_ranges(part)) if index % 2 else [part] for index, part in enumerate(parts)]
-    return map("".join, itertools.product(*choices))
+    names = re.findall(r"(?:[^\s,:\[\]]|\[(?:[0-9]{1,9}(?:-[0-9]{1,9})?,?\b)+\])+", text)
+    if ",".join(names) != text:
+        raise ValueError(f"{text!r:.60} is not a list of nodes")
+    hosts: list[str] = []
+    for name in names:
+        parts = re.split(r"\[(.*?)\]", name)  # every second part was in brackets
+        choices = [[*_expand_ranges(part)] if index % 2 else [part] for index, part in enumerate(parts)]
+        hosts += itertools.islice(map("".join, itertools.product(*choices)), MAX_WORKERS + 1)
+    return hosts
 
 
 def _expand_ranges(text: str) -> Iterator[str]:
     """`9-10,007` -> 9, 10, 007: numbers are padded to the width of the first of their range."""
-    for part in text.split(","):
-        match = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
-        numbers = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
-        if match is None or not 0 < len(numbers) <= _MAX_NODES:
-            raise _SlurmError(f"[{text:.60}] is not a range of nodes")
-        yield from (str(number).zfill(len(match[1])) for number in numbers)
+    for first, last in re.findall("([0-9]+)(?:-([0-9]+))?", text):
+        for number in range(int(first), int(last or first) + 1)[: MAX_WORKERS + 1]:
+            yield str(number).zfill(len(first))
 
 
-def _tasks_per_node(text: str) -> list[int]:
+def _expand_tasks(text: str) -> list[int]:
     """`2(x3),1` -> 2, 2, 2, 1."""
-    tasks: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"([0-9]{1,5})(?:\(x([0-9]{1,5})\))?", part)
-        if match is None:
-            raise _SlurmError(f"SLURM_STEP_TASKS_PER_NODE is {text!r:.60}")
-        tasks += [int(match[1])] * int(match[2] or 1)
-    return tasks
+    parts = [re.fullmatch(r"([0-9]{1,4})(?:\(x([0-9]{1,4})\))?", part) for part in text.split(",")]
+    if None in parts:
+        raise ValueError(f"SLURM_STEP_TASKS_PER_NODE is {text!r:.60}")
+    return [int(part[1]) for part in parts if part for _ in range(int(part[2] or 1))]

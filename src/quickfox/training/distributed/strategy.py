@@ -2,29 +2,32 @@
 
 Each device is a replica: it holds all weights and takes an equal part of the rows of a batch, and the gradients of all
 replicas are summed before each makes the same update. A process has one replica, or one for each of its GPUs
-(`MirroredStrategy`); several processes are workers (`MultiWorkerMirroredStrategy`), all alike except that the chief's
-decisions are broadcast by `messaging.py`.
+(`MirroredStrategy`); several processes are workers (`MultiWorkerMirroredStrategy`). TensorFlow's coordination service
+connects the workers and makes the collective operations of all of them fail when it loses one.
 """
 
 import hashlib
-import math
+import json
+import re
+import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context as eager_context
 
-from quickfox.errors import QuickfoxError, UnavailableError
+from quickfox.errors import PeerLostError, QuickfoxError, UnavailableError
 from quickfox.training.distributed.cluster_spec import SINGLE_PROCESS, ClusterSpec
-from quickfox.training.distributed.messaging import Control
 from quickfox.training.tensorflow_runtime import num_gpus
 
 Tensor = Any
 Nest = Any
 
-SERVER_START_SECONDS = 20.0
-"""Time for TensorFlow's servers to connect to each other once all workers are ready."""
+HEARTBEAT_SECONDS = 20  # without a heartbeat a worker is lost
+REGISTER_SECONDS = 30  # until all TensorFlow servers are connected, once all workers are there
 
 _COLLECTIVE_ERRORS = (
     tf.errors.UnavailableError,
@@ -34,19 +37,33 @@ _COLLECTIVE_ERRORS = (
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
 )
-"""Errors of collective operations when a peer does not respond."""
+"""Errors of collective operations when a worker does not respond."""
+
+_ERRORS = {kind.exit_status: kind for kind in QuickfoxError.__subclasses__()}
+_ROW_SIZE = 6  # of `Cluster.exchange`: whether a stop is requested, the length of a failure's description, four values
 
 
 class Cluster:
-    """The replicas of a `tf.distribute.Strategy`, some of which belong to this process, and the other workers."""
+    """The replicas of a `tf.distribute.Strategy`, some of which belong to this process, and the other workers.
 
-    def __init__(self, strategy: Any, control: Control, spec: ClusterSpec = SINGLE_PROCESS) -> None:
+    Attributes:
+        rank, size: of this worker, from 0, and number of workers.
+        replicas: number of devices of all workers.
+        stop_requested: whether a worker has requested to stop.
+        advice: what to do when a worker is lost.
+    """
+
+    def __init__(self, strategy: Any, spec: ClusterSpec = SINGLE_PROCESS) -> None:
         self.strategy = strategy
-        self.control = control
+        self.spec = spec
         self.rank = spec.rank
-        self.size = spec.size  # number of workers
+        self.size = spec.size
         self.replicas: int = strategy.num_replicas_in_sync
+        self.stop_requested = False
+        self.advice = "start all workers again"
+        self._has_failed = False
         self._compiled_gather = tf.function(self._gather, autograph=False)
+        self._compiled_sum = tf.function(self._sum, autograph=False)
 
     def local_rows(self, batch_size: int) -> slice:
         """The rows of this worker in a batch; `batch_size` is a multiple of the number of replicas."""
@@ -101,58 +118,110 @@ class Cluster:
         parts = tf.split(vector, [tensor.shape.num_elements() for tensor in tensors])
         return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def broadcast(self, tensor: Tensor) -> Tensor:
-        """The chief's tensor, on every worker; a collective operation on tensors of one shape and dtype."""
+    def broadcast(self, tensor: Tensor, rank: int = 0) -> Tensor:
+        """A worker's tensor, on every worker; a collective operation on tensors of one dtype and shape, not empty."""
         if self.size == 1:
             return tensor
+        source = rank * (self.replicas // self.size)  # its first replica
 
         def tensor_or_zeros(context: Any) -> Tensor:
-            return tensor if context.replica_id_in_sync_group == 0 else tf.zeros_like(tensor)
+            return tensor if context.replica_id_in_sync_group == source else tf.zeros_like(tensor)
 
         with self.collective():
             replicas = self.strategy.experimental_distribute_values_from_function(tensor_or_zeros)
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
 
-    @contextmanager
-    def collective(self, seconds: float = math.inf) -> Iterator[None]:
-        """Context manager for code that all workers execute; a worker that takes longer than `seconds` is lost.
+    def broadcast_bytes(self, data: bytes = b"", rank: int = 0, length: int | None = None) -> bytes:
+        """The data of a worker, on every worker; `length` is that of its data, if all know it."""
+        if length is None:
+            length = self.exchange(len(data))[rank][0]
+        padded = np.frombuffer(data[:length].ljust(length + 1), np.uint8)
+        return bytes(self.broadcast(tf.constant(padded, tf.int32), rank).numpy().astype(np.uint8)[:length])
+
+    def exchange(self, *values: int, stop: bool = False, failure: bytes = b"") -> list[list[int]]:
+        """Tells all workers up to four numbers of each; returns them by rank. A collective operation.
+
+        Args:
+            values: of this worker.
+            stop: whether this worker requests that the run is saved and stopped.
+            failure: why this worker ends; all then raise that error.
 
         Raises:
-            PeerLostError: a worker is lost, or cannot be reached.
+            PeerLostError: a worker is lost.
             QuickfoxError: a worker has failed.
         """
-        try:
-            with self.control.response_deadline(seconds):
-                yield
-        except _COLLECTIVE_ERRORS as error:
-            self.control.raise_failure(error)
+        rows = np.zeros((self.size, _ROW_SIZE), np.int64)
+        rows[self.rank, : 2 + len(values)] = stop, len(failure), *values
+        if self.size > 1:
+            with self.collective():
+                rows = self._compiled_sum(tf.constant(rows)).numpy()
+        self.stop_requested = self.stop_requested or bool(rows[:, 0].any())
+        if rows[:, 1].any():
+            self._has_failed = True
+            failed = int(np.flatnonzero(rows[:, 1])[0])
+            status, message, *settings = json.loads(self.broadcast_bytes(failure, failed, int(rows[failed, 1])))
+            self.part()
+            raise _ERRORS.get(status, QuickfoxError)(f"{self.spec.describe(failed)}: {message}", *settings)
+        return [[int(value) for value in row] for row in rows[:, 2:]]
+
+    def _sum(self, rows: Tensor) -> Tensor:
+        """The sum of the tensors of all workers, of which the first replica of each takes part."""
+
+        def add() -> Tensor:
+            is_first = self.replica_index() % (self.replicas // self.size) == 0
+            part = tf.multiply(rows, int(is_first))  # an operation on the replica's device, which an argument has not
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, part)
+
+        return self.strategy.experimental_local_results(self.strategy.run(add))[0]
+
+    def report_failure(self, error: QuickfoxError) -> None:
+        """Makes the next `exchange` of all other workers raise this error, unless it comes from one of them."""
+        if not self._has_failed:
+            failure = json.dumps([error.exit_status, str(error), *error.settings]).encode()
+            with suppress(QuickfoxError):  # which this process raises itself
+                self.exchange(failure=failure)
+
+    def part(self) -> None:
+        """Waits until no other worker needs data from this one any more; called before this process ends."""
+        with suppress(PeerLostError):
+            self.exchange()
 
     def compare_digests(self, digest: str, step: int) -> None:
-        """Checks, in the chief, that the weights of all workers have this digest.
+        """Raises QuickfoxError, on all workers, unless their weights have the same digest."""
+        first, *others = self.exchange(int(digest[:15], 16))
+        if different := [rank for rank, row in enumerate(others, start=1) if row != first]:
+            raise QuickfoxError(
+                f"the weights of worker {different[0]} differ from those of the chief at step {step:,}: faulty memory "
+                f"or network, or different machines; resume from the last checkpoint"
+            )
 
-        Raises:
-            QuickfoxError: those of a worker differ.
-        """
-        self.control.send(do="digest")
-        for rank, answer in enumerate(self.control.receive(), start=1):
-            if answer != {"digest": digest}:
-                raise QuickfoxError(
-                    f"the weights of worker {rank} differ from those of the chief at step {step:,}: faulty memory or "
-                    f"network, or different machines; resume from the last checkpoint"
-                )
+    @contextmanager
+    def collective(self) -> Iterator[None]:
+        """Context manager for operations that all workers execute; raises PeerLostError if one of them is lost."""
+        try:
+            yield
+        except _COLLECTIVE_ERRORS as error:
+            if self.size == 1:
+                raise
+            raise PeerLostError(f"{_lost_worker(error, self.spec)} is lost; {self.advice}") from error
 
 
-def open_cluster(spec: ClusterSpec, control: Control) -> Cluster:
+def _lost_worker(error: Exception, spec: ClusterSpec) -> str:
+    """The name of the worker that an error of TensorFlow is about."""
+    ranks = {int(rank) for rank in re.findall(r"/task:([0-9]+)", str(error))} - {spec.rank}
+    return spec.describe(ranks.pop()) if len(ranks) == 1 else "a worker"
+
+
+def open_cluster(spec: ClusterSpec) -> Cluster:
     """Returns all devices: of this machine, or of all workers, which must call this before any computation.
 
     Raises:
         UnavailableError: TensorFlow's server cannot start.
         PeerLostError: another worker is lost, or cannot be reached.
-        QuickfoxError: another worker has failed.
     """
     if spec.size == 1:
         several = len(tf.config.list_logical_devices("GPU")) > 1
-        return Cluster(tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy(), control)
+        return Cluster(tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy())
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(spec.addresses)}),
         task_type="worker",
@@ -160,27 +229,30 @@ def open_cluster(spec: ClusterSpec, control: Control) -> Cluster:
         rpc_layer="grpc",
         num_accelerators={"GPU": num_gpus()},
     )
-    # The strategy must not start TensorFlow's coordination service, and no public function prevents it: it waits for a
-    # lost peer up to an hour in a call during which no Python runs, and replaces the handler of SIGTERM. Without it the
-    # strategy starts with an all-reduce, during which Python runs, and `messaging.py` detects lost peers.
-    eager_context.context().configure_coordination_service(service_type="")
+    context = eager_context.context()
+    context.configure_coordination_service(
+        "standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        cluster_register_timeout_in_ms=REGISTER_SECONDS * 1000,
+        heartbeat_timeout_in_ms=HEARTBEAT_SECONDS * 1000,
+        coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=spec.size)],
+    )
+    # Without it, the wait for a worker that is lost while it connects has no limit; no public function sets it.
+    context.coordination_service.cluster_register_with_barrier = True
     try:
-        with control.response_deadline(SERVER_START_SECONDS):
-            strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        cluster = Cluster(tf.distribute.MultiWorkerMirroredStrategy(resolver), spec)
     except _COLLECTIVE_ERRORS as error:
-        control.raise_failure(error)
+        raise PeerLostError(f"{_lost_worker(error, spec)} is lost; start all workers again") from error
     except (tf.errors.OpError, RuntimeError) as error:
-        control.check()
-        raise UnavailableError(
-            f"{spec.describe(spec.rank)}: TensorFlow's server cannot start: {error!s:.200}"
-        ) from None
-    strategy.extended._check_health_thread_should_stop.set()  # messaging.py is faster, and names the peer
-    return Cluster(strategy, control, spec)
+        name = spec.describe(spec.rank)
+        raise UnavailableError(f"{name}: TensorFlow's server cannot start: {error!s:.200}") from None
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # TensorFlow has replaced the handler
+    return cluster
 
 
 def single_process() -> Cluster:
     """A cluster of this process only, with its first device."""
-    return Cluster(tf.distribute.get_strategy(), Control([]))
+    return Cluster(tf.distribute.get_strategy())
 
 
 def tensors_sha256(tensors: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from quickfox.config.corpus import CorpusOptions
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig, TrainingRequest
-from quickfox.errors import QuickfoxError
 from quickfox.training.distributed.cluster_spec import SINGLE_PROCESS, ClusterSpec
 from quickfox.training.planning.cost import Cost
 
@@ -207,7 +206,7 @@ class RunContext:
             in bytes; returns a callback that takes the number of bytes read since its last call.
         keep_tokens: whether the encoded text stays in the run directory after the run has finished.
         cluster: the workers to train with.
-        abort: ends the process when a peer is lost while this process is blocked; by default it stays blocked.
+        trust_network: whether workers may have public addresses.
     """
 
     notify: Callable[[str], None]
@@ -216,4 +215,4 @@ class RunContext:
     start_progress: Callable[[str, int], Callable[[int], None]] = lambda _stage, _size: lambda _count: None
     keep_tokens: bool = False
     cluster: ClusterSpec = SINGLE_PROCESS
-    abort: Callable[[QuickfoxError], None] = lambda _error: None
+    trust_network: bool = False

@@ -89,5 +89,5 @@ class NgramTrainer:
         """No optimizer slots and no carried state."""
         return {}
 
-    def compare_weights(self) -> None:
-        """Nothing to compare: there is one process."""
+    def end(self, *, is_interrupted: bool) -> None:
+        """Nothing to end: there is one process."""

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from quickfox.config.model import DEFAULT_EXPONENTS
 from quickfox.config.schema import setting
 from quickfox.errors import DivergedError
-from quickfox.training.distributed.messaging import LOST_SECONDS
 
 LOSS_HORIZON = 50  # steps, the time constant of the displayed training loss
 RECENT_CALLS = 8
-HANGING_CALLS = 20  # a call hangs if it takes this many times as long as the longest recent call
 CALL_SECONDS = 0.25  # target duration of one TensorFlow call
 MAX_STEPS_PER_CALL = 64
 
@@ -125,13 +123,6 @@ class CallTimer:
         if not self._calls:
             return math.nan
         return sum(seconds for _, seconds in self._calls) / sum(steps for steps, _ in self._calls)
-
-    @property
-    def deadline(self) -> float:
-        """Seconds after which a call must be blocked by a worker that does not respond."""
-        if not self.compiled:
-            return math.inf  # tracing and compilation take any time
-        return max(LOST_SECONDS, HANGING_CALLS * max((seconds for _, seconds in self._calls), default=0.0))
 
 
 def check_finite(loss: float, step: int, learning_rate: float) -> None:

@@ -31,6 +31,7 @@ from quickfox.training.tensorflow_runtime import paused_garbage_collection
 
 Array = np.ndarray[Any, Any]
 
+STEPS, SAVE, END = 1, 2, 3  # decisions of the chief
 POLLING_SECONDS = 0.25  # between two events while the n-gram tables are waited for
 
 
@@ -46,9 +47,9 @@ class Trainer:
         budget_seconds: wall time of the run from `started` on; None: the recorded plan is final.
         checkpoint_steps: each multiple of it ends a TensorFlow call, so that a checkpoint can be made; None: no limit.
         ngrams: the n-gram tables of the model; None: it has none.
-        stop_requested: polled during a validation.
-        cluster: the devices and machines; None: this process and one device. The chief calls `run`, the other workers
-            `run_as_worker`.
+        stop_requested: polled during a validation, and by workers before each call.
+        cluster: the devices and machines; None: this process and one device. The chief calls `run`, then `end`, the
+            other workers `run_as_worker`.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Trainer:
         """Makes the steps of one TensorFlow call, and corrects the plan if a correction is due."""
         progress = self.progress
         count = min(self._timer.steps_per_call, self._plan.steps_to_next_stop(progress.step, progress.total_steps))
-        self.cluster.control.send(do="steps", first=progress.step, count=count, total_steps=progress.total_steps)
+        self._decide(STEPS, count)
         self._make_steps(count)
         if self.budget and self.budget.is_validation_unmeasured and (self.ngrams is None or self.ngrams.is_ready):
             self.budget.validation_seconds = self.validation.estimate_seconds()
@@ -137,33 +138,31 @@ class Trainer:
             progress.total_steps = total
             yield Replanned(progress.step, total)
 
-    def run_as_worker(self, on_idle: Callable[[], None]) -> bool:
-        """Makes the steps that the chief's trainer makes until its run ends; returns whether it was interrupted.
+    def end(self, *, is_interrupted: bool) -> None:
+        """Ends the `run_as_worker` of all other workers."""
+        self._decide(END, is_interrupted)
+        self.cluster.part()
 
-        Args:
-            on_idle: called a few times a second while waiting for the chief, and after each TensorFlow call.
+    def run_as_worker(self) -> bool:
+        """Does what the chief decides until its run ends; returns whether it was interrupted.
 
-        Raises:
-            PeerLostError: another worker is lost.
-            QuickfoxError: another worker has failed.
+        Raises PeerLostError if another worker is lost, and the error of one that has failed.
         """
         self._broadcast_start()
-        control = self.cluster.control
-        while True:
-            [message] = control.receive(on_idle)
-            match message["do"]:
-                case "steps":
-                    self.progress.step, self.progress.total_steps = message["first"], message["total_steps"]
-                    self._make_steps(message["count"])
-                    on_idle()
-                case "gather":
-                    self.cluster.gather(self.state)
-                case "digest":
-                    control.send(digest=tensors_sha256(self.model_tensors()))
-                case "end":
-                    return bool(message["interrupted"])
-                case unknown:
-                    raise AssertionError(f"unknown message from the chief: {unknown}")
+        while (decided := self._decide())[0] != END:
+            if decided[0] == STEPS:
+                self._make_steps(decided[1])
+            else:
+                self._gather_tensors()
+        self.cluster.part()
+        return bool(decided[1])
+
+    def _decide(self, decision: int = 0, value: int = 0) -> tuple[int, int]:
+        """The chief's next decision and its number: STEPS to make, SAVE, or END; on the other workers, waits for it."""
+        progress, is_stopping = self.progress, self._stop_requested()
+        chief, *_ = self.cluster.exchange(decision, value, progress.step, progress.total_steps, stop=is_stopping)
+        decision, value, progress.step, progress.total_steps = chief
+        return decision, value
 
     @property
     def replans(self) -> dict[int, int]:
@@ -204,7 +203,7 @@ class Trainer:
         progress, count = self.progress, len(xs)
         priors = self.priors.batches(progress.step, count) if self.priors else ()
         rates = [learning_rate(progress.step + k, progress.total_steps, self.config) for k in range(count)]
-        with self.cluster.collective(self._timer.deadline):
+        with self.cluster.collective():
             losses, self.state = self.train_step.run(xs, ys, rates, progress.step, self.state, priors, frames)
             values: list[float] = losses.numpy().tolist()
         self.last_steps += map(CompletedStep, range(progress.step + 1, progress.step + count + 1), values, rates)
@@ -255,15 +254,15 @@ class Trainer:
         return {name: self.parameters[name].numpy() for name in parameter_shapes(self.model)}
 
     def training_tensors(self) -> dict[str, Array]:
-        """The other tensors of a checkpoint: optimizer slots and the carried state."""
-        self.cluster.control.send(do="gather")
-        tensors = {**self.optimizer.slots, **name_state(self.cluster.gather(self.state))}
-        return {name: tensor.numpy() for name, tensor in tensors.items()}
+        """The other tensors of a checkpoint: slots and carried state. QuickfoxError: weights of workers differ."""
+        self._decide(SAVE)
+        return self._gather_tensors()
 
-    def compare_weights(self) -> None:
-        """Raises QuickfoxError unless all workers have the same weights."""
+    def _gather_tensors(self) -> dict[str, Array]:
         if self.cluster.size > 1:
             self.cluster.compare_digests(tensors_sha256(self.model_tensors()), self.progress.step)
+        tensors = {**self.optimizer.slots, **name_state(self.cluster.gather(self.state))}
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     def load_weights(self, weights: Mapping[str, Array]) -> None:
         """Replaces the weights by those given, by parameter name."""

@@ -8,7 +8,6 @@ from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.data.dataset import Tokens, remove_tokens
 from quickfox.models.parameters import parameter_count
 from quickfox.tokenizers.base import Tokenizer
-from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import Event, RunContext, RunFinished, RunInterrupted, RunStarted
 from quickfox.training.engine.ngram_trainer import NgramTrainer
 from quickfox.training.engine.ngrams import NgramEstimation
@@ -18,7 +17,6 @@ from quickfox.training.run.record import CheckpointInterval, RunRecord
 from quickfox.training.run.recorder import Recorder
 from quickfox.training.run.resume_point import ResumePoint
 from quickfox.training.run.transfer import reopen_pretrained, transfer_weights
-from quickfox.training.run.workers import send_run_config
 
 if TYPE_CHECKING:
     from quickfox.training.distributed.strategy import Cluster
@@ -48,14 +46,12 @@ def execute_run(
     tokens = open_run_split(directory, tokenizer, record)
     yield run_started(directory, record, resume_point.progress.step if resume_point else 0)
     interval = CheckpointInterval.parse(record.checkpoint_every)
-    control = cluster.control if cluster else Control([])
 
     def stop_requested() -> bool:
-        return run_context.stop_requested() or control.stop_requested()
+        return run_context.stop_requested() or (cluster is not None and cluster.stop_requested)
 
     trainer: Trainer | NgramTrainer
     if cluster:
-        send_run_config(control, directory, record)
         trainer = _build_trainer(record, tokenizer, tokens, resume_point, run_context, cluster, ngrams)
     else:
         assert ngrams is not None, "a model without a network has n-gram tables"
@@ -65,7 +61,7 @@ def execute_run(
         if isinstance(event, RunFinished) and not run_context.keep_tokens:
             remove_tokens(tokens_path)
         if isinstance(event, RunFinished | RunInterrupted):
-            control.send(do="end", interrupted=isinstance(event, RunInterrupted))
+            trainer.end(is_interrupted=isinstance(event, RunInterrupted))
         yield event
 
 

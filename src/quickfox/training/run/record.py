@@ -224,17 +224,17 @@ def current_versions() -> dict[str, str]:
     }
 
 
-def write_record(run: Path, record: RunRecord) -> None:
-    """Writes `run.json`, atomically.
-
-    Raises:
-        UsageError: the corpus has too many files to record.
-        CannotCreateError, StorageError: writing failed.
-    """
+def format_record(record: RunRecord) -> bytes:
+    """The content of `run.json`; raises UsageError if the corpus has too many files to record."""
     data = format_json_with_digest({"format_version": FORMAT_VERSION, **to_dict(record)})
     if len(data) > MAX_JSON_BYTES:  # `read_record` would refuse it
         raise UsageError(f"the corpus has {len(record.corpus.files):,} files, too many to record: concatenate some")
-    write_file(run / RUN_FILE, data)
+    return data
+
+
+def write_record(run: Path, record: RunRecord) -> None:
+    """Writes `run.json`, atomically; raises UsageError, CannotCreateError or StorageError."""
+    write_file(run / RUN_FILE, format_record(record))
 
 
 def read_record(path: Path) -> RunRecord:

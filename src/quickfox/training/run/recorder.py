@@ -143,7 +143,6 @@ class Recorder:
             if validated is None or not directory.exists():
                 return
             remove_directory(directory)  # of a run that was stopped before this validation
-        trainer.compare_weights()
         progress.seconds = time.monotonic() - trainer.started
         config, tensors = self._model()
         bundle = ModelBundle(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.training import TrainingRequest
@@ -12,7 +13,6 @@ from quickfox.data.dataset import remove_tokens
 from quickfox.errors import DataError
 from quickfox.models.parameters import ngram_specs
 from quickfox.tokenizers.base import Tokenizer
-from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import Event, RunContext
 from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.progress import Progress
@@ -43,12 +43,16 @@ from quickfox.training.run.workers import (
     check_batch_divides,
     check_batch_divides_devices,
     check_sources,
+    end_workers,
+    open_devices,
     rescale_to_workers,
     run_on_all_workers,
-    send_tokenizer,
-    start_tensorflow_on_all,
+    send_run,
 )
 from quickfox.training.tensorflow_runtime import import_tensorflow
+
+if TYPE_CHECKING:
+    from quickfox.training.distributed.strategy import Cluster
 
 
 def resume_run(
@@ -67,11 +71,17 @@ def resume_run(
         DataError: the text or the vocabulary has changed, or all checkpoints are damaged.
         QuickfoxError: any other subclass.
     """
-    yield from run_on_all_workers(request, None, run_context, partial(_resume_chief, run, request, checkpoint_every))
+    yield from run_on_all_workers(
+        request, None, run_context, partial(_resume_chief, run, request, checkpoint_every, run_context)
+    )
 
 
 def _resume_chief(
-    run: Path | None, request: TrainingRequest, checkpoint_every: str | None, run_context: RunContext, control: Control
+    run: Path | None,
+    request: TrainingRequest,
+    checkpoint_every: str | None,
+    run_context: RunContext,
+    workers: "Cluster | None",
 ) -> Iterator[Event]:
     """`resume_run` in the chief, or in the only process."""
     directory = find_run(run, run_context.notify)
@@ -97,7 +107,7 @@ def _resume_chief(
             point = dataclasses.replace(point, progress=progress)
             if progress.is_finished(record.training.patience):
                 run_context.notify(f"{directory} is finished: resume it with more epochs, steps or budget")
-                control.send(no_training=True)
+                end_workers(workers)
                 if not run_context.keep_tokens:  # it may have been killed before it removed them
                     remove_tokens(directory / TOKENS_FILE)
                 yield run_finished(directory, record, progress)
@@ -105,11 +115,15 @@ def _resume_chief(
         if record.versions != current_versions():
             run_context.notify("versions of programs have changed: the result will not be bit-identical")
         run_context = dataclasses.replace(run_context, started=run_context.started - progress.seconds)
-        yield from _continue_training(directory, record, point, run_context, control)
+        yield from _continue_training(directory, record, point, run_context, workers)
 
 
 def _continue_training(
-    directory: Path, record: RunRecord, point: ResumePoint | None, run_context: RunContext, control: Control
+    directory: Path,
+    record: RunRecord,
+    point: ResumePoint | None,
+    run_context: RunContext,
+    workers: "Cluster | None",
 ) -> Iterator[Event]:
     if record.model.has_network:
         import_tensorflow()  # it may be missing: fail before anything is written
@@ -117,14 +131,13 @@ def _continue_training(
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
     check_disk_space(directory, record.model, record.training, training_tokens=record.training_tokens)
-    send_tokenizer(control, tokenizer, record.split, record.corpus)
     ngrams = _restore_ngrams(directory, record, tokenizer, point)
     cluster = None
     with ngrams or nullcontext():
         if record.model.has_network:
-            threads = record.training.threads
-            cluster = start_tensorflow_on_all(control, run_context.cluster, record.corpus.sha256, threads)
+            cluster = open_devices(workers, record.training.threads)
             check_batch_divides_devices(cluster, record.training.batch_size)
+        send_run(workers, directory, record, tokenizer)
         step = point.progress.step if point else 0
         discard_checkpoints_after(directory, step)
         write_record(directory, record)

@@ -23,7 +23,6 @@ from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.tokenizers.serialization import save_tokenizer, tokenizer_digest
-from quickfox.training.distributed.messaging import Control
 from quickfox.training.engine.events import Event, RunContext, RunPlanned, RunRequest, RunStarted
 from quickfox.training.engine.ngrams import NgramEstimation
 from quickfox.training.planning.auto_config import Plan, choose_settings
@@ -54,9 +53,10 @@ from quickfox.training.run.recorded_text import stamp_files
 from quickfox.training.run.transfer import ResolvedRequest, check_repeated, resolve_request
 from quickfox.training.run.workers import (
     check_batch_divides,
+    end_workers,
+    open_devices,
     run_on_all_workers,
-    send_tokenizer,
-    start_tensorflow_on_all,
+    send_run,
     total_threads,
 )
 from quickfox.training.tensorflow_runtime import matmul_speed, preferred_precision
@@ -74,7 +74,9 @@ def start_run(
     on a part of the corpus. Raises any QuickfoxError; invalid input leaves no files behind.
     """
     check_batch_divides(run_context.cluster, request.training.batch_size)
-    run_chief = partial(_run_chief, corpus, validation, name, request)
+    if request.training.architecture == "ngram":
+        check_ngram_workers(run_context.cluster.size)
+    run_chief = partial(_run_chief, corpus, validation, name, request, run_context)
     yield from run_on_all_workers(request.training, corpus, run_context, run_chief)
 
 
@@ -84,7 +86,7 @@ def _run_chief(
     name: str,
     request: RunRequest,
     run_context: RunContext,
-    control: Control,
+    workers: "Cluster | None",
 ) -> Iterator[Event]:
     """`start_run` in the chief, or in the only process."""
     checkpoint_every = str(CheckpointInterval.parse(request.checkpoint_every))
@@ -95,7 +97,6 @@ def _run_chief(
     tokenizer, split = choose_tokenizer(corpus, request.vocabulary_path, resolved, run_context)
     resolved, media = prepare_media(corpus, split, resolved, run_context.cluster.size)
     threads = _choose_threads(resolved, run_context)
-    send_tokenizer(control, tokenizer, split)
     with new_run(request.output, name) as directory, ExitStack() as stack:
         texts = corpus, validation, split
         corpus_record, tokens, encoded = _encode(texts, tokenizer, directory, request, resolved, run_context, media)
@@ -109,7 +110,7 @@ def _run_chief(
             ngrams = _start_ngrams(order, tokenizer, tokens, resolved, threads, has_gate=max_gate_epochs > 0)
             stack.enter_context(ngrams)
         if has_network:
-            cluster = start_tensorflow_on_all(control, run_context.cluster, corpus_record.sha256, threads)
+            cluster = open_devices(workers, threads)
         chosen: dict[str, Any] = {"media": encoded.media, "tokens_per_row": tokens_per_row}
         plan_run: Callable[..., Any] = partial(_plan_run, ngram_order=order, max_gate_epochs=max_gate_epochs, **chosen)
         record, flops = plan_run(
@@ -120,10 +121,11 @@ def _run_chief(
         check_memory(record.model, record.training, training_tokens=training_tokens, workers=record.workers)
         check_disk_space(directory, record.model, record.training, training_tokens=training_tokens)
         if request.dry_run:
-            control.send(no_training=True)
+            end_workers(workers)
             return
         if STANDARD_INPUT in (*corpus_record.files, *corpus_record.validation_files):  # the text cannot be read again
             flush_tokens(directory / TOKENS_FILE)
+        send_run(workers, directory, record, tokenizer)
         save_tokenizer(tokenizer, directory / TOKENIZER_FILE)
         write_record(directory, record)
         events = execute_run(directory, record, tokenizer, None, run_context, cluster, ngrams)

@@ -1,44 +1,38 @@
-"""What the workers of a cluster exchange before training, and the run of a worker other than the chief.
+"""What the workers of a cluster agree on before training, and the run of a worker other than the chief.
 
-    chief                            each other worker
-    tokenizer, what is held out,
-    files                        ->  encode the text
-    compare                      <-  digest of the text
-    number of threads            ->  import TensorFlow
-    compare                      <-  hardware
-    all are ready                ->  start TensorFlow's servers, which connect to each other
-    all decisions                ->  train with the chief, write no files
+    all workers              compare versions, settings and hardware
+    chief -> all others      its run.json and tokenizer.json, once all is decided
+    all others               encode the text, which must be that of the run
+    all workers              train, but only the chief writes files
 
-A worker needs the text but not the run directory. `distributed/messaging.py` transports the messages.
+A worker needs the text but not the run directory. One that fails tells the others, which end with the same error.
 """
 
 import dataclasses
+import json
 import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from quickfox.config.corpus import CorpusOptions
-from quickfox.config.model import ModelConfig
-from quickfox.config.schema import from_dict
-from quickfox.config.training import TrainingConfig, TrainingRequest
+from quickfox.checkpoints.run_directory import RUN_FILE, TOKENIZER_FILE, TOKENS_FILE
+from quickfox.config.training import TrainingRequest
 from quickfox.data.corpus_writer import encode_corpus
-from quickfox.data.dataset import Tokens, open_corpus_tokens, split_tokens
-from quickfox.data.encoding import Split
-from quickfox.errors import DataError, UsageError
+from quickfox.errors import DataError, PeerLostError, QuickfoxError, UsageError
 from quickfox.files.atomic import temporary_directory
+from quickfox.files.json import parse_json
 from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus, open_corpus
 from quickfox.text.sources import STANDARD_INPUT
 from quickfox.tokenizers.base import Tokenizer
-from quickfox.tokenizers.serialization import format_tokenizer, parse_tokenizer
-from quickfox.training.distributed.cluster_spec import ClusterSpec
-from quickfox.training.distributed.messaging import Control, Message
-from quickfox.training.distributed.rendezvous import connect_workers
+from quickfox.tokenizers.serialization import format_tokenizer, load_tokenizer
+from quickfox.training.distributed.cluster_spec import SINGLE_PROCESS, ClusterSpec
+from quickfox.training.distributed.connection import await_peers
 from quickfox.training.engine.events import Event, RunContext, RunInterrupted, WorkerFinished, WorkerStarted
-from quickfox.training.run.record import CorpusRecord, RunRecord, current_versions
+from quickfox.training.run.dataset import open_run_split
+from quickfox.training.run.record import RunRecord, current_versions, format_record, read_record
 from quickfox.training.tensorflow_runtime import num_gpus, start_tensorflow, vector_extensions
 
 if TYPE_CHECKING:
@@ -49,30 +43,52 @@ def run_on_all_workers(
     request: TrainingRequest,
     corpus: Corpus | None,
     run_context: RunContext,
-    run_chief: Callable[[RunContext, Control], Iterator[Event]],
+    run_chief: Callable[["Cluster | None"], Iterator[Event]],
 ) -> Iterator[Event]:
-    """Connects the workers, then runs `run_chief` in the chief or the only process; the other workers train with it.
+    """Connects the workers, then runs `run_chief` in the chief, or in the only process without a cluster.
 
-    `corpus` is None if a run is resumed: the chief names the files of the text.
+    The other workers train with it. `corpus` is None if a run is resumed: the chief names the files of the text.
     """
-    with connect_workers(run_context.cluster, handshake(request, resumes=corpus is None), run_context.abort) as control:
-        run_context = check_peers_while_reading(run_context, control)
-        if run_context.cluster.is_chief:
-            yield from run_chief(run_context, control)
-        else:
-            yield from _run_worker(control, corpus, run_context)
+    spec = run_context.cluster
+    if spec.size == 1:
+        yield from run_chief(None)
+        return
+    start_tensorflow(max(1, (request.threads or total_threads(spec)) // spec.size), is_distributed=True)
+    await_peers(spec, run_context.notify, trust_network=run_context.trust_network)
+    from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
+
+    cluster = open_cluster(spec)
+    try:
+        _compare_with_chief(cluster, {"resume": corpus is None, **_describe_worker(), **dataclasses.asdict(request)})
+        yield from run_chief(cluster) if spec.is_chief else _run_worker(cluster, corpus, run_context)
+    except PeerLostError:
+        raise
+    except QuickfoxError as error:
+        cluster.report_failure(error)
+        raise
 
 
-def handshake(request: TrainingRequest, *, resumes: bool) -> Message:
-    """What `connect_workers` requires to be the same in all workers, by name."""
+def _describe_worker() -> dict[str, Any]:
+    """The versions of programs, and the features that determine the arithmetic of a machine."""
     versions = current_versions()
-    settings = {name: value for name, value in dataclasses.asdict(request).items() if value is not None}
     return {
         "quickfox version": versions["quickfox"],
         "TensorFlow version": versions["tensorflow"],
-        "resume": resumes,
-        **settings,
+        "hardware (GPUs, or vector instructions)": num_gpus() or " ".join(vector_extensions()),
     }
+
+
+def _compare_with_chief(cluster: "Cluster", values: dict[str, Any]) -> None:
+    """Raises UsageError in all workers if a value of one is not that of the chief."""
+    own = json.dumps(values).encode()
+    of_chief = parse_json(cluster.broadcast_bytes(own), "the chief")
+    for name, value in parse_json(own, "this worker").items():
+        if value != of_chief[name]:
+            raise UsageError(
+                f"{name} is {value!s:.200}, and at the chief {of_chief[name]!s:.200}: all workers need the same",
+                *([name] if name.isidentifier() else []),
+            )
+    cluster.exchange()  # raises the errors of the others
 
 
 def check_sources(spec: ClusterSpec, sources: Sequence[str]) -> None:
@@ -122,68 +138,14 @@ def rescale_to_workers(record: RunRecord, run_context: RunContext) -> RunRecord:
     return dataclasses.replace(record, workers=workers, training=training)
 
 
-def check_peers_while_reading(run_context: RunContext, control: Control) -> RunContext:
-    """The context with a `start_progress` that also raises an error, while a text is read, if a peer is lost."""
-
-    def start_progress(stage: str, size: int) -> Callable[[int], None]:
-        advance = run_context.start_progress(stage, size)
-
-        def on_read(count: int) -> None:
-            control.check()
-            advance(count)
-
-        return on_read
-
-    return dataclasses.replace(run_context, start_progress=start_progress)
-
-
-def send_tokenizer(
-    control: Control, tokenizer: Tokenizer, split: Split | None, corpus: CorpusRecord | None = None
-) -> None:
-    """Sends the workers what they encode the text with: see `encode_corpus`.
-
-    `corpus` is the record of the text, if the workers' command lines do not name it.
-    """
-    control.send(
-        tokenizer=format_tokenizer(tokenizer).decode(),
-        split=None if split is None else dataclasses.asdict(split),
-        files=corpus and corpus.files,
-        options=corpus and dataclasses.asdict(corpus.reading),
-    )
-
-
-def start_tensorflow_on_all(control: Control, spec: ClusterSpec, digest: str, threads: int) -> "Cluster":
-    """Starts TensorFlow on all workers, with `threads` threads in total, if all have read the text with this digest.
-
-    Raises:
-        DataError: a worker has read another text.
-        UsageError: a worker has other hardware.
-        QuickfoxError: as `start_tensorflow` and `open_cluster`.
-    """
-    for rank, answer in enumerate(control.receive(), start=1):
-        if answer != {"text": digest}:
-            raise DataError(f"the text of {spec.describe(rank)} is not the chief's: give all workers the same files")
-    threads = max(1, threads // spec.size)
-    control.send(threads=threads)
-    start_tensorflow(threads, is_distributed=spec.size > 1)
+def open_devices(cluster: "Cluster | None", threads: int) -> "Cluster":
+    """The cluster, or the devices of this process, in which TensorFlow starts with `threads` threads."""
+    if cluster is not None:
+        return cluster
+    start_tensorflow(threads)
     from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
 
-    hardware = _describe_hardware()
-    for rank, answer in enumerate(control.receive(), start=1):
-        if answer != {"hardware": hardware}:
-            raise UsageError(
-                f"{spec.describe(rank)} has {answer['hardware']}, and the chief has {hardware}: all workers need the "
-                f"same hardware"
-            )
-    control.send(all_ready=True)
-    return open_cluster(spec, control)
-
-
-def _describe_hardware() -> str:
-    """What determines the arithmetic of a machine: its number of GPUs, or else the features of its processor."""
-    if gpus := num_gpus():
-        return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
-    return f"a processor with {' '.join(vector_extensions()) or 'no vector extensions'}"
+    return open_cluster(SINGLE_PROCESS)
 
 
 def check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
@@ -196,69 +158,55 @@ def check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
         )
 
 
-def send_run_config(control: Control, directory: Path, record: RunRecord) -> None:
-    """Sends the workers all decisions; the trainer sends every message after this one."""
-    control.advice = f"when all workers can run again, resume with: llm train --resume {shlex.quote(str(directory))}"
-    control.send(
-        directory=str(directory),
-        advice=control.advice,
-        model=dataclasses.asdict(record.model),
-        training=dataclasses.asdict(record.training),
-        training_tokens=record.training_tokens,
-    )
+def send_run(cluster: "Cluster | None", directory: Path, record: RunRecord, tokenizer: Tokenizer) -> None:
+    """Sends the other workers what the chief has decided, and waits until they have read the text.
+
+    Raises the errors of the others: a DataError if a text is not that of the chief.
+    """
+    if cluster:
+        for data in (os.fsencode(directory), format_record(record), format_tokenizer(tokenizer)):
+            cluster.broadcast_bytes(data)
+        _start_together(cluster, directory)
 
 
-def _run_worker(control: Control, corpus: Corpus | None, run_context: RunContext) -> Iterator[Event]:
-    """The run of a worker other than the chief; raises the errors of other workers too."""
-    spec = run_context.cluster
-    run_context.notify(f"worker {spec.rank} of {spec.size}; progress is shown by {spec.describe(0)}")
-    [text] = control.receive()
-    if "no_training" in text:
+def end_workers(cluster: "Cluster | None") -> None:
+    """Ends the other workers, which wait for `send_run`."""
+    if cluster:
+        cluster.broadcast_bytes(b"")
+        cluster.part()
+
+
+def _start_together(cluster: "Cluster", directory: Path) -> None:
+    cluster.exchange()
+    cluster.advice = f"when all workers can run again, resume with: llm train --resume {shlex.quote(str(directory))}"
+
+
+def _run_worker(cluster: "Cluster", corpus: Corpus | None, run_context: RunContext) -> Iterator[Event]:
+    """The run of a worker other than the chief."""
+    run_context.notify(f"worker {cluster.rank} of {cluster.size}; progress is shown by {cluster.spec.describe(0)}")
+    directory = Path(os.fsdecode(name)) if (name := cluster.broadcast_bytes()) else None
+    if directory is None:
+        cluster.part()
         yield WorkerFinished()
         return
-    tokenizer = parse_tokenizer(text["tokenizer"].encode(), spec.describe(0))
-    if corpus is None:
-        options = from_dict(CorpusOptions, text["options"], spec.describe(0))
-        corpus = open_corpus(text["files"], run_context.notify, options=options, is_recorded=True)
-    corpus = corpus.with_progress(run_context.start_progress("encoding", corpus.size))
-    split = None if text["split"] is None else Split(**text["split"])
-    tokens = _encode(corpus, tokenizer, split, control)
-    [runtime] = control.receive()
-    start_tensorflow(runtime["threads"], is_distributed=True)
-    from quickfox.training.distributed.strategy import open_cluster  # imports TensorFlow
+    with temporary_directory() as run:
+        for file in (RUN_FILE, TOKENIZER_FILE):
+            (run / file).write_bytes(cluster.broadcast_bytes())
+        record, tokenizer = read_record(run), load_tokenizer(run / TOKENIZER_FILE)
+        if corpus is None:
+            options = record.corpus.reading
+            corpus = open_corpus(record.corpus.files, run_context.notify, options=options, is_recorded=True)
+        if encode_corpus(corpus, tokenizer, run / TOKENS_FILE, record.split).digest != record.corpus.sha256:
+            raise DataError(f"{corpus.names[0]}: the text is not that of the chief: give all workers the same files")
+        tokens = open_run_split(run, tokenizer, record)
+    # The token files are unlinked now, so that their space is freed however this process ends.
+    _start_together(cluster, directory)
     from quickfox.training.engine.trainer import Trainer
 
-    control.send(hardware=_describe_hardware())
-    control.receive()  # all have imported TensorFlow
-    cluster = open_cluster(spec, control)
-    [run] = control.receive()
-    if "no_training" in run:
-        yield WorkerFinished()
-        return
-    control.advice = run["advice"]
+    stop_requested = run_context.stop_requested
     trainer = Trainer(
-        from_dict(ModelConfig, run["model"], spec.describe(0)),
-        from_dict(TrainingConfig, run["training"], spec.describe(0)),
-        *split_tokens(tokens, tokenizer, run["training_tokens"], run["training"]["random_seed"]),
-        time.monotonic(),
-        cluster=cluster,
+        record.model, record.training, *tokens, time.monotonic(), cluster=cluster, stop_requested=stop_requested
     )
     yield WorkerStarted()
-
-    def forward_stop_request() -> None:
-        if run_context.stop_requested():
-            control.request_stop()
-
-    interrupted = trainer.run_as_worker(forward_stop_request)
-    yield RunInterrupted(Path(run["directory"]), trainer.progress.step) if interrupted else WorkerFinished()
-
-
-def _encode(corpus: Corpus, tokenizer: Tokenizer, split: Split | None, control: Control) -> Tokens:
-    """Encodes a worker's copy of the text, and sends the chief its digest.
-
-    The token files are unlinked once they are open, so that their space is freed however this process ends.
-    """
-    with temporary_directory() as folder:
-        path = folder / "tokens.bin"
-        control.send(text=encode_corpus(corpus, tokenizer, path, split).digest)
-        return open_corpus_tokens(path, tokenizer, has_documents=corpus.has_documents)
+    interrupted = trainer.run_as_worker()
+    yield RunInterrupted(directory, trainer.progress.step) if interrupted else WorkerFinished()
