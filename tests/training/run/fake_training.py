@@ -44,18 +44,23 @@ class FakeTrainStep:
     def __init__(self, network: Any, optimizer: Any, config: TrainingConfig, *_: Any, **_options: Any) -> None:
         self._optimizer = optimizer
         self._config = config
+        self._network = network
         self._vocabulary_size = network.config.vocabulary_size
+
+    def initial_state(self) -> Any:
+        """The state before the first step."""
+        return self._network.initial_state(self._config.batch_size)
 
     def trace(self) -> None:
         """Nothing to trace."""
 
-    def run(self, xs: Any, ys: Any, rates: Any, first_step: Any, state: Any, _priors: Any) -> tuple[Any, Any]:
+    def run(self, xs: Any, ys: Any, rates: Any, first_step: Any, state: Any, *_: Any) -> tuple[Any, Any]:
         """Consecutive optimizer steps, as `TrainStep.run`."""
         weights = {name: variable.numpy() for name, variable in self._optimizer.parameters.items()}
         slots = {name: variable.numpy() for name, variable in self._optimizer.slots.items()}
         states = [tensor.numpy() for tensor in tf.nest.flatten(state)]
         losses = []
-        for k, (x, y, rate) in enumerate(zip(xs.numpy(), ys.numpy(), rates.numpy(), strict=True)):
+        for k, (x, y, rate) in enumerate(zip(xs, ys, np.float32(rates), strict=True)):
             target = self._target(x, y, states, int(first_step) + k)
             losses.append(np.mean([np.mean((weight - target) ** 2) for weight in weights.values()]))
             for name, slot in slots.items():
