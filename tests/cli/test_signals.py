@@ -15,11 +15,12 @@ from quickfox.cli.signals import STOP_SIGNALS, StopSignals
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 BUSY = """
-import hashlib, sys
+import hashlib, signal, sys
 from pathlib import Path
 from quickfox.cli import signals
 from quickfox.files.atomic import new_directory
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 try:
     with signals.StopSignals(), new_directory(Path("new")) as directory:
         Path(directory, "file").touch()

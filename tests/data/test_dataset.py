@@ -51,6 +51,7 @@ def test_encode_worked_example(tmp_path: Path):
         tokens=4,
         training_tokens=4,
         characters=5,
+        validation_characters=0,
         documents=0,
         unknown=Counter("c"),
         held_out_unknown=Counter(),

@@ -263,7 +263,7 @@ def test_beam_search_finds_a_more_probable_text_than_greedy_decoding_without_ran
     arguments = ("--seed", "a", "--length", "8", "--json", "--logprobs", "0")
     greedy = json.loads(generate(*arguments, "--temperature", "0").stdout)
     found = json.loads(generate(*arguments, "--num-beams", "16").stdout)
-    assert found["logprob"] >= greedy["logprob"]
+    assert found["logprob"] >= greedy["logprob"] - 1e-6  # rounding, if it is the same text
     assert generate("--seed", "a", "--num-beams", "4").stderr == ""
 
 
