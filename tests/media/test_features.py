@@ -1,5 +1,6 @@
 """Frames against direct definitions."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -22,7 +23,7 @@ from quickfox.media.features import (
 from signal_files import tone
 
 BANDS = 40
-SOUND = AudioConfig(mean=(0.0,) * BANDS, deviation=(1.0,) * BANDS)
+SOUND = AudioConfig(stacked=4, mean=(0.0,) * BANDS, deviation=(1.0,) * BANDS)
 PICTURE = ImageConfig(height=6, width=4, channels=3, patch_size=2, mean=(0.5, 0.25, 0.0), deviation=(1.0, 2.0, 4.0))
 
 
@@ -80,6 +81,15 @@ def test_patches_are_squares_row_by_row() -> None:
     assert patches.shape == (6, 12)
     np.testing.assert_array_equal(patches[3], pixels[2:4, 2:4].reshape(-1))
     np.testing.assert_array_equal(from_patches(patches, PICTURE), pixels)
+
+
+def test_patches_of_a_wide_picture_are_squares_column_by_column() -> None:
+    pixels = np.arange(4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
+    patches = to_patches(pixels, 2)
+    np.testing.assert_array_equal(patches[1], pixels[2:4, :2].reshape(-1))
+    np.testing.assert_array_equal(patches[4], pixels[:2, 4:].reshape(-1))
+    wide = dataclasses.replace(PICTURE, height=4, width=6)
+    np.testing.assert_array_equal(from_patches(patches, wide), pixels)
 
 
 def test_a_picture_is_fitted_and_black_is_added() -> None:

@@ -60,7 +60,8 @@ class AudioConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig:
-    """How a picture is read: it is scaled and padded to one size, and its frames are square patches, row by row.
+    """How a picture is read: it is scaled and padded to one size, and its frames are square patches, along its
+    shorter side first.
 
     Attributes:
         height, width: in pixels, multiples of `patch_size`.

@@ -3,7 +3,7 @@
 The frames of a sound are those of speech recognition since Davis & Mermelstein 1980: the logarithm of the energy in
 bands that are equally wide on the mel scale (O'Shaughnessy 1987, m = 2595 log10(1 + f / 700)), of overlapping windows.
 Consecutive windows are stacked to one frame, so that a network reads fewer positions (Sak et al. 2015, "Fast and
-accurate recurrent neural network acoustic models"). The frames of a picture are its square patches, row by row
+accurate recurrent neural network acoustic models"). The frames of a picture are its square patches
 (Dosovitskiy et al. 2021, "An image is worth 16x16 words").
 
 Independent of files and models.
@@ -143,17 +143,25 @@ def _scaling_weights(size: int, new_size: int) -> Array:
 
 
 def to_patches(picture: Array, patch_size: int) -> Array:
-    """(height, width, C), multiples of the patch size -> (patches, patch_size ** 2 * C), row by row."""
+    """(height, width, C), multiples of the patch size -> (patches, patch_size ** 2 * C).
+
+    Along the shorter side first, so that few frames are between neighbors: column by column if the picture is wider
+    than high, or else row by row.
+    """
     height, width, channels = picture.shape
     blocks = picture.reshape(height // patch_size, patch_size, width // patch_size, patch_size, channels)
-    return blocks.transpose(0, 2, 1, 3, 4).reshape(-1, patch_size**2 * channels)
+    order = (2, 0, 1, 3, 4) if width > height else (0, 2, 1, 3, 4)
+    return blocks.transpose(order).reshape(-1, patch_size**2 * channels)
 
 
 def from_patches(patches: Array, media: ImageConfig) -> Array:
     """The inverse of `to_patches`."""
-    size = media.patch_size
-    blocks = patches.reshape(media.height // size, media.width // size, size, size, media.channels)
-    return blocks.transpose(0, 2, 1, 3, 4).reshape(media.height, media.width, media.channels)
+    size, rows, columns = media.patch_size, media.height // media.patch_size, media.width // media.patch_size
+    if media.width > media.height:
+        blocks = patches.reshape(columns, rows, size, size, media.channels).transpose(1, 2, 0, 3, 4)
+    else:
+        blocks = patches.reshape(rows, columns, size, size, media.channels).transpose(0, 2, 1, 3, 4)
+    return blocks.reshape(media.height, media.width, media.channels)
 
 
 def _convert_channels(picture: Array, channels: int) -> Array:
