@@ -151,14 +151,17 @@ def make_fillets(folder: Path, voices: int = 5) -> Split:
 
 
 def make_shapes(folder: Path, pictures: int = 20_000) -> Split:
-    """Two questions about each picture of 2 or 3 shapes in a row; a tenth of the pictures is held out."""
+    """A description of each picture of 2 or 3 shapes in a row, and two questions about it; a tenth of the pictures is
+    held out."""
     draw = random.Random(RANDOM_SEED)
     parts: Split = [], []
     for number in range(pictures):
         shapes = draw.sample(SHAPES, draw.randint(2, 3))
         colors = [draw.choice(COLORS) for _ in shapes]
         draw_shapes(draw, shapes, colors).save(folder / f"{number}.png")
-        for question, answer in draw.sample(list(ask(shapes, colors)), 2):
+        description = ", ".join(f"a {color} {shape}" for color, shape in zip(colors, shapes, strict=True))
+        questions = draw.sample(list(ask(shapes, colors)), 2)
+        for question, answer in [("what is there? ", description), *questions]:
             example = {"image": f"{number}.png", "prompt": question, "completion": answer}
             parts[number < pictures // 10].append(example)
     return parts
