@@ -132,6 +132,8 @@ def make_asterisk(folder: Path, count: int = 4000) -> Split:
 
 def make_fillets(folder: Path, voices: int = 5) -> Split:
     """Lines of the game with their recordings; a tenth is held out. Those of training are also spoken by espeak-ng."""
+    import soundfile
+
     texts: dict[tuple[str, str], str] = {}
     for script in sorted(FILLETS.glob("script/*/dialogs_nl.lua")):
         pattern = r'dialogId\("([^"]+)".*?\)\s*dialogStr\("((?:[^"\\]|\\.)*)"\)'
@@ -140,7 +142,7 @@ def make_fillets(folder: Path, voices: int = 5) -> Split:
     examples = []
     for path in sorted(FILLETS.glob("sound/*/nl/*.ogg")):
         text = texts.get((path.parent.parent.name, path.stem))
-        if text:
+        if text and soundfile.info(path).frames:  # two recordings of the package are empty
             target = folder / f"{path.parent.parent.name}-{path.name}"
             target.write_bytes(path.read_bytes())
             examples.append({"audio": target.name, "completion": text})
