@@ -28,13 +28,13 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     from quickfox.training.engine import ngrams
 
     released = threading.Event()
-    estimate_ngrams = ngrams.estimate_ngrams
+    estimate_sorted = ngrams.estimate_sorted
 
     def estimate_when_released(*arguments: Any) -> Any:
         assert released.wait(60), "the test waits for tables that it has not released"
-        return estimate_ngrams(*arguments)
+        return estimate_sorted(*arguments)
 
-    monkeypatch.setattr(ngrams, "estimate_ngrams", estimate_when_released)
+    monkeypatch.setattr(ngrams, "estimate_sorted", estimate_when_released)
     yield released
     released.set()  # ends the threads that still wait
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from quickfox.models.language_model import Prior
 from quickfox.models.ngram import leave_out
+from quickfox.models.ngram.counting import sort_text
 from quickfox.models.ngram.kneser_ney import NgramEstimate, estimate_discounts, estimate_ngrams
 from quickfox.models.ngram.leave_out import BLOCKS, LeaveOutModel, block_bounds, estimate_leave_out
 
@@ -63,7 +64,9 @@ class NaiveModel:
 
 
 def build(ids: np.ndarray, estimate: NgramEstimate) -> LeaveOutModel:
-    return LeaveOutModel(estimate.ngrams, estimate.tensors, estimate_leave_out(ids, estimate.ngrams, estimate.tensors))
+    text = sort_text(ids, estimate.ngrams[0], len(estimate.ngrams))
+    leave_out = estimate_leave_out(text, estimate.ngrams, estimate.tensors)
+    return LeaveOutModel(estimate.ngrams, estimate.tensors, leave_out)
 
 
 def all_priors(model: LeaveOutModel, ids: np.ndarray, queries: np.ndarray) -> Prior:

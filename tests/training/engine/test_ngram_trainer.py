@@ -72,6 +72,6 @@ def test_an_error_of_the_estimation_ends_the_run(monkeypatch: pytest.MonkeyPatch
     def fail(*_arguments: Any) -> None:
         raise StorageError("cannot read the tokens")
 
-    monkeypatch.setattr(ngrams_module, "estimate_ngrams", fail)
+    monkeypatch.setattr(ngrams_module, "estimate_sorted", fail)
     with pytest.raises(StorageError, match="cannot read the tokens"):
         list(make_trainer().run())

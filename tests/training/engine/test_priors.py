@@ -14,6 +14,7 @@ from quickfox.data.dataset import Tokens
 from quickfox.data.document_order import DocumentOrder
 from quickfox.errors import StorageError
 from quickfox.models.language_model import Prior
+from quickfox.models.ngram.counting import sort_text
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.models.ngram.leave_out import LeaveOutModel, block_bounds, estimate_leave_out
 from quickfox.training.engine import priors
@@ -30,7 +31,7 @@ def text_of(n: int) -> np.ndarray:
 def leave_out_model(n: int, order: int) -> LeaveOutModel:
     ids = text_of(n)
     estimate = estimate_ngrams(ids, VOCABULARY_SIZE, order, 1000)
-    return LeaveOutModel(estimate.ngrams, estimate.tensors, estimate_leave_out(ids, estimate.ngrams, estimate.tensors))
+    return LeaveOutModel(estimate.ngrams, estimate.tensors, estimate_leave_out(sort_text(ids, VOCABULARY_SIZE, order), estimate.ngrams, estimate.tensors))
 
 
 def prior_batches(
@@ -73,7 +74,7 @@ def test_the_distributions_of_documents_are_those_of_their_streams(step: int) ->
     tokens = Tokens(ids, documents=documents)
     counted = tokens.in_counting_order[0:60]
     estimate = estimate_ngrams(counted, VOCABULARY_SIZE, order, 1000)
-    leave_out = estimate_leave_out(counted, estimate.ngrams, estimate.tensors)
+    leave_out = estimate_leave_out(sort_text(counted, VOCABULARY_SIZE, order), estimate.ngrams, estimate.tensors)
     model = LeaveOutModel(estimate.ngrams, estimate.tensors, leave_out)
     batches = StreamBatches(ids, 2, window, 0, documents=documents)
     found = PriorBatches(tokens, batches, model).batch(step)

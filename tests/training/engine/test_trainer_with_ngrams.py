@@ -143,7 +143,7 @@ def test_an_error_of_the_estimation_ends_the_run(monkeypatch: pytest.MonkeyPatch
     def fail(*_arguments: Any) -> None:
         raise StorageError("cannot read the tokens")
 
-    monkeypatch.setattr(ngrams_module, "estimate_ngrams", fail)
+    monkeypatch.setattr(ngrams_module, "estimate_sorted", fail)
     trainer = make_trainer(start_estimation())
     with pytest.raises(StorageError, match="cannot read the tokens"):
         run(trainer)

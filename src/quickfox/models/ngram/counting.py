@@ -1,18 +1,17 @@
-"""Count the n-grams of a token sequence order by order, in bounded memory; independent of smoothing.
+"""Count the n-grams of all orders up to K of a token sequence, from one sort of its positions.
 
-The n-grams of one order are a sorted array of int64 keys,
+The rows of a `SortedText` are the positions of the text in the order of the K tokens from each of them on: a suffix
+array (Manber & Myers 1993, "Suffix arrays") whose comparisons end after K tokens. Each n-gram of order k <= K is a run
+of rows that share their first k tokens, and the runs are in lexicographic order, so that the n-grams of all orders form
+a trie. An n-gram of order k is numbered by its place in that order, among the n-grams that are kept; with c the number
+of its first k - 1 tokens, its key is the int64 c V + last token.
 
-    key = (index of the first k - 1 tokens among the (k - 1)-grams) * V + last token,
-
-so that the n-grams form a trie, and any order and vocabulary fits: an index is below 2**31, a token below 2**24.
-The tokens before each position are represented by one number, the index of that (k - 1)-gram.
-
-The n-grams of an order are counted in ranges of contexts, one after the other, each in a pass over the text. All counts
-are exact, and rare n-grams can be dropped after each range.
+The n-grams of an order are counted in chunks of rows, one after the other. All counts are exact, and rare n-grams can
+be dropped after each chunk.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +19,131 @@ import numpy as np
 from quickfox.system.threads import map_ahead
 
 CHUNK_TOKENS = 2**21
-"""Tokens counted at a time, about."""
-
-_MAX_INDEXED_KEYS, _INDEXED_KEYS_PER_TOKEN = 2**25, 16  # possible keys up to which all are indexed, not searched for
+"""Rows sorted or counted at a time, about."""
 
 ABSENT = -1
-"""The index of an n-gram that is not in the table."""
+"""The number of an n-gram that is not kept."""
+
+_MAX_LEADING = 2**16  # different first tokens by which the positions are divided before they are sorted
+_MAX_WORD = 2**63
+
+
+@dataclass(frozen=True, eq=False)
+class SortedText:
+    """The positions of a text of N tokens, sorted by the K tokens from each of them on.
+
+    Attributes:
+        ids: (N,) token ids.
+        vocabulary_size: V.
+        order: K.
+        starts: (N,) int32, the position of each row.
+        shared: (N,) uint8, how many of its first K tokens a row shares with the row before.
+        repeated: (N,) uint8, the largest number of first tokens that a row shares with any row before it whose position
+            follows the same token, at most K - 1; 0 for the start of the text, before which there is none. So the rows
+            of an n-gram of order k with less than k are as many as the different tokens before it, or before the whole
+            text; and those of an n-gram of order K are all its rows.
+    """
+
+    ids: np.ndarray
+    vocabulary_size: int
+    order: int
+    starts: np.ndarray
+    shared: np.ndarray
+    repeated: np.ndarray
+
+    def numbers_at_ends(self, numbers: np.ndarray, order: int) -> np.ndarray:
+        """The number of the n-gram that ends at each position, or ABSENT: of each row (N,) -> (N,) int32."""
+        ends = np.full(len(self.ids) + order, ABSENT, np.int32)
+        ends[self.starts + (order - 1)] = numbers
+        return ends[: len(self.ids)]
+
+
+def sort_text(ids: np.ndarray, vocabulary_size: int, order: int, threads: int = 1) -> SortedText:
+    """Sorts the positions of a text.
+
+    Args:
+        ids: (N,) token ids, uint8, uint16 or uint32, N >= 1.
+        vocabulary_size: V.
+        order: K, >= 1.
+        threads: number of parts sorted at the same time.
+    """
+    base = vocabulary_size + 1
+    symbols = np.zeros(len(ids) + order, np.min_scalar_type(vocabulary_size))  # 0: the end of the text
+    np.add(ids, 1, out=symbols[: len(ids)], casting="unsafe")
+    starts, shared = np.empty(len(ids), np.int32), np.empty(len(ids), np.uint8)
+
+    def sort_part(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        words = _pack(symbols, positions, base, order)
+        rows = np.argsort(words[0]) if len(words) == 1 else np.lexsort(words[::-1])
+        return positions[rows], _count_shared([word[rows] for word in words], base, order)
+
+    first = 0
+    parts = _divide_positions(symbols, len(ids), base, order)
+    for part, part_shared in map_ahead(sort_part, parts, threads):
+        if first:
+            neighbors = symbols[part[0] :][:order] == symbols[starts[first - 1] :][:order]
+            part_shared[0] = np.argmin(np.append(neighbors, False))
+        rows = slice(first, first + len(part))
+        starts[rows], shared[rows] = part, part_shared
+        first += len(part)
+    by_position = np.empty(len(ids) + 1, np.uint8)  # of the position before
+    by_position[0], by_position[starts + 1] = 0, np.maximum(shared, 1) - 1
+    return SortedText(ids, vocabulary_size, order, starts, shared, by_position[starts])
+
+
+def _divide_positions(symbols: np.ndarray, num_tokens: int, base: int, order: int) -> Iterator[np.ndarray]:
+    """The positions in parts of at most CHUNK_TOKENS, or with equal first tokens, in the order of these tokens."""
+    count = 1
+    while count < order and base ** (count + 1) <= _MAX_LEADING:
+        count += 1
+    leading = symbols[:num_tokens].astype(np.min_scalar_type(base**count - 1))
+    for offset in range(1, count):
+        leading *= leading.dtype.type(base)
+        leading += symbols[offset : offset + num_tokens]
+    ends = np.cumsum(np.bincount(leading, minlength=base**count))
+    first, done = 0, 0
+    while done < num_tokens:
+        nonempty, full = np.searchsorted(ends, [done, done + CHUNK_TOKENS], "right").tolist()
+        end = max(nonempty + 1, full)
+        positions = []
+        for start in range(0, num_tokens, CHUNK_TOKENS):
+            part = leading[start : start + CHUNK_TOKENS]
+            positions.append(np.flatnonzero((part >= first) & (part < end)).astype(np.int32) + np.int32(start))
+        yield np.concatenate(positions)
+        first, done = end, int(ends[end - 1])
+
+
+def _pack(symbols: np.ndarray, positions: np.ndarray, base: int, order: int) -> list[np.ndarray]:
+    """The symbols from each position on as digits of numbers, the first symbols in the first number, (n,) int64."""
+    words = []
+    for digits in _digits(base, order):
+        word = np.zeros(len(positions), np.int64)
+        for offset in digits:
+            word *= base
+            word += symbols[positions + offset]
+        words.append(word)
+    return words
+
+
+def _count_shared(words: list[np.ndarray], base: int, order: int) -> np.ndarray:
+    """`SortedText.shared` of some rows, from `_pack` of them; 0 for the first."""
+    shared = np.zeros(len(words[0]), np.uint8)
+    is_equal = np.ones(len(shared) - 1, bool)  # in all words before
+    for word, digits in zip(words, _digits(base, order), strict=True):
+        for rest in range(len(digits))[::-1]:
+            first_digits = word // base**rest
+            # Two ends of the text are never compared: the shorter of two rows differs from the other there.
+            shared[1:] += is_equal & (first_digits[1:] == first_digits[:-1])
+        is_equal &= word[1:] == word[:-1]
+    return shared
+
+
+def _digits(base: int, order: int) -> list[range]:
+    """The symbols of each number of `_pack`: as many as fit in 63 bits."""
+    size = 1
+    while base ** (size + 1) <= _MAX_WORD:
+        size += 1
+    return [range(first, min(first + size, order)) for first in range(0, order, size)]
 
 
 class NgramCounts(NamedTuple):
@@ -33,142 +151,100 @@ class NgramCounts(NamedTuple):
 
     Attributes:
         keys: (n,) int64, sorted.
-        counts: (n,) int64, number of occurrences.
-        predecessors: (n,) int64, number of different tokens before it; the start of the text counts as one.
+        counts: (n,) int32, number of occurrences.
+        adjusted: (n,) int32, number of different tokens before it, where the start of the text counts as one; of the
+            highest order, `counts`.
     """
 
     keys: np.ndarray
     counts: np.ndarray
-    predecessors: np.ndarray
+    adjusted: np.ndarray
 
     def select(self, rows: np.ndarray) -> "NgramCounts":
         """The counts of some of the n-grams."""
         return NgramCounts(*(column[rows] for column in self))
 
 
-def count_ngrams(
-    ids: np.ndarray, contexts: np.ndarray, context_counts: np.ndarray, vocabulary_size: int, order: int, threads: int
-) -> Iterator[NgramCounts]:
+class Runs(NamedTuple):
+    """The runs of an order within a chunk of rows whose context is kept.
+
+    Attributes:
+        firsts: (m,) int64, the first row of each run of the chunk, counted from its start.
+        is_kept: (m,) bool, whether it is an n-gram whose context is kept.
+        keys: (n,) int64, of those.
+    """
+
+    firsts: np.ndarray
+    is_kept: np.ndarray
+    keys: np.ndarray
+
+
+def count_ngrams(text: SortedText, contexts: np.ndarray, order: int, threads: int = 1) -> Iterator[NgramCounts]:
     """Counts the n-grams of one order.
 
     Args:
-        ids: (N,) token ids, uint8, uint16 or uint32.
-        contexts: (N,) int32, index of the (k - 1)-gram before each token; ABSENT: the token is not counted.
-        context_counts: (m,) int64, number of occurrences of each (k - 1)-gram.
-        vocabulary_size: V.
+        text: the text.
+        contexts: (N,) int32, the number of the (k - 1)-gram that begins each row; ABSENT: the row is not counted.
         order: k.
-        threads: number of ranges counted at the same time.
+        threads: number of chunks counted at the same time.
 
     Yields:
-        The k-grams of each range of contexts, so that all keys are sorted.
+        The k-grams of each chunk of rows, so that all keys are sorted.
     """
 
-    def count_range(bounds: tuple[int, int]) -> NgramCounts:
-        first, end = bounds
-        triples, counts = _count_triples(ids, contexts, first, end, vocabulary_size, order)
-        keys = triples // (vocabulary_size + 1)
-        starts = np.flatnonzero(np.diff(keys, prepend=-1))
-        sums = np.diff(np.append(0, np.cumsum(counts))[np.append(starts, len(keys))])
-        return NgramCounts(keys[starts] + first * vocabulary_size, sums, np.diff(starts, append=len(keys)))
+    def count_chunk(rows: slice) -> NgramCounts:
+        firsts, is_kept, keys = find_runs(text, contexts, order, rows)
+        counts = np.diff(firsts, append=rows.stop - rows.start)[is_kept]
+        adjusted = np.add.reduceat(text.repeated[rows] < order, firsts, dtype=np.int32)[is_kept]
+        return NgramCounts(keys, counts.astype(np.int32), adjusted)
 
-    return map_ahead(count_range, _context_ranges(context_counts, vocabulary_size), threads)
+    return map_ahead(count_chunk, _iter_chunks(text.shared, order), threads)
 
 
-def advance_contexts(
-    ids: np.ndarray, contexts: np.ndarray, vocabulary_size: int, keys: np.ndarray, threads: int
-) -> None:
-    """Replaces the index of the (k - 1)-gram before each token by that of the k-gram, in place.
+def advance_contexts(text: SortedText, contexts: np.ndarray, order: int, keys: np.ndarray, threads: int = 1) -> None:
+    """Replaces the number of the (k - 1)-gram that begins each row by that of the k-gram, in place.
 
     Args:
-        ids, contexts, vocabulary_size: as for `count_ngrams`.
-        keys: (n,) int64, the k-grams.
-        threads: number of chunks processed at the same time.
+        text, contexts, order, threads: as for `count_ngrams`.
+        keys: (n,) int64, the k-grams that are kept, sorted.
     """
 
-    find = _index_keys(keys, len(ids))
+    def find_chunk(rows: slice) -> np.ndarray:
+        firsts, is_kept, wanted = find_runs(text, contexts, order, rows)
+        numbers = np.full(len(firsts), ABSENT, np.int32)
+        if len(keys):
+            found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            numbers[is_kept] = np.where(keys[found] == wanted, found, ABSENT)
+        return np.repeat(numbers, np.diff(firsts, append=rows.stop - rows.start))
 
-    def find_chunk(start: int) -> np.ndarray:
-        chunk = slice(start, start + CHUNK_TOKENS)
-        return find(contexts[chunk].astype(np.int64) * vocabulary_size + ids[chunk])
-
-    # From the end of the text to its start: what a chunk writes, up to one element after it, was read before.
-    starts = range(0, len(ids), CHUNK_TOKENS)[::-1]
-    for start, found in zip(starts, map_ahead(find_chunk, starts, threads), strict=True):
-        following = contexts[start + 1 : start + 1 + len(found)]  # shorter at the end of the text
-        following[:] = found[: len(following)]
-    contexts[:1] = ABSENT
+    chunks = list(_iter_chunks(text.shared, order))
+    for rows, numbers in zip(chunks, map_ahead(find_chunk, chunks, threads), strict=True):
+        contexts[rows] = numbers
 
 
 def smallest_count(counts: np.ndarray, max_ngrams: int) -> int:
-    """The smallest threshold with at most `max_ngrams` counts (n,) int64 at or above it."""
+    """The smallest threshold with at most `max_ngrams` counts (n,) at or above it."""
     if len(counts) <= max_ngrams:
         return 1
     return int(np.partition(counts, -max_ngrams - 1)[-max_ngrams - 1]) + 1
 
 
-def _context_ranges(context_counts: np.ndarray, vocabulary_size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of contexts with at most CHUNK_TOKENS occurrences together, or of one context."""
-    max_contexts = (2**63 - 1) // (vocabulary_size * (vocabulary_size + 1))  # of which triples are below 2**63
-    ends = np.cumsum(context_counts)
-    first = 0
-    while first < len(ends):
-        max_end = ends[first] - context_counts[first] + CHUNK_TOKENS
-        end = max(first + 1, int(np.searchsorted(ends, max_end, side="right")))
-        end = min(end, first + max_contexts)
-        yield first, end
-        first = end
+def _iter_chunks(shared: np.ndarray, order: int) -> Iterator[slice]:
+    """Chunks of about CHUNK_TOKENS rows that end with a run of an order."""
+    start = 0
+    while start < len(shared):
+        end = min(start + CHUNK_TOKENS, len(shared))
+        while end < len(shared) and shared[end] >= order:  # a long run ends in a later chunk
+            following = shared[end : end + CHUNK_TOKENS] < order
+            end += int(following.argmax()) if following.any() else len(following)
+        yield slice(start, end)
+        start = end
 
 
-def _count_triples(
-    ids: np.ndarray, contexts: np.ndarray, first: int, end: int, vocabulary_size: int, order: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The triples of context, last token and token before the context, as sorted numbers, and their counts."""
-    triples, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    waiting: list[np.ndarray] = []
-    for start in range(0, len(ids), CHUNK_TOKENS):
-        chunk = contexts[start : start + CHUNK_TOKENS]
-        positions = start + np.flatnonzero((chunk >= first) & (chunk < end))
-        keys = (contexts[positions].astype(np.int64) - first) * vocabulary_size + ids[positions]
-        before = np.where(positions >= order, ids[positions - order], np.int64(vocabulary_size))  # V: start of the text
-        waiting.append(keys * (vocabulary_size + 1) + before)
-        if sum(map(len, waiting)) >= CHUNK_TOKENS or start + CHUNK_TOKENS >= len(ids):
-            triples, counts = _merge(triples, counts, *np.unique(np.concatenate(waiting), return_counts=True))
-            waiting = []
-    return triples, counts
-
-
-def _index_keys(keys: np.ndarray, num_tokens: int) -> Callable[[np.ndarray], np.ndarray]:
-    """`_find_keys` for some `keys`, faster if they fill enough of their range for a text of that length."""
-    size = int(keys[-1]) + 1 if len(keys) else 0
-    if size > min(_MAX_INDEXED_KEYS, _INDEXED_KEYS_PER_TOKEN * num_tokens):
-        return partial(_find_keys, keys)
-    table = np.full(size + 2, ABSENT, np.int32)  # of each key plus one; the first and last of what is out of range
-    table[keys + 1] = np.arange(len(keys))
-    return lambda wanted: table.take(wanted + 1, mode="clip")
-
-
-def _find_keys(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The index of each key `wanted` (m,) int64 in `keys` (n,), or ABSENT: (m,) int32."""
-    found = np.full(len(wanted), ABSENT, np.int32)
-    possible = np.flatnonzero(wanted >= 0)
-    if len(keys) == 0:
-        return found
-    # A search in order reads `keys` in order too: twice as fast, sorting included.
-    order = possible[np.argsort(wanted[possible])]
-    sorted_wanted = wanted[order]
-    index = np.minimum(np.searchsorted(keys, sorted_wanted), len(keys) - 1)
-    found[order] = np.where(keys[index] == sorted_wanted, index, ABSENT)
-    return found
-
-
-def _merge(
-    keys: np.ndarray, counts: np.ndarray, new_keys: np.ndarray, new_counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The union of two sorted tables, with the sums of their counts; `counts` is overwritten."""
-    if len(keys) == 0:
-        return new_keys, new_counts
-    index = np.searchsorted(keys, new_keys)
-    is_known = keys[np.minimum(index, len(keys) - 1)] == new_keys
-    counts[index[is_known]] += new_counts[is_known]
-    is_new = ~is_known
-    return np.insert(keys, index[is_new], new_keys[is_new]), np.insert(counts, index[is_new], new_counts[is_new])
+def find_runs(text: SortedText, contexts: np.ndarray, order: int, rows: slice) -> Runs:
+    firsts = np.flatnonzero(text.shared[rows] < order)
+    run_contexts, ends = contexts[rows][firsts], text.starts[rows][firsts] + (order - 1)
+    is_kept = (run_contexts != ABSENT) & (ends < len(text.ids))
+    keys = run_contexts[is_kept].astype(np.int64) * text.vocabulary_size
+    keys += text.ids[ends[is_kept]]
+    return Runs(firsts, is_kept, keys)

@@ -20,7 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quickfox.models.ngram.counting import ABSENT, NgramCounts, advance_contexts, count_ngrams, smallest_count
+from quickfox.models.ngram.counting import (
+    NgramCounts,
+    SortedText,
+    advance_contexts,
+    count_ngrams,
+    smallest_count,
+    sort_text,
+)
 from quickfox.models.ngram.tables import order_tensors, unigram_tensors
 
 COUNTING_FACTOR = 4
@@ -45,10 +52,9 @@ class NgramEstimate:
 
 
 class _Level(NamedTuple):
-    """The n-grams of one order that are kept: their keys, counts and alpha, (n,) each, and the smallest count kept."""
+    """The n-grams of one order that are kept: their keys and alpha, (n,) each, and the smallest count kept."""
 
     keys: np.ndarray
-    counts: np.ndarray
     alphas: np.ndarray
     min_count: int
 
@@ -56,56 +62,59 @@ class _Level(NamedTuple):
 def estimate_ngrams(
     ids: np.ndarray, vocabulary_size: int, order: int, max_ngrams: int, threads: int = 1
 ) -> NgramEstimate:
+    """Estimates an n-gram model from token ids; arguments are those of `sort_text` and `estimate_sorted`."""
+    return estimate_sorted(sort_text(ids, vocabulary_size, order, threads), max_ngrams, threads)
+
+
+def estimate_sorted(text: SortedText, max_ngrams: int, threads: int = 1) -> NgramEstimate:
     """Estimates an n-gram model from a text.
 
     Args:
-        ids: (N,) token ids of the text, uint8, uint16 or uint32, N >= 1.
-        vocabulary_size: V.
-        order: number of tokens of the longest n-grams, >= 1.
+        text: sorted by as many tokens as the longest n-grams have.
         max_ngrams: maximum number of n-grams of each order above 1; the rarest are left out.
         threads: number of parts of the text processed at the same time.
     """
-    contexts = np.zeros(len(ids), np.int32)  # the empty context before each token
-    found = count_ngrams(ids, contexts, np.array([len(ids)]), vocabulary_size, 1, threads)
-    level = _estimate_level(found, 1, vocabulary_size, vocabulary_size, is_highest=order == 1)
-    alphas, counts = np.zeros(vocabulary_size), np.zeros(vocabulary_size, np.int64)
-    alphas[level.keys], counts[level.keys] = level.alphas, level.counts
+    vocabulary_size = text.vocabulary_size
+    contexts = np.zeros(len(text.ids), np.int32)  # the empty context of each row
+    level = _estimate_level(count_ngrams(text, contexts, 1, threads), 1, vocabulary_size, vocabulary_size)
+    alphas = np.zeros(vocabulary_size)
+    alphas[level.keys] = level.alphas
     tensors = unigram_tensors(alphas)
     ngrams, min_counts = [vocabulary_size], [0]
-    contexts[0], contexts[1:] = ABSENT, ids[:-1]
-    for k in range(2, order + 1):
-        found = count_ngrams(ids, contexts, counts, vocabulary_size, k, threads)
-        level = _estimate_level(found, len(counts), vocabulary_size, max_ngrams, is_highest=k == order)
-        counts = level.counts
+    contexts[:] = text.ids[text.starts]  # all tokens are unigrams
+    for k in range(2, text.order + 1):
+        level = _estimate_level(count_ngrams(text, contexts, k, threads), ngrams[-1], vocabulary_size, max_ngrams)
         parents, tokens = np.divmod(level.keys, vocabulary_size)
         tensors |= order_tensors(
             k, parents, tokens, level.alphas, num_contexts=ngrams[-1], vocabulary_size=vocabulary_size
         )
-        ngrams.append(len(counts))
+        ngrams.append(len(level.keys))
         min_counts.append(level.min_count)
-        if k < order:
-            advance_contexts(ids, contexts, vocabulary_size, level.keys, threads)
+        if k < text.order:
+            advance_contexts(text, contexts, k, level.keys, threads)
     return NgramEstimate(tuple(ngrams), tensors, tuple(min_counts))
 
 
 def _estimate_level(
-    parts: Iterator[NgramCounts], num_contexts: int, vocabulary_size: int, max_ngrams: int, *, is_highest: bool
+    parts: Iterator[NgramCounts], num_contexts: int, vocabulary_size: int, max_ngrams: int
 ) -> _Level:
     """The n-grams of one order that are kept, from the counts of all."""
     totals = np.zeros(num_contexts)  # the sum of the adjusted counts of each context
     frequencies = np.zeros(5, np.int64)  # the number of n-grams with each adjusted count from 0 to 4
-    kept, min_count = [NgramCounts(*np.zeros((3, 0), np.int64))], 1
+    kept, min_count = [NgramCounts(np.zeros(0, np.int64), *np.zeros((2, 0), np.int32))], 1
     for part in parts:
-        adjusted = part.counts if is_highest else part.predecessors
-        frequencies += np.bincount(adjusted[adjusted < 5], minlength=5)
-        np.add.at(totals, part.keys // vocabulary_size, adjusted)
+        if len(part.keys) == 0:
+            continue
+        frequencies += np.bincount(np.minimum(part.adjusted, 5), minlength=6)[:5]
+        contexts = part.keys // vocabulary_size
+        sums = np.bincount(contexts - contexts[0], weights=part.adjusted)  # of the contexts of the part
+        totals[contexts[0] : contexts[0] + len(sums)] += sums
         kept.append(part.select(part.counts >= min_count))
         if sum(len(waiting.keys) for waiting in kept) > COUNTING_FACTOR * max_ngrams:
             kept, min_count = _prune(kept, max_ngrams, min_count)
-    ((keys, counts, predecessors),), min_count = _prune(kept, max_ngrams, min_count)
-    adjusted = counts if is_highest else predecessors
+    ((keys, _, adjusted),), min_count = _prune(kept, max_ngrams, min_count)
     alphas = (adjusted - estimate_discounts(frequencies)[np.minimum(adjusted, 3)]) / totals[keys // vocabulary_size]
-    return _Level(keys, counts, alphas, min_count)
+    return _Level(keys, alphas, min_count)
 
 
 def _prune(kept: list[NgramCounts], max_ngrams: int, min_count: int) -> tuple[list[NgramCounts], int]:

@@ -15,14 +15,13 @@ the smallest in the tables are left out of each block, so that the tables withou
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from quickfox.config.model import ngram_config
 from quickfox.models.language_model import Prior
-from quickfox.models.ngram.counting import ABSENT, advance_contexts
+from quickfox.models.ngram.counting import ABSENT, SortedText, find_runs
 from quickfox.models.ngram.kneser_ney import estimate_discounts
 from quickfox.models.ngram.model import (
     MIN_GAMMA,
@@ -135,166 +134,157 @@ class LeaveOutModel:
         return probs
 
 
-class _Order(NamedTuple):
-    """The n-grams of one order k in the text.
+class _Rows(NamedTuple):
+    """Where the rows of a sorted text are in the text.
 
     Attributes:
-        size: number of n-grams in the table.
-        parents: (size,) int, the context of each n-gram, among those of order k - 1.
-        entries: (N,) int32, of the n-gram that ends at each position, in the whole text; or ABSENT.
+        blocks: (N,) uint8, the block of the position of each row.
+        room: (N,) uint8, the number of tokens from there to the end of the block, at most K.
+        following: (N,) int32, the row of the next position; of the last position, any.
+        beginning: row of the first position of a block -> the block; without empty blocks.
+    """
+
+    blocks: np.ndarray
+    room: np.ndarray
+    following: np.ndarray
+    beginning: dict[int, int]
+
+
+class _Units(NamedTuple):
+    """All n-grams of one order k in a text whose context is in the tables, in lexicographic order.
+
+    Attributes:
+        contexts: (n,) int64, the number of the context of each.
+        of_rows: (N,) int32, the one that begins each row, or ABSENT.
+        of_table: (m,) int64, the one of each n-gram in the table; -1 for a token that does not occur in the text.
         min_count: the smallest count of an n-gram in the table; 1: all are in it.
     """
 
-    size: int
-    parents: np.ndarray
-    entries: np.ndarray
+    contexts: np.ndarray
+    of_rows: np.ndarray
+    of_table: np.ndarray
     min_count: int
 
 
 def estimate_leave_out(
-    ids: np.ndarray, ngrams: tuple[int, ...], tensors: Mapping[str, np.ndarray], threads: int = 1
+    text: SortedText, ngrams: tuple[int, ...], tensors: Mapping[str, np.ndarray]
 ) -> LeaveOutTables:
     """Estimates the probabilities without each block of a text.
 
     Args:
-        ids: (N,) token ids of the text, N >= 1.
+        text: sorted by as many tokens as the longest n-grams have.
         ngrams, tensors: the tables of the text, as for `LeaveOutModel`.
-        threads: number of chunks of the text processed at the same time.
     """
-    orders = range(2, len(ngrams) + 1)
-    offsets, tokens = ([tensors[f"ngram.{order}.{name}"] for order in orders] for name in ("offsets", "tokens"))
-    n, vocabulary_size = len(ids), ngrams[0]
-    padded = np.append(ids, ids[:1])  # contexts[i + 1] is the n-gram that ends at i: one more than the positions
-    contexts = np.empty(n + 1, np.int32)
-    contexts[0], contexts[1:] = ABSENT, ids
-    before = np.zeros(n, np.int32)  # the empty context before each token
-    order = _Order(vocabulary_size, np.zeros(vocabulary_size, np.intp), contexts[1:].copy(), 1)
-    unigrams, estimated, min_counts = np.empty(0), [], []
+    rows = _locate_rows(text)
+    contexts = np.zeros(len(text.ids), np.int32)  # of each row: the empty one
+    parents, keys = np.zeros(ngrams[0], np.intp), np.arange(ngrams[0])
     is_context: np.ndarray | None = None  # (BLOCKS, n) bool of the order below; None: all are that occur
+    tables, min_counts = [], []
     for k in range(1, len(ngrams) + 1):
-        longer = None
-        if k < len(ngrams):
-            parents = np.repeat(np.arange(ngrams[k - 1]), np.diff(offsets[k - 1]))
-            advance_contexts(padded, contexts, vocabulary_size, parents * vocabulary_size + tokens[k - 1], threads)
-            longer = _read_order(ngrams[k], parents, contexts[1:].copy(), order.entries)
-        alphas = _estimate_order(k, ids, vocabulary_size, before, order, longer, is_context)
-        if k == 1:
-            unigrams = np.stack([unigram_tensors(row)["ngram.1.probs"] for row in alphas])
-        else:
-            estimated.append(alphas.astype(np.float32))
-        min_counts.append(order.min_count)
-        if is_context is not None or order.min_count > 1:
+        if k > 1:
+            offsets, tokens = (tensors[f"ngram.{k}.{name}"] for name in ("offsets", "tokens"))
+            parents = np.repeat(np.arange(ngrams[k - 2]), np.diff(offsets))
+            keys = parents * text.vocabulary_size + tokens
+        units, contexts = _read_units(text, contexts, k, keys)
+        alphas = _estimate_order(text, rows, k, units, parents, is_context)
+        tables.append(alphas)
+        min_counts.append(units.min_count)
+        if is_context is not None or units.min_count > 1:
             is_context = alphas > 0
-        if longer is not None:
-            before[0], before[1:] = ABSENT, order.entries[:-1]
-            order = longer
-    return LeaveOutTables(np.maximum(unigrams, np.float32(MIN_UNIGRAM)), estimated, tuple(min_counts))
+    unigrams = np.stack([unigram_tensors(row)["ngram.1.probs"] for row in tables[0]])
+    return LeaveOutTables(np.maximum(unigrams, np.float32(MIN_UNIGRAM)), tables[1:], tuple(min_counts))
 
 
-def _read_order(size: int, parents: np.ndarray, index: np.ndarray, shorter: np.ndarray) -> _Order:
-    """An order above 1; `shorter` (N,): `entries` of the order below."""
-    is_complete = not ((index[1:] == ABSENT) & (shorter[:-1] != ABSENT)).any()
-    if is_complete:
-        return _Order(size, parents, index, 1)
-    counts = np.bincount(index[index != ABSENT], minlength=1)
-    return _Order(size, parents, index, int(counts[counts > 0].min(initial=len(index))))
+def _locate_rows(text: SortedText) -> _Rows:
+    bounds = block_bounds(len(text.ids))
+    lengths = np.diff(bounds)
+    blocks = np.repeat(np.arange(BLOCKS, dtype=np.uint8), lengths)
+    room = np.full(len(text.ids), text.order, np.uint8)
+    for rest in range(1, text.order):
+        room[(bounds[1:] - rest)[lengths >= rest]] = rest
+    by_position = np.empty(len(text.ids), np.int32)
+    by_position[text.starts] = np.arange(len(text.ids), dtype=np.int32)
+    following = by_position.take(text.starts + 1, mode="clip")
+    beginning = {int(by_position[bounds[block]]): block for block in range(BLOCKS) if lengths[block]}
+    return _Rows(blocks[text.starts], room[text.starts], following, beginning)
 
 
-class _Units(NamedTuple):
-    """All n-grams of one order in the text whose context is in the table; first those that are in the table too.
+def _read_units(text: SortedText, contexts: np.ndarray, k: int, keys: np.ndarray) -> tuple[_Units, np.ndarray]:
+    """The n-grams of one order, and the numbers (N,) int32 of those in the table that begin each row, or ABSENT.
 
-    Attributes:
-        contexts: (n,) int64, the context of each.
-        entries: (N,) int64, of the n-gram that ends at each position and does not start in the block before; or ABSENT.
+    Args:
+        contexts: (N,) int32, those numbers of order k - 1.
+        keys: (m,) of the n-grams in the table, sorted.
     """
-
-    contexts: np.ndarray
-    entries: np.ndarray
-
-
-def _read_units(k: int, ids: np.ndarray, vocabulary_size: int, before: np.ndarray, order: _Order) -> _Units:
-    crossing = (block_bounds(len(ids))[:-1, None] + np.arange(k - 1)).reshape(-1)
-    crossing = crossing[crossing < len(ids)]
-    index = order.entries.astype(np.int64)
-    is_other = (index == ABSENT) & (before != ABSENT)
-    index[crossing], is_other[crossing] = ABSENT, False
-    others = np.flatnonzero(is_other)
-    keys, index[others] = np.unique(before[others] * np.int64(vocabulary_size) + ids[others], return_inverse=True)
-    index[others] += order.size
-    return _Units(np.concatenate([order.parents, keys // vocabulary_size]), index)
-
-
-def _count(ids: np.ndarray, entries: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Number of occurrences of n-grams in the text without each block: (size,) int64 each."""
-    bounds = block_bounds(len(ids))
-    counts = np.bincount(entries + 1, minlength=size + 1)  # bin 0 is of ABSENT
-    for start, end in pairwise(bounds):
-        yield (counts - np.bincount(entries[start:end] + 1, minlength=size + 1))[1:]
+    runs = find_runs(text, contexts, k, slice(0, len(contexts)))
+    lengths = np.diff(runs.firsts, append=len(contexts))
+    units = np.full(len(lengths), ABSENT, np.int32)
+    units[runs.is_kept] = np.arange(len(runs.keys))
+    of_table = np.searchsorted(runs.keys, keys)
+    of_table[np.append(runs.keys, -1)[of_table] != keys] = -1
+    in_table = np.full(len(runs.keys), ABSENT, np.int32)
+    in_table[of_table[of_table >= 0]] = np.flatnonzero(of_table >= 0)
+    numbers = np.full(len(lengths), ABSENT, np.int32)
+    numbers[runs.is_kept] = in_table
+    is_complete = not (in_table == ABSENT).any()
+    min_count = 1 if is_complete else int(lengths[numbers != ABSENT].min(initial=len(contexts)))
+    found = _Units(runs.keys // text.vocabulary_size, np.repeat(units, lengths), of_table, min_count)
+    return found, np.repeat(numbers, lengths)
 
 
-def _count_predecessors(
-    k: int, ids: np.ndarray, vocabulary_size: int, units: _Units, longer: _Order
-) -> Iterator[np.ndarray]:
+def _count(rows: _Rows, k: int, units: _Units) -> Iterator[np.ndarray]:
+    """Number of occurrences of the n-grams in the text without each block: (n,) int64 each."""
+    is_inside = (rows.room >= k) & (units.of_rows != ABSENT)
+    found, blocks = units.of_rows[is_inside], rows.blocks[is_inside]
+    counts = np.bincount(found, minlength=len(units.contexts))
+    for block in range(BLOCKS):
+        yield counts - np.bincount(found[blocks == block], minlength=len(counts))
+
+
+def _count_predecessors(text: SortedText, rows: _Rows, k: int, units: _Units) -> Iterator[np.ndarray]:
     """Number of different tokens before each n-gram in the text without each block: (n,) int64 each.
 
-    That is the number of n-grams of order k + 1 in that text that end with it; those at the start of a block have the
-    token V before them.
+    That is the number of n-grams of order k + 1 in that text that end with it; those at the start of a block have a
+    token of their own before them.
     """
-    bounds = block_bounds(len(ids))
-    extended = longer.entries.astype(np.int64)  # the n-grams of order k + 1, numbered as units are
-    starts = (bounds[:-1, None] + np.arange(k)).reshape(-1)
-    extended[starts[starts < len(ids)]] = ABSENT
-    others = np.flatnonzero((extended == ABSENT) & (units.entries != ABSENT))
-    tokens = ids[others - k].astype(np.int64)
-    tokens[np.isin(others, bounds[:-1] + k - 1)] = vocabulary_size
-    keys, extended[others] = np.unique(units.entries[others] * (vocabulary_size + 1) + tokens, return_inverse=True)
-    extended[others] += longer.size
-
-    positions = np.flatnonzero((extended != ABSENT) & (units.entries != ABSENT))
-    found = extended[positions]
-    blocks = np.repeat(np.arange(BLOCKS, dtype=np.int8), np.diff(bounds))[positions]
-    # Of several values for one index, the last is assigned.
-    suffixes = np.full(longer.size + len(keys), ABSENT, np.int32)
-    suffixes[found] = units.entries[positions]
-    first, last = np.zeros((2, len(suffixes)), np.int8)
-    last[found] = blocks
-    first[found[::-1]] = blocks[::-1]
-
-    single = np.flatnonzero((first == last) & (suffixes != ABSENT))  # in one block only
-    order = single[np.argsort(first[single], kind="stable")]
-    ends = np.cumsum(np.bincount(first[single], minlength=BLOCKS))
-    counts = np.bincount(suffixes[suffixes != ABSENT], minlength=len(units.contexts))
-    for lost in np.split(suffixes[order], ends[:-1]):
-        yield counts - np.bincount(lost, minlength=len(counts))
+    firsts = np.flatnonzero(text.shared <= k)  # of each n-gram of order k + 1
+    suffixes = units.of_rows[rows.following[firsts]]
+    is_inside = rows.room > k
+    lowest = np.minimum.reduceat(np.where(is_inside, rows.blocks, np.uint8(BLOCKS)), firsts)
+    highest = np.maximum.reduceat(np.where(is_inside, rows.blocks, np.uint8(0)), firsts)
+    occurs = (suffixes != ABSENT) & (lowest < BLOCKS)
+    starting: dict[int, list[int]] = {}  # the blocks that each n-gram begins
+    for row, block in rows.beginning.items():
+        if rows.room[row] >= k and units.of_rows[row] != ABSENT:
+            starting.setdefault(int(units.of_rows[row]), []).append(block)
+    suffixes = np.append(suffixes[occurs], np.array(list(starting), np.int32))
+    lowest = np.append(lowest[occurs], np.array([min(blocks) for blocks in starting.values()], np.uint8))
+    highest = np.append(highest[occurs], np.array([max(blocks) for blocks in starting.values()], np.uint8))
+    counts = np.bincount(suffixes, minlength=len(units.contexts))
+    suffixes, only = suffixes[lowest == highest], lowest[lowest == highest]  # of one block
+    for block in range(BLOCKS):
+        yield counts - np.bincount(suffixes[only == block], minlength=len(counts))
 
 
 def _estimate_order(
-    k: int,
-    ids: np.ndarray,
-    vocabulary_size: int,
-    before: np.ndarray,
-    order: _Order,
-    longer: _Order | None,
-    is_context: np.ndarray | None,
+    text: SortedText, rows: _Rows, k: int, units: _Units, parents: np.ndarray, is_context: np.ndarray | None
 ) -> np.ndarray:
-    """alpha of the n-grams of one order in the text without each block, (BLOCKS, n) float32."""
-    units = _read_units(k, ids, vocabulary_size, before, order)
-    if longer is None:
-        adjusted = _count(ids, units.entries, len(units.contexts))
-    else:
-        adjusted = _count_predecessors(k, ids, vocabulary_size, units, longer)
-    alphas = np.empty((BLOCKS, order.size), np.float32)
+    """alpha of the n-grams of one order in the text without each block, (BLOCKS, m) float32.
+
+    Args:
+        parents: (m,) integers, the number of the context of each n-gram in the table.
+        is_context: (BLOCKS, l) bool, whether each of them is one in the text without each block; None: all that occur.
+    """
+    adjusted = _count(rows, k, units) if k == text.order else _count_predecessors(text, rows, k, units)
+    alphas = np.empty((BLOCKS, len(parents)), np.float32)
     for block, counts in enumerate(adjusted):
         if is_context is not None:
             counts *= is_context[block, units.contexts]
         discounts = estimate_discounts(np.bincount(np.minimum(counts, 5), minlength=6)[:5])
-        totals = np.maximum(np.bincount(units.contexts, weights=counts), 1.0)
-        kept = counts[: order.size]
-        discounted = kept - discounts[np.minimum(kept, 3)]
-        np.divide(discounted, totals[order.parents], out=alphas[block], casting="same_kind")
-    if order.min_count > 1:
-        entries = order.entries.astype(np.int64)
-        entries[units.entries == ABSENT] = ABSENT
-        for row, counts in zip(alphas, _count(ids, entries, order.size), strict=True):
-            row[counts < order.min_count] = 0.0
+        totals = np.maximum(np.bincount(units.contexts, weights=counts, minlength=1), 1.0)
+        kept = np.append(counts, 0)[units.of_table]
+        np.divide(kept - discounts[np.minimum(kept, 3)], totals[parents], out=alphas[block], casting="same_kind")
+    if units.min_count > 1:
+        for row, counts in zip(alphas, _count(rows, k, units), strict=True):
+            row[counts[units.of_table] < units.min_count] = 0.0
     return alphas

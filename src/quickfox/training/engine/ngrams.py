@@ -20,7 +20,8 @@ from quickfox.config.model import ngram_config
 from quickfox.data.dataset import Tokens
 from quickfox.data.token_file import TokenSource
 from quickfox.evaluation.baselines import measure_ngram_loss
-from quickfox.models.ngram.kneser_ney import estimate_ngrams
+from quickfox.models.ngram.counting import sort_text
+from quickfox.models.ngram.kneser_ney import estimate_sorted
 from quickfox.models.ngram.leave_out import LeaveOutModel, estimate_leave_out
 from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.tokenizers.base import UnknownToken
@@ -82,9 +83,10 @@ class EstimationJob:
         """
         tables, report = self.tables, None
         validation_tokens = replace(validation_tokens, unknown_token=self.unknown_token)
+        started = time.perf_counter()
+        text = sort_text(ids, self.vocabulary_size, self.order, self.threads)
         if tables is None:
-            started = time.perf_counter()
-            estimate = estimate_ngrams(ids, self.vocabulary_size, self.order, MAX_NGRAMS, self.threads)
+            estimate = estimate_sorted(text, MAX_NGRAMS, self.threads)
             tables = NgramTables(estimate.ngrams, estimate.tensors)  # without its model, which is not sent
             report = NgramsEstimated(
                 ngrams=estimate.ngrams,
@@ -96,7 +98,7 @@ class EstimationJob:
             )
         yield tables, report
         if self.has_gate:
-            yield estimate_leave_out(ids, tables.ngrams, tables.tensors)
+            yield estimate_leave_out(text, tables.ngrams, tables.tensors)
 
 
 class NgramEstimation:
