@@ -31,7 +31,11 @@ def text_of(n: int) -> np.ndarray:
 def leave_out_model(n: int, order: int) -> LeaveOutModel:
     ids = text_of(n)
     estimate = estimate_ngrams(ids, VOCABULARY_SIZE, order, 1000)
-    return LeaveOutModel(estimate.ngrams, estimate.tensors, estimate_leave_out(sort_text(ids, VOCABULARY_SIZE, order), estimate.ngrams, estimate.tensors))
+    return LeaveOutModel(
+        estimate.ngrams,
+        estimate.tensors,
+        estimate_leave_out(sort_text(ids, VOCABULARY_SIZE, order), estimate.ngrams, estimate.tensors),
+    )
 
 
 def prior_batches(

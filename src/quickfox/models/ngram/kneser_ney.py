@@ -95,9 +95,7 @@ def estimate_sorted(text: SortedText, max_ngrams: int, threads: int = 1) -> Ngra
     return NgramEstimate(tuple(ngrams), tensors, tuple(min_counts))
 
 
-def _estimate_level(
-    parts: Iterator[NgramCounts], num_contexts: int, vocabulary_size: int, max_ngrams: int
-) -> _Level:
+def _estimate_level(parts: Iterator[NgramCounts], num_contexts: int, vocabulary_size: int, max_ngrams: int) -> _Level:
     """The n-grams of one order that are kept, from the counts of all."""
     totals = np.zeros(num_contexts)  # the sum of the adjusted counts of each context
     frequencies = np.zeros(5, np.int64)  # the number of n-grams with each adjusted count from 0 to 4

@@ -166,9 +166,7 @@ class _Units(NamedTuple):
     min_count: int
 
 
-def estimate_leave_out(
-    text: SortedText, ngrams: tuple[int, ...], tensors: Mapping[str, np.ndarray]
-) -> LeaveOutTables:
+def estimate_leave_out(text: SortedText, ngrams: tuple[int, ...], tensors: Mapping[str, np.ndarray]) -> LeaveOutTables:
     """Estimates the probabilities without each block of a text.
 
     Args:
