@@ -16,7 +16,7 @@ w p_network + (1 - w) p_ngram in benchmarks/LOG.md. A network with an n-gram gat
 p_network (see `ngram.gate`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -206,15 +206,22 @@ class Predictions(NamedTuple):
     targets: np.ndarray
 
 
-def fit_exponents(predictions: Sequence[Predictions]) -> tuple[float, float]:
+def fit_exponents(predictions: Sequence[Predictions], poll: Callable[[], None] = lambda: None) -> tuple[float, float]:
     """The exponents (a, b) in [0, MAX_EXPONENT] with the least cross-entropy of tokens, the same for all of them.
+
+    `poll` is called before each pass over the predictions, and ends this function by raising an exception.
 
     The cross-entropy is convex in (a, b). Newton's method, in which an exponent at its bound does not move further and
     a step that does not lower the cross-entropy is halved, finds its minimum in a few steps. A small quadratic term
     keeps exponents on which the tokens do not depend at DEFAULT_EXPONENTS.
     """
+
+    def derivatives(exponents: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        poll()
+        return _fit_derivatives(exponents, predictions)
+
     exponents = np.array(DEFAULT_EXPONENTS)
-    loss, slope, curvature = _fit_derivatives(exponents, predictions)
+    loss, slope, curvature = derivatives(exponents)
     for _ in range(_MAX_FIT_STEPS):
         is_free = ((exponents > 0) | (slope < 0)) & ((exponents < MAX_EXPONENT) | (slope > 0))
         if not is_free.any():
@@ -223,7 +230,7 @@ def fit_exponents(predictions: Sequence[Predictions]) -> tuple[float, float]:
         step[is_free] = np.linalg.solve(curvature[np.ix_(is_free, is_free)], slope[is_free])
         while np.abs(step).max() > _FIT_TOLERANCE:
             moved = np.clip(exponents - step, 0, MAX_EXPONENT)
-            moved_loss, slope, curvature = _fit_derivatives(moved, predictions)
+            moved_loss, slope, curvature = derivatives(moved)
             if moved_loss < loss:
                 exponents, loss = moved, moved_loss
                 break

@@ -1,6 +1,7 @@
 """The validation loss of a network, alone or with n-grams, is that of the NumPy model with the same tensors."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from quickfox.models.language_model import LanguageModel
 from quickfox.models.losses import cross_entropy
 from quickfox.models.registry import build_language_model
 from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
-from quickfox.training.engine.validation import Validation, ValidationLoss
+from quickfox.training.engine.progress import ValidationStoppedError
+from quickfox.training.engine.validation import FIT_TOKENS, FIT_WARM_UP, Validation, ValidationLoss
 from quickfox.training.networks.registry import build_network
 from toy_models import markov_text, random_parameters
 
@@ -147,3 +149,20 @@ def test_without_tables_the_loss_is_that_of_the_network(model: ModelConfig, leng
 @pytest.mark.parametrize("tables", [None, estimate()], ids=["network", "mixture"])
 def test_a_text_without_targets_has_no_loss(tokens: Tokens, tables: NgramTables | None) -> None:
     assert measure(LSTM, tokens, tables) is None
+
+
+def test_a_stop_is_noticed_at_each_window_and_each_pass_of_the_fit() -> None:
+    """However large the vocabulary, and with it the time of all passes together."""
+    network = build_network(LSTM, random_seed=0, precision="float32")
+    tokens = validation_text(SEVERAL_SEGMENTS)
+    validation = Validation(network, tokens, [16], 1, NgramEstimation.restore(estimate(), TRAINING_TOKENS))
+    polls = itertools.count(1)
+    assert validation.loss(lambda: next(polls) < 0) is not None
+    windows = -(-(FIT_WARM_UP + FIT_TOKENS) // 16) + sum(1 for _ in validation._windows())
+    most = next(polls) - 1
+    assert most >= windows + 2, "a fit takes at least two passes"
+    for last in range(1, most, 5):
+        polls = itertools.count(1)
+        with pytest.raises(ValidationStoppedError):
+            validation.loss(lambda polls=polls, last=last: next(polls) >= last)  # type: ignore[misc]
+        assert next(polls) == last + 1

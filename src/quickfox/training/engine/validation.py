@@ -83,21 +83,21 @@ class Validation:
         """The validation loss; None without a validation text. Waits for the n-gram tables.
 
         Args:
-            stop_requested: polled after each window.
+            stop_requested: polled after each window, and while the exponents of the mixture are fitted.
 
         Raises:
             ValidationStoppedError: it returned true.
         """
         if self.tokens.num_targets == 0:
             return None
-        exponents = self._fit_exponents() if self._ngrams else DEFAULT_EXPONENTS
 
-        def poll(sums: tuple[float, float]) -> tuple[float, float]:
+        def poll() -> None:
             if stop_requested():
                 raise ValidationStoppedError
-            return sums
 
-        *_, (total, mixture_total) = map(poll, self._running_sums(exponents))
+        exponents = self._fit_exponents(poll) if self._ngrams else DEFAULT_EXPONENTS
+        for total, mixture_total in self._running_sums(exponents):  # noqa: B007 - the last are the result
+            poll()
         network_loss = total / self.tokens.num_targets
         loss = mixture_total / self.tokens.num_targets if self._ngrams else network_loss
         return ValidationLoss(loss, network_loss, exponents)
@@ -162,8 +162,8 @@ class Validation:
                 mixture_total += _weighted_sum(mixture_cross_entropy(mixed, window.y), window, unknown)
             yield total, mixture_total
 
-    def _fit_exponents(self) -> tuple[float, float]:
-        """The exponents with which the mixture begins each text.
+    def _fit_exponents(self, poll: Callable[[], None]) -> tuple[float, float]:
+        """The exponents with which the mixture begins each text; `poll` is called again and again, and may raise.
 
         Of several segments, the first tokens are not fitted: the network has not read the start of their document.
         Unknown tokens are not fitted either.
@@ -182,7 +182,8 @@ class Validation:
             chosen = targets[:: max(1, -(-len(targets) // max_positions))]
             network, ngram = (each.reshape(-1, vocabulary_size)[chosen] for each in (logits.numpy(), prior.log_probs))
             predictions.append(Predictions(network, ngram, window.y.reshape(-1)[chosen]))
-        return fit_exponents(predictions)
+            poll()
+        return fit_exponents(predictions, poll)
 
     def _forward(
         self, windows: Iterator[ValidationWindow | SignalWindow]
