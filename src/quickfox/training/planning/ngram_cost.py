@@ -1,7 +1,7 @@
 """The cost of the n-gram tables of a run in memory, disk space and time.
 
 The number of n-grams of a text is unknown before they are counted. These are upper bounds: in each order at most one
-for each token, and at most the number that is kept. The constants are measured on texts of 0.1 to 33 million tokens.
+for each token, and at most the number that is kept. The constants are measured on texts of 0.1 to 81 million tokens.
 What imports NumPy is imported by the functions, because the help texts load this module.
 """
 
@@ -11,13 +11,13 @@ from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
 from quickfox.models.parameters import ngram_specs
 
-_BYTES_PER_TOKEN = 8  # of the text: its id, and the index of the n-gram before it
+_BYTES_PER_TOKEN = 16  # of the text: its id, its row when sorted, and the n-gram that begins there
 _BYTES_PER_NGRAM = 65  # of one order, before the rarest are left out
 _BYTES_PER_COUNTED_TOKEN = 120  # of the part of the text that is being counted
 _BYTES_PER_WAITING_TOKEN = 45  # of the parts that other threads have counted, or are counting
 _COPIES_OF_TABLES = 3  # in a checkpoint that is written, besides the tables: their bytes and those of the file
 _BYTES_PER_TOKEN_OF_GATE = 135  # at most, while the tables without each block of the text are estimated
-_COUNTED_PER_SECOND = 1e7  # tokens of one order
+_COUNTED_PER_SECOND = 2e7  # tokens of one order
 
 
 def tables_size(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> int:

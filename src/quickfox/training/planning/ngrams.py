@@ -26,9 +26,9 @@ MAX_NGRAMS = 2**21
 MAX_COUNTED_TOKENS = 2**27
 """Tokens counted; of a longer text, segments at equal distances."""
 
-COUNTED_TOKENS_PER_SECOND = 400_000
+COUNTED_TOKENS_PER_SECOND = 800_000
 """Tokens counted for each second of a time budget, so that the tables are ready in about half of it: a core counts
-about a million tokens a second, and trains the network too."""
+one to three million tokens a second, and trains the network too (benchmarks/LOG.md)."""
 
 _ENTROPY_TOKENS = 2**22  # the entropy is that of the first tokens
 
@@ -41,9 +41,10 @@ MAX_GATE_VOCABULARY = 512
 MAX_GATE_TOKENS = 2**24
 """Of a longer text, the tables without each block would take too much time and memory."""
 
-GATE_TOKENS_PER_SECOND = 75_000
+GATE_TOKENS_PER_SECOND = 150_000
 """Training tokens for each second of a time budget up to which there is a gate: training waits for the tables without
-each block, about 2 microseconds a token, a seventh of the budget."""
+each block, about 1 microsecond a token, a seventh of the budget. With 270,000, a gate neither lowered nor raised the
+loss (benchmarks/LOG.md)."""
 
 MAX_GATE_EPOCHS = 12.0
 """Planned epochs up to which networks have a gate; runs of more were not compared (benchmarks/LOG.md)."""
