@@ -56,7 +56,6 @@ def test_by_hand() -> None:
     assert_counts(bigrams, [0 * 3 + 1, 1 * 3 + 0, 1 * 3 + 2, 2 * 3 + 1], [1, 2, 1, 1], [1, 2, 1, 1])
     advance_contexts(text, contexts, 2, bigrams.keys)
     assert contexts.tolist() == [ABSENT, 0, 1, 1, 2, 3]
-    assert text.numbers_at_ends(contexts, 2).tolist() == [ABSENT, 1, 0, 2, 3, 1]
     assert_counts(count(text, contexts, 3), [0 * 3 + 2, 1 * 3 + 1, 2 * 3 + 1, 3 * 3 + 0], [1, 1, 1, 1], [1, 1, 1, 1])
 
 
@@ -88,35 +87,45 @@ def test_keys_beyond_32_bits(threads: int) -> None:
 
 @given(
     ids=st.lists(st.integers(0, 3), min_size=1, max_size=40),
+    vocabulary_size=st.sampled_from([4, 256, 65_536, 70_000]),
     order=st.integers(1, 6),
     chunk_tokens=st.integers(1, 50),
     max_leading=st.integers(1, 700),
-    max_word=st.integers(5, 10_000),
+    max_word=st.sampled_from([5, 30, 700, 10_000, 2**63]),
     threads=st.integers(1, 3),
 )
 def test_counts_of_any_parts_are_those_of_the_definition(
-    ids: list[int], order: int, chunk_tokens: int, max_leading: int, max_word: int, threads: int
+    ids: list[int],
+    vocabulary_size: int,
+    order: int,
+    chunk_tokens: int,
+    max_leading: int,
+    max_word: int,
+    threads: int,
 ) -> None:
+    ids = [vocabulary_size - 1 if token == 3 else token for token in ids]
+    array = np.array(ids, np.min_scalar_type(vocabulary_size - 1))
     with parts_of(chunk_tokens, max_leading, max_word):
-        text = sort_text(np.array(ids, np.uint8), 4, order, threads)
+        text = sort_text(array, vocabulary_size, order, threads)
         contexts = np.zeros(len(ids), np.int32)
-        numbers = {(): 0}
+        numbers: dict[tuple[int, ...], int] = {(): 0}
         for k in range(1, order + 1):
-            ngrams = Counter(tuple(ids[start : start + k]) for start in range(len(ids) - k + 1))
-            occurrences = {(tuple(ids[max(0, s - 1) : s]), tuple(ids[s : s + k])) for s in range(len(ids) - k + 1)}
+            starts = range(len(ids) - k + 1)
+            ngrams = Counter(tuple(ids[start : start + k]) for start in starts)
+            occurrences = {(tuple(ids[max(0, start - 1) : start]), tuple(ids[start : start + k])) for start in starts}
             predecessors = Counter(ngram for _, ngram in occurrences)
             found = count(text, contexts, k, threads)
             ordered = sorted(ngrams)
             assert_counts(
                 found,
-                [numbers[ngram[:-1]] * 4 + ngram[-1] for ngram in ordered],
+                [numbers[ngram[:-1]] * vocabulary_size + ngram[-1] for ngram in ordered],
                 [ngrams[ngram] for ngram in ordered],
                 [(ngrams if k == order else predecessors)[ngram] for ngram in ordered],
             )
             advance_contexts(text, contexts, k, found.keys, threads)
             numbers = {ngram: number for number, ngram in enumerate(ordered)}
-            ending = [numbers[tuple(ids[i - k + 1 : i + 1])] if i >= k - 1 else ABSENT for i in range(len(ids))]
-            assert text.numbers_at_ends(contexts, k).tolist() == ending
+            beginning = [tuple(ids[start : start + k]) for start in text.starts.tolist()]
+            assert contexts.tolist() == [numbers[ngram] if len(ngram) == k else ABSENT for ngram in beginning]
 
 
 @given(ids=st.lists(st.integers(0, 2), min_size=1, max_size=60), chunk_tokens=st.integers(1, 20))

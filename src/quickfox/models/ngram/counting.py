@@ -51,12 +51,6 @@ class SortedText:
     shared: np.ndarray
     repeated: np.ndarray
 
-    def numbers_at_ends(self, numbers: np.ndarray, order: int) -> np.ndarray:
-        """The number of the n-gram that ends at each position, or ABSENT: of each row (N,) -> (N,) int32."""
-        ends = np.full(len(self.ids) + order, ABSENT, np.int32)
-        ends[self.starts + (order - 1)] = numbers
-        return ends[: len(self.ids)]
-
 
 def sort_text(ids: np.ndarray, vocabulary_size: int, order: int, threads: int = 1) -> SortedText:
     """Sorts the positions of a text.
@@ -69,7 +63,8 @@ def sort_text(ids: np.ndarray, vocabulary_size: int, order: int, threads: int = 
     """
     base = vocabulary_size + 1
     symbols = np.zeros(len(ids) + order, np.min_scalar_type(vocabulary_size))  # 0: the end of the text
-    np.add(ids, 1, out=symbols[: len(ids)], casting="unsafe")
+    symbols[: len(ids)] = ids
+    symbols[: len(ids)] += 1
     starts, shared = np.empty(len(ids), np.int32), np.empty(len(ids), np.uint8)
 
     def sort_part(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,16 +95,18 @@ def _divide_positions(symbols: np.ndarray, num_tokens: int, base: int, order: in
     for offset in range(1, count):
         leading *= leading.dtype.type(base)
         leading += symbols[offset : offset + num_tokens]
-    ends = np.cumsum(np.bincount(leading, minlength=base**count))
+    chunks = [(start, leading[start : start + CHUNK_TOKENS]) for start in range(0, num_tokens, CHUNK_TOKENS)]
+    counts = np.zeros(base**count, np.int64)
+    for _, chunk in chunks:  # `bincount` makes int64 of what it counts
+        counts += np.bincount(chunk, minlength=len(counts))
+    ends = np.cumsum(counts)
     first, done = 0, 0
     while done < num_tokens:
         nonempty, full = np.searchsorted(ends, [done, done + CHUNK_TOKENS], "right").tolist()
         end = max(nonempty + 1, full)
-        positions = []
-        for start in range(0, num_tokens, CHUNK_TOKENS):
-            part = leading[start : start + CHUNK_TOKENS]
-            positions.append(np.flatnonzero((part >= first) & (part < end)).astype(np.int32) + np.int32(start))
-        yield np.concatenate(positions)
+        yield np.concatenate(
+            [np.flatnonzero((chunk >= first) & (chunk < end)).astype(np.int32) + start for start, chunk in chunks]
+        )
         first, done = end, int(ends[end - 1])
 
 
