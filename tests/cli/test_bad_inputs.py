@@ -104,6 +104,13 @@ def test_min_count_out_of_range(llm: Llm, tmp_path: Path) -> None:
 # File names.
 
 
+def test_every_mention_of_a_setting_is_an_option(llm: Llm, tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    result = llm("train", "one.jsonl")
+    assert_refused(result, 65, "--validation-split 0.1 holds out the only document")
+    assert result.stderr.endswith(" choose --validation-split 0\n")
+
+
 @pytest.mark.parametrize("command", ["train", "build-vocab", "evaluate"])
 def test_an_empty_name_is_not_the_current_folder(llm: Llm, tmp_path: Path, model_directory: Path, command: str) -> None:
     (tmp_path / "private.txt").write_text("not meant\n" * 100)

@@ -132,10 +132,14 @@ def program_name() -> str:
 
 
 def format_error(error: QuickfoxError, prefix: str = "--") -> str:
-    """The message of an error with options, or with `/` commands of the prompt loop, in place of its settings."""
+    """The message of an error with options, or with `/` commands of the prompt loop, in place of its settings.
+
+    A name without an underscore, such as `budget`, is a setting where it occurs first, and afterwards a word.
+    """
     message = re.sub(rf"\bllm (?=({'|'.join(COMMANDS)})\b)", f"{program_name()} ", str(error))
     for name in error.settings:
-        message = re.sub(rf"(?<![\w-]){name}\b", f"{prefix}{name.replace('_', '-')}", message, count=1)
+        count = 0 if "_" in name else 1
+        message = re.sub(rf"(?<![\w-]){name}\b", f"{prefix}{name.replace('_', '-')}", message, count=count)
     return message
 
 

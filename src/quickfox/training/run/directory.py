@@ -38,28 +38,29 @@ def new_run(output: Path | None, name: str) -> Iterator[Path]:
     goal = Path(RUNS_DIRECTORY) if output is None else output
     with translate_write_errors(goal):  # of a name that is too long
         created = [folder for folder in (goal, *goal.parents) if not folder.exists()]  # innermost first
-    if output is None:
-        directory = new_run_directory(name)
-        created.insert(0, directory)
-    else:
-        directory = output
-        make_run_directory(directory)
+    directory = output
 
     def remove_files() -> None:
-        if not (directory / RUN_FILE).exists():
+        if directory is not None and not (directory / RUN_FILE).exists():
             remove_temporaries(directory)
             remove_tokens(directory / TOKENS_FILE)
             (directory / TOKENIZER_FILE).unlink(missing_ok=True)
 
     def remove_folders() -> None:
-        if not (directory / RUN_FILE).exists():
+        if directory is None or not (directory / RUN_FILE).exists():
             for folder in created:
                 folder.rmdir()
 
-    with clean_up_after(remove_folders), run_lock(directory):
-        remove_temporaries(directory)
-        with clean_up_after(remove_files):
-            yield directory
+    with clean_up_after(remove_folders):
+        if directory is None:
+            directory = new_run_directory(name)
+            created.insert(0, directory)
+        else:
+            make_run_directory(directory)
+        with run_lock(directory):
+            remove_temporaries(directory)
+            with clean_up_after(remove_files):
+                yield directory
 
 
 @contextmanager
