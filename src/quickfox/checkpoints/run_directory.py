@@ -63,7 +63,11 @@ def new_run_directory(name: str, parent: Path = Path(RUNS_DIRECTORY)) -> Path:
             directory = parent / (stem if number == 1 else f"{stem}-{number}")
             with suppress(FileExistsError):
                 directory.mkdir()
-                sync(parent)
+                try:
+                    sync(parent)
+                except BaseException:  # the process is being ended
+                    directory.rmdir()
+                    raise
                 return directory
     raise AssertionError("unreachable")
 

@@ -128,6 +128,31 @@ def test_counts_of_any_parts_are_those_of_the_definition(
             assert contexts.tolist() == [numbers[ngram] if len(ngram) == k else ABSENT for ngram in beginning]
 
 
+@given(
+    ids=st.lists(st.sampled_from([0, 0, 0, 0, 1, 2]), min_size=1, max_size=60),
+    order=st.integers(1, 5),
+    chunk_tokens=st.integers(1, 20),
+    max_leading=st.integers(1, 100),
+)
+def test_no_more_than_a_chunk_is_sorted_at_a_time(
+    ids: list[int], order: int, chunk_tokens: int, max_leading: int
+) -> None:
+    """However often the same tokens recur, as in tables and in a text of one character."""
+    sorted_rows: list[int] = []
+    with parts_of(chunk_tokens, max_leading), pytest.MonkeyPatch.context() as patch:
+        argsort = np.argsort
+
+        def recorded_argsort(keys: np.ndarray) -> np.ndarray:
+            sorted_rows.append(len(keys))
+            return argsort(keys)
+
+        patch.setattr(np, "argsort", recorded_argsort)
+        text = sort_text(np.array(ids, np.uint8), 3, order)
+    assert sum(sorted_rows) == len(ids)
+    assert max(sorted_rows) <= chunk_tokens
+    assert sorted(text.starts.tolist()) == list(range(len(ids)))
+
+
 @given(ids=st.lists(st.integers(0, 2), min_size=1, max_size=60), chunk_tokens=st.integers(1, 20))
 def test_parts_have_at_most_a_chunk_of_tokens_or_one_ngram(ids: list[int], chunk_tokens: int) -> None:
     with parts_of(chunk_tokens):

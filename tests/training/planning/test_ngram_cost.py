@@ -77,8 +77,8 @@ def test_a_gate_needs_probabilities_without_each_block() -> None:
     gated, alone = (ModelConfig(vocabulary_size=65, embedding_dim=4, hidden_dim=16, ngram_gate=k) for k in (10, 0))
     most = min(10**7, MAX_NGRAMS)
     gate = 4 * 8 * (65 + 65**2 + 65**3 + 7 * most)
-    assert ngram_memory(gated, order, 10**7) >= tables_size(gated, order, 10**7) + gate + 135 * 10**7
-    assert ngram_memory(gated, order, 10**7) <= ngram_memory(alone, order, 10**7) + gate + 135 * 10**7
+    assert ngram_memory(gated, order, 10**7) >= tables_size(gated, order, 10**7) + gate + 75 * 10**7
+    assert ngram_memory(gated, order, 10**7) <= ngram_memory(alone, order, 10**7) + gate + 75 * 10**7
     assert tables_size(gated, order, 10**7) == tables_size(alone, order, 10**7)
 
 

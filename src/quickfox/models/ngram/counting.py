@@ -37,11 +37,10 @@ class SortedText:
         vocabulary_size: V.
         order: K.
         starts: (N,) int32, the position of each row.
-        shared: (N,) uint8, how many of its first K tokens a row shares with the row before.
-        repeated: (N,) uint8, the largest number of first tokens that a row shares with any row before it whose position
-            follows the same token, at most K - 1; 0 for the start of the text, before which there is none. So the rows
-            of an n-gram of order k with less than k are as many as the different tokens before it, or before the whole
-            text; and those of an n-gram of order K are all its rows.
+        shared: (N,) uint8, how many of its first K tokens a row shares with the row before it; 0 for the first.
+        repeated: (N,) uint8, one less than `shared` of the row of the position before, at least 0; 0 for the start of
+            the text. Of the rows of an n-gram of order k < K, those with less than k are as many as there are different
+            tokens before it, the start of the text being one; of order K, all rows have less.
     """
 
     ids: np.ndarray
@@ -73,7 +72,7 @@ def sort_text(ids: np.ndarray, vocabulary_size: int, order: int, threads: int = 
         return positions[rows], _count_shared([word[rows] for word in words], base, order)
 
     first = 0
-    parts = _divide_positions(symbols, len(ids), base, order)
+    parts = _divide_positions(symbols, np.arange(len(ids), dtype=np.int32), base, order)
     for part, part_shared in map_ahead(sort_part, parts, threads):
         if first:
             neighbors = symbols[part[0] :][:order] == symbols[starts[first - 1] :][:order]
@@ -86,40 +85,44 @@ def sort_text(ids: np.ndarray, vocabulary_size: int, order: int, threads: int = 
     return SortedText(ids, vocabulary_size, order, starts, shared, by_position[starts])
 
 
-def _divide_positions(symbols: np.ndarray, num_tokens: int, base: int, order: int) -> Iterator[np.ndarray]:
-    """The positions in parts of at most CHUNK_TOKENS, or with equal first tokens, in the order of these tokens."""
-    count = 1
-    while count < order and base ** (count + 1) <= _MAX_LEADING:
-        count += 1
-    leading = symbols[:num_tokens].astype(np.min_scalar_type(base**count - 1))
-    for offset in range(1, count):
-        leading *= leading.dtype.type(base)
-        leading += symbols[offset : offset + num_tokens]
-    chunks = [(start, leading[start : start + CHUNK_TOKENS]) for start in range(0, num_tokens, CHUNK_TOKENS)]
-    counts = np.zeros(base**count, np.int64)
-    for _, chunk in chunks:  # `bincount` makes int64 of what it counts
-        counts += np.bincount(chunk, minlength=len(counts))
+def _divide_positions(
+    symbols: np.ndarray, positions: np.ndarray, base: int, order: int, first: int = 0
+) -> Iterator[np.ndarray]:
+    """Positions in parts of at most CHUNK_TOKENS, in the order of their symbols; all have the same `first` symbols."""
+    chunks = [slice(start, start + CHUNK_TOKENS) for start in range(0, len(positions), CHUNK_TOKENS)]
+    if len(chunks) == 1 or first == order:  # in the latter case they are equal
+        yield from (positions[chunk] for chunk in chunks)
+        return
+    end = first + 1
+    while end < order and base ** (end + 1 - first) <= _MAX_LEADING:
+        end += 1
+    counts = np.zeros(base ** (end - first), np.int64)
+    leading = np.empty(len(positions), np.min_scalar_type(len(counts) - 1))
+    for chunk in chunks:
+        leading[chunk] = _number(symbols, positions[chunk], base, range(first, end))
+        counts += np.bincount(leading[chunk], minlength=len(counts))
     ends = np.cumsum(counts)
-    first, done = 0, 0
-    while done < num_tokens:
+    lowest, done = 0, 0
+    while done < len(positions):
         nonempty, full = np.searchsorted(ends, [done, done + CHUNK_TOKENS], "right").tolist()
-        end = max(nonempty + 1, full)
-        yield np.concatenate(
-            [np.flatnonzero((chunk >= first) & (chunk < end)).astype(np.int32) + start for start, chunk in chunks]
-        )
-        first, done = end, int(ends[end - 1])
+        limit = max(nonempty + 1, full)
+        part = [positions[chunk][(leading[chunk] >= lowest) & (leading[chunk] < limit)] for chunk in chunks]
+        yield from _divide_positions(symbols, np.concatenate(part), base, order, end)
+        lowest, done = limit, int(ends[limit - 1])
 
 
 def _pack(symbols: np.ndarray, positions: np.ndarray, base: int, order: int) -> list[np.ndarray]:
     """The symbols from each position on as digits of numbers, the first symbols in the first number, (n,) int64."""
-    words = []
-    for digits in _digits(base, order):
-        word = np.zeros(len(positions), np.int64)
-        for offset in digits:
-            word *= base
-            word += symbols[positions + offset]
-        words.append(word)
-    return words
+    return [_number(symbols, positions, base, digits) for digits in _digits(base, order)]
+
+
+def _number(symbols: np.ndarray, positions: np.ndarray, base: int, digits: range) -> np.ndarray:
+    """The symbols at some distances from each position as the digits of a number: (n,) int64."""
+    number = np.zeros(len(positions), np.int64)
+    for distance in digits:
+        number *= base
+        number += symbols[positions + distance]
+    return number
 
 
 def _count_shared(words: list[np.ndarray], base: int, order: int) -> np.ndarray:
@@ -163,12 +166,12 @@ class NgramCounts(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """The runs of an order within a chunk of rows whose context is kept.
+    """The runs of rows of a chunk that share their first k tokens.
 
     Attributes:
-        firsts: (m,) int64, the first row of each run of the chunk, counted from its start.
-        is_kept: (m,) bool, whether it is an n-gram whose context is kept.
-        keys: (n,) int64, of those.
+        firsts: (m,) int64, the first row of each run, counted from the start of the chunk.
+        is_kept: (m,) bool, whether it is an n-gram whose context is kept, and not a shorter end of the text.
+        keys: (n,) int64, of those n-grams.
     """
 
     firsts: np.ndarray
@@ -239,6 +242,7 @@ def _iter_chunks(shared: np.ndarray, order: int) -> Iterator[slice]:
 
 
 def find_runs(text: SortedText, contexts: np.ndarray, order: int, rows: slice) -> Runs:
+    """The runs of an order k in a chunk of rows, which begins and ends with a run; arguments as for `count_ngrams`."""
     firsts = np.flatnonzero(text.shared[rows] < order)
     run_contexts, ends = contexts[rows][firsts], text.starts[rows][firsts] + (order - 1)
     is_kept = (run_contexts != ABSENT) & (ends < len(text.ids))

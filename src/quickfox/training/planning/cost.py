@@ -17,7 +17,13 @@ from quickfox.errors import StorageError, UsageError
 from quickfox.files.errors import translate_write_errors
 from quickfox.models.parameters import hidden_kernels, parameter_count, parameter_shapes
 from quickfox.training.planning.auto_config import STARTUP_SECONDS
-from quickfox.training.planning.ngram_cost import count_tokens, counting_seconds, ngram_memory, tables_size
+from quickfox.training.planning.ngram_cost import (
+    count_tokens,
+    counting_seconds,
+    evaluation_seconds,
+    ngram_memory,
+    tables_size,
+)
 from quickfox.training.planning.presets import LOOKED_UP, count_layers, operations_per_token
 from quickfox.training.planning.time_budget import (
     FINISH_SECONDS,
@@ -133,7 +139,7 @@ def _estimate_ngram_cost(
 ) -> Cost:
     """The cost of a run without a network: the text is counted once, and a validation text is evaluated once."""
     seconds = counting_seconds(training.ngram_order, count_tokens(training_tokens))
-    evaluation = counting_seconds(training.ngram_order, validation_tokens)
+    evaluation = evaluation_seconds(training.ngram_order, validation_tokens)
     return Cost(
         parameters=0,
         memory_bytes=training_memory(model, training, training_tokens=training_tokens),

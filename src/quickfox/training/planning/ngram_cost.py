@@ -11,13 +11,13 @@ from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
 from quickfox.models.parameters import ngram_specs
 
-_BYTES_PER_TOKEN = 16  # of the text: its id, its row when sorted, and the n-gram that begins there
-_BYTES_PER_NGRAM = 65  # of one order, before the rarest are left out
-_BYTES_PER_COUNTED_TOKEN = 120  # of the part of the text that is being counted
-_BYTES_PER_WAITING_TOKEN = 45  # of the parts that other threads have counted, or are counting
+_BYTES_PER_TOKEN = 20  # of the text: its id and symbol, what sorts it, its row, and the n-gram that begins there
+_BYTES_PER_NGRAM = 45  # of one order, before the rarest are left out
+_BYTES_PER_COUNTED_TOKEN = 80  # of the part of the text that is being counted
+_BYTES_PER_WAITING_TOKEN = 80  # of the parts that other threads have counted, or are counting
 _COPIES_OF_TABLES = 3  # in a checkpoint that is written, besides the tables: their bytes and those of the file
-_BYTES_PER_TOKEN_OF_GATE = 135  # at most, while the tables without each block of the text are estimated
-_COUNTED_PER_SECOND = 2e7  # tokens of one order
+_BYTES_PER_TOKEN_OF_GATE = 75  # at most, while the tables without each block of the text are estimated
+_COUNTED_PER_SECOND, _EVALUATED_PER_SECOND = 2e7, 1e7  # tokens of one order
 
 
 def tables_size(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> int:
@@ -57,8 +57,13 @@ def ngram_memory(model: ModelConfig, training: TrainingConfig, training_tokens: 
 
 
 def counting_seconds(order: int, tokens: int) -> float:
-    """Seconds that counting or evaluating the n-grams of a text takes."""
+    """Seconds that counting the n-grams of a text takes."""
     return tokens * order / _COUNTED_PER_SECOND
+
+
+def evaluation_seconds(order: int, tokens: int) -> float:
+    """Seconds that the loss of an n-gram model on a text takes."""
+    return tokens * order / _EVALUATED_PER_SECOND
 
 
 def count_tokens(training_tokens: int) -> int:
