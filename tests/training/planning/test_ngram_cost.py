@@ -22,7 +22,7 @@ from quickfox.training.planning.cost import (
     estimate_cost,
     training_memory,
 )
-from quickfox.training.planning.ngram_cost import ngram_memory, tables_size
+from quickfox.training.planning.ngram_cost import counting_seconds, evaluation_seconds, ngram_memory, tables_size
 from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
 from toy_models import training_config
 
@@ -135,7 +135,8 @@ def test_a_validation_text_is_evaluated() -> None:
         estimate_cost(ALONE, TRIGRAMS, training_tokens=TOKENS, validation_tokens=tokens, flops=0.0)
         for tokens in (0, TOKENS // 2)
     )
-    assert with_half.seconds - without.seconds == pytest.approx(without.seconds_per_epoch / 2)
+    assert with_half.seconds - without.seconds == pytest.approx(evaluation_seconds(3, TOKENS // 2))
+    assert evaluation_seconds(3, TOKENS) == pytest.approx(2 * counting_seconds(3, TOKENS))
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,11 @@ def _divide_positions(
     while done < len(positions):
         nonempty, full = np.searchsorted(ends, [done, done + CHUNK_TOKENS], "right").tolist()
         limit = max(nonempty + 1, full)
-        part = [positions[chunk][(leading[chunk] >= lowest) & (leading[chunk] < limit)] for chunk in chunks]
-        yield from _divide_positions(symbols, np.concatenate(part), base, order, end)
+        part = positions  # not copied if it is all of them, as in a text of one token
+        if ends[limit - 1] - done < len(positions):
+            parts = [positions[chunk][(leading[chunk] >= lowest) & (leading[chunk] < limit)] for chunk in chunks]
+            part = np.concatenate(parts)
+        yield from _divide_positions(symbols, part, base, order, end)
         lowest, done = limit, int(ends[limit - 1])
 
 
