@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from quickfox.checkpoints.run_directory import TOKENS_FILE
 from quickfox.config.training import TrainingRequest
 from quickfox.data.dataset import remove_tokens
-from quickfox.errors import DataError
+from quickfox.errors import DataError, UsageError
 from quickfox.models.parameters import ngram_specs
 from quickfox.tokenizers.base import Tokenizer
 from quickfox.training.engine.events import Event, RunContext
@@ -41,7 +41,6 @@ from quickfox.training.run.resume_point import (
 )
 from quickfox.training.run.workers import (
     check_batch_divides,
-    check_batch_divides_devices,
     check_sources,
     end_workers,
     open_devices,
@@ -136,7 +135,7 @@ def _continue_training(
     with ngrams or nullcontext():
         if record.model.has_network:
             cluster = open_devices(workers, record.training.threads)
-            check_batch_divides_devices(cluster, record.training.batch_size)
+            _check_batch_divides_devices(cluster, record.training.batch_size)
         send_run(workers, directory, record, tokenizer)
         step = point.progress.step if point else 0
         discard_checkpoints_after(directory, step)
@@ -167,3 +166,13 @@ def _restore_ngrams(
         in_own_process=record.model.has_network,
         max_tokens=max_counted_tokens(record.budget_seconds if record.model.has_network else None),
     )
+
+
+def _check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
+    """Raises UsageError if the batch size of a resumed run is not divisible by the present number of devices."""
+    if batch_size % cluster.replicas:
+        raise UsageError(
+            f"batch_size {batch_size} of the run is not divisible by {cluster.replicas} devices: change "
+            f"CUDA_VISIBLE_DEVICES",
+            "batch_size",
+        )

@@ -148,16 +148,6 @@ def open_devices(cluster: "Cluster | None", threads: int) -> "Cluster":
     return open_cluster(SINGLE_PROCESS)
 
 
-def check_batch_divides_devices(cluster: "Cluster", batch_size: int) -> None:
-    """Raises UsageError if the batch size of a resumed run is not divisible by the present number of devices."""
-    if batch_size % cluster.replicas:
-        raise UsageError(
-            f"batch_size {batch_size} of the run is not divisible by {cluster.replicas} devices: change "
-            f"CUDA_VISIBLE_DEVICES",
-            "batch_size",
-        )
-
-
 def send_run(cluster: "Cluster | None", directory: Path, record: RunRecord, tokenizer: Tokenizer) -> None:
     """Sends the other workers what the chief has decided, and waits until they have read the text.
 
