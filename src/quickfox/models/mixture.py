@@ -16,7 +16,7 @@ w p_network + (1 - w) p_ngram in benchmarks/LOG.md. A network with an n-gram gat
 p_network (see `ngram.gate`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ _OWN, _OTHER = (RATE_OF_SUM + RATE_OF_DIFFERENCE) / 2, (RATE_OF_SUM - RATE_OF_DI
 METRIC = np.array([[_OWN, _OTHER], [_OTHER, _OWN]], np.float32)
 _MAX_FIT_STEPS = 20
 _FIT_TOLERANCE = 1e-3
+_FIT_LOGITS = 2**17  # at a time, so that all arrays stay in the cache
 FIXED = np.inf
 """In place of the number of tokens read before: the exponents of that text do not change."""
 
@@ -245,7 +246,7 @@ def _fit_derivatives(exponents: np.ndarray, predictions: Sequence[Predictions]) 
     """What `fit_exponents` minimizes, its gradient (2,) and its Hessian matrix (2, 2), float64."""
     distance = exponents - DEFAULT_EXPONENTS
     loss, slope, curvature = float(distance @ distance) / 2, distance, np.eye(2)  # of the quadratic term
-    for network, ngram, targets in predictions:
+    for network, ngram, targets in _iter_parts(predictions):
         tokens = np.arange(len(targets))
         logits = network * np.float32(exponents[0]) + ngram * np.float32(exponents[1])
         loss += float(cross_entropy(logits, targets).sum())
@@ -256,6 +257,14 @@ def _fit_derivatives(exponents: np.ndarray, predictions: Sequence[Predictions]) 
         weighted = [probs * each for each in deviations]
         curvature = curvature + [[float(np.vdot(p, q)) for q in deviations] for p in weighted]
     return loss, slope, curvature
+
+
+def _iter_parts(predictions: Sequence[Predictions]) -> Iterator[Predictions]:
+    """The predictions of a few tokens at a time."""
+    for each in predictions:
+        rows = max(1, _FIT_LOGITS // each.network_logits.shape[1])
+        for start in range(0, len(each.targets), rows):
+            yield Predictions(*(array[start : start + rows] for array in each))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

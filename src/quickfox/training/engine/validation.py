@@ -31,6 +31,7 @@ VALIDATION_SEGMENTS = 64
 VALIDATION_WARM_UP = 256  # tokens, at least; in practice a recurrent state depends on fewer
 FIT_WARM_UP, FIT_TOKENS = 64, 128  # of each segment: read first, and then fitted by the exponents of the mixture
 _MAX_FIT_LOGITS = 2**24  # of all fitted tokens together, or some of them are left out: bounds the memory
+_FIT_SECONDS_PER_LOGIT = 3e-8  # of all passes over them
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,12 @@ class Validation:
         started = time.perf_counter()
         measured = sum(1 for _ in itertools.islice(sums, 2))
         seconds = time.perf_counter() - started
-        windows = sum(1 for _ in self._windows()) + (sum(1 for _ in self._fit_windows()) if self._ngrams else 0)
-        return windows * seconds / measured if measured else 0.0
+        windows, fitted_logits = sum(1 for _ in self._windows()), 0
+        if self._ngrams:
+            windows += sum(1 for _ in self._fit_windows())
+            logits = self._num_segments() * FIT_TOKENS * self._network.config.vocabulary_size
+            fitted_logits = min(logits, _MAX_FIT_LOGITS)
+        return windows * seconds / measured + _FIT_SECONDS_PER_LOGIT * fitted_logits if measured else 0.0
 
     def _windows(self) -> Iterator[ValidationWindow | SignalWindow]:
         tokens, segments = self.tokens, self._num_segments()

@@ -29,6 +29,7 @@ from quickfox.training.planning.time_budget import (
     FINISH_SECONDS,
     VALIDATION_SPEED_UP,
     VALIDATION_TRACING_SECONDS,
+    finish_seconds,
     mixture_seconds,
 )
 
@@ -117,7 +118,7 @@ def estimate_cost(
     operations = operations_per_step(model, training, workers)
     tokens_per_second = batch_tokens * flops * PRODUCT_SPEED / operations
     validations = ceil(training.steps / training.validation_interval)
-    seconds = elapsed_seconds + STARTUP_SECONDS + VALIDATION_TRACING_SECONDS + FINISH_SECONDS
+    seconds = elapsed_seconds + STARTUP_SECONDS + VALIDATION_TRACING_SECONDS + finish_seconds(model)
     seconds += training.steps * batch_tokens / tokens_per_second
     mixing = mixture_seconds(model.vocabulary_size, training.ngram_order)
     seconds += validations * validation_tokens * (1 / (VALIDATION_SPEED_UP * tokens_per_second) + mixing)

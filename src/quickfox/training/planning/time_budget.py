@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from quickfox.config.model import ModelConfig
 from quickfox.config.training import TrainingConfig
+from quickfox.models.parameters import parameter_count
 
 CORRECTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
 """Fractions of the run after which the plan is corrected; few, because each correction is recorded in run.json."""
@@ -15,11 +16,16 @@ MAX_VALIDATION_TOKENS = 2**19
 """Held-out tokens that a run measures its loss on; of more, the first. They take 5 to 10 s, and the standard error of
 the loss of a text of that length is about 0.003 nats."""
 
-FINISH_SECONDS = 0.6  # saving the last checkpoint and exiting
+FINISH_SECONDS, SAVING_SECONDS_PER_PARAMETER = 0.8, 1.2e-7  # saving the last checkpoint and exiting
 VALIDATION_TRACING_SECONDS = 0.8  # once
 VALIDATION_SPEED_UP = 3.0  # of validating a token over training on it: one pass instead of three
 VALIDATION_WARM_UP_TOKENS = 64 * 256  # read before the segments of the validation text
 MIXTURE_SECONDS, MIXTURE_SECONDS_PER_PROBABILITY = 3e-6, 2e-8  # of a validation token, in NumPy
+
+
+def finish_seconds(model: ModelConfig) -> float:
+    """Seconds from the last validation to the end of the command; most of them are for the checkpoint."""
+    return FINISH_SECONDS + SAVING_SECONDS_PER_PARAMETER * parameter_count(model)
 
 
 def mixture_seconds(vocabulary_size: int, ngram_order: int) -> float:
@@ -36,7 +42,7 @@ class Budget:
         started: when the command started, by `time.monotonic`.
         validation_interval: steps between validations.
         validation_tokens: tokens of the validation text.
-        mixture_seconds: see `mixture_seconds`.
+        mixture_seconds, finish_seconds: see the functions of these names.
         validation_seconds: duration of the last validation with its checkpoint and sample, which later plans include
             for each validation; None before the first.
     """
@@ -46,6 +52,7 @@ class Budget:
     validation_interval: int
     validation_tokens: int
     mixture_seconds: float = 0.0
+    finish_seconds: float = FINISH_SECONDS
     validation_seconds: float | None = None
     _corrections: list[float] = field(default_factory=lambda: list(CORRECTIONS))
 
@@ -83,7 +90,7 @@ class Budget:
 
     def _last_step(self, step: int, seconds_per_step: float, seconds_per_validation: float) -> int:
         """The step at which the budget will be used up by the remaining steps and validations; at least the next."""
-        seconds = self.seconds_left() - FINISH_SECONDS
+        seconds = self.seconds_left() - self.finish_seconds
         last = step + 1
         for validations in itertools.count(1):  # the last one, and those before it
             last = max(step + 1, step + int((seconds - validations * seconds_per_validation) / seconds_per_step))
@@ -99,7 +106,8 @@ def make_budget(
     if seconds is None:
         return None
     mixing = mixture_seconds(model.vocabulary_size, training.ngram_order)
-    return Budget(seconds, started, training.validation_interval, validation_tokens, mixing)
+    interval, finish = training.validation_interval, finish_seconds(model)
+    return Budget(seconds, started, interval, validation_tokens, mixing, finish)
 
 
 class StepPlan:
