@@ -1,7 +1,7 @@
 """Starts TensorFlow once for all training tests, with two threads on every machine; without it, none of them runs."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,13 +28,17 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     from quickfox.training.engine import ngrams
 
     released = threading.Event()
-    estimate_sorted = ngrams.estimate_sorted
 
-    def estimate_when_released(*arguments: Any) -> Any:
-        assert released.wait(60), "the test waits for tables that it has not released"
-        return estimate_sorted(*arguments)
+    def when_released(estimate: Callable[..., Any]) -> Callable[..., Any]:
+        def wait(*arguments: Any) -> Any:
+            assert released.wait(60), "the test waits for tables that it has not released"
+            return estimate(*arguments)
 
-    monkeypatch.setattr(ngrams, "estimate_sorted", estimate_when_released)
+        return wait
+
+    monkeypatch.setattr(ngrams, "estimate_sorted", when_released(ngrams.estimate_sorted))  # in this process
+    process = ngrams.EstimationProcess
+    monkeypatch.setattr(process, "results", when_released(process.results))
     yield released
     released.set()  # ends the threads that still wait
 
