@@ -25,7 +25,7 @@ ABSENT = -1
 """The number of an n-gram that is not kept."""
 
 _MAX_LEADING = 2**16  # different first tokens by which the positions are divided before they are sorted
-_MAX_WORD = 2**63
+_MAX_WORD = 2**63  # of an int64, exclusive
 
 
 @dataclass(frozen=True, eq=False)
