@@ -169,7 +169,6 @@ def test_workers_that_differ_end_with_one_line(
     ("tf_config", "arguments", "status", "message"),
     [
         (("a:1", "b:1"), ("fox.txt", "--batch-size", "5"), 2, "5 is not divisible by 2 workers: choose 4 or 6"),
-        (("a:1", "b:1"), ("fox.txt", "--batch-size", "1"), 2, "1 is not divisible by 2 workers: choose 2"),
         (("a:1", "b:1"), ("-",), 2, "standard input can be read once"),
         (("a:1", "b:1"), ("gone.txt",), 66, "gone.txt"),
         (("a..b:1", "b:1"), ("fox.txt",), 2, "not 'a..b:1'"),

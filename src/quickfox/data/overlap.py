@@ -14,8 +14,8 @@ from quickfox.data.dataset import Tokens
 
 Hashes = npt.NDArray[np.uint64]
 
-MAX_FINGERPRINTS = 2**17
-"""Maximum number of hashes of the held-out text that are kept, about."""
+MAX_FINGERPRINTS = 2**14
+"""Maximum number of hashes of the held-out text that are kept, about: the share is then exact to about 0.4 %."""
 
 MAX_READ_TOKENS = 2**25
 """Tokens read of each text, a second or so; of a longer one, parts at equal distances."""
@@ -62,7 +62,7 @@ def _iter_fingerprints(
     tokens: Tokens, window: int, end_of_text: int | None, fraction: int
 ) -> Iterator[tuple[Hashes, npt.NDArray[np.int64]]]:
     """The hashes of windows and short documents, one in `fraction`, with the number of tokens of each."""
-    powers, inverses = _powers(_CHUNK_LENGTH + window + 2)
+    powers, inverses = _powers(min(_CHUNK_LENGTH, len(tokens)) + window + 2)
     for first, last in _ranges(len(tokens)):
         before = max(0, first - window - 1)  # the longest short document, and the end of the one before it
         ids = tokens.ids[before:last]

@@ -38,6 +38,12 @@ def test_a_single_process_has_no_cluster(environment: dict[str, str]) -> None:
     assert read_cluster_spec(environment) == SINGLE_PROCESS
 
 
+INVALID_ADDRESSES = (
+    *("a", "a:0", "a:65536", "a..b:1", "a" * 64 + ":1", "a:\u0663"),
+    *("::1:7000", "[::1]", "[::1]:", "[]:1", "[ann]:1", "[1.2.3.4]:1", "[::1]a:1"),
+)
+
+
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
@@ -46,18 +52,13 @@ def test_a_single_process_has_no_cluster(environment: dict[str, str]) -> None:
         ({"TF_CONFIG": '{"cluster": [1]}'}, "cluster must be a JSON object"),
         (tf_config({"worker": ["a:1", "b:1"], "ps": ["c:1"]}), "the job 'ps'"),
         (tf_config({"worker": "a:1"}), "list of addresses"),
-        (tf_config({"worker": ["a", "b:1"]}), "not 'a'"),
-        (tf_config({"worker": ["a:0", "b:1"]}), "not 'a:0'"),
-        (tf_config({"worker": ["a:65536", "b:1"]}), "not 'a:65536'"),
         (tf_config({"worker": [f"h{n}:1" for n in range(1025)]}), "more than 1024"),
         (tf_config({"worker": [1, "b:1"]}), "not 1"),
-        (tf_config({"worker": ["a..b:1", "b:1"]}), "not 'a..b:1'"),
-        (tf_config({"worker": ["a" * 64 + ":1", "b:1"]}), "not 'aaa"),
         (tf_config({"worker": ["a:1", "a:1"]}), "occurs twice"),
         (tf_config({"worker": ["[::1]:1", "[0::1]:1"]}), "occurs twice"),
         *[
-            (tf_config({"worker": [address, "b:1"]}), rf"\[host\]:port for IPv6, not '{re.escape(address)}'")
-            for address in ("::1:7000", "[::1]", "[::1]:", "[]:1", "[ann]:1", "[1.2.3.4]:1", "[::1]a:1", "a:\u0663")
+            (tf_config({"worker": [address, "b:1"]}), rf"\[host\]:port for IPv6, not '{re.escape(address[:50])}")
+            for address in INVALID_ADDRESSES
         ],
         (tf_config({"chief": ["a:1", "b:1"]}), "2 chiefs"),
         (tf_config({"worker": ["a:1", "b:1"]}, "evaluator"), "task.type must be chief or worker, not 'evaluator'"),
@@ -96,6 +97,10 @@ STEP = {
     "SLURM_STEP_NUM_TASKS": "5",
     "SLURM_PROCID": "3",
 }
+INVALID_NODE_LISTS = (
+    *("a,", ",a", "a b", "a:1", "n[1", "n1]", "n[[1]]"),
+    *("n[]", "n[a]", "n[1\n]", "n[1,]", "n[1,,2]", "n[-2]", "n[1-2-3]"),
+)
 
 
 def slurm(tasks: str, count: int, nodes: str = "a", **changed: str) -> tuple[str, ...]:
@@ -154,15 +159,7 @@ def test_jobs_and_steps_on_one_machine_have_different_ports_that_are_neither_sys
         ({"SLURM_STEP_NUM_TASKS": "4"}, "task 3 of 4, with 3 nodes and the tasks"),
         ({"SLURM_STEP_TASKS_PER_NODE": "2,3"}, "with 3 nodes and the tasks"),
         *[({"SLURM_STEP_TASKS_PER_NODE": tasks}, "PER_NODE is ") for tasks in ("", "2(x", "2,,1", "-1", "2(3)")],
-        *[
-            ({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes")
-            for nodes in ("a,", ",a", "a b", "a:1", "n[1", "n1]")
-        ],
-        *[({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes") for nodes in ("n[[1]]", "n[]", "n[a]", "n[1\n]")],
-        *[
-            ({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes")
-            for nodes in ("n[1,]", "n[-2]", "n[1-2-3]", "n[1,,2]")
-        ],
+        *[({"SLURM_STEP_NODELIST": nodes}, "not a list of nodes") for nodes in INVALID_NODE_LISTS],
         ({"SLURM_STEP_NODELIST": "n[2-1]"}, "with 0 nodes"),
         ({"SLURM_STEP_NODELIST": "n" + "[0-999999999]" * 3}, "with 1025 nodes"),  # and no more are made
     ],

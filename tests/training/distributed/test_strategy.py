@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
@@ -64,21 +63,15 @@ for cluster, threads in ((single_process(), 2), (Cluster(devices), 1)):
 """
 
 
-def slow(*values: object) -> Any:
-    """Parameters of a test that `.ci/run` leaves out."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 @pytest.mark.distributed
 @pytest.mark.parametrize(
     ("architecture", "targets"),
     [
         ("lstm", "masked"),
-        slow("lstm", "all"),
-        slow("gru", "all"),
-        slow("rnn", "all"),
-        slow("attention-rnn", "all"),
-        slow("transformer", "all"),
+        *(  # `.ci/run` leaves these out
+            pytest.param(architecture, "all", marks=pytest.mark.slow)
+            for architecture in ("lstm", "gru", "rnn", "attention-rnn", "transformer")
+        ),
     ],
 )
 def test_two_devices_train_as_one_does_with_identical_weights(architecture: str, targets: str) -> None:
@@ -91,12 +84,6 @@ def test_two_devices_train_as_one_does_with_identical_weights(architecture: str,
     assert two == pytest.approx(one, rel=1e-5)
 
 
-def test_a_single_process_has_all_rows() -> None:
-    cluster = single_process()
-    assert (cluster.size, cluster.replicas) == (1, 1)
-    assert list(range(8))[cluster.local_rows(8)] == list(range(8))
-
-
 def test_different_weights_have_different_digests() -> None:
     import numpy as np
 
@@ -104,18 +91,10 @@ def test_different_weights_have_different_digests() -> None:
     assert tensors_sha256({"a": ones}) != tensors_sha256({"a": np.nextafter(ones, 2)})
 
 
-def test_a_single_process_exchanges_with_itself() -> None:
+def test_a_single_process_has_all_rows_and_exchanges_with_itself() -> None:
     cluster = single_process()
+    assert list(range(8))[cluster.local_rows(8)] == list(range(8))
     assert cluster.exchange(3, 1) == [[3, 1, 0, 0]]
     assert not cluster.stop_requested
     cluster.exchange(stop=True)
     assert cluster.stop_requested
-
-
-@pytest.mark.parametrize("batch_size", [2, 4])
-def test_gather_inverts_scatter(batch_size: int) -> None:
-    import tensorflow as tf
-
-    rows = (tf.reshape(tf.range(batch_size * 3), [batch_size, 3]),)
-    cluster = single_process()
-    assert tf.reduce_all(cluster.gather(cluster.scatter(rows))[0] == rows[0])

@@ -10,7 +10,7 @@ from quickfox.errors import DivergedError
 
 LOSS_HORIZON = 50  # steps, the time constant of the displayed training loss
 RECENT_CALLS = 8
-CALL_SECONDS = 0.25  # target duration of one TensorFlow call
+CALL_SECONDS = 0.5  # target duration of one TensorFlow call
 MAX_STEPS_PER_CALL = 64
 
 
