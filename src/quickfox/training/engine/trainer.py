@@ -1,6 +1,6 @@
 """The training loop: batches in, events out. Independent of files and of the terminal.
 
-One TensorFlow call makes several steps in at most about half a second: signals are handled only between calls.
+One TensorFlow call makes several steps, in about half a second: signals are handled only between calls.
 """
 
 import itertools
