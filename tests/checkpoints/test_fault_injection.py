@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from faults import MAX_CALLS, fail_at, kill_at, temporaries, visible
+from faults import MAX_CALLS, fail_at, kill_at, states_at_kills, temporaries, visible
 from file_readers import BUNDLE, STATE
 from quickfox.checkpoints.checkpoint import load_model, load_training_state, save_checkpoint
 from quickfox.checkpoints.run_directory import (
     checkpoint_directory,
+    finish_replacements,
     list_checkpoint_directories,
     list_checkpoints,
     prune_checkpoints,
+    save_run_checkpoint,
 )
 from quickfox.files.atomic import remove_temporaries
 
@@ -115,3 +117,19 @@ def test_a_kill_while_saving_a_checkpoint(saves: Iterator[Save]) -> None:
         if not was_killed:
             return
     pytest.fail("more system calls than expected")
+
+
+def test_a_checkpoint_or_its_replacement_is_there_at_every_system_call(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    old, new = (replace(BUNDLE, step=1, validation_loss=loss) for loss in (None, 1.0))
+    save_run_checkpoint(run, old, STATE)
+    states = states_at_kills(run, tmp_path / "states", lambda: save_run_checkpoint(run, new, STATE))
+    for state in [*states, run]:
+        losses = {load_model(checkpoint.directory).validation_loss for checkpoint in list_checkpoints(state)}
+        assert losses in ({None}, {1.0}, {None, 1.0})
+        remove_temporaries(state / "checkpoints")
+        finish_replacements(state)
+        [checkpoint] = list_checkpoints(state)
+        assert checkpoint.directory == checkpoint_directory(state, 1)
+        load_training_state(checkpoint.directory)
+    assert checkpoint.manifest.validation_loss == 1.0

@@ -15,10 +15,10 @@ from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
-from quickfox.checkpoints.checkpoint import verify_model
+from quickfox.checkpoints.checkpoint import ModelBundle, TrainingState, save_checkpoint, verify_model
 from quickfox.checkpoints.manifest import MANIFEST_NAME, Manifest, read_manifest
 from quickfox.errors import CannotCreateError, DataError, NoInputError, QuickfoxError
-from quickfox.files.atomic import make_directory, remove_directory, sync
+from quickfox.files.atomic import make_directory, remove_directory, rename_directory, sync
 from quickfox.files.errors import translate_read_errors, translate_write_errors
 
 RUNS_DIRECTORY = "runs"
@@ -33,6 +33,8 @@ FORMER_MODEL_VARIABLE = "LLM_MODEL"
 
 _LONGEST_NAME = 64
 _RECENT_CHECKPOINTS_KEPT = 2
+_REPLACEMENT = "-new"
+"""Ends the name of a checkpoint that replaces another, until that is removed."""
 
 _LEFTOVERS = (LOCK_FILE, "tokens.*", TOKENIZER_FILE, ".quickfox-*.tmp")
 """Files that a new run has before its record, the lock first; encoding a long text takes some time."""
@@ -228,6 +230,33 @@ def find_model(path: str | None, environ: Mapping[str, str], cwd: Path) -> tuple
         raise skipped[0]
     advice = hint or "train one with `llm train corpus.txt`"
     raise NoInputError(f"no model in ./{RUNS_DIRECTORY}: {advice}, or name one with --model")
+
+
+def save_run_checkpoint(run: Path, bundle: ModelBundle, training: TrainingState) -> None:
+    """Saves the checkpoint of a run after `bundle.step` steps, in place of one that is there.
+
+    At every moment one of both is there as a whole. Raises the errors of `save_checkpoint`.
+    """
+    directory = checkpoint_directory(run, bundle.step)
+    if not directory.exists():
+        save_checkpoint(directory, bundle, training)
+        return
+    save_checkpoint(directory.with_name(directory.name + _REPLACEMENT), bundle, training)
+    finish_replacements(run)
+
+
+def finish_replacements(run: Path) -> None:
+    """Removes the checkpoints of `run` that were replaced, which an interrupted `save_run_checkpoint` has not done yet.
+
+    Raises:
+        CannotCreateError, StorageError: a directory cannot be removed or renamed.
+    """
+    for new in list_checkpoint_directories(run):
+        if new.name.endswith(_REPLACEMENT):
+            directory = new.with_name(new.name.removesuffix(_REPLACEMENT))
+            if directory.exists():
+                remove_directory(directory)
+            rename_directory(new, directory)
 
 
 def prune_checkpoints(run: Path) -> None:

@@ -153,6 +153,13 @@ def make_directory(path: Path) -> None:
             sync(directory.parent)
 
 
+def rename_directory(path: Path, target: Path) -> None:
+    """Renames a directory to a path that does not exist, beside it. Raises CannotCreateError, StorageError."""
+    with translate_write_errors(target):
+        path.rename(target)
+        sync(target.parent)
+
+
 def remove_directory(path: Path) -> None:
     """Removes a directory and its content; it is renamed first, so it is never seen half removed.
 

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quickfox.checkpoints.checkpoint import ModelBundle, TrainingState, save_checkpoint
-from quickfox.checkpoints.run_directory import checkpoint_directory, list_checkpoints, prune_checkpoints, sort_by_loss
+from quickfox.checkpoints.checkpoint import ModelBundle, TrainingState
+from quickfox.checkpoints.run_directory import list_checkpoints, prune_checkpoints, save_run_checkpoint, sort_by_loss
 from quickfox.config.model import ModelConfig
 from quickfox.config.sampling import SamplingConfig
 from quickfox.config.schema import to_dict
 from quickfox.data.dataset import Tokens
 from quickfox.data.frames import Row, first_frame_id
 from quickfox.errors import DataError
-from quickfox.files.atomic import remove_directory
 from quickfox.generation.greedy import complete_greedily
 from quickfox.generation.sampler import generate
 from quickfox.models.inputs import collect_frames
@@ -138,11 +137,8 @@ class Recorder:
         If the n-gram tables are not reported yet, it has none, and a run that is resumed from it estimates them again.
         """
         trainer, progress = self._trainer, self._trainer.progress
-        directory = checkpoint_directory(self._directory, progress.step)
-        if self._saved_step == progress.step:
-            if validated is None or not directory.exists():
-                return
-            remove_directory(directory)  # of a run that was stopped before this validation
+        if self._saved_step == progress.step and validated is None:
+            return  # with a validation, it replaces that of a run that was stopped before
         progress.seconds = time.monotonic() - trainer.started
         config, tensors = self._model()
         bundle = ModelBundle(
@@ -156,7 +152,7 @@ class Recorder:
             is_chat=self._record.is_chat,
         )
         state = TrainingState(trainer.training_tensors(), to_dict(progress))
-        save_checkpoint(directory, bundle, state)
+        save_run_checkpoint(self._directory, bundle, state)
         self._saved_step, self._saved_at = progress.step, time.monotonic()
         prune_checkpoints(self._directory)
 

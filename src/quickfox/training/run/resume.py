@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quickfox.checkpoints.run_directory import TOKENS_FILE
+from quickfox.checkpoints.run_directory import TOKENS_FILE, finish_replacements
 from quickfox.config.training import TrainingRequest
 from quickfox.data.dataset import remove_tokens
 from quickfox.errors import DataError, UsageError
@@ -17,7 +17,7 @@ from quickfox.training.engine.events import Event, RunContext
 from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.progress import Progress
 from quickfox.training.planning.cost import check_disk_space
-from quickfox.training.planning.ngrams import check_ngram_workers, max_counted_tokens
+from quickfox.training.planning.ngrams import check_ngram_workers
 from quickfox.training.run.dataset import open_run_split
 from quickfox.training.run.directory import run_lock
 from quickfox.training.run.execute import execute_run
@@ -86,6 +86,7 @@ def _resume_chief(
     directory = find_run(run, run_context.notify)
     with run_lock(directory):
         record = read_record(directory)
+        finish_replacements(directory)
         if record.corpus.has_documents and record.corpus.documents is None:
             raise DataError(
                 f"{directory} was started by an earlier version, which read documents in another order: start a new "
@@ -155,16 +156,16 @@ def _restore_ngrams(
     if point and point.bundle.config.ngrams:
         config, parameters = point.bundle.config, point.bundle.parameters
         tables = NgramTables(config.ngrams, {name: parameters[name] for name in ngram_specs(config)})
-        return NgramEstimation.restore(tables, training_tokens, has_gate=has_gate, in_own_process=True)
+        return NgramEstimation.restore(tables, training_tokens, in_own_process=True, has_gate=has_gate)
     return NgramEstimation.start(
         record.training.ngram_order,
         tokenizer.vocabulary_size,
         training_tokens,
         validation_tokens,
-        threads=1 if record.model.has_network else record.training.threads,
-        has_gate=has_gate,
+        record.training.threads,
+        max_tokens=record.training.ngram_tokens,
         in_own_process=record.model.has_network,
-        max_tokens=max_counted_tokens(record.budget_seconds if record.model.has_network else None),
+        has_gate=has_gate,
     )
 
 
