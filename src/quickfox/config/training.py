@@ -20,6 +20,7 @@ Replans = tuple[tuple[int, int], ...]
 MAX_BATCH_SIZE = 2**16
 MAX_WINDOW = 2**10  # the time loop is unrolled
 MAX_STEPS = 2**40
+MAX_COUNTED_TOKENS = 2**27  # of n-grams
 MAX_SECONDS = 1e12
 
 SIZED = ("embedding_dim", "hidden_dim", "num_layers")
@@ -46,6 +47,7 @@ class TrainingConfig:
         threads: processor threads; part of the run's identity, because the order of sums depends on it.
         freeze_embeddings: whether the embedding is not trained.
         ngram_order: order of the n-gram tables; 0: none.
+        ngram_tokens: tokens that are counted for them; of a longer text, segments at equal distances.
         no_augmentation: whether signals are read unchanged in training.
         tokens_per_row: mean length of the documents, if each is a row of its own; None: rows have `window` tokens.
 
@@ -69,6 +71,9 @@ class TrainingConfig:
     threads: int = setting(bounds=(1, 1024))
     freeze_embeddings: bool = setting(default=False, added_later=True)
     ngram_order: int = setting(default=0, bounds=(0, MAX_NGRAM_ORDER), added_later=True)
+    ngram_tokens: int = setting(
+        default=MAX_COUNTED_TOKENS, bounds=(1, MAX_COUNTED_TOKENS), added_later=True, omitted_by_default=True
+    )
     no_augmentation: bool = setting(default=False, added_later=True, omitted_by_default=True)
     tokens_per_row: int | None = setting(
         default=None, bounds=(1, MAX_INTEGER), added_later=True, omitted_by_default=True
@@ -153,7 +158,7 @@ class TrainingRequest:
         "Number of optimizer steps, instead of a budget.", None, bounds_of(TrainingConfig, "steps")
     )
     batch_size: int | None = _optimization(
-        "Sequences per batch, over all workers. Default: 64, or 32 for a short training.",
+        "Sequences per batch, over all workers. Default: 64; transformer 8, signals 32; half of it in short runs.",
         None,
         bounds_of(TrainingConfig, "batch_size"),
     )

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickfox.config.model import MAX_NGRAM_ORDER, ModelConfig, ngram_config
+from quickfox.config.training import MAX_COUNTED_TOKENS
 from quickfox.errors import StorageError, UsageError
 from quickfox.models.ngram.kneser_ney import estimate_ngrams
 from quickfox.training.planning.cost import (
@@ -23,7 +24,7 @@ from quickfox.training.planning.cost import (
     training_memory,
 )
 from quickfox.training.planning.ngram_cost import counting_seconds, evaluation_seconds, ngram_memory, tables_size
-from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
+from quickfox.training.planning.ngrams import MAX_NGRAMS
 from quickfox.training.planning.time_budget import FINISH_SECONDS
 from toy_models import training_config
 

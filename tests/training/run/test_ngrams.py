@@ -38,6 +38,7 @@ from quickfox.training.engine.events import (
     Validated,
     WaitingForNgrams,
 )
+from quickfox.training.planning import ngrams
 from quickfox.training.planning.ngrams import MAX_NGRAMS
 
 pytestmark = pytest.mark.usefixtures("fake_training")
@@ -250,6 +251,18 @@ def test_a_repeated_run_has_the_order_of_its_record(tmp_path: Path, ngram: Any) 
     assert_same_files(again, first)
     start(other, config_from=first / "run", settings={}, options={"ngram": 4, "steps": 2})
     assert len(models(other)[-1].config.ngrams) == 4
+
+
+def test_a_repeated_run_counts_the_part_of_the_text_that_the_budget_of_the_first_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ngrams, "COUNTED_TOKENS_PER_SECOND", 200)
+    budgeted, again, whole = tmp_path / "budgeted", tmp_path / "again", tmp_path / "whole"
+    start(budgeted, options={"ngram": 3, "budget": 3.0})
+    start(again, config_from=budgeted / "run", settings={})
+    start(whole, options={"ngram": 3})
+    part, repeated, all_ngrams = (models(folder)[-1].config.ngrams for folder in (budgeted, again, whole))
+    assert part == repeated != all_ngrams
 
 
 def test_a_pretrained_mixture_provides_the_network_and_the_text_the_tables(uninterrupted: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from quickfox.config.model import ngram_config
+from quickfox.config.training import MAX_COUNTED_TOKENS
 from quickfox.data.dataset import Tokens
 from quickfox.data.token_file import TokenSource
 from quickfox.evaluation.baselines import measure_ngram_loss
@@ -27,7 +28,7 @@ from quickfox.models.ngram.model import NgramLanguageModel
 from quickfox.tokenizers.base import UnknownToken
 from quickfox.training.engine.events import NgramsEstimated
 from quickfox.training.engine.ngram_process import EstimationProcess
-from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS, MAX_NGRAMS
+from quickfox.training.planning.ngrams import MAX_NGRAMS
 
 _SEGMENTS = 64
 _CHUNK_TOKENS = 2**22  # read at a time
@@ -147,12 +148,15 @@ class NgramEstimation:
         in_own_process: bool = False,
         max_tokens: int = MAX_COUNTED_TOKENS,
     ) -> Self:
-        """Starts to estimate tables; for the arguments see NgramEstimation and EstimationJob."""
+        """Starts to estimate tables; for the arguments see NgramEstimation and EstimationJob.
+
+        A process of its own counts with one thread, whatever `threads` is: the network is trained beside it.
+        """
         job = EstimationJob(
             order,
             vocabulary_size,
             len(training_tokens.ids),
-            threads,
+            1 if in_own_process else threads,
             has_gate,
             max_tokens,
             unknown_token=validation_tokens.unknown_token,

@@ -42,7 +42,7 @@ def ngram_memory(model: ModelConfig, training: TrainingConfig, training_tokens: 
 
     if training.ngram_order == 0:
         return 0
-    tokens = count_tokens(training_tokens)
+    tokens = min(training_tokens, training.ngram_tokens)
     most = min(tokens, COUNTING_FACTOR * MAX_NGRAMS)
     ngrams: int = max(model.vocabulary_size, min(model.vocabulary_size**training.ngram_order, most))  # of an order
     threads = 1 if model.has_network else training.threads
@@ -66,13 +66,6 @@ def evaluation_seconds(order: int, tokens: int) -> float:
     return tokens * order / _EVALUATED_PER_SECOND
 
 
-def count_tokens(training_tokens: int) -> int:
-    """Number of tokens of the training text that are counted."""
-    from quickfox.training.planning.ngrams import MAX_COUNTED_TOKENS
-
-    return min(training_tokens, MAX_COUNTED_TOKENS)
-
-
 def _gate_size(model: ModelConfig, training: TrainingConfig, training_tokens: int) -> int:
     """Bytes of the probabilities without each block of the text, float32; 0 without an n-gram gate."""
     from quickfox.models.ngram.leave_out import BLOCKS
@@ -84,6 +77,6 @@ def _count_bounds(model: ModelConfig, training: TrainingConfig, training_tokens:
     """The largest possible number of n-grams of each order, `ModelConfig.ngrams`."""
     from quickfox.training.planning.ngrams import MAX_NGRAMS
 
-    most = min(count_tokens(training_tokens), MAX_NGRAMS)
+    most = min(training_tokens, training.ngram_tokens, MAX_NGRAMS)
     orders = range(1, training.ngram_order + 1)
     return tuple(model.vocabulary_size if order == 1 else min(model.vocabulary_size**order, most) for order in orders)

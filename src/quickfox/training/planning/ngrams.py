@@ -8,7 +8,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from quickfox.config.model import Architecture
-from quickfox.config.training import TrainingConfig, TrainingRequest
+from quickfox.config.training import MAX_COUNTED_TOKENS, TrainingConfig, TrainingRequest
 from quickfox.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ MIN_ORDER, MAX_ORDER = 2, 10
 
 MAX_NGRAMS = 2**21
 """N-grams of each order that are kept: about 20 MB for each order of characters."""
-
-MAX_COUNTED_TOKENS = 2**27
-"""Tokens counted; of a longer text, segments at equal distances."""
 
 COUNTED_TOKENS_PER_SECOND = 800_000
 """Tokens counted for each second of a time budget, so that the tables are ready in about half of it: a core counts
@@ -105,11 +102,13 @@ def allows_gate(request: TrainingRequest, ngram_order: int, vocabulary_size: int
     )
 
 
-def max_counted_tokens(budget_seconds: float | None) -> int:
-    """Tokens counted in a run with a network; None: without a time budget, or with one that is long enough."""
-    if budget_seconds is None:
+def max_counted_tokens(request: TrainingRequest, earlier_config: TrainingConfig | None) -> int:
+    """Tokens counted at most, `TrainingConfig.ngram_tokens`: what a budget allows, or those of a repeated run."""
+    if request.architecture == "ngram":
         return MAX_COUNTED_TOKENS
-    return min(MAX_COUNTED_TOKENS, round(COUNTED_TOKENS_PER_SECOND * budget_seconds))
+    if request.budget is not None:
+        return min(MAX_COUNTED_TOKENS, max(1, round(COUNTED_TOKENS_PER_SECOND * request.budget)))
+    return MAX_COUNTED_TOKENS if earlier_config is None else earlier_config.ngram_tokens
 
 
 def check_ngram_request(request: TrainingRequest) -> None:

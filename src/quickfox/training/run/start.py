@@ -33,7 +33,6 @@ from quickfox.training.planning.ngrams import (
     check_ngram_request,
     check_ngram_workers,
     choose_ngram_order,
-    max_counted_tokens,
     ngram_training,
 )
 from quickfox.training.planning.time_budget import MAX_VALIDATION_TOKENS
@@ -152,15 +151,14 @@ def _start_ngrams(
     *,
     has_gate: bool,
 ) -> NgramEstimation:
-    has_network = resolved.training.architecture != "ngram"
     return NgramEstimation.start(
         order,
         tokenizer.vocabulary_size,
         *tokens,
-        1 if has_network else threads,
+        threads,
+        max_tokens=resolved.ngram_tokens,
+        in_own_process=resolved.training.architecture != "ngram",
         has_gate=has_gate,
-        in_own_process=has_network,
-        max_tokens=max_counted_tokens(resolved.training.budget if has_network else None),
     )
 
 
@@ -262,7 +260,7 @@ def _plan_run(
         )
     record = RunRecord(
         model=dataclasses.replace(plan.model, exponents_adapt=not corpus.has_documents),
-        training=plan.training,
+        training=dataclasses.replace(plan.training, ngram_tokens=resolved.ngram_tokens),
         budget_seconds=plan.budget_seconds,
         validation_split=resolved.validation_split,
         corpus=corpus,

@@ -31,6 +31,7 @@ from quickfox.training.planning.auto_config import (
     fill_from_run,
     fill_tokenizer_from_run,
 )
+from quickfox.training.planning.ngrams import max_counted_tokens
 from quickfox.training.run.record import CorpusRecord, PretrainedRecord, RunRecord, read_record
 
 _ADOPTED = ("architecture", "embedding_dim", "hidden_dim", "num_layers", "num_heads")
@@ -66,6 +67,11 @@ class ResolvedRequest:
     config_run: RunRecord | None
     pretrained: PretrainedModel | None
     recorded_tokenizer: Tokenizer | None = None
+
+    @property
+    def ngram_tokens(self) -> int:
+        """As in `TrainingConfig`."""
+        return max_counted_tokens(self.training, self.config_run.training if self.config_run else None)
 
 
 def resolve_request(request: RunRequest) -> ResolvedRequest:
