@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,20 @@ def test_a_stopped_worker_is_lost_and_three_workers_resume(start: Start, folder:
     assert all(error.splitlines()[-1].endswith("resume with: llm train --resume run") for _, error in outputs)
     steps = str(newest_step(folder) + 20)
     finish(start("--resume", "run", "--steps", steps, count=3), 0)
+
+
+@pytest.mark.slow
+def test_a_failure_of_the_chief_before_the_first_step_is_that_of_all(
+    llm_process: Llm, start: Start, folder: Path
+) -> None:
+    """The pretrained model of a run that has no checkpoint yet is gone."""
+    for arguments in (("--output", "base", *OPTIONS), ("--output", "run", "--init-from", "base", "--batch-size", "6")):
+        ended = llm_process("train", "fox.txt", *arguments, "--steps", "2", "--ngram", "off")
+        assert ended.returncode == 0, ended.stderr
+    shutil.rmtree(folder / "base")
+    shutil.rmtree(folder / "run" / "checkpoints")
+    outputs = finish(start("--resume", "run"), 66)
+    assert all("base" in error.splitlines()[-1] for _, error in outputs)
 
 
 def test_a_plan_is_made_by_all_workers(start: Start, folder: Path) -> None:

@@ -61,7 +61,7 @@ class Cluster:
         self.replicas: int = strategy.num_replicas_in_sync
         self.stop_requested = False
         self.advice = "start all workers again"
-        self._has_failed = False
+        self._can_report = True
         self._compiled_gather = tf.function(self._gather, autograph=False)
         self._compiled_sum = tf.function(self._sum, autograph=False)
 
@@ -157,10 +157,10 @@ class Cluster:
                 rows = self._compiled_sum(tf.constant(rows)).numpy()
         self.stop_requested = self.stop_requested or bool(rows[:, 0].any())
         if rows[:, 1].any():
-            self._has_failed = True
+            self._can_report = False
             failed = int(np.flatnonzero(rows[:, 1])[0])
             status, message, *settings = json.loads(self.broadcast_bytes(failure, failed, int(rows[failed, 1])))
-            self.part()
+            self.barrier()
             raise _ERRORS.get(status, QuickfoxError)(f"{self.spec.describe(failed)}: {message}", *settings)
         return [[int(value) for value in row] for row in rows[:, 2:]]
 
@@ -175,13 +175,23 @@ class Cluster:
         return self.strategy.experimental_local_results(self.strategy.run(add))[0]
 
     def report_failure(self, error: QuickfoxError) -> None:
-        """Makes the next `exchange` of all other workers raise this error, unless it comes from one of them."""
-        if not self._has_failed:
+        """Makes the next `exchange` of all other workers raise this error.
+
+        Not if it comes from one of them, or if they are in another operation: then they lose this worker.
+        """
+        if self._can_report:
             failure = json.dumps([error.exit_status, str(error), *error.settings]).encode()
             with suppress(QuickfoxError):  # which this process raises itself
                 self.exchange(failure=failure)
 
-    def part(self) -> None:
+    @contextmanager
+    def other_operations(self) -> Iterator[None]:
+        """Context manager in which the other workers wait for collective operations other than `exchange`."""
+        self._can_report = False
+        yield
+        self._can_report = True
+
+    def barrier(self) -> None:
         """Waits until no other worker needs data from this one any more; called before this process ends."""
         with suppress(PeerLostError):
             self.exchange()

@@ -73,6 +73,7 @@ class Trainer:
         self.budget = make_budget(budget_seconds, started, model, training, len(validation_tokens))
         self._plan = StepPlan(training, checkpoint_steps, self.budget)
         self.progress = Progress(total_steps=training.steps)
+        self.cluster.exchange()  # raises the error of a worker that has failed before
         with self.cluster.collective(), self.cluster.strategy.scope():
             self.network = build_network(model, training.random_seed, training.precision)
             self.parameters = self.network.parameters()
@@ -141,7 +142,7 @@ class Trainer:
     def end(self, *, is_interrupted: bool) -> None:
         """Ends the `run_as_worker` of all other workers."""
         self._decide(END, is_interrupted)
-        self.cluster.part()
+        self.cluster.barrier()
 
     def run_as_worker(self) -> bool:
         """Does what the chief decides until its run ends; returns whether it was interrupted.
@@ -154,7 +155,7 @@ class Trainer:
                 self._make_steps(decided[1])
             else:
                 self._gather_tensors()
-        self.cluster.part()
+        self.cluster.barrier()
         return bool(decided[1])
 
     def _decide(self, decision: int = 0, value: int = 0) -> tuple[int, int]:
@@ -181,18 +182,21 @@ class Trainer:
     def _make_steps(self, count: int) -> None:
         """Makes `count` steps, in one TensorFlow call if all their windows are of the same length."""
         started, steps, self.last_steps = time.perf_counter(), 0, []
-        batches = [self.batches.batch(self.progress.step + k) for k in range(count)]
-        for window, consecutive in itertools.groupby(batches, lambda batch: batch[0].shape[1]):
-            arrays = [np.stack(each) for each in zip(*consecutive, strict=True)]  # (count, B, T) or (count, B, T, F)
-            if window in self._timer.compiled:
-                self._call(*arrays)
-                steps += len(arrays[0])
-                continue
-            before = time.perf_counter()
-            with paused_garbage_collection():  # the first call traces and compiles
-                self._call(*arrays)
-            self._timer.compiled.add(window)
-            started += time.perf_counter() - before
+        with self.cluster.other_operations():
+            batches = [self.batches.batch(self.progress.step + k) for k in range(count)]
+            for window, consecutive in itertools.groupby(batches, lambda batch: batch[0].shape[1]):
+                arrays = [np.stack(each) for each in zip(*consecutive, strict=True)]  # (count, B, T), (count, B, T, F)
+                if window in self._timer.compiled:
+                    self._call(*arrays)
+                    steps += len(arrays[0])
+                    continue
+                before = time.perf_counter()
+                with paused_garbage_collection():  # the first call traces and compiles
+                    self._call(*arrays)
+                self._timer.compiled.add(window)
+                started += time.perf_counter() - before
+        for completed in self.last_steps:
+            check_finite(completed.train_loss, completed.step, self.config.learning_rate)
         if steps:
             seconds = time.perf_counter() - started
             self.progress.record_speed(steps, seconds)
@@ -207,8 +211,6 @@ class Trainer:
             losses, self.state = self.train_step.run(xs, ys, rates, progress.step, self.state, priors, frames)
             values: list[float] = losses.numpy().tolist()
         self.last_steps += map(CompletedStep, range(progress.step + 1, progress.step + count + 1), values, rates)
-        for completed in self.last_steps[-count:]:
-            check_finite(completed.train_loss, completed.step, self.config.learning_rate)
         progress.record_losses(values)
 
     def _validate(self) -> Validated:
@@ -273,11 +275,9 @@ class Trainer:
         """Continues from a checkpoint of a trainer with the same settings.
 
         Args:
-            model, training: what its `model_tensors` and `training_tensors` returned.
-            progress: its `progress`.
+            model, training, progress: what its `model_tensors` and `training_tensors` returned, and its `progress`.
 
-        Raises:
-            DataError: the tensors do not match the settings.
+        Raises DataError if the tensors do not match the settings.
         """
         state = name_state(self._start_state)
         expected = {**self.optimizer.slots, **state}
@@ -294,6 +294,7 @@ class Trainer:
     def _broadcast_start(self) -> None:
         """Gives every worker the weights, slots and state of the chief, which may be those of a checkpoint."""
         if self.cluster.size > 1:
+            self.cluster.exchange()  # raises the error of a chief that could not restore them
             for variable in (*self.parameters.values(), *self.optimizer.slots.values()):
                 variable.assign(self.cluster.broadcast(tf.convert_to_tensor(variable)))
             self.state = self.cluster.scatter(tf.nest.map_structure(self.cluster.broadcast, self._start_state))

@@ -77,6 +77,8 @@ def _build_trainer(
     """The trainer of a network, with the weights of the checkpoint to resume from or of the pretrained model."""
     from quickfox.training.engine.trainer import Trainer  # imports TensorFlow
 
+    # What may fail is read before the workers start together.
+    pretrained = reopen_pretrained(record.init_from).bundle if record.init_from and resume_point is None else None
     trainer = Trainer(
         record.model,
         record.training,
@@ -90,8 +92,7 @@ def _build_trainer(
     )
     if resume_point is not None:
         trainer.restore(resume_point.bundle.parameters, resume_point.tensors, resume_point.progress)
-    elif record.init_from is not None:
-        pretrained = reopen_pretrained(record.init_from).bundle
+    elif pretrained is not None:
         trainer.load_weights(transfer_weights(trainer.model_tensors(), tokenizer, pretrained))
     return trainer
 

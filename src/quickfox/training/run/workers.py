@@ -163,7 +163,7 @@ def end_workers(cluster: "Cluster | None") -> None:
     """Ends the other workers, which wait for `send_run`."""
     if cluster:
         cluster.broadcast_bytes(b"")
-        cluster.part()
+        cluster.barrier()
 
 
 def _start_together(cluster: "Cluster", directory: Path) -> None:
@@ -176,7 +176,7 @@ def _run_worker(cluster: "Cluster", corpus: Corpus | None, run_context: RunConte
     run_context.notify(f"worker {cluster.rank} of {cluster.size}; progress is shown by {cluster.spec.describe(0)}")
     directory = Path(os.fsdecode(name)) if (name := cluster.broadcast_bytes()) else None
     if directory is None:
-        cluster.part()
+        cluster.barrier()
         yield WorkerFinished()
         return
     with temporary_directory() as run:
