@@ -23,7 +23,7 @@ import numpy as np
 
 from quickfox.config.model import DEFAULT_EXPONENTS, MAX_EXPONENT
 from quickfox.models.language_model import LanguageModel, LayerState, NetworkLanguageModel, State, TokenExclusion
-from quickfox.models.losses import cross_entropy
+from quickfox.models.losses import CACHED_LOGITS, cross_entropy
 from quickfox.models.ngram.model import NgramLanguageModel
 
 PRIOR_TOKENS = 64
@@ -33,7 +33,6 @@ _OWN, _OTHER = (RATE_OF_SUM + RATE_OF_DIFFERENCE) / 2, (RATE_OF_SUM - RATE_OF_DI
 METRIC = np.array([[_OWN, _OTHER], [_OTHER, _OWN]], np.float32)
 _MAX_FIT_STEPS = 20
 _FIT_TOLERANCE = 1e-3
-_FIT_LOGITS = 2**17  # at a time, so that all arrays stay in the cache
 FIXED = np.inf
 """In place of the number of tokens read before: the exponents of that text do not change."""
 
@@ -262,7 +261,7 @@ def _fit_derivatives(exponents: np.ndarray, predictions: Sequence[Predictions]) 
 def _iter_parts(predictions: Sequence[Predictions]) -> Iterator[Predictions]:
     """The predictions of a few tokens at a time."""
     for each in predictions:
-        rows = max(1, _FIT_LOGITS // each.network_logits.shape[1])
+        rows = max(1, CACHED_LOGITS // each.network_logits.shape[1])
         for start in range(0, len(each.targets), rows):
             yield Predictions(*(array[start : start + rows] for array in each))
 

@@ -58,17 +58,27 @@ def test_memory_of_a_simple_network_by_hand() -> None:
     parameters = 3 * 4 + (4 * 16 + 16 * 16 + 16) + (16 * 3 + 3)
     per_token = 3 * 2 * 16 + 1.5 * 3 + 1.5 * 3  # a gate, and one for the output; logits; one-hot vectors
     graph = 8 * 500_000  # a layer's eight time steps
-    assert memory_of(model) == round(BASE_BYTES + graph + 4 * (9 * parameters + 32 * per_token))
+    validation = 64 * 8 * 5 * 3  # segments, tokens of a window, copies of the logits
+    batches = dataclasses.replace(TRAINING, batch_size=512)
+    assert memory_of(model) == round(BASE_BYTES + graph + 4 * (9 * parameters + validation))
+    assert memory_of(model, batches) == round(BASE_BYTES + graph + 4 * (9 * parameters + 512 * 8 * per_token))
 
 
 def test_a_vocabulary_larger_than_a_microbatch_uses_no_lookup() -> None:
-    shorter, longer = (dataclasses.replace(TRAINING, window=window) for window in (15, 16))  # 60 and 64 tokens
+    microbatches = dataclasses.replace(TRAINING, batch_size=256, threads=64)
+    shorter, longer = (dataclasses.replace(microbatches, window=window) for window in (15, 16))  # 60 and 64 tokens
 
     def increase(vocabulary_size: int) -> int:
         model = model_of("rnn", vocabulary_size=vocabulary_size)
         return memory_of(model, longer) - memory_of(model, shorter)
 
-    assert increase(64) - increase(65) == pytest.approx(4 * 64 * 1.5 * 64, rel=0.01)
+    assert increase(64) - increase(65) == pytest.approx(4 * 256 * 16 * 1.5 * 64, rel=0.01)
+
+
+def test_the_logits_of_a_validation_are_bounded() -> None:
+    small, large = (model_of("rnn", vocabulary_size=vocabulary_size) for vocabulary_size in (2**16, 2**17))
+    parameters = [9 * parameter_count(model) for model in (small, large)]
+    assert memory_of(large) - memory_of(small) == 4 * (parameters[1] - parameters[0])
 
 
 def test_checkpoints_by_hand() -> None:

@@ -37,7 +37,8 @@ class SortedText:
         vocabulary_size: V.
         order: K.
         starts: (N,) int32, the position of each row.
-        shared: (N,) uint8, how many of its first K tokens a row shares with the row before it; 0 for the first.
+        shared: (N,) uint8, how many of its first K tokens a row shares with the row before it; 0 for the first. The
+            array of longest common prefixes (LCP) of a suffix array, up to K.
         repeated: (N,) uint8, one less than `shared` of the row of the position before, at least 0; 0 for the start of
             the text. Of the rows of an n-gram of order k < K, those with less than k are as many as there are different
             tokens before it, the start of the text being one; of order K, all rows have less.

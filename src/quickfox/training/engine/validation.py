@@ -26,8 +26,8 @@ from quickfox.training.engine.progress import ValidationStoppedError
 from quickfox.training.engine.train_step import concatenate_rows, cross_entropy, num_microbatches, split_rows
 from quickfox.training.networks.matmul import Tensor
 from quickfox.training.networks.network import FrameTensors, Network, PriorTensors, State
+from quickfox.training.planning.time_budget import max_validation_segments
 
-VALIDATION_SEGMENTS = 64
 VALIDATION_WARM_UP = 256  # tokens, at least; in practice a recurrent state depends on fewer
 FIT_WARM_UP, FIT_TOKENS = 64, 128  # of each segment: read first, and then fitted by the exponents of the mixture
 _MAX_FIT_LOGITS = 2**24  # of all fitted tokens together, or some of them are left out: bounds the memory
@@ -135,9 +135,10 @@ class Validation:
         return itertools.islice(windows, -(-(FIT_WARM_UP + FIT_TOKENS) // self._window))
 
     def _num_segments(self) -> int:
+        most = max_validation_segments(self._window, self._network.config.vocabulary_size)
         if self._documents is not None:
-            return max(1, min(VALIDATION_SEGMENTS, len(self._documents)))
-        return count_validation_segments(len(self.tokens), VALIDATION_SEGMENTS, self._warm_up())
+            return max(1, min(most, len(self._documents)))
+        return count_validation_segments(len(self.tokens), most, self._warm_up())
 
     def _warm_up(self) -> int:
         """A multiple of the window."""
@@ -219,12 +220,12 @@ class Validation:
 
     def _window_losses(
         self, x: Tensor, y: Tensor, prior: PriorTensors, state: State, frames: FrameTensors = ()
-    ) -> tuple[Tensor, Tensor, State]:
+    ) -> tuple[Tensor, Tensor | None, State]:
         """Processes one window of S segments.
 
         Returns:
-            The cross-entropies (S, T) of the network alone; its logits (S, T, V), with its n-gram gate if there is a
-            prior; and the state after the window.
+            The cross-entropies (S, T) of the network alone; its logits (S, T, V) if there are n-gram tables, with its
+            n-gram gate if there is a prior; and the state after the window.
         """
         losses, logits, states = [], [], []
         parts = split_rows((x, y, prior, state, frames), num_microbatches(x.shape[0], self._threads))
@@ -232,10 +233,11 @@ class Validation:
             hidden, new_state = self._network.hidden(x_part, state_part, frames=frames_part)
             alone = self._network.output(hidden)  # (T, S, V)
             losses.append(cross_entropy(self._exclude_unknown(alone), y_part))
-            logits.append(alone + self._network.prior_term(hidden, prior_part) if prior_part else alone)
+            if self._ngrams:
+                logits.append(alone + self._network.prior_term(hidden, prior_part) if prior_part else alone)
             states.append(new_state)
-        all_losses, all_logits = tf.concat(losses, axis=1), tf.concat(logits, axis=1)
-        return tf.transpose(all_losses), tf.transpose(all_logits, [1, 0, 2]), concatenate_rows(states)
+        all_logits = tf.transpose(tf.concat(logits, axis=1), [1, 0, 2]) if self._ngrams else None
+        return tf.transpose(tf.concat(losses, axis=1)), all_logits, concatenate_rows(states)
 
     def _exclude_unknown(self, logits: Tensor) -> Tensor:
         """The logits (T, S, V) of the network without the unknown token."""

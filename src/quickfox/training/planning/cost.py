@@ -18,7 +18,6 @@ from quickfox.files.errors import translate_write_errors
 from quickfox.models.parameters import hidden_kernels, parameter_count, parameter_shapes
 from quickfox.training.planning.auto_config import STARTUP_SECONDS
 from quickfox.training.planning.ngram_cost import (
-    count_tokens,
     counting_seconds,
     evaluation_seconds,
     ngram_memory,
@@ -30,6 +29,7 @@ from quickfox.training.planning.time_budget import (
     VALIDATION_SPEED_UP,
     VALIDATION_TRACING_SECONDS,
     finish_seconds,
+    max_validation_segments,
     mixture_seconds,
 )
 
@@ -47,6 +47,7 @@ _ACTIVATIONS_PER_ATTENTION_UNIT = 12  # queries, keys, values, outputs, norms, r
 _ACTIVATIONS_PER_FEED_FORWARD_UNIT = 4  # gate, up, their product; their gradients
 _ACTIVATIONS_PER_SCORE = 2  # a score, its softmax
 _COPIES_OF_LOGIT = 1.5  # logits and their softmax, not all at the peak
+_COPIES_OF_VALIDATION_LOGIT = 5  # of the network in two layouts, of the n-gram model twice, and of the mixture
 _COPIES_OF_ONE_HOT = 1.5  # a token's one-hot vector, not all at the peak
 _COPIES_OF_CACHE = 2  # old, new
 
@@ -139,7 +140,7 @@ def _estimate_ngram_cost(
     model: ModelConfig, training: TrainingConfig, training_tokens: int, validation_tokens: int, elapsed_seconds: float
 ) -> Cost:
     """The cost of a run without a network: the text is counted once, and a validation text is evaluated once."""
-    seconds = counting_seconds(training.ngram_order, count_tokens(training_tokens))
+    seconds = counting_seconds(training.ngram_order, min(training_tokens, training.ngram_tokens))
     evaluation = evaluation_seconds(training.ngram_order, validation_tokens)
     return Cost(
         parameters=0,
@@ -163,8 +164,10 @@ def training_memory(model: ModelConfig, training: TrainingConfig, *, training_to
     per_token = _activations_per_token(model, training.window) + _COPIES_OF_LOGIT * model.vocabulary_size
     if _uses_lookup(model, training, workers):
         per_token += _COPIES_OF_ONE_HOT * model.vocabulary_size
+    segments = max_validation_segments(training.window, model.vocabulary_size)
+    of_validation = segments * training.window * _COPIES_OF_VALIDATION_LOGIT * model.vocabulary_size
     floats: float = _COPIES_OF_PARAMETER * parameter_count(model)
-    floats += rows * training.window * per_token + _COPIES_OF_CACHE * _cache_floats(model, rows)
+    floats += max(rows * training.window * per_token, of_validation) + _COPIES_OF_CACHE * _cache_floats(model, rows)
     return round(BASE_BYTES + _graph_bytes(model, training.window) + FLOAT_BYTES * floats) + ngrams
 
 
@@ -257,7 +260,7 @@ def check_memory(model: ModelConfig, training: TrainingConfig, *, training_token
         parts.append(f"{parameter_count(model):,} parameters on batches of {batch}")
         settings += ["hidden_dim", "num_layers", "batch_size", "window"]
     if training.ngram_order:
-        parts.append(f"{training.ngram_order}-grams of {training_tokens:,} tokens")
+        parts.append(f"{training.ngram_order}-grams of {min(training_tokens, training.ngram_tokens):,} tokens")
         settings.append("ngram")
     choices = " or ".join(filter(None, [", ".join(settings[:-1]), settings[-1]]))
     raise UsageError(

@@ -16,11 +16,22 @@ MAX_VALIDATION_TOKENS = 2**19
 """Held-out tokens that a run measures its loss on; of more, the first. They take 5 to 10 s, and the standard error of
 the loss of a text of that length is about 0.003 nats."""
 
+VALIDATION_SEGMENTS = 64
+"""Parts of the validation text that are read side by side."""
+
+MAX_VALIDATION_LOGITS = 2**25
+"""Logits of a window of all segments, 128 MB; of more, there are fewer segments. There are several copies of them."""
+
 FINISH_SECONDS, SAVING_SECONDS_PER_PARAMETER = 0.8, 1.2e-7  # saving the last checkpoint and exiting
 VALIDATION_TRACING_SECONDS = 0.8  # once
 VALIDATION_SPEED_UP = 3.0  # of validating a token over training on it: one pass instead of three
 VALIDATION_WARM_UP_TOKENS = 64 * 256  # read before the segments of the validation text
 MIXTURE_SECONDS, MIXTURE_SECONDS_PER_PROBABILITY = 3e-6, 2e-8  # of a validation token, in NumPy
+
+
+def max_validation_segments(window: int, vocabulary_size: int) -> int:
+    """The largest number of segments of the validation text that are read side by side."""
+    return max(1, min(VALIDATION_SEGMENTS, MAX_VALIDATION_LOGITS // (window * vocabulary_size)))
 
 
 def finish_seconds(model: ModelConfig) -> float:
