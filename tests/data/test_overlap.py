@@ -58,6 +58,10 @@ def test_of_long_texts_a_part_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     text = text_of(2**18, 3)
     assert measure_overlap(Tokens(text), Tokens(text), 16, None) > 0.8
     assert measure_overlap(Tokens(text), Tokens(text_of(2**17, 4)), 16, None) == 0.0
+    training, held_out = text_of(2**18, 5).reshape(-1, 256), text_of(2**14, 6).reshape(-1, 256)
+    training[:, :64] = held_out[:, :64] = text_of(64, 7)  # a passage that is in every part
+    share = measure_overlap(Tokens(training.reshape(-1)), Tokens(held_out.reshape(-1)), 16, None)
+    assert share == pytest.approx((64 - 15) / 256, abs=0.03)
 
 
 def test_a_text_without_a_window_has_no_overlap() -> None:

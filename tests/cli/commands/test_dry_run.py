@@ -73,6 +73,19 @@ def test_json_equals_the_settings_of_the_real_run(llm: Llm, fox: Path) -> None:
 
 @pytest.mark.slow
 @needs_tensorflow
+def test_modules_that_keras_imports_if_they_are_installed_are_left_out(
+    llm_process: Llm, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for name in ("cv2", "matplotlib", "pandas", "sklearn"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    result = llm_process(
+        "train", "-", "--dry-run", "--quiet", input=TEXT, env={**environment, "PYTHONPATH": str(tmp_path)}
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@needs_tensorflow
 def test_a_budget_is_the_estimated_time_and_standard_input_leaves_no_files(llm_process: Llm, tmp_path: Path) -> None:
     result = llm_process(
         "train", "-", "--dry-run", "--json", "--quiet", "--budget", "2m", "--output", "deep/run", input=TEXT

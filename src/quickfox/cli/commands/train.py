@@ -159,7 +159,8 @@ def run(
         dry_run=dry_run,
     )
     pin_numpy_threads(1)  # NumPy only samples here; TensorFlow has threads of its own
-    sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]  # Keras imports it if it can: 0.4 s
+    if not report_to:  # some trackers need them
+        _leave_out_imports_of_keras()
     stop = StopRequest()
     cluster = read_cluster_spec(os.environ)
     display = _open_display(quiet or dry_run or not cluster.is_chief)  # only the chief shows progress
@@ -174,6 +175,8 @@ def run(
     finished = _show_events(events, stop, display, trackers)
     if isinstance(finished, RunFinished):  # not a worker
         _show_result(finished, as_json=as_json, quiet=quiet)
+    if stop.is_set():  # during the last step
+        raise stop.to_exception()
 
 
 def _show_result(finished: RunFinished, *, as_json: bool, quiet: bool) -> None:
@@ -199,6 +202,12 @@ def _open_display(quiet: bool) -> "PlainDisplay | LiveDisplay":
     from quickfox.cli.live_display import LiveDisplay  # imports Rich
 
     return LiveDisplay()
+
+
+def _leave_out_imports_of_keras() -> None:
+    """Makes Keras do without the modules that it imports only if they are installed, each in up to half a second."""
+    for name in ("cv2", "matplotlib", "pandas", "sklearn"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # an import then fails as if it were not there
 
 
 def _open_trackers(names: list[str], project: str) -> "Trackers | None":

@@ -201,8 +201,8 @@ def advise(encoded: EncodedCorpus, tokens: tuple[Tokens, Tokens], tokenizer: Tok
     share = measure_overlap(*tokens, overlap_window, tokenizer.end_of_text)
     if share >= MIN_OVERLAP:
         yield (
-            f"about {share:.0%} of the held-out text also occurs in the training text: the validation loss says little "
-            f"about other text; remove duplicates, or validate on another text"
+            f"at least {share:.0%} of the held-out text also occurs in the training text: the validation loss says "
+            f"little about other text; remove duplicates, or validate on another text"
         )
 
 
