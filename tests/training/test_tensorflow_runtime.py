@@ -1,5 +1,6 @@
 """Threads, and the features and speed of the processor."""
 
+import gc
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from quickfox.system.threads import available_threads
 from quickfox.training import tensorflow_runtime
 from quickfox.training.tensorflow_runtime import (
     matmul_speed,
+    paused_garbage_collection,
     preferred_precision,
     start_tensorflow,
     vector_extensions,
@@ -52,3 +54,22 @@ def test_threads_beyond_the_processors_add_no_speed(monkeypatch: pytest.MonkeyPa
     one, two, many = (matmul_speed("float32", threads) for threads in (1, 2, 64))
     assert two == 2 * one
     assert many == two
+
+
+def test_what_is_made_while_garbage_collection_is_paused_counts_as_old() -> None:
+    with paused_garbage_collection():
+        assert not gc.isenabled()
+        made = [[number] for number in range(1000)]
+    assert gc.isenabled()
+    old = set(map(id, gc.get_objects(generation=2)))
+    assert old.issuperset(map(id, made))
+
+
+def test_garbage_collection_that_was_disabled_stays_so() -> None:
+    gc.disable()
+    try:
+        with paused_garbage_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

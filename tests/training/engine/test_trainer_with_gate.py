@@ -15,6 +15,7 @@ from quickfox.config.model import ModelConfig
 from quickfox.data.dataset import Tokens
 from quickfox.errors import StorageError
 from quickfox.evaluation.perplexity import measure_loss
+from quickfox.models.losses import cross_entropy
 from quickfox.models.registry import build_language_model
 from quickfox.training.engine import ngrams as ngrams_module
 from quickfox.training.engine.events import NgramsEstimated, Validated
@@ -22,6 +23,7 @@ from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.priors import PriorBatches
 from quickfox.training.engine.progress import Progress
 from quickfox.training.engine.trainer import Trainer
+from quickfox.training.networks import network
 from toy_models import markov_text, training_config
 
 V, ORDER = 5, 3
@@ -79,6 +81,11 @@ def eagerly() -> Iterator[None]:
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.fixture
+def no_prior_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "PRIOR_DROPOUT", 0.0)
+
+
 def test_the_gate_and_the_network_are_trained(trained: Trained) -> None:
     """The loss falls to the entropy of the text, 0.80 nats, and so does that of the network alone."""
     first, last = validations(trained.events)
@@ -130,31 +137,32 @@ def test_the_losses_are_those_of_evaluation(trained: Trained) -> None:
     assert last.network_loss == pytest.approx(measure_loss(alone, VALIDATION)[0], abs=1e-4)
 
 
-@pytest.mark.usefixtures("eagerly")
+@pytest.mark.usefixtures("eagerly", "no_prior_dropout")
 def test_number_of_microbatches_affects_rounding_only() -> None:
-    """But for the dropout of the n-gram term, which is that of each microbatch: here without training."""
-    settings = {"steps": 1, "validation_interval": 1, "learning_rate": 0.0, "dropout": 0.0}
+    """But for the dropout of the n-gram term, which is that of each microbatch."""
+    settings = {"steps": 3, "validation_interval": 3, "dropout": 0.0}
     one, two = (validations(list(make_trainer(threads=threads, **settings).run()))[0] for threads in (1, 2))
+    assert one.train_loss == pytest.approx(two.train_loss, abs=1e-5)
     assert one.validation_loss == pytest.approx(two.validation_loss, abs=1e-5)
     assert one.network_loss == pytest.approx(two.network_loss, abs=1e-5)
 
 
-@pytest.mark.usefixtures("eagerly")
+@pytest.mark.usefixtures("eagerly", "no_prior_dropout")
 def test_the_distributions_of_a_step_are_those_without_the_block_of_its_targets() -> None:
-    """The training loss of the first step, in which the gate is open: less the n-gram term's dropout, by hand."""
+    """The training loss of the first step, in which the gate is open."""
     trainer = make_trainer(steps=1, validation_interval=1, learning_rate=0.0, dropout=0.0, threads=1)
     assert trainer.ngrams is not None
     x, y = trainer.batches.batch(0)
-    prior = PriorBatches(TRAINING, trainer.batches, trainer.ngrams.leave_out).batch(0)
     logits, _ = trainer.network.forward(x, trainer.network.initial_state(len(x)))  # (T, B, V)
     alone = logits.numpy().transpose(1, 0, 2)
-    gated = alone + prior.log_probs
-    rows = np.indices(y.shape)
-    losses = [(np.log(np.exp(each).sum(axis=-1)) - each[(*rows, y)]) for each in (alone, gated)]
+    without_block = PriorBatches(TRAINING, trainer.batches, trainer.ngrams.leave_out).batch(0).log_probs
+    ngram = trainer.ngrams.tables.model
+    ids = TRAINING.ids[trainer.batches.positions(0, num_context=ORDER)]
+    with_all, _ = ngram.forward(ids[:, :-1], ngram.initial_state(len(x)))
+    losses = [cross_entropy(alone + log_probs, y).mean() for log_probs in (without_block, with_all[:, ORDER:])]
     last = validations(list(trainer.run()))[-1]
-    # Each position has one of the two losses.
-    assert np.minimum(*losses).mean() < last.train_loss < np.maximum(*losses).mean()
-    assert last.train_loss != pytest.approx(losses[0].mean(), abs=1e-3)
+    assert last.train_loss == pytest.approx(losses[0], abs=1e-5)
+    assert last.train_loss > losses[1] + 1e-3
 
 
 def test_an_error_in_the_tables_of_the_blocks_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
