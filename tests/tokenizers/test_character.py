@@ -88,3 +88,16 @@ def test_known_characters_are_encoded_in_order_and_the_others_counted(known, tex
 def test_an_id_outside_the_vocabulary(number):
     with pytest.raises(DataError, match=rf"token id {number} is outside the vocabulary of 2 tokens"):
         tokenizer_of("ab").decode([0, number])
+
+
+def test_unknown_characters_are_the_unknown_token_however_many_tokens_there_are() -> None:
+    characters = "".join(map(chr, range(0x4E00, 0x4E00 + 400))) + "ab"
+    tokenizer = tokenizer_of(characters).with_unknown_token(Counter(characters))
+    assert tokenizer.unknown_token is not None
+    unknown_id = tokenizer.unknown_token.token_id
+    assert unknown_id == 402
+    for text in ("ax", "a\u4e01\u00e4", "xx"):  # ASCII alone, and not
+        unknown: Counter[str] = Counter()
+        ids = tokenizer.encode(text, unknown)
+        assert [token == unknown_id for token in ids.tolist()] == [character not in characters for character in text]
+        assert unknown.total() == sum(character not in characters for character in text)

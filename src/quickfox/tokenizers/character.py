@@ -78,7 +78,9 @@ class CharacterTokenizer(Tokenizer):
                 raise DataError(f"the text has characters that are not in the vocabulary: {names}")
             unknown.update(missing)
             if self.unknown_token is not None:
-                return np.where(is_known, ids, self.unknown_token.token_id).astype(self.token_dtype)
+                ids = ids.astype(self.token_dtype)  # before, the unknown token may not fit
+                ids[~is_known] = self.unknown_token.token_id
+                return ids
             ids = ids[is_known]
         return ids.astype(self.token_dtype, copy=False)
 
