@@ -8,6 +8,7 @@ import pytest
 from quickfox.diagnosis import repetition
 from quickfox.diagnosis.diagnose import Diagnosis, diagnose
 from quickfox.diagnosis.findings import Finding, Kind
+from quickfox.errors import NoInputError
 from quickfox.text.corpus import ignore_notice, open_corpus
 
 WORDS = [f"{first}{middle}{last}" for first in ("b", "d", "gr", "m") for middle in "aeiou" for last in ("n", "rt", "l")]
@@ -144,3 +145,21 @@ def test_little_text_and_one_document_with_most_of_it_are_faults(tmp_path: Path)
     assert kinds == ["too-small"]
     kinds = [finding.kind for finding in check(tmp_path, prose(20, lines=900)).findings]
     assert kinds == ["length-skew"]
+
+
+def test_a_corpus_without_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("text,other\n")
+    with pytest.raises(NoInputError, match="no text"):
+        diagnose(open_corpus([str(tmp_path / "empty.csv")], ignore_notice), None)
+
+
+def test_findings_name_the_right_file_after_one_without_text(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<html><body><script>1</script></body></html>")
+    for name in ("b.txt", "c.txt"):
+        (tmp_path / name).write_text(prose(1))
+    corpus = open_corpus(
+        [str(tmp_path / name) for name in ("a.html", "b.txt", "c.txt")], ignore_notice, is_recorded=True
+    )
+    [duplicate] = [finding for finding in diagnose(corpus, None).findings if finding.kind == "duplicate"]
+    assert duplicate.where.endswith("c.txt")
+    assert "b.txt" in duplicate.message

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quickfox.config.corpus import CorpusOptions
 from quickfox.diagnosis.repair import Change, TextCleaner, repair
-from quickfox.errors import CannotCreateError
+from quickfox.errors import CannotCreateError, DataError
 from quickfox.text.corpus import ignore_notice, open_corpus
 
 BOOK = (
@@ -39,7 +40,7 @@ def test_files_are_cleaned_and_the_changes_listed(tmp_path: Path) -> None:
         Change(f"{source}/b.txt", "boilerplate", len(BOOK) - len("A fox.\nTwo foxes.\n")),
         Change(f"{source}/old/c.txt", "duplicate", 1),
     ]
-    listed = [json.loads(line) for line in (tmp_path / "clean/changes.jsonl").read_text().splitlines()]
+    listed = [json.loads(line) for line in (tmp_path / "clean/changes.log").read_text().splitlines()]
     assert [Change(**values) for values in listed] == changes
 
 
@@ -92,3 +93,17 @@ def test_cleaned_documents_are_read_back(values: list[dict[str, str]]) -> None:
             return
         written = open_corpus([str(folder / "clean/documents.jsonl")], ignore_notice).iter_documents()
         assert {tuple(text for text, _ in document.parts) for document in written} == cleaned
+
+
+def test_documents_with_signals_are_not_repaired(tmp_path: Path) -> None:
+    (tmp_path / "pictures.jsonl").write_text('{"image": "a.png", "completion": "cat"}\n')
+    with pytest.raises(DataError, match="document 1 has sound or a picture"):
+        repair(open_corpus([str(tmp_path / "pictures.jsonl")], ignore_notice), tmp_path / "clean")
+    assert not (tmp_path / "clean").exists()
+
+
+def test_cleaned_documents_are_read_back_from_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "documents.jsonl").write_text('{"text": "a\\r\\nb"}\n')
+    repair(open_corpus([str(tmp_path / "documents.jsonl")], ignore_notice), tmp_path / "clean")
+    cleaned = open_corpus([str(tmp_path / "clean")], ignore_notice, options=CorpusOptions(format="jsonl"))
+    assert [document.text for document in cleaned.iter_documents()] == ["a\nb"]

@@ -10,6 +10,7 @@ from quickfox.diagnosis.findings import Finding
 from quickfox.diagnosis.reading import iter_batches
 from quickfox.diagnosis.repetition import FingerprintCollector, FingerprintTable
 from quickfox.diagnosis.statistics import Sample, entropy, script_shares
+from quickfox.errors import NoInputError
 from quickfox.text.corpus import Corpus
 from quickfox.text.sources import display_name
 
@@ -90,6 +91,8 @@ def diagnose(corpus: Corpus, against: Corpus | None = None) -> Diagnosis:
         collector.add(batch)
         sample.add(batch)
     table = collector.finish()
+    if len(table.digests) == 0:
+        raise NoInputError(f"{display_name(corpus.names[0])}: no text to check")
     findings = list(characters.findings())
     findings += _find_duplicates(corpus, table)
     findings += _find_passages(corpus, table)
@@ -117,19 +120,15 @@ def diagnose(corpus: Corpus, against: Corpus | None = None) -> Diagnosis:
     )
 
 
-def _document_name(corpus: Corpus, number: int) -> str:
-    return f"document {number + 1}" if corpus.has_documents else display_name(corpus.names[number])
-
-
 def _find_duplicates(corpus: Corpus, table: FingerprintTable) -> Iterator[Finding]:
     copies = np.flatnonzero(table.originals != np.arange(len(table.originals)))
     if len(copies):
-        copy, original = (_document_name(corpus, int(number)) for number in (copies[0], table.originals[copies[0]]))
+        copy, original = (table.document_name(int(number)) for number in (copies[0], table.originals[copies[0]]))
         message = f"documents that repeat an earlier one, such as {original}: --fix leaves them out"
         yield Finding("duplicate", len(copies), copy, message)
     near = table.near_duplicates()
     if near:
-        first, second = (_document_name(corpus, number) for number in near[0])
+        first, second = (table.document_name(number) for number in near[0])
         message = f"documents that nearly repeat an earlier one, such as {first}: a split must not separate them"
         yield Finding("near-duplicate", len(near), second, message)
 
@@ -171,20 +170,21 @@ def _check_lengths(corpus: Corpus, table: FingerprintTable) -> Iterator[Finding]
     total, longest = int(lengths.sum()), int(lengths.argmax())
     if len(lengths) >= SKEWED_DOCUMENTS and lengths[longest] > SKEWED_SHARE * total:
         message = f"one of {len(lengths):,} documents has {lengths[longest] / total:.0%} of the text"
-        yield Finding("length-skew", 1, _document_name(corpus, longest), message)
+        yield Finding("length-skew", 1, table.document_name(longest), message)
     if total < MIN_CHARACTERS:
         message = f"{total:,} characters are too few: a tenth of them held out measures little; add text"
-        yield Finding("too-small", total, _document_name(corpus, 0), message)
+        yield Finding("too-small", total, table.document_name(0), message)
 
 
 def _check_overlap(table: FingerprintTable, against: Corpus) -> tuple[float, list[Finding]]:
     collector = FingerprintCollector()
     for batch in iter_batches(against):
         collector.add(batch)
-    share, copies = collector.finish().overlap_with(table)
+    held_out = collector.finish()
+    share, copies = held_out.overlap_with(table)
     if not copies and share <= MAX_OVERLAP:
         return share, []
-    where = _document_name(against, copies[0]) if copies else display_name(against.names[0])
+    where = held_out.document_name(copies[0]) if copies else display_name(against.names[0])
     message = f"held-out documents that are training text too, {share:.1%} of the held-out text: its loss is too low"
     return share, [Finding("overlap", len(copies), where, message)]
 

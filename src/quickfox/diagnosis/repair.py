@@ -22,8 +22,8 @@ from quickfox.text.corpus import Corpus
 from quickfox.text.sources import STANDARD_INPUT, display_name, uncompressed_name
 
 _DOCUMENTS_NAME = "documents.jsonl"
-_CHANGES_NAME = "changes.jsonl"
-"""In the directory too: it is no *.txt or *.md file, which a corpus reads of a directory."""
+_CHANGES_NAME = "changes.log"
+"""In the directory too, as JSON lines, but without the name of a file that a corpus reads."""
 _MEMBERS = {(True,): ("text",), (False, True): ("prompt", "completion")}
 """Which parts of a document are learned -> their keys."""
 
@@ -57,7 +57,7 @@ def repair(corpus: Corpus, directory: Path) -> list[Change]:
         directory: new, or empty. It also gets the list of changes, as JSON lines.
 
     Raises:
-        DataError: the corpus is of conversations, or a file is damaged.
+        DataError: the corpus is of conversations, sound or pictures, or a file is damaged.
         CannotCreateError: the directory is not empty, or cannot be created.
         StorageError: reading or writing failed; no directory is left.
     """
@@ -103,6 +103,8 @@ def _repair_documents(corpus: Corpus, path: Path) -> Iterator[Change]:
             members = _MEMBERS.get(tuple(is_learned for _, is_learned in document.parts))
             if corpus.is_chat or members is None:
                 raise DataError(f"document {number} is a conversation, which is not repaired: only checked")
+            if document.signal is not None:
+                raise DataError(f"document {number} has sound or a picture, which is not repaired: only checked")
             texts = [cleaner.clean(text) for text, _ in document.parts]
             if not any(texts):  # control characters alone: a corpus has no empty documents
                 continue
@@ -141,7 +143,8 @@ class TextCleaner:
     def _fix_line(self, line: str) -> str:
         assert self._fix_encoding is not None
         fixed = self._fix_encoding(line) if MOJIBAKE.search(line) else line
-        self.changes["mojibake"] += fixed != line
+        if fixed != line:
+            self.changes["mojibake"] += 1
         return fixed
 
 
@@ -211,7 +214,7 @@ def _target_paths(corpus: Corpus) -> list[Path]:
     """A path for each file of a corpus, relative to the directory that they have in common; all are different."""
     names = [Path("standard_input.txt" if name == STANDARD_INPUT else name).absolute() for name in corpus.names]
     common = os.path.commonpath([os.path.normpath(name.parent) for name in names])
-    targets: list[Path] = []
+    targets: dict[Path, None] = {}  # in this order
     for name, text_format in zip(names, corpus.formats, strict=True):
         target = Path(os.path.relpath(os.path.normpath(name), common))
         target = target.with_name(uncompressed_name(target.name))
@@ -220,5 +223,5 @@ def _target_paths(corpus: Corpus) -> list[Path]:
         stem, number = target.stem, 2
         while target in targets:
             target, number = target.with_stem(f"{stem}-{number}"), number + 1
-        targets.append(target)
-    return targets
+        targets[target] = None
+    return list(targets)

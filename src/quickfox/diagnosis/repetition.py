@@ -60,6 +60,7 @@ class FingerprintCollector:
         characters: number of characters read.
         level: all hashes kept are below 2^(64 - level).
         document_starts: position of each document.
+        names: of each document, if it is a file; a file without text is none.
         digests: of all documents but the last.
     """
 
@@ -67,6 +68,7 @@ class FingerprintCollector:
         self.characters = 0
         self.level = 0
         self.document_starts: list[int] = []
+        self.names: list[str] = []
         self.digests: list[bytes] = []
         self._hashes: list[Hashes] = []
         self._positions: list[Indices] = []
@@ -112,6 +114,8 @@ class FingerprintCollector:
             if self.document_starts:
                 self.digests.append(self._digest.digest())
             self.document_starts.append(self.characters + start)
+            if batch.name:
+                self.names.append(batch.name)
             self._digest = hashlib.blake2b(_encode(batch.text[start:end]), digest_size=_DIGEST_BYTES)
 
     def finish(self) -> "FingerprintTable":
@@ -125,6 +129,7 @@ class FingerprintCollector:
             document_lengths=np.diff(np.append(starts, self.characters)),
             digests=np.frombuffer(b"".join(digests), np.uint64),
             level=self.level,
+            names=self.names,
         )
 
 
@@ -139,6 +144,7 @@ class FingerprintTable:
         document_lengths: (D,) int64, in characters.
         digests: (D,) uint64, a hash of the whole text of each document.
         level: see `hashes`.
+        names: of the documents, if they are files; empty for others.
     """
 
     hashes: Hashes
@@ -147,6 +153,11 @@ class FingerprintTable:
     document_lengths: Indices
     digests: Hashes
     level: int
+    names: list[str]
+
+    def document_name(self, number: int) -> str:
+        """A document as messages name it: its file, or its number."""
+        return self.names[number] if self.names else f"document {number + 1}"
 
     @cached_property
     def documents(self) -> Indices:
