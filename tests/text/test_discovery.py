@@ -1,9 +1,11 @@
 """What is read of folders and archives, and what is passed over and told."""
 
+import errno
 import gzip
 import lzma
 import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -11,6 +13,7 @@ from corpora import make_file
 from quickfox.config.corpus import CorpusOptions
 from quickfox.errors import NoInputError
 from quickfox.text.corpus import open_corpus
+from quickfox.text.sources import FileSource
 
 
 def test_each_kind_that_is_passed_over_has_one_line(tmp_path: Path) -> None:
@@ -75,3 +78,19 @@ def test_the_files_of_a_record_are_all_read(tmp_path: Path) -> None:
     options = CorpusOptions(separator="")
     corpus = open_corpus([*names, names[0]], pytest.fail, options=options, is_recorded=True)
     assert "".join(corpus.iter_text()) == "ENDENDEND"
+
+
+def test_an_unreadable_file_is_passed_over_whatever_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        make_file(tmp_path / name, name.encode())
+    open_file = FileSource.open
+
+    def refuse(source: FileSource) -> IO[bytes]:
+        if source.path.name == "b.txt":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return open_file(source)
+
+    monkeypatch.setattr(FileSource, "open", refuse)
+    lines: list[str] = []
+    assert open_corpus([str(tmp_path)], lines.append).names == (f"{tmp_path}/a.txt", f"{tmp_path}/c.txt")
+    assert lines == [f"passed over 1 file, unreadable: {tmp_path}/b.txt"]

@@ -41,6 +41,12 @@ def test_the_message_has_the_place_and_the_command(tmp_path: Path) -> None:
     )
 
 
+def test_the_likely_encoding_is_that_of_the_text_around_the_byte(tmp_path: Path) -> None:
+    """Near the start of a long file whose other parts are ASCII."""
+    path = make_file(tmp_path / "a.txt", "It’s “one”.\n".encode("cp1252") + b"two\n" * 150_000)
+    assert "it is probably cp1252" in reading_error(DataError, path)
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "shift_jis", "utf-8"])
 def test_a_text_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
     text = "猫 one\r\n" if encoding != "cp1252" else "É one\r\n"

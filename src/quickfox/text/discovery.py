@@ -119,7 +119,7 @@ def drop_duplicates(found: Sequence[Found], notes: Notes) -> list[Found]:
     Only sources of the same size are compared; if one is compressed, those that start with the same bytes.
 
     Raises:
-        NoInputError, StorageError: a file was removed, or cannot be read.
+        NoInputError: a file was removed.
         DataError: damaged compressed data.
     """
     sources = [item.source for item in found]
@@ -129,8 +129,7 @@ def drop_duplicates(found: Sequence[Found], notes: Notes) -> list[Found]:
     kept = []
     originals: dict[str, str] = {}
     for item, key in zip(found, keys, strict=True):
-        if key and counts[key] > 1:
-            digest = _digest(item.source)
+        if key and counts[key] > 1 and (digest := _digest(item.source)) is not None:
             name = display_name(item.source.name)
             if digest in originals:
                 notes.add("duplicate", name if name == originals[digest] else f"{name} (as {originals[digest]})")
@@ -148,10 +147,14 @@ def _head(source: Source) -> bytes:
         return b""
 
 
-def _digest(source: Source) -> str:
+def _digest(source: Source) -> str | None:
+    """The sha256 of a source; None if it cannot be read, which is told when it is opened."""
     sha256 = hashlib.sha256()
-    for chunk in source.iter_bytes(CHUNK_BYTES):
-        sha256.update(chunk)
+    try:
+        for chunk in source.iter_bytes(CHUNK_BYTES):
+            sha256.update(chunk)
+    except StorageError:
+        return None
     return sha256.hexdigest()
 
 

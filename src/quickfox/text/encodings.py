@@ -120,10 +120,10 @@ def undecodable(name: str, encoding: str, offset: int, reopen: Reopen) -> DataEr
         if end > 0:
             line += chunk.count(b"\n", 0, end)
             start = chunk.rfind(b"\n", 0, end) + 1
-            sample = bytearray(chunk[start:]) if start else sample + chunk
-            sample = sample[-2 * _SAMPLE_BYTES :]  # of a very long line
+            before = bytearray(chunk[start:end]) if start else sample + chunk[:end]
+            sample = before[-_SAMPLE_BYTES:] + chunk[end : end + _SAMPLE_BYTES]
         else:
-            sample += chunk
+            sample += chunk[:_SAMPLE_BYTES]
         if 0 <= end < len(chunk):
             value = chunk[end : end + 1]
         position += len(chunk)

@@ -21,6 +21,9 @@ from quickfox.text.sources import translate_damage
 
 _HIDDEN = frozenset(("head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object"))
 
+_IN_HEAD = frozenset(("head", "title", "meta", "link", "base", "style", "script", "template", "noscript"))
+"""Elements that do not end a head."""
+
 _PARAGRAPHS = frozenset(
     (
         *("p", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "ul", "ol", "dl", "table", "figure", "section"),
@@ -94,6 +97,8 @@ class _TextParser(HTMLParser):
             return self.parse_bogus_comment(i)
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
+        if self._hidden == "head" and tag not in _IN_HEAD:  # its end tag may be left out
+            self._hidden, self._hidden_depth = None, 0
         if self._hidden is None and tag in _HIDDEN:
             self._hidden = tag
         self._hidden_depth += tag == self._hidden
