@@ -40,6 +40,7 @@ def test_tokens_and_characters_are_aligned() -> None:
     for tokenizer, ids, text, ends, tokens in [
         (ByteTokenizer(), ByteTokenizer().encode("aä", None), "aä", [0, 1, 1], [0, 2]),
         (ByteTokenizer(), ByteTokenizer().encode("äa", None)[1:], "a", [-1, 0], [1]),  # starts within a character
+        (ByteTokenizer(), ByteTokenizer().encode("aä", None)[:2], "a", [0, 0], [0]),  # ends within one
         (start, np.array([start.end_of_text, *start.encode("ab", None)]), "ab", [-1, 0, 1], [1, 2]),
         (start, np.array([start.end_of_text]), "", [-1], []),
     ]:

@@ -1,5 +1,7 @@
 """Losses by blocks: their sums are those of an evaluation, whatever the tokenizer."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,25 @@ def test_models_with_different_tokenizers_are_compared() -> None:
     result = compare(characters, single_bytes, bits_per_byte)["bits_per_byte"]
     assert result.second == pytest.approx(np.log2(tokenizer.vocabulary_size), rel=1e-5)
     assert 0 < result.difference.low < result.difference.value < result.difference.high
+
+
+def test_unknown_characters_count_with_their_own_bytes() -> None:
+    tokenizer = CHARACTERS.with_unknown_token(Counter("aab"))
+    text = "ab1" * 100
+    model = fixed_distribution(*[1 / tokenizer.vocabulary_size] * tokenizer.vocabulary_size)
+    unknown: Counter[str] = Counter()
+    losses = block_losses(model, tokenizer, encode_chunks([text], tokenizer, unknown))
+    assert losses[:, 1].sum() == len(text) - 1
+    expected = evaluate(model, tokenizer, encode_chunks([text], tokenizer, unknown)).bits_per_byte
+    assert bits_per_byte(losses.sum(axis=0))["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("text", ["abba", "äb" * 10])
+def test_short_texts_have_as_many_blocks_with_every_tokenizer(text: str) -> None:
+    tokenizer = ByteTokenizer()
+    uniform = fixed_distribution(*[1 / tokenizer.vocabulary_size] * tokenizer.vocabulary_size)
+    characters = block_losses(fixed_distribution(0.4, 0.4, 0.2), CHARACTERS, encode_chunks([text], CHARACTERS))
+    assert characters.shape == block_losses(uniform, tokenizer, encode_chunks([text], tokenizer)).shape
 
 
 def test_a_document_is_a_block_of_its_targets() -> None:

@@ -25,7 +25,7 @@ def titles(run: ReportedRun, measures: TextMeasures | None = None) -> list[str]:
 
 
 def measures_with(bits_per_byte: float, error: float | None) -> TextMeasures:
-    return TextMeasures("text", np.zeros(4, np.float32), bits_per_byte, error, 4, [])
+    return TextMeasures("text", 0, np.zeros(4, np.float32), bits_per_byte, error, 4, [])
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,13 @@ def test_an_interrupted_run_can_be_resumed(tmp_path: Path) -> None:
     assert "The run is not finished" not in titles(run)
     [finding] = [each for each in diagnose(interrupted, None) if each.title == "The run is not finished"]
     assert f"llm train --resume {run.directory}" in finding.text
+
+
+def test_a_network_with_an_ngram_gate_is_compared_with_its_own_loss(tmp_path: Path) -> None:
+    """The training loss is that of the network with the gate, and not of the network alone."""
+    run = load_run(write_run(tmp_path, "run", losses=(2.4, 2.25, 2.25, 2.25)), 1)
+    run.history.validations[-1] = dataclasses.replace(run.history.validations[-1], network_loss=3.5)
+    assert "First signs of overfitting" in titles(run)
+    model = dataclasses.replace(run.record.model, ngram_gate=3)
+    gated = dataclasses.replace(run, record=dataclasses.replace(run.record, model=model))
+    assert "First signs of overfitting" not in titles(gated)

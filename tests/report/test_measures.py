@@ -18,11 +18,11 @@ from quickfox.report.measures import (
 )
 
 
-def measures_of(text: str, bits: list[float] | np.ndarray) -> TextMeasures:
-    """Measures with these bits of the characters of a text."""
+def measures_of(text: str, bits: list[float] | np.ndarray, start: int = 0) -> TextMeasures:
+    """Measures with these bits of the characters of a text, which begins at character `start` of another."""
     array = np.asarray(bits, np.float32)
     size = len(text.encode())
-    return TextMeasures(text, array, float(array.sum()) / size, None, size, [])
+    return TextMeasures(text, start, array, float(array.sum()) / size, None, size, [])
 
 
 def test_characters_are_classified_by_unicode() -> None:
@@ -85,13 +85,24 @@ def test_a_paired_difference_is_narrower_than_the_measures() -> None:
     bits = random.gamma(2.0, size=len(text))
     first, second = (
         measures_of(text, bits),
-        measures_of(text[1:], bits[1:] + 0.125 + 0.01 * random.normal(size=len(bits) - 1)),
+        measures_of(text[1:], bits[1:] + 0.125 + 0.01 * random.normal(size=len(bits) - 1), 1),
     )
-    mean, error = compare(first, second)
+    mean, error = compare(first, second) or (np.nan, None)
     assert mean == pytest.approx(0.125, abs=0.002)
     assert error is not None
     assert error < 0.001
-    assert compare(second, first)[0] == pytest.approx(-mean)
+    assert (compare(second, first) or [None])[0] == pytest.approx(-mean)
+
+
+def test_texts_that_are_cut_at_other_tokens_or_have_unknown_characters_are_compared_where_both_are() -> None:
+    text = "the ä fox"
+    first = measures_of("he \ufffd fo", [1.0] * 7, 1)  # of characters, one of them unknown
+    second = measures_of(" ä fox", [1.0, 3.0, 1.0, 1.0, 1.0, 1.0], 3)  # of subwords, the first of which is "the"
+    mean, _ = compare(first, second) or (np.nan, None)
+    assert mean == pytest.approx(2 / len(" ä fo".encode()))
+    assert compare(first, measures_of("he x fo", [1.0] * 7, 1)) is not None  # in place of an unknown character
+    assert compare(first, measures_of("xx ä fo", [1.0] * 7, 1)) is None
+    assert compare(first, measures_of(text, [1.0] * 9, 20)) is None
 
 
 def test_neighbors_are_the_nearest_by_cosine(model_directory: Path) -> None:

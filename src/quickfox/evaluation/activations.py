@@ -94,7 +94,7 @@ def align(tokenizer: Tokenizer, ids: np.ndarray) -> Alignment:
     starts = np.flatnonzero(np.frombuffer(data, np.uint8) & 0xC0 != 0x80)  # the first byte of each character
     text = data[starts[0] :].decode(errors="ignore") if len(starts) else ""
     last_bytes = np.append(starts[1:], len(data))[: len(text)] - 1
-    ends = np.searchsorted(starts, np.cumsum(lengths)) - 1
+    ends = np.minimum(np.searchsorted(starts, np.cumsum(lengths)), len(text)) - 1  # not in an incomplete last character
     return Alignment(text, ends, np.repeat(np.arange(len(ids)), lengths)[last_bytes])
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from quickfox.data.dataset import Tokens, collect_tokens
 from quickfox.data.encoding import EncodedChunk
+from quickfox.evaluation.perplexity import token_sizes
 from quickfox.evaluation.predictions import predict
 from quickfox.models.language_model import LanguageModel
 from quickfox.tokenizers.base import Tokenizer
@@ -30,25 +31,27 @@ def block_losses(model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[En
         DataError: no token can be predicted.
     """
     masks: list[np.ndarray] = []
+    sizes_of_chunks: list[np.ndarray] = []  # bytes of each token
 
     def read() -> Iterable[np.ndarray]:
         for chunk in chunks:
             if chunk.loss_mask is not None:
                 masks.append(chunk.loss_mask)
+            sizes_of_chunks.append(token_sizes(chunk, tokenizer))
             yield chunk.ids
 
     ids = collect_tokens(read(), tokenizer.token_dtype)
     mask = np.concatenate(masks) if masks else None
     bits = predict(model, Tokens(ids, mask, tokenizer.unknown_token)).bits
-    token_bytes = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary_size)])
+    sizes = np.concatenate(sizes_of_chunks)[1:]
     if mask is None:
-        sizes = token_bytes[ids[1:]]
-        ends = np.cumsum(sizes)
+        ends, count = np.cumsum(sizes), BLOCKS
         blocks = (ends - 1) * BLOCKS // max(1, int(ends[-1]))
     else:
-        sizes = token_bytes[ids[1:][mask[1:]]]
-        blocks = np.cumsum(ids == tokenizer.end_of_text)[:-1][mask[1:]] - 1  # the document of each target
-    return np.stack([np.bincount(blocks, bits), np.bincount(blocks, sizes)], axis=1)
+        is_end = ids == tokenizer.end_of_text
+        sizes, count = sizes[mask[1:]], max(0, int(np.count_nonzero(is_end)) - 1)  # the first token is one too
+        blocks = np.cumsum(is_end)[:-1][mask[1:]] - 1  # the document of each target
+    return np.stack([np.bincount(blocks, weights, minlength=count) for weights in (bits, sizes)], axis=1)
 
 
 def bits_per_byte(losses: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:

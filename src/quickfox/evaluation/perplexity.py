@@ -185,9 +185,24 @@ def _count_surplus_bytes(chunk: EncodedChunk, tokenizer: Tokenizer, unknown_toke
     is_target = np.arange(len(chunk.ids)) >= first_target
     if chunk.loss_mask is not None:
         is_target &= chunk.loss_mask
+    surplus = len(tokenizer.token_bytes(unknown_token)) - _unknown_sizes(chunk, tokenizer)
+    return int(surplus[is_target[is_unknown]].sum())
+
+
+def token_sizes(chunk: EncodedChunk, tokenizer: Tokenizer) -> np.ndarray:
+    """The bytes in UTF-8 of what each token of a chunk stands for, (n,) int64."""
+    sizes = np.array([len(tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.vocabulary_size)])[chunk.ids]
+    if tokenizer.unknown_token is not None:
+        is_unknown = chunk.ids == tokenizer.unknown_token.token_id
+        if is_unknown.any():
+            sizes[is_unknown] = _unknown_sizes(chunk, tokenizer)
+    return sizes
+
+
+def _unknown_sizes(chunk: EncodedChunk, tokenizer: Tokenizer) -> np.ndarray:
+    """The bytes in UTF-8 of the unknown characters of a chunk, in the order of its unknown tokens."""
     characters = (character for character in chunk.text if character not in tokenizer.known_characters)
-    sizes = np.array([len(character.encode()) for character in characters])  # in the order of the tokens
-    return int((len(tokenizer.token_bytes(unknown_token)) - sizes)[is_target[is_unknown]].sum())
+    return np.array([len(character.encode()) for character in characters])
 
 
 def measure_loss(model: LanguageModel, tokens: Tokens) -> tuple[float, float | None]:

@@ -52,9 +52,10 @@ def _ranking(measured: Sequence[Measured]) -> Markup:
 def _difference(best: TextMeasures | None, other: TextMeasures | None) -> str:
     if best is None or other is None or best is other:
         return "–"
-    if not (best.text.endswith(other.text) or other.text.endswith(best.text)):
+    difference = compare(best, other)
+    if difference is None:
         return "another held-out text"
-    mean, error = compare(best, other)
+    mean, error = difference
     if error is None:
         return f"{mean:+.4f}, text too short for an interval"
     low, high = mean - NORMAL_97 * error, mean + NORMAL_97 * error

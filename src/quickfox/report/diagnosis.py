@@ -88,12 +88,14 @@ def _overfitting(run: ReportedRun, validations: list[Validation]) -> Finding | N
             f"{last.validation_loss:.4f}. The checkpoint of step {best.step:,} is used. {advice}"
         )
         return Finding("warning", "Overfitting", text)
-    network_loss = last.network_loss if last.network_loss is not None else last.validation_loss
-    if last.train_loss is not None and network_loss > (1 + GAP) * last.train_loss:
+    # What was trained: the network alone, or with an n-gram gate nearly the whole model.
+    is_alone = last.network_loss is not None and not run.record.model.ngram_gate
+    held_out_loss = last.network_loss if is_alone else last.validation_loss
+    assert held_out_loss is not None
+    if last.train_loss is not None and held_out_loss > (1 + GAP) * last.train_loss:
         text = (
-            f"The training loss, {last.train_loss:.4f}, is well below that on held-out text, {network_loss:.4f}"
-            f"{' (network alone)' if last.network_loss is not None else ''}: the model begins to learn the text by "
-            f"heart. {advice}"
+            f"The training loss, {last.train_loss:.4f}, is well below that on held-out text, {held_out_loss:.4f}"
+            f"{' (network alone)' if is_alone else ''}: the model begins to learn the text by heart. {advice}"
         )
         return Finding("warning", "First signs of overfitting", text)
     return None

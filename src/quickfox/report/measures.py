@@ -32,6 +32,9 @@ NEIGHBORS, NEIGHBOR_ROWS, MAP_TOKENS = 5, 12, 90
 BLOCKS = 64
 """Parts of the text whose means are compared, for intervals."""
 
+_UNKNOWN = "\ufffd"
+"""What unknown tokens are decoded to."""
+
 NORMAL_97 = 1.96
 """The interval of 95 % reaches this many standard errors to either side."""
 
@@ -42,6 +45,7 @@ class TextMeasures:
 
     Attributes:
         text: the characters of the targets.
+        start: number of characters before them, which are those of the first token.
         bits: (characters,) float32, the surprisal of each.
         bits_per_byte: the mean over all targets.
         error: its standard error; None: the text is too short.
@@ -50,6 +54,7 @@ class TextMeasures:
     """
 
     text: str
+    start: int
     bits: np.ndarray
     bits_per_byte: float
     error: float | None
@@ -91,7 +96,10 @@ def measure(model: Model, text: RunText) -> TextMeasures:
     sums, sizes = _blocks(characters, bits)
     bits_per_byte = float(predictions.bits.sum(dtype=np.float64)) / size
     bins = calibration(predictions)
-    return TextMeasures(characters, bits, bits_per_byte, standard_error(sums, sizes), size, bins)
+    [first_id] = text.held_out.ids[0:1]
+    first = model.bundle.tokenizer.token_bytes(int(first_id))
+    start = sum(byte & 0xC0 != 0x80 for byte in first)
+    return TextMeasures(characters, start, bits, bits_per_byte, standard_error(sums, sizes), size, bins)
 
 
 def _blocks(text: str, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,17 +110,21 @@ def _blocks(text: str, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return sums, np.array([float(len(text[low:high].encode())) for low, high in spans])
 
 
-def compare(first: TextMeasures, second: TextMeasures) -> tuple[float, float | None]:
+def compare(first: TextMeasures, second: TextMeasures) -> tuple[float, float | None] | None:
     """The bits per byte of the second model less those of the first, on the same text, and its standard error.
 
-    The standard error is that of the differences, block by block: much smaller than those of the two measures, because
-    a passage that is hard for one model is hard for the other.
+    The same text is the part that both have, in which either may have U+FFFD for unknown characters; None: their texts
+    differ. The standard error is that of the differences, block by block: much smaller than those of the two measures,
+    because a passage that is hard for one model is hard for the other.
     """
-    length = min(len(first.text), len(second.text))  # without the first token of either
-    texts = [measures.text[len(measures.text) - length :] for measures in (first, second)]
-    assert texts[0] == texts[1], "the same text"
-    differences = second.bits[len(second.bits) - length :] - first.bits[len(first.bits) - length :]
-    sums, sizes = _blocks(texts[0], differences)
+    both = first, second
+    low, high = max(each.start for each in both), min(each.start + len(each.text) for each in both)
+    parts = [slice(low - each.start, max(low, high) - each.start) for each in both]
+    pairs = list(zip(*(each.text[part] for each, part in zip(both, parts, strict=True)), strict=True))
+    if not pairs or any(a != b and _UNKNOWN not in (a, b) for a, b in pairs):
+        return None
+    text = "".join(b if a == _UNKNOWN else a for a, b in pairs)
+    sums, sizes = _blocks(text, second.bits[parts[1]] - first.bits[parts[0]])
     return float(sums.sum() / sizes.sum()), standard_error(sums, sizes)
 
 
