@@ -90,10 +90,30 @@ def test_the_rest_of_a_prompt(kind: TokenizerKind, prompt: str, rest: str) -> No
     assert heal_prompt(tokenizer, tokenizer.encode(prompt)).rest == rest.encode()
 
 
-def test_the_number_of_tokens_that_are_taken_off_is_bounded() -> None:
+@pytest.mark.parametrize("length", [99, 100, 101, 102])
+def test_the_number_of_tokens_that_are_taken_off_is_bounded(length: int) -> None:
+    """They begin with a whole character, of which each is three tokens."""
     tokenizer, _ = trained("bpe")
-    ids = tokenizer.encode("กขคง" * 100)
-    assert len(ids) - len(heal_prompt(tokenizer, ids).token_ids) <= MAX_HEALED_TOKENS
+    ids = tokenizer.encode("ก" * length)
+    healed = heal_prompt(tokenizer, ids)
+    taken_off = len(ids) - len(healed.token_ids)
+    assert MAX_HEALED_TOKENS - 3 < taken_off <= MAX_HEALED_TOKENS
+    assert healed.rest.decode() == "ก" * (taken_off // 3)
+
+
+@pytest.mark.parametrize("length", [50, 51, 52])
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_a_prompt_is_healed_after_any_number_of_other_characters(kind: TokenizerKind, length: int) -> None:
+    tokenizer, _ = trained(kind)
+    assert heal_prompt(tokenizer, tokenizer.encode("ก" * length + " The qu")).rest == b" qu"
+
+
+def test_token_ids_that_are_no_text_are_not_healed() -> None:
+    tokenizer, _ = trained("bpe")
+    for character in ("ก", "é"):
+        ids = tokenizer.encode(character)
+        for part in (ids[:-1], ids[1:], [*tokenizer.encode("a"), *ids[1:], *tokenizer.encode(" b")]):
+            assert heal_prompt(tokenizer, part).rest.decode() is not None
 
 
 def test_tokens_agree_if_one_is_the_start_of_the_other() -> None:

@@ -99,6 +99,10 @@ def test_min_p_keeps_tokens_relative_to_the_most_probable(min_p: float, count: i
     assert kept(keep_min_p(unnormalized(*PROBABILITIES), min_p)) == [index < count for index in range(4)]
 
 
+def test_typical_p_of_a_row_without_tokens_keeps_none() -> None:
+    assert not keep_typical_p(np.zeros((1, 3)), 0.9).any()
+
+
 @pytest.mark.parametrize(
     ("typical_p", "expected"),
     [  # the entropy is 1.2080 nats, the surprisals are 0.6931, 1.3863, 1.8971, 2.3026

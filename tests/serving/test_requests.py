@@ -44,6 +44,8 @@ BAD_BODIES: list[tuple[Any, int, str]] = [
     ({"stop": ""}, 400, "stop"),
     ({"stop": "x" * 1000}, 400, "stop"),
     ({"logprobs": 21}, 400, "logprobs"),
+    ({"n": 129, "max_tokens": 1}, 400, "limit of 128"),
+    ({"prompt": ["a"] * 65, "best_of": 2, "max_tokens": 1}, 400, "limit of 128"),
     ({"logit_bias": {"a": 1}}, 400, "logit_bias"),
     ({"logit_bias": {"0": 101}}, 400, "logit_bias"),
     ({"stream_options": {"include_usage": True}}, 400, "stream_options"),

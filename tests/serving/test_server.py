@@ -15,6 +15,8 @@ import pytest
 from conftest import random_bundle
 from quickfox.checkpoints.checkpoint import save_checkpoint
 from quickfox.checkpoints.run_directory import checkpoint_directory
+from quickfox.errors import CannotCreateError
+from quickfox.serving.server import open_socket
 from running_server import TIMEOUT, run_server
 
 
@@ -87,3 +89,9 @@ def test_a_stop_signal_lets_requests_finish(model_directory: Path, number: signa
         connection.close()
         assert server.process.wait(timeout=TIMEOUT) == status
         assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "no.invalid"])
+def test_a_name_that_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(CannotCreateError, match=f"cannot serve at {host} port 0"):
+        open_socket(host, 0)

@@ -103,6 +103,7 @@ def stream_output(texts: Iterable[str]) -> None:
         if time.monotonic() - flushed >= FLUSH_INTERVAL:
             sys.stdout.flush()
             flushed = time.monotonic()
+    sys.stdout.flush()  # who reads them may wait for the last before it writes the next input
 
 
 def can_show_progress() -> bool:

@@ -1,10 +1,10 @@
-"""Prompt -> finished texts: sampling or beam search, decoding, stop conditions, log-probabilities.
+"""Prompt -> finished texts: sampling or beam search, decoding, stop conditions.
 
 Samples are generated as a batch and yielded one after the other. Independent of files and the terminal.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from quickfox.config.sampling import SamplingConfig
 from quickfox.errors import UsageError
 from quickfox.generation.beam_search import beam_search
 from quickfox.generation.healing import HealedPrompt, heal_prompt
-from quickfox.generation.sampler import NO_TOKEN, Sampler, log_softmax, prefill
+from quickfox.generation.logprobs import make_tokens
+from quickfox.generation.sampler import NO_TOKEN, PREFILL_TOKENS, Sampler, prefill
 from quickfox.generation.stopping import Completion, PartialCompletion, Token
 from quickfox.models.language_model import LanguageModel
 from quickfox.text.vocabulary import leave_out_unknown
@@ -172,10 +173,7 @@ class GenerationRequest:
         completions = []
         for sample, hypothesis in enumerate(hypotheses):
             text = DecodedText(sample, self._config, self._tokenizer)
-            token_ids = hypothesis.token_ids
-            token_texts = list(map(text.decode, token_ids))
-            logits = self._logits_before(token_ids) if self._has_logprobs else None
-            for token in make_tokens(self._tokenizer, token_ids, token_texts, logits, self._config.logprobs):
+            for token in self._make_tokens(hypothesis.token_ids, text):
                 text.append(token, is_out_of_time=False)
             if self._config.length == 0:
                 text.finish("length")
@@ -192,69 +190,28 @@ class GenerationRequest:
         tail = self._tokenizer.decode(token_ids[-4 * longest :]) if longest else ""  # a character has at most 4 bytes
         return any(stop in tail for stop in self._config.stop)
 
-    def _logits_before(self, token_ids: Sequence[int]) -> np.ndarray:
-        """The model's logits at each token of a continuation: (n,) -> (n, V)."""
-        first, state = prefill(self._model, self._prompt.token_ids)  # (V,)
-        if len(token_ids) < 2:
-            return first[np.newaxis][: len(token_ids)]
-        rest, _ = self._model.forward(np.array([token_ids[:-1]]), state)  # (1, n - 1, V)
-        return np.concatenate([first[np.newaxis], rest[0]])
+    def _make_tokens(self, token_ids: Sequence[int], text: "DecodedText") -> Iterator[Token]:
+        """The tokens of a continuation, decoded by `text`; with log-probabilities a part at a time."""
+        start = 0
+        parts: Iterable[np.ndarray | None] = self._logits_before(token_ids) if self._has_logprobs else [None]
+        for logits in parts:
+            ids = token_ids[start : None if logits is None else start + len(logits)]
+            texts = list(map(text.decode, ids))
+            yield from make_tokens(self._tokenizer, ids, texts, logits, self._config.logprobs)
+            start += len(ids)
+
+    def _logits_before(self, token_ids: Sequence[int]) -> Iterator[np.ndarray]:
+        """The model's logits at each token of a continuation, (n, V) in parts: all together would take much memory."""
+        logits, state = prefill(self._model, self._prompt.token_ids)  # (V,)
+        if token_ids:
+            yield logits[np.newaxis]
+        for start in range(0, len(token_ids) - 1, PREFILL_TOKENS):
+            part = token_ids[start : min(start + PREFILL_TOKENS, len(token_ids) - 1)]
+            rows, state = self._model.forward(np.array([part]), state)
+            yield rows[0]
 
     def _is_out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
-
-
-def make_tokens(
-    tokenizer: Tokenizer,
-    token_ids: Sequence[int],
-    texts: Sequence[str],
-    logits: np.ndarray | None,
-    num_alternatives: int | None,
-    rests: Sequence[bytes] = (),
-) -> list[Token]:
-    """Tokens, with their log-probabilities by the model.
-
-    Args:
-        tokenizer: of the model.
-        token_ids: n token ids.
-        texts: the text that each adds.
-        logits: (n, V) of the model before each token; None: without log-probabilities.
-        num_alternatives: number of most probable tokens at each position; None: none.
-        rests: the rest of the prompt that each token begins with, which is not part of its text; missing: none. The
-            alternatives of such a token begin with it, too.
-    """
-    if logits is None:
-        return [Token(token_id, text) for token_id, text in zip(token_ids, texts, strict=True)]
-    logprobs = log_softmax(logits)
-    count = num_alternatives or 0
-    top_ids = np.argsort(-logprobs, axis=-1, kind="stable")[:, :count].tolist() if count else [[]] * len(texts)
-    rests = rests or [b""] * len(texts)
-    for row, rest in enumerate(rests):
-        if rest and count:
-            longer = np.array(
-                [other for other, token in enumerate(tokenizer.tokens) if _adds_to(token, rest)], np.int64
-            )
-            top_ids[row] = longer[np.argsort(-logprobs[row, longer], kind="stable")[:count]].tolist()
-    return [
-        Token(
-            token_id,
-            text,
-            float(row[token_id]),
-            tuple((_text_after(tokenizer, other, rest), float(row[other])) for other in others if row[other] > -np.inf),
-        )
-        for token_id, text, row, others, rest in zip(token_ids, texts, logprobs, top_ids, rests, strict=True)
-    ]
-
-
-def _adds_to(token: bytes, rest: bytes) -> bool:
-    return token.startswith(rest) and len(token) > len(rest)
-
-
-def _text_after(tokenizer: Tokenizer, token_id: int, rest: bytes) -> str:
-    """The text of a token without the rest of the prompt that it begins with."""
-    if not rest:
-        return tokenizer.decode([token_id])
-    return tokenizer.token_bytes(token_id)[len(rest) :].decode(errors="replace")
 
 
 class DecodedText(PartialCompletion):

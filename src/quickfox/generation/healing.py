@@ -6,6 +6,7 @@ text that was taken off, whatever they add to it ("token healing", Lundberg 2023
 boundaries and token healing"). Independent of models.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,17 +37,24 @@ def heal_prompt(tokenizer: Tokenizer, prompt_ids: Sequence[int] | np.ndarray) ->
     ends = np.flatnonzero((ids == tokenizer.end_of_text) | (ids >= tokenizer.vocabulary_size))  # of texts, of signals
     first = max(len(ids) - MAX_HEALED_TOKENS, int(ends[-1]) + 1 if len(ends) else 0)
     tail = [tokenizer.token_bytes(token_id) for token_id in ids[first:].tolist()]
+    within = len(list(itertools.takewhile(_begins_within_character, tail)))
+    first, tail = first + within, tail[within:]
     text = b"".join(tail)
     try:
         kept_bytes = len(text.decode()[: tokenizer.safe_length(text.decode())].encode())
-    except UnicodeDecodeError:  # the prompt, or the part of it that is looked at, begins or ends within a character
+        kept, size = 0, 0
+        while kept < len(tail) and size + len(tail[kept]) <= kept_bytes:
+            size += len(tail[kept])
+            kept += 1
+        text[size:].decode()
+    except UnicodeDecodeError:  # the prompt, or what would be taken off of one that is given as ids, is no whole text
         return HealedPrompt(ids)
-    kept, size = 0, 0
-    while kept < len(tail) and size + len(tail[kept]) <= kept_bytes:
-        size += len(tail[kept])
-        kept += 1
     token_ids = ids[: first + kept]
     return HealedPrompt(token_ids if len(token_ids) else start_of_text(tokenizer).astype(np.int64), text[size:])
+
+
+def _begins_within_character(token: bytes) -> bool:
+    return token[:1] != b"" and token[0] & 0xC0 == 0x80
 
 
 def agreeing_tokens(tokens: Sequence[bytes], rest: bytes) -> np.ndarray:

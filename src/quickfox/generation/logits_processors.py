@@ -161,7 +161,7 @@ def keep_typical_p(probs: np.ndarray, typical_p: float) -> np.ndarray:
     A token is the more typical, the smaller the difference between its surprisal, -log p, and the entropy of the
     distribution (Meister et al. 2023, "Locally typical sampling").
     """
-    p = probs / probs.sum(axis=-1, keepdims=True)
+    p = probs / np.maximum(probs.sum(axis=-1, keepdims=True), _MIN_PROBABILITY)  # of a row without tokens, zeros
     log_p = np.log(np.maximum(p, _MIN_PROBABILITY))
     deviation = np.abs(log_p - (p * log_p).sum(axis=-1, keepdims=True))  # |surprisal - entropy|
     order = deviation.argsort(axis=-1, kind="stable")  # the most typical first

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from quickfox.config.sampling import SamplingConfig
-from quickfox.generation.completion import DecodedText, make_tokens
+from quickfox.generation.completion import DecodedText
+from quickfox.generation.logprobs import make_tokens
 from quickfox.generation.sampler import NO_TOKEN, TokenSelector
 from quickfox.models.language_model import LanguageModel, State, concatenate_states, select_rows
 from quickfox.tokenizers.base import Tokenizer

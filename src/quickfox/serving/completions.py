@@ -1,6 +1,7 @@
 """`POST /v1/completions`: continues prompts, in the shape of OpenAI's API."""
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -128,7 +129,7 @@ def format_logprobs(tokens: Sequence[Token], offset: int) -> dict[str, list[Any]
         offset += len(token.text)
     return {
         "tokens": [token.text for token in tokens],
-        "token_logprobs": [token.logprob for token in tokens],
+        "token_logprobs": [None if token.logprob == -math.inf else token.logprob for token in tokens],
         "top_logprobs": [_format_alternatives(token) for token in tokens],
         "text_offset": offsets,
     }
@@ -139,6 +140,7 @@ def _format_alternatives(token: Token) -> dict[str, float] | None:
     if token.logprob is None:
         return None
     alternatives: dict[str, float] = {}
-    for text, logprob in (*token.alternatives, (token.text, token.logprob)):
+    own = [] if token.logprob == -math.inf else [(token.text, token.logprob)]  # JSON has no infinity
+    for text, logprob in (*token.alternatives, *own):
         alternatives.setdefault(text, logprob)  # of tokens with the same text, the most probable
     return alternatives

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from quickfox.config.sampling import SamplingConfig
-from quickfox.generation.completion import make_tokens
 from quickfox.generation.healing import HealedPrompt, heal_prompt
+from quickfox.generation.logprobs import make_tokens
 from quickfox.generation.sampler import iter_prefill
 from quickfox.generation.stopping import Completion, Token
 from quickfox.models.language_model import LanguageModel, State

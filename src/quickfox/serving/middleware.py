@@ -3,7 +3,7 @@
 import hmac
 import time
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -60,7 +60,7 @@ class AccessLog:
                 client = scope["client"][0] if scope.get("client") else "-"
                 usage = state.get("usage")
                 tokens = f" {usage['prompt_tokens']}+{usage['completion_tokens']} tokens" if usage else ""
-                self._log(f"{client} {scope['method']} {path} {status} {seconds:.3f} s{tokens}")
+                self._log(f"{client} {scope['method']} {quote(path)} {status} {seconds:.3f} s{tokens}")
 
 
 class Guard:

@@ -15,6 +15,9 @@ from quickfox.model import Model
 from quickfox.serving.batch import LogitBias
 from quickfox.serving.http import RequestError, parse_members, usage_error
 
+MAX_TEXTS = 128
+"""Texts of a request: all begin between two tokens of the others."""
+
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 256
 MAX_LOGPROBS = 20
@@ -168,6 +171,8 @@ def sampling_config(
     if body.best_of is not None and body.best_of < body.n:
         raise RequestError(f"best_of must be at least n, which is {body.n}, not {body.best_of}", param="best_of")
     num_texts = num_prompts * (body.best_of or body.n)
+    if num_texts > MAX_TEXTS:
+        raise RequestError(f"{num_texts} texts for a request are more than the limit of {MAX_TEXTS}", param="n")
     if num_texts * max(1, body.max_tokens) > max_length:
         what = f"{num_texts} texts of {body.max_tokens} tokens"
         raise RequestError(f"{what} exceed the limit of {max_length} tokens", param="max_tokens")

@@ -60,10 +60,11 @@ def open_socket(host: str, port: int) -> socket.socket:
         except BaseException:
             listener.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a possible host name
         holder = find_listener(port)
         by = f", by {holder}" if holder else ""
-        message = f"cannot serve at {host} port {port}: {error.strerror or error}{by}; choose another with --port"
+        reason = getattr(error, "strerror", None) or error
+        message = f"cannot serve at {host} port {port}: {reason}{by}; choose another with --port"
         raise CannotCreateError(message) from None
     return listener
 

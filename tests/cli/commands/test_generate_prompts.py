@@ -128,3 +128,20 @@ def test_text_in_a_pipe_that_an_option_replaces_is_reported(llm_process: Llm, mo
     assert result.stdout.startswith("fox")
     assert result.stderr == "the text on standard input is not read: --seed gives the text to continue\n"
     assert llm_process(*arguments, "--seed", "fox", input="").stderr == ""
+
+
+def test_all_samples_are_written_before_the_next_prompt_is_read(
+    program: list[str], model_directory: Path, environment: dict[str, str]
+) -> None:
+    options = ["--model", str(model_directory), "--prompts", "-", "--num-samples", "2", "--length", "3"]
+    command = [*program, "generate", *options]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in (1, 2, 3):
+            process.stdin.write(b'"the fox"\n')
+            process.stdin.flush()
+            answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+            assert [answer["line"] for answer in answers] == [line, line]
+        process.stdin.close()
+    assert process.returncode == 0

@@ -187,6 +187,12 @@ def test_documents_are_recognized_by_content_and_scored_each_as_one_text(score: 
     (tmp_path / "table.csv").write_text(f'id,text\n1,"{texts[0]}"\n2,{texts[1]}\n')
     expected = records(score("--json", "documents.jsonl"))
     assert [(record["line"], record["text"]) for record in expected] == list(enumerate(texts, start=1))
+    for record, text in zip(expected, texts, strict=True):  # the line of a peak is that in its document
+        peak = record["most_surprising"]
+        assert text.split("\n")[peak["line"] - 1][peak["column"] - 1 :][:1] in (peak["character"], "")
+    rows = [line.split("\t") for line in score("documents.jsonl").stdout.splitlines()]
+    assert [row[5] for row in rows] == ["the quick\\nbrown fox", "jumps"]
+    assert [row[2].split(":")[0] for row in rows] == ["1", "2"]
     piped = score("--json", input=lines)
     assert piped.stderr.count("starts as JSON; --format text scores each line when it comes") == 1
     for result in (piped, score("--json", "table.csv"), score("--json", input=(tmp_path / "table.csv").read_text())):

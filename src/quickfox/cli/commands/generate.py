@@ -193,7 +193,9 @@ def _continue_lines(
     echo: bool,
 ) -> None:
     from quickfox.cli.repl.loop import run_prompt_loop
+    from quickfox.generation.prompt import read_input
 
+    read_input(model.media)  # a model of signals continues no text alone
     config = model.sampling_config(**settings)
     if "random_seed" not in settings:
         notify(f"random seed: {config.random_seed}")

@@ -43,7 +43,7 @@ Examples:
 Tab-separated columns:
   1  bits per character
   2  perplexity per token
-  3  position of the character of highest surprisal: [FILE:]LINE:COLUMN
+  3  position of the character of highest surprisal: [FILE:][DOCUMENT:]LINE:COLUMN
   4  that character
   5  its surprisal in bits
   6  the line
@@ -64,7 +64,7 @@ class ScoredText:
         """The character of highest surprisal; None if no character is predicted."""
         from quickfox.evaluation.scoring import find_peak
 
-        return find_peak(self.text.text, self.score, self.text.line or 1)
+        return find_peak(self.text.text, self.score, self.text.first_line)
 
 
 FilesArgument = Annotated[
@@ -172,13 +172,15 @@ def _select_top(batches: Iterable[list[ScoredText]], count: int) -> list[ScoredT
 def _format_row(scored: ScoredText, *, with_files: bool) -> str:
     text, score, peak = scored.text, scored.score, scored.peak
     position = f"{text.file}:" if with_files else ""
+    if text.is_document:
+        position += f"{text.line}:"
     if peak is None:
-        cells = [UNDEFINED, UNDEFINED, f"{position}{text.line or 1}", UNDEFINED, UNDEFINED]
+        cells = [UNDEFINED, UNDEFINED, f"{position}{text.first_line}", UNDEFINED, UNDEFINED]
     else:
         cells = [f"{score.bits_per_character:.4f}", f"{score.perplexity:.4f}"]
         cells += [f"{position}{peak.line}:{peak.column}", escape_unprintable(peak.character), f"{peak.bits:.4f}"]
     if text.line is not None:
-        cells.append(text.text)
+        cells.append(escape_unprintable(text.text) if text.is_document else text.text)
     return "\t".join(cells) + "\n"
 
 
@@ -187,7 +189,7 @@ def _format_json(scored: ScoredText) -> str:
 
     text = scored.text
     line = {} if text.line is None else {"line": text.line, "text": text.text}
-    values = {"file": text.file, **line, **describe_score(text.text, scored.score, text.line or 1)}
+    values = {"file": text.file, **line, **describe_score(text.text, scored.score, text.first_line)}
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
