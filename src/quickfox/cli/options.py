@@ -50,9 +50,7 @@ def model_option(group: Group = "") -> Any:
 
 ModelOption = Annotated[str | None, model_option()]
 
-StrictOption = Annotated[
-    bool, option("--strict", "Refuse characters that the model does not know, instead of omitting them.")
-]
+StrictOption = Annotated[bool, option("--strict", "Refuse characters that the model does not know.")]
 
 JsonOption = Annotated[bool, option("--json", "Print JSON, one object per line.")]
 

@@ -47,6 +47,7 @@ class InputText:
         line: number of the line, or of the document in its file, from 1; None for a whole file.
         text: the text; a line without its line end.
         end: the line end: "\\n", "\\r\\n", or empty at the end of a file.
+        is_document: whether it is a document of several in a file.
         document: with a signal, whose completion is the text; None: another text.
     """
 
@@ -54,7 +55,13 @@ class InputText:
     line: int | None
     text: str
     end: str = ""
+    is_document: bool = False
     document: Document | None = None
+
+    @property
+    def first_line(self) -> int:
+        """The number of the first line of the text: in its file, or in the document."""
+        return 1 if self.is_document or self.line is None else self.line
 
 
 def open_sources(names: Sequence[str], options: CorpusOptions | None = None) -> list[Source]:
@@ -128,8 +135,8 @@ def _iter_texts(file: str, source: Iterator[str] | Documents, by: str) -> Iterab
 
 def _make_document(file: str, number: int, document: Document) -> InputText:
     if document.signal is None:
-        return InputText(file, number, document.text, "\n")
-    return InputText(file, number, document.completion, "\n", document)
+        return InputText(file, number, document.text, "\n", is_document=True)
+    return InputText(file, number, document.completion, "\n", is_document=True, document=document)
 
 
 def _iter_lines(file: str, chunks: Iterable[str]) -> Iterator[list[InputText]]:

@@ -131,9 +131,11 @@ class TrainingRequest:
         None,
     )
     size: Size | None = _model(
-        "Preset of embedding dimension, hidden dimension and layers. Default: chosen for the time budget.", None
+        "Preset of the hidden dimension and the number of layers. Default: chosen for the time budget.", None
     )
-    embedding_dim: int | None = _model("Embedding dimension. Default: chosen with the size.", None, (1, MAX_DIM))
+    embedding_dim: int | None = _model(
+        "Embedding dimension. Default: for the vocabulary; of a transformer, that of the layers.", None, (1, MAX_DIM)
+    )
     hidden_dim: int | None = _model("Units per layer. Default: chosen with the size.", None, (1, MAX_DIM))
     num_layers: int | None = _model("Number of layers. Default: chosen with the size.", None, (1, MAX_LAYERS))
     num_heads: int | None = _model(

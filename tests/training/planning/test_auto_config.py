@@ -170,7 +170,7 @@ def test_sizes_of_an_earlier_run_are_not_used_for_another_size_or_architecture()
     again = fill_from_run(TrainingRequest(), earlier.model, earlier.training)
     assert (again.architecture, again.hidden_dim, again.num_heads) == ("transformer", 96, 3)
     sized = fill_from_run(TrainingRequest(size="tiny"), earlier.model, earlier.training)
-    assert (sized.architecture, sized.hidden_dim) == ("transformer", None)
+    assert (sized.architecture, sized.hidden_dim, sized.num_heads) == ("transformer", None, None)
     other = fill_from_run(TrainingRequest(architecture="gru"), earlier.model, earlier.training)
     assert (other.hidden_dim, other.num_heads, other.batch_size) == (None, None, earlier.training.batch_size)
 
@@ -206,4 +206,4 @@ def test_signals_have_small_batches_and_models_that_read_each_several_times() ->
     assert (few.training.batch_size, few.training.tokens_per_step) == (DOCUMENTS_PER_BATCH, 60 * DOCUMENTS_PER_BATCH)
     assert few.training.dropout == MAX_DROPOUT_OF_SIGNALS
     request = TrainingRequest(epochs=2, window=164, architecture="attention-rnn")
-    assert choose(request, 60 * 320, media=SOUND, tokens_per_row=60).training.steps == 20
+    assert choose(request, 60 * 320, media=SOUND, tokens_per_row=60).training.steps == 40

@@ -184,3 +184,16 @@ def test_documents_are_repeated_with_their_tokenizer(tmp_path: Path) -> None:
     first, again = (read_record(tmp_path / name / "run") for name in ("first", "again"))
     assert first.model.vocabulary_size == 271
     assert again.vocabulary_sha256 == first.vocabulary_sha256
+
+
+def test_a_run_is_repeated_only_with_its_validation_text(tmp_path: Path) -> None:
+    held_out = tmp_path / "held_out.txt"
+    held_out.write_text("the lazy dog\n" * 20)
+    first = tmp_path / "first"
+    validation = {"validation": open_corpus([str(held_out)], pytest.fail)}
+    start_ngram_model(first, **validation)
+    with pytest.raises(DataError, match=r"was validated on another text: repeat it with --validation .*held_out\.txt"):
+        start(tmp_path / "without", config_from=first / "run", settings={})
+    start(tmp_path / "again", config_from=first / "run", settings={}, **validation)
+    records = [read_record(tmp_path / name / "run") for name in ("first", "again")]
+    assert records[0].corpus.tokens_sha256 == records[1].corpus.tokens_sha256

@@ -73,7 +73,7 @@ def fill_from_run(request: TrainingRequest, model: ModelConfig, training: Traini
     filled: dict[str, Any] = {}
     excepted = ["steps", "epochs", "budget", "vocabulary_size"]
     if request.size is not None:
-        excepted += SIZED
+        excepted += [*SIZED, "num_heads"]
     if request.architecture not in (None, model.architecture):
         excepted += [*SIZED, "num_heads"]
     for field in dataclasses.fields(TrainingRequest):
@@ -169,7 +169,7 @@ def choose_settings(
     window = choose_window(request)
     row = tokens_per_row or window
     defaults = _defaults(request, media)
-    batch_size = _checked_batch_size(request, math.inf, defaults, row, replicas)
+    batch_size = _checked_batch_size(request, (request.epochs or math.inf) * training_tokens, defaults, row, replicas)
     steps, replans = _requested_steps(request, training_tokens, batch_size * row, earlier_config)
     choose = partial(choose_model, request, vocabulary_size, window=window, media=media)
     if steps is not None:

@@ -6,6 +6,7 @@ are copied, and the optimizer starts from zero. The n-gram tables are estimated 
 
 import dataclasses
 import secrets
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -172,6 +173,9 @@ def check_repeated(
             f"by naming the tokenizer too ({config_run.tokenizer})",
             "config",
         )
+    elif config_run.corpus.validation_files and not request.validation and training.validation_split is None:
+        files = " ".join(map(shlex.quote, config_run.corpus.validation_files))
+        raise DataError(f"{name} was validated on another text: repeat it with --validation {files}", "validation")
     elif config_run.corpus.validation_targets is None:
         if config_run.training_tokens != corpus.training_tokens or not has_tokenizer:
             notify(
