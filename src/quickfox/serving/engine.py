@@ -131,7 +131,7 @@ class Engine:
         self._batch.rearrange(cancelled, [])
 
     def _read_prompts(self) -> None:
-        """Read parts of the prompts in turn, each of at most PREFILL_TOKENS tokens, until they have as many together."""
+        """Read parts of the prompts in turn, each of at most PREFILL_TOKENS tokens, until they are as many together."""
         tokens_read = 0
         while self._reading and tokens_read < PREFILL_TOKENS:
             running = self._reading.popleft()
