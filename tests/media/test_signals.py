@@ -120,6 +120,7 @@ def test_without_its_package_a_format_is_unavailable(monkeypatch: pytest.MonkeyP
         (picture(np.stack([PIXELS[:, :, 0]] * 3, axis=2)), PIXELS[:, :, :1] / 255),  # grey in colors
         (picture(np.full((1, 1, 3), 255), mode="P"), np.ones((1, 1, 1))),
         (picture(np.zeros((2, 2, 4))), np.ones((2, 2, 1))),  # transparent
+        (picture(np.zeros((2, 2)), transparency=0), np.ones((2, 2, 1))),  # of a grey that is transparent
         (picture(np.full((2, 2, 3), 255), "JPEG", "CMYK"), np.ones((2, 2, 1))),
         (picture(np.eye(4) * 255, mode="1"), np.eye(4)[:, :, np.newaxis]),
     ],
@@ -148,10 +149,18 @@ def animation() -> bytes:
         (b"GIF89a", "not a picture|damaged picture"),
         (picture(PIXELS)[:60], "damaged picture"),
         (animation(), "animated"),
+        (picture_header(2**15 + 1, 1), "32,769 x 1 pixels is too large"),
     ],
 )
 def test_faults_of_pictures(data: bytes, message: str) -> None:
     check_fault(parse_picture, data, message)
+
+
+def test_an_animation_that_is_cut_off_anywhere_is_refused() -> None:
+    data = animation()
+    for length in range(len(data) - 1):
+        with contextlib.suppress(DataError):  # or it is one picture
+            assert parse_picture(data[:length]).shape == (4, 4, 1)
 
 
 def test_a_huge_picture_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +204,9 @@ def test_arrays_of_a_program(tmp_path: Path) -> None:
     assert isinstance(from_file, Sound)
     assert isinstance(from_array, Sound)
     np.testing.assert_allclose(from_file.samples, from_array.samples, atol=1e-4)
-    np.testing.assert_allclose(decode_input(PIXELS.astype(np.uint8), "image"), PIXELS / 255, atol=1e-6)
+    for dtype in (np.uint8, np.int64, np.int16):
+        np.testing.assert_allclose(decode_input(PIXELS.astype(dtype), "image"), PIXELS / 255, atol=1e-6)
+    np.testing.assert_allclose(decode_input(PIXELS.astype(np.uint16) * 257, "image"), PIXELS / 255, atol=1e-6)
     np.testing.assert_allclose(decode_input(np.eye(3), "image"), np.eye(3)[:, :, np.newaxis])
 
 
@@ -204,7 +215,10 @@ def test_arrays_of_a_program(tmp_path: Path) -> None:
     [
         (SOUND, "audio", r"\(samples, rate\)"),
         ((np.zeros((2, 2, 2)), 16000), "audio", "dimensions"),
-        ((np.array(["a"]), 16000), "audio", "integers or finite floats"),
+        ((np.array(["a"]), 16000), "audio", "int16, int32 or finite floats"),
+        ((np.zeros(3, np.uint8), 16000), "audio", "int16, int32 or finite floats"),
+        (np.full((2, 2), 256), "image", "integers from 0 to 255"),
+        (np.full((2, 2), -1), "image", "integers from 0 to 255"),
         (np.zeros(5), "image", r"\(height, width\)"),
         (np.full((2, 2), np.inf), "image", "finite"),
     ],

@@ -120,6 +120,7 @@ def test_documents(
         ),
         ("x", "<!DOCTYPE html><title>no</title><body>yes</body>", "no\nyes\n"),
         ("x.html", "<head><title>no</title><script>if (a<p) b</script><body><p>yes", "yes\n"),  # </head> is optional
+        ("x.html", "<head><noscript><p>no</p></noscript><title>no</title><p>yes", "yes\n"),
         ("x.html", b'<meta charset="windows-1252"><p>caf\xe9', "café\n"),
         ("x.html", "<p>a<![if b]>c<![]x>d", "acd\n"),
         ("x.html", b"<meta charset=hex><p>caf\xc3\xa9", "café\n"),

@@ -168,8 +168,9 @@ class LiveDisplay:
     def _draw_curve(self) -> None:
         """Draws the losses if the window is high enough and shows Braille patterns."""
         training, validation = self._losses
-        if len(training) > MAX_CURVE_POINTS:
-            del training[1:-1:2]
+        for losses in self._losses:
+            if len(losses) > MAX_CURVE_POINTS:
+                del losses[1:-1:2]
         width, height = self._console.size
         if (
             height < MIN_ROWS_FOR_CURVE

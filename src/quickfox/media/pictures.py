@@ -1,6 +1,7 @@
 """Picture files as pixels, by Pillow, which is imported on use; the header is checked before the pixels are decoded."""
 
 import io
+import struct
 import warnings
 from typing import Any
 
@@ -14,6 +15,9 @@ Pixels = npt.NDArray[np.float32]
 
 MAX_PIXELS = 2**25
 """A larger picture is refused: its pixels would take much memory, and a model reads a small copy of it."""
+
+MAX_SIDE = 2**15
+"""The weights of scaling are a matrix with a column for each pixel of a side."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -43,7 +47,7 @@ def parse_picture(data: bytes) -> Pixels:
         raise DataError("not a picture: give PNG, JPEG or WebP") from None
     except Image.DecompressionBombError:
         raise DataError(f"the picture has more than {MAX_PIXELS:,} pixels: make it smaller") from None
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError) as error:  # of Pillow's decoders, for damaged data
+    except (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error) as error:  # of Pillow's decoders
         raise DataError(f"damaged picture: {error}") from None
 
 
@@ -51,20 +55,22 @@ def check_picture(height: int, width: int) -> None:
     """Raises DataError unless a picture of this size can be read."""
     if height < 1 or width < 1:
         raise DataError("the picture has no pixels")
-    if height * width > MAX_PIXELS:
-        raise DataError(f"a picture of {width:,} x {height:,} pixels is too large: at most {MAX_PIXELS:,} are read")
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise DataError(
+            f"a picture of {width:,} x {height:,} pixels is too large: at most {MAX_PIXELS:,} are read, {MAX_SIDE:,} a side"
+        )
 
 
 def _to_pixels(image: Any) -> Pixels:
     if image.mode.startswith(("I", "F")):  # 16 bits of grey, which Pillow would cut off
         values: Pixels = np.clip(np.asarray(image, np.float32) / np.float32(65535), 0, 1)
         return values[:, :, np.newaxis]
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"), np.float32)[:, :, np.newaxis] / np.float32(255)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         pixels = np.asarray(image.convert("RGBA"), np.float32) / np.float32(255)
         opacity = pixels[:, :, 3:]
         pixels = pixels[:, :, :3] * opacity + (1 - opacity)
+    elif image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"), np.float32)[:, :, np.newaxis] / np.float32(255)
     else:
         pixels = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
     is_grey = np.array_equal(pixels[:, :, 0], pixels[:, :, 1]) and np.array_equal(pixels[:, :, 1], pixels[:, :, 2])

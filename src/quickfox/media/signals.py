@@ -115,9 +115,9 @@ def decode_input(value: SignalInput, kind: MediaKind) -> Decoded:
     """The decoded signal of a Python program.
 
     Args:
-        value: a file name or `Source`; of a sound (samples, rate) with samples (n,) or (n, channels), integers or
+        value: a file name or `Source`; of a sound (samples, rate) with samples (n,) or (n, channels), int16, int32 or
             floats from -1 to 1; of a picture pixels (height, width) or (height, width, 1, 3 or 4), integers from 0 to
-            255 or floats from 0 to 1.
+            255, uint16 from 0 to 65535 or floats from 0 to 1.
         kind: what it is.
 
     Raises:
@@ -147,13 +147,19 @@ def decode_input(value: SignalInput, kind: MediaKind) -> Decoded:
 
 
 def _to_floats(value: Any, name: MediaKind) -> Array:
-    """An array of integers, which are divided by the largest of their type, or of finite floats."""
+    """An array of integers, which are divided by the largest, or of finite floats."""
     array = np.asarray(value)
-    if array.dtype.kind in "iu":
-        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise UsageError(f"{name} must be an array of integers or finite floats", name)
-    return array.astype(np.float32)
+    if array.dtype.kind == "f" and np.isfinite(array).all():
+        return array.astype(np.float32)
+    if name == "audio":
+        largest = np.iinfo(array.dtype).max if array.dtype in (np.int16, np.int32) else None
+        expected = "int16, int32 or finite floats"
+    else:
+        largest = 65535 if array.dtype == np.uint16 else 255 if array.dtype.kind in "iu" else None
+        expected = "integers from 0 to 255, uint16 or finite floats"
+    if largest is None or (name == "image" and array.size and (array.min() < 0 or array.max() > largest)):
+        raise UsageError(f"{name} must be an array of {expected}", name)
+    return array.astype(np.float32) / np.float32(largest)
 
 
 def choose_media(documents: Iterable[Document], kind: MediaKind) -> MediaConfig:

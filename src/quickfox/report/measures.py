@@ -119,13 +119,16 @@ def compare(first: TextMeasures, second: TextMeasures) -> tuple[float, float | N
     """
     both = first, second
     low, high = max(each.start for each in both), min(each.start + len(each.text) for each in both)
-    parts = [slice(low - each.start, max(low, high) - each.start) for each in both]
-    pairs = list(zip(*(each.text[part] for each, part in zip(both, parts, strict=True)), strict=True))
-    if not pairs or any(a != b and _UNKNOWN not in (a, b) for a, b in pairs):
-        return None
-    text = "".join(b if a == _UNKNOWN else a for a, b in pairs)
-    sums, sizes = _blocks(text, second.bits[parts[1]] - first.bits[parts[0]])
-    return float(sums.sum() / sizes.sum()), standard_error(sums, sizes)
+    from_start = [slice(low - each.start, max(low, high) - each.start) for each in both]
+    length = min(len(each.text) for each in both)
+    to_end = [slice(len(each.text) - length, None) for each in both]  # if another share of the text was held out
+    for parts in (from_start, to_end):
+        pairs = list(zip(*(each.text[part] for each, part in zip(both, parts, strict=True)), strict=True))
+        if pairs and all(a == b or _UNKNOWN in (a, b) for a, b in pairs):
+            text = "".join(b if a == _UNKNOWN else a for a, b in pairs)
+            sums, sizes = _blocks(text, second.bits[parts[1]] - first.bits[parts[0]])
+            return float(sums.sum() / sizes.sum()), standard_error(sums, sizes)
+    return None
 
 
 def passages(measures: TextMeasures) -> tuple[list[Passage], list[Passage]]:

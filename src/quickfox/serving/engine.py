@@ -1,6 +1,6 @@
 """The engine: a thread that generates the texts of all requests to a model.
 
-Between two tokens the thread reads at most PREFILL_TOKENS tokens of new prompts, so that a long prompt does not delay
+Between two tokens the thread reads about PREFILL_TOKENS tokens of new prompts, so that a long prompt does not delay
 the other texts for long, and lets new texts join the batch. If more texts wait than the batch has places, a text that
 has had its place for TURN_STEPS tokens gives it up to one that waits and then waits itself; the generations take turns,
 so that one with many or long texts delays the others for a bounded time only. Independent of HTTP.

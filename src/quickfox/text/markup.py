@@ -24,6 +24,9 @@ _HIDDEN = frozenset(("head", "script", "style", "template", "noscript", "svg", "
 _IN_HEAD = frozenset(("head", "title", "meta", "link", "base", "style", "script", "template", "noscript"))
 """Elements that do not end a head."""
 
+_WITH_ELEMENTS = ("template", "noscript")
+"""Elements of a head that have any others."""
+
 _PARAGRAPHS = frozenset(
     (
         *("p", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "ul", "ol", "dl", "table", "figure", "section"),
@@ -81,6 +84,7 @@ class _TextParser(HTMLParser):
         self._has_space = False  # a space is to be written before the next text on the line
         self._hidden: str | None = None  # the outermost hidden element
         self._hidden_depth = 0
+        self._depth_in_head = 0  # of elements with others
         self._pre_depth = 0
 
     def take(self) -> str:
@@ -97,8 +101,9 @@ class _TextParser(HTMLParser):
             return self.parse_bogus_comment(i)
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        if self._hidden == "head" and tag not in _IN_HEAD:  # its end tag may be left out
+        if self._hidden == "head" and tag not in _IN_HEAD and not self._depth_in_head:  # its end tag may be left out
             self._hidden, self._hidden_depth = None, 0
+        self._depth_in_head += self._hidden == "head" and tag in _WITH_ELEMENTS
         if self._hidden is None and tag in _HIDDEN:
             self._hidden = tag
         self._hidden_depth += tag == self._hidden
@@ -110,6 +115,7 @@ class _TextParser(HTMLParser):
             self._begin_block(tag)  # <br/>, or <title/> and <script/> of XHTML, which are empty
 
     def handle_endtag(self, tag: str) -> None:
+        self._depth_in_head -= self._depth_in_head > 0 and tag in _WITH_ELEMENTS
         self._hidden_depth -= tag == self._hidden
         if self._hidden_depth == 0 or tag == "head":
             self._hidden, self._hidden_depth = None, 0

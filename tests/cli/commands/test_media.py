@@ -128,6 +128,12 @@ def test_changed_pictures_are_noticed(home: Path, run_llm: Llm, tmp_path: Path) 
     resumed = run_llm("train", "--resume", "--steps", 2, cwd=tmp_path)
     assert resumed.returncode == 65
     assert "has changed" in resumed.stderr
+    repeated = run_llm("train", "few.jsonl", "--config", "runs/few", "--output", "again", cwd=tmp_path)
+    assert (repeated.returncode, "pictures are not those of runs/few" in repeated.stderr) == (65, True), repeated.stderr
+    (tmp_path / "3.png").unlink()
+    resumed = run_llm("train", "--resume", "--steps", 2, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "3.png: no such file: the run goes on from its tokens" in resumed.stderr
 
 
 def test_pictures_after_text_keep_the_embedding(home: Path, run_llm: Llm, tmp_path: Path) -> None:
@@ -199,8 +205,9 @@ def test_commands_that_read_no_pictures(
     home: Path, run_llm: Llm, arguments: tuple[object, ...], status: int, message: str
 ) -> None:
     result = run_llm(*arguments, cwd=home)
-    assert (result.returncode, len(result.stderr.splitlines()[-1:])) == (status, 1), result.stderr
-    assert message in result.stderr.splitlines()[-1]
+    failures = [line for line in result.stderr.splitlines() if line.startswith("llm: ")]
+    assert (result.returncode, len(failures)) == (status, 1), result.stderr
+    assert message in failures[0]
 
 
 def test_a_report_has_the_curves_of_a_run_on_pictures(home: Path, run_llm: Llm) -> None:

@@ -171,6 +171,8 @@ def test_sizes_of_an_earlier_run_are_not_used_for_another_size_or_architecture()
     assert (again.architecture, again.hidden_dim, again.num_heads) == ("transformer", 96, 3)
     sized = fill_from_run(TrainingRequest(size="tiny"), earlier.model, earlier.training)
     assert (sized.architecture, sized.hidden_dim, sized.num_heads) == ("transformer", None, None)
+    wider = choose(fill_from_run(TrainingRequest(hidden_dim=128), earlier.model, earlier.training)).model
+    assert (wider.hidden_dim, wider.embedding_dim, wider.num_heads) == (128, 128, 4)
     other = fill_from_run(TrainingRequest(architecture="gru"), earlier.model, earlier.training)
     assert (other.hidden_dim, other.num_heads, other.batch_size) == (None, None, earlier.training.batch_size)
 

@@ -76,6 +76,8 @@ def fill_from_run(request: TrainingRequest, model: ModelConfig, training: Traini
         excepted += [*SIZED, "num_heads"]
     if request.architecture not in (None, model.architecture):
         excepted += [*SIZED, "num_heads"]
+    if request.hidden_dim not in (None, model.hidden_dim):
+        excepted += ["num_heads", *(["embedding_dim"] if model.architecture == "transformer" else [])]
     for field in dataclasses.fields(TrainingRequest):
         if getattr(request, field.name) is None and field.name not in excepted:
             filled[field.name] = getattr(training, field.name, getattr(model, field.name, None))

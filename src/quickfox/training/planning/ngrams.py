@@ -108,7 +108,9 @@ def max_counted_tokens(request: TrainingRequest, earlier_config: TrainingConfig 
         return MAX_COUNTED_TOKENS
     if request.budget is not None:
         return min(MAX_COUNTED_TOKENS, max(1, round(COUNTED_TOKENS_PER_SECOND * request.budget)))
-    return MAX_COUNTED_TOKENS if earlier_config is None else earlier_config.ngram_tokens
+    if earlier_config is None or request.steps is not None or request.epochs is not None:
+        return MAX_COUNTED_TOKENS
+    return earlier_config.ngram_tokens
 
 
 def check_ngram_request(request: TrainingRequest) -> None:

@@ -86,7 +86,10 @@ def _check_text(run: Path, record: RunRecord, tokenizer: Tokenizer, run_context:
         run_context.notify(f"{missing[0]}{more} is not there any more: the run goes on from its tokens")
     elif record.corpus.files_stamp is None or stamp_files(files, 0.0) != record.corpus.files_stamp:
         with temporary_directory() as folder:
-            _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
+            try:
+                _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
+            except NoInputError as error:  # a sound or a picture
+                run_context.notify(f"{error}: the run goes on from its tokens")
 
 
 @contextmanager

@@ -258,9 +258,12 @@ def _plan_run(
             ngram_order=ngram_order,
             **chosen,
         )
+    training = plan.training
+    if ngram_order and resolved.ngram_tokens < training_tokens:
+        training = dataclasses.replace(training, ngram_tokens=resolved.ngram_tokens)
     record = RunRecord(
         model=dataclasses.replace(plan.model, exponents_adapt=not corpus.has_documents),
-        training=dataclasses.replace(plan.training, ngram_tokens=resolved.ngram_tokens),
+        training=training,
         budget_seconds=plan.budget_seconds,
         validation_split=resolved.validation_split,
         corpus=corpus,

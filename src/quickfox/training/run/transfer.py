@@ -176,6 +176,10 @@ def check_repeated(
     elif config_run.corpus.validation_files and not request.validation and training.validation_split is None:
         files = " ".join(map(shlex.quote, config_run.corpus.validation_files))
         raise DataError(f"{name} was validated on another text: repeat it with --validation {files}", "validation")
+    elif config_run.model.media is not None and not (
+        config_run.corpus.tokens_sha256 == corpus.tokens_sha256 or training.validation_split or training.random_seed
+    ):
+        raise DataError(f"the sound or the pictures are not those of {name}: give them to repeat the run", "config")
     elif config_run.corpus.validation_targets is None:
         if config_run.training_tokens != corpus.training_tokens or not has_tokenizer:
             notify(
