@@ -1,5 +1,6 @@
 """Files of sounds and pictures: every kind that is read, and every fault as one line."""
 
+import contextlib
 import io
 import struct
 import sys
@@ -18,7 +19,7 @@ from quickfox.media.signals import Sound, choose_media, decode_input, read_signa
 from quickfox.media.sound import parse_sound
 from quickfox.text.documents import Document, Signal
 from quickfox.text.sources import FileSource
-from signal_files import picture, tone, wav
+from signal_files import picture, picture_header, tone, wav
 
 SOUND = tone(440, 0.1)
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(5, 7, 3))

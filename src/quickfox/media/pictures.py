@@ -56,9 +56,8 @@ def check_picture(height: int, width: int) -> None:
     if height < 1 or width < 1:
         raise DataError("the picture has no pixels")
     if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
-        raise DataError(
-            f"a picture of {width:,} x {height:,} pixels is too large: at most {MAX_PIXELS:,} are read, {MAX_SIDE:,} a side"
-        )
+        limit = f"at most {MAX_PIXELS:,} are read, and {MAX_SIDE:,} a side"
+        raise DataError(f"a picture of {width:,} x {height:,} pixels is too large: {limit}")
 
 
 def _to_pixels(image: Any) -> Pixels:

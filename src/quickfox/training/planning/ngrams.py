@@ -102,15 +102,18 @@ def allows_gate(request: TrainingRequest, ngram_order: int, vocabulary_size: int
     )
 
 
-def max_counted_tokens(request: TrainingRequest, earlier_config: TrainingConfig | None) -> int:
-    """Tokens counted at most, `TrainingConfig.ngram_tokens`: what a budget allows, or those of a repeated run."""
-    if request.architecture == "ngram":
-        return MAX_COUNTED_TOKENS
+def max_counted_tokens(request: TrainingRequest, earlier_config: TrainingConfig | None, training_tokens: int) -> int:
+    """Tokens counted at most, `TrainingConfig.ngram_tokens`: what a budget allows, or those of a repeated run.
+
+    It is the default if the whole text of `training_tokens` tokens is counted, or nothing.
+    """
+    most = MAX_COUNTED_TOKENS
     if request.budget is not None:
-        return min(MAX_COUNTED_TOKENS, max(1, round(COUNTED_TOKENS_PER_SECOND * request.budget)))
-    if earlier_config is None or request.steps is not None or request.epochs is not None:
-        return MAX_COUNTED_TOKENS
-    return earlier_config.ngram_tokens
+        most = min(most, round(COUNTED_TOKENS_PER_SECOND * request.budget))
+    elif earlier_config is not None and request.steps is None and request.epochs is None:
+        most = earlier_config.ngram_tokens
+    is_limited = most < training_tokens and request.ngram != "off" and request.architecture != "ngram"
+    return max(1, most) if is_limited else MAX_COUNTED_TOKENS
 
 
 def check_ngram_request(request: TrainingRequest) -> None:

@@ -156,7 +156,7 @@ def _start_ngrams(
         tokenizer.vocabulary_size,
         *tokens,
         threads,
-        max_tokens=resolved.ngram_tokens,
+        max_tokens=resolved.max_counted_tokens(len(tokens[0])),
         in_own_process=resolved.training.architecture != "ngram",
         has_gate=has_gate,
     )
@@ -258,12 +258,9 @@ def _plan_run(
             ngram_order=ngram_order,
             **chosen,
         )
-    training = plan.training
-    if ngram_order and resolved.ngram_tokens < training_tokens:
-        training = dataclasses.replace(training, ngram_tokens=resolved.ngram_tokens)
     record = RunRecord(
         model=dataclasses.replace(plan.model, exponents_adapt=not corpus.has_documents),
-        training=training,
+        training=dataclasses.replace(plan.training, ngram_tokens=resolved.max_counted_tokens(training_tokens)),
         budget_seconds=plan.budget_seconds,
         validation_split=resolved.validation_split,
         corpus=corpus,

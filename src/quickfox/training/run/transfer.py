@@ -69,10 +69,10 @@ class ResolvedRequest:
     pretrained: PretrainedModel | None
     recorded_tokenizer: Tokenizer | None = None
 
-    @property
-    def ngram_tokens(self) -> int:
-        """As in `TrainingConfig`."""
-        return max_counted_tokens(self.training, self.config_run.training if self.config_run else None)
+    def max_counted_tokens(self, training_tokens: int) -> int:
+        """`TrainingConfig.ngram_tokens` for a training text of this length."""
+        earlier = self.config_run.training if self.config_run else None
+        return max_counted_tokens(self.training, earlier, training_tokens)
 
 
 def resolve_request(request: RunRequest) -> ResolvedRequest:
