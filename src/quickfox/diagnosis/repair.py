@@ -214,7 +214,7 @@ def _target_paths(corpus: Corpus) -> list[Path]:
     """A path for each file of a corpus, relative to the directory that they have in common; all are different."""
     names = [Path("standard_input.txt" if name == STANDARD_INPUT else name).absolute() for name in corpus.names]
     common = os.path.commonpath([os.path.normpath(name.parent) for name in names])
-    targets: dict[Path, None] = {}  # in this order
+    targets: dict[Path, None] = {Path(_CHANGES_NAME): None}  # in this order
     for name, text_format in zip(names, corpus.formats, strict=True):
         target = Path(os.path.relpath(os.path.normpath(name), common))
         target = target.with_name(uncompressed_name(target.name))
@@ -224,4 +224,4 @@ def _target_paths(corpus: Corpus) -> list[Path]:
         while target in targets:
             target, number = target.with_stem(f"{stem}-{number}"), number + 1
         targets[target] = None
-    return list(targets)
+    return list(targets)[1:]

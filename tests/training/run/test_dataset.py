@@ -52,7 +52,7 @@ def test_a_restored_text_is_accepted(uninterrupted: Path, stopped: Path) -> None
     assert outcome(stopped) == outcome(uninterrupted)
 
 
-@pytest.mark.parametrize("text", [TEXT.replace("lazy", "idle"), TEXT[:-9], TEXT + "more"])
+@pytest.mark.parametrize("text", [TEXT.replace("lazy", "idle"), TEXT[:-9], TEXT + "more", ""])
 def test_another_text_is_refused_while_the_tokens_are_there(stopped: Path, text: str) -> None:
     (stopped / "corpus.txt").write_text(text)
     before = read_files(stopped)

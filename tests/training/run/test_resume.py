@@ -24,7 +24,7 @@ from run_driver import (
 )
 
 from quickfox.checkpoints.run_directory import list_checkpoint_directories
-from quickfox.errors import BusyError, DataError, StorageError
+from quickfox.errors import BusyError, DataError, StorageError, UsageError
 from quickfox.text.vocabulary import Vocabulary
 from quickfox.tokenizers.character import CharacterTokenizer
 from quickfox.tokenizers.serialization import save_tokenizer
@@ -207,3 +207,10 @@ def test_each_validation_is_an_event_of_one_part_only(uninterrupted: Path, tmp_p
     parts = (start(tmp_path, stop=at_step(VALIDATION_INTERVAL)), resume(tmp_path, stop=at_step(60)), resume(tmp_path))
     steps = [event.step for part in parts for event in part if isinstance(event, Validated)]
     assert steps == [line["step"] for line in read_validations(uninterrupted)]
+
+
+def test_a_run_is_resumed_only_with_enough_memory(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another machine, or with fewer workers."""
+    monkeypatch.setattr(os, "sysconf", lambda _name: 1)
+    with pytest.raises(UsageError, match=r"training needs about .* of memory"):
+        resume(stopped)

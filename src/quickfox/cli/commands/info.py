@@ -79,7 +79,7 @@ def _tabulate_runs() -> Rows:
             continue  # removed meanwhile
         try:
             rows.append(_describe_run(run_directory, checkpoints[-1], sort_by_loss(checkpoints)[0]))
-        except (NoInputError, DataError) as error:
+        except QuickfoxError as error:
             notify(f"warning: {error}; this run is skipped")
     yield from (row for _, row in sorted(rows, key=itemgetter(0)))
 

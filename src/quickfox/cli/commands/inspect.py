@@ -169,7 +169,10 @@ def _show_unit(
     from quickfox.files.atomic import write_file
     from quickfox.report.activations import render_activations
 
-    write_file(output, render_activations(unit, str(model.path), alignment.text, of_characters).encode())
+    write_file(
+        output,
+        render_activations(unit, str(model.path), alignment.text, of_characters).encode(errors="backslashreplace"),
+    )
     notify(f"wrote {output}")
 
 

@@ -39,7 +39,9 @@ class EstimationProcess:
     """
 
     def __init__(self) -> None:
-        command = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
+        # A stop signal to all processes of a service is for the one that trains, which saves a checkpoint first.
+        ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+        command = f"import signal, sys; {ignore}; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", command],

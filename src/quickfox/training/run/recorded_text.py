@@ -88,7 +88,10 @@ def _check_text(run: Path, record: RunRecord, tokenizer: Tokenizer, run_context:
         with temporary_directory() as folder:
             try:
                 _encode_again(run, record, tokenizer, folder / TOKENS_FILE, run_context)
-            except NoInputError as error:  # a sound or a picture
+            except NoInputError as error:
+                if record.model.media is None:
+                    raise DataError(f"the text has changed since the run started: {error}") from None
+                # A sound or a picture is missing.
                 run_context.notify(f"{error}: the run goes on from its tokens")
 
 

@@ -16,7 +16,7 @@ from quickfox.tokenizers.base import Tokenizer
 from quickfox.training.engine.events import Event, RunContext
 from quickfox.training.engine.ngrams import NgramEstimation, NgramTables
 from quickfox.training.engine.progress import Progress
-from quickfox.training.planning.cost import check_disk_space
+from quickfox.training.planning.cost import check_disk_space, check_memory
 from quickfox.training.planning.ngrams import check_ngram_workers
 from quickfox.training.run.dataset import open_run_split
 from quickfox.training.run.directory import run_lock
@@ -130,6 +130,7 @@ def _continue_training(
     tokenizer = ensure_tokens(directory, record, run_context)
     if point and point.bundle.tokenizer != tokenizer:
         raise DataError(f"{directory}: the vocabulary of its newest checkpoint is not that of the run")
+    check_memory(record.model, record.training, training_tokens=record.training_tokens, workers=record.workers)
     check_disk_space(directory, record.model, record.training, training_tokens=record.training_tokens)
     ngrams = _restore_ngrams(directory, record, tokenizer, point)
     cluster = None

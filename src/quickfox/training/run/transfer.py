@@ -162,6 +162,7 @@ def check_repeated(
     It is not if a tokenizer or pretrained model is requested: then only the settings are those of that run.
     """
     name, training = request.config_from, request.training
+    has_split = training.validation_split is not None or training.random_seed is not None
     has_text = config_run.corpus.sha256 == corpus.sha256
     has_tokenizer = config_run.vocabulary_sha256 == tokenizer_digest(tokenizer)
     if training.tokenizer or training.vocabulary_size or request.vocabulary_path or request.init_from:
@@ -177,7 +178,7 @@ def check_repeated(
         files = " ".join(map(shlex.quote, config_run.corpus.validation_files))
         raise DataError(f"{name} was validated on another text: repeat it with --validation {files}", "validation")
     elif config_run.model.media is not None and not (
-        config_run.corpus.tokens_sha256 == corpus.tokens_sha256 or training.validation_split or training.random_seed
+        has_split or config_run.corpus.tokens_sha256 == corpus.tokens_sha256
     ):
         raise DataError(f"the sound or the pictures are not those of {name}: give them to repeat the run", "config")
     elif config_run.corpus.validation_targets is None:
@@ -186,7 +187,7 @@ def check_repeated(
                 f"{name} was written by an earlier version, which chose the tokenizer or the held-out text "
                 f"differently: with its settings the run will differ"
             )
-    elif not (has_tokenizer or request.validation or training.validation_split or training.random_seed):
+    elif not (has_tokenizer or request.validation or has_split):
         raise DataError(
             f"the tokenizer is not that of {name}, which was not built from this text: give its {TOKENIZER_FILE}",
             "vocab",

@@ -21,7 +21,7 @@ from quickfox.checkpoints.run_directory import RUN_FILE, TOKENIZER_FILE, TOKENS_
 from quickfox.config.training import TrainingRequest
 from quickfox.data.corpus_writer import encode_corpus
 from quickfox.errors import DataError, PeerLostError, QuickfoxError, UsageError
-from quickfox.files.atomic import temporary_directory
+from quickfox.files.atomic import temporary_directory, write_file
 from quickfox.files.json import parse_json
 from quickfox.system.threads import available_threads
 from quickfox.text.corpus import Corpus, open_corpus
@@ -181,7 +181,7 @@ def _run_worker(cluster: "Cluster", corpus: Corpus | None, run_context: RunConte
         return
     with temporary_directory() as run:
         for file in (RUN_FILE, TOKENIZER_FILE):
-            (run / file).write_bytes(cluster.broadcast_bytes())
+            write_file(run / file, cluster.broadcast_bytes())
         record, tokenizer = read_record(run), load_tokenizer(run / TOKENIZER_FILE)
         if corpus is None:
             options = record.corpus.reading
