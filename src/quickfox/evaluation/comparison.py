@@ -31,13 +31,14 @@ def block_losses(model: LanguageModel, tokenizer: Tokenizer, chunks: Iterable[En
         DataError: no token can be predicted.
     """
     masks: list[np.ndarray] = []
+    token_bytes = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary_size)])
     sizes_of_chunks: list[np.ndarray] = []  # bytes of each token
 
     def read() -> Iterable[np.ndarray]:
         for chunk in chunks:
             if chunk.loss_mask is not None:
                 masks.append(chunk.loss_mask)
-            sizes_of_chunks.append(token_sizes(chunk, tokenizer))
+            sizes_of_chunks.append(token_sizes(chunk, tokenizer, token_bytes))
             yield chunk.ids
 
     ids = collect_tokens(read(), tokenizer.token_dtype)

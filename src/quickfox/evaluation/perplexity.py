@@ -189,9 +189,9 @@ def _count_surplus_bytes(chunk: EncodedChunk, tokenizer: Tokenizer, unknown_toke
     return int(surplus[is_target[is_unknown]].sum())
 
 
-def token_sizes(chunk: EncodedChunk, tokenizer: Tokenizer) -> np.ndarray:
-    """The bytes in UTF-8 of what each token of a chunk stands for, (n,) int64."""
-    sizes = np.array([len(tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.vocabulary_size)])[chunk.ids]
+def token_sizes(chunk: EncodedChunk, tokenizer: Tokenizer, token_bytes: np.ndarray) -> np.ndarray:
+    """The bytes in UTF-8 of what each token of a chunk stands for, (n,) int64; `token_bytes` (V,) of every token."""
+    sizes = token_bytes[chunk.ids]
     if tokenizer.unknown_token is not None:
         is_unknown = chunk.ids == tokenizer.unknown_token.token_id
         if is_unknown.any():
